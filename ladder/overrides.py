@@ -1,0 +1,103 @@
+"""Dotted paths and JSON into the dataclasses of config.py: typed, and unknown keys refused with the nearest name."""
+
+import dataclasses
+import types
+from difflib import get_close_matches
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ladder.errors import InputError
+
+
+def override(config, assignment: str):
+    """`config` with one "dotted.path=value" applied; the value is read as the type of the field.
+
+    Raises InputError for an unknown key (naming the nearest), a wrong type or a missing "=".
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise InputError(f"override {assignment!r}: write it as dotted.path=value")
+    return _replaced(config, path.split("."), text, path)
+
+
+def _replaced(config, keys: list[str], text: str, path: str):
+    hint = _hint(type(config), keys[0], path)
+    if len(keys) == 1:
+        if dataclasses.is_dataclass(hint):
+            inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(hint))
+            raise InputError(f"override {path}: names a group; its members are {inner}")
+        return dataclasses.replace(config, **{keys[0]: _parse(text, hint, path)})
+    if not dataclasses.is_dataclass(hint):
+        raise InputError(f"override {path}: {keys[0]} has no members")
+    return dataclasses.replace(config, **{keys[0]: _replaced(getattr(config, keys[0]), keys[1:], text, path)})
+
+
+def _hint(cls, key: str, path: str):
+    hints = get_type_hints(cls)
+    if key not in hints:
+        near = get_close_matches(key, hints, n=1, cutoff=0.0)[0]
+        raise InputError(f"{path}: {cls.__name__} has no {key!r}; did you mean {near!r}?")
+    return hints[key]
+
+
+def _parse(text: str, hint, path: str) -> Any:
+    """Text from the command line as a value of the field's type."""
+    if _optional(hint):
+        return None if text.lower() == "none" else _parse(text, _some(hint), path)
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return tuple(_parse(part, item, path) for part in text.split(",") if part)
+    if hint is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if hint is int:
+        try:
+            return int(text.replace("_", ""))
+        except ValueError:
+            raise InputError(f"{path} = {text!r}: needs a whole number") from None
+    if hint is float:
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(f"{path} = {text!r}: needs a number") from None
+    return _checked(text, hint, path)
+
+
+def from_dict(cls, value: dict, path: str = "", where: str = ""):
+    """A dataclass of config.py from what to_dict made; `where` (file) opens every message."""
+    at = f"{where}: {path}" if where else path
+    if not isinstance(value, dict):
+        raise InputError(f"{at or cls.__name__}: needs an object, found {value!r}")
+    members = {key: _decoded(item, _hint(cls, key, f"{at}{key}"), f"{path}{key}", where) for key, item in value.items()}
+    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in members]
+    if missing:
+        raise InputError(f"{at or cls.__name__}: {', '.join(missing)} missing")
+    return cls(**members)
+
+
+def _decoded(value, hint, path: str, where: str):
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, f"{path}.", where)
+    if _optional(hint):
+        return None if value is None else _decoded(value, _some(hint), path, where)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_decoded(item, get_args(hint)[0], path, where) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    return _checked(value, hint, f"{where}: {path}" if where else path)
+
+
+def _checked(value, hint, path: str):
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise InputError(f"{path} = {value!r}: choose one of {', '.join(map(str, get_args(hint)))}")
+    elif type(value) is not hint:
+        raise InputError(f"{path} = {value!r}: needs {getattr(hint, '__name__', hint)}")
+    return value
+
+
+def _optional(hint) -> bool:
+    return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
+
+
+def _some(hint):
+    return next(arg for arg in get_args(hint) if arg is not type(None))

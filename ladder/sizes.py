@@ -1,0 +1,109 @@
+"""From a shape to its parameters, FLOPs and memory, and the rules that turn a size into a training recipe.
+
+Three counts of N (DESIGN, Words): n_params leaves out the input embedding (Bhagia et al. 2024), n_non_embedding is
+Kaplan's (the matrices of the blocks), n_total is everything.
+"""
+
+import math
+
+from ladder.config import Model
+
+TOKENS_PER_PARAM = 20
+
+
+def _block_matrices(m: Model) -> int:
+    """Weights of one block's matrices: query, output, key, value and the feed-forward."""
+    d, kv = m.d_model, m.kv_heads * m.head_dim
+    feed_forward = 2 if m.family == "gpt2" else 3
+    return 2 * d * d + 2 * d * kv + feed_forward * d * m.d_ff
+
+
+def _block_vectors(m: Model) -> int:
+    """Norms and biases of one block."""
+    d, kv = m.d_model, m.kv_heads * m.head_dim
+    match m.family:
+        case "olmo2":  # two norms, and the norms of queries and keys over their full width
+            return 2 * d + d + kv
+        case "llama":
+            return 2 * d
+        case "gpt2":  # two LayerNorms with bias, biases of q, k, v, output and both feed-forward matrices
+            return 4 * d + (d + 2 * kv) + d + m.d_ff + d
+
+
+def n_total(m: Model) -> int:
+    """Every trained number."""
+    final_norm = 2 * m.d_model if m.family == "gpt2" else m.d_model
+    head = 0 if m.tie_embeddings else m.vocab_size * m.d_model
+    return m.n_layers * (_block_matrices(m) + _block_vectors(m)) + final_norm + head + input_embedding(m)
+
+
+def input_embedding(m: Model) -> int:
+    """Token embedding, with the position embedding where it is learned."""
+    positions = m.seq_len if m.family == "gpt2" else 0
+    return (m.vocab_size + positions) * m.d_model
+
+
+def n_params(m: Model) -> int:
+    """All but the input embedding; the output head counts where it is a matrix of its own (Bhagia et al. 2024)."""
+    return n_total(m) - input_embedding(m)
+
+
+def n_non_embedding(m: Model) -> int:
+    """Kaplan et al. 2020, table 1: the matrices of the blocks, 12 layers d^2 for the GPT shape."""
+    return m.n_layers * _block_matrices(m)
+
+
+def flops_per_token(m: Model) -> int:
+    """Training FLOPs per token as Bhagia et al. 2024 count them (exact for their eight sizes).
+
+    Forward 2 and backward 4 per weight; the backward pass counts the input embedding too; attention scores and
+    values in full (not halved for causality), 12 layers d L.
+    """
+    weights = n_params(m) + (m.vocab_size * m.d_model if m.tie_embeddings else 0)
+    embedding = 0 if m.tie_embeddings else m.vocab_size * m.d_model
+    return 2 * weights + 4 * (weights + embedding) + 12 * m.n_layers * m.d_model * m.seq_len
+
+
+def train_tokens(n: int, multiple: float) -> int:
+    """Tokens of a multiple: "2xC" is 2 x 20 n_params (Chinchilla's rule of thumb)."""
+    return round(multiple * TOKENS_PER_PARAM * n)
+
+
+def olmo_peak_lr(n: int, seq_len: int) -> float:
+    """Bhagia et al. 2024: 0.0047 (N / 108M)^(-1/3) at sequence 2048 (after Porian et al. 2024), a quarter at 4096."""
+    return 0.0047 * (n / 108e6) ** (-1 / 3) / (4 if seq_len == 4096 else 1)
+
+
+def olmo_batch_sequences(n: int, seq_len: int, divisor: int = 64) -> int:
+    """Bhagia et al. 2024: 160 (N / 108M)^(2/3) sequences of 2048 tokens, rounded to a multiple of `divisor`."""
+    sequences = 160 * (n / 108e6) ** (2 / 3) * 2048 / seq_len
+    return divisor * max(1, round(sequences / divisor))
+
+
+def kaplan_peak_lr(n: int) -> float:
+    """Kaplan et al. 2020, eq. D.1 (n = non-embedding parameters, below 1e10)."""
+    return 0.003239 - 0.0001395 * math.log(n)
+
+
+def memory_bytes(m: Model, sequences: int, shards: int = 1, remat: str = "full") -> dict[str, int]:
+    """Estimated bytes on one device while training, by category (an estimate; `ladder check` compiles the truth).
+
+    sequences: of one microbatch on this device. State is fp32 parameters, gradients and two AdamW moments, split
+    over `shards`. Activations follow Korthikanti et al. 2022 counts, without the L x L scores.
+    """
+    tokens = sequences * m.seq_len
+    width = 2 if m.compute_dtype == "bfloat16" else 4
+    kv = m.kv_heads * m.head_dim
+    kept = {
+        "full": m.d_model,
+        "dots": 3 * m.d_model + 2 * kv + 2 * m.d_ff,
+        "none": 10 * m.d_model + 2 * kv + 4 * m.d_ff,
+    }[remat]
+    one_block = 10 * m.d_model + 2 * kv + 4 * m.d_ff
+    return {
+        "parameters": 4 * n_total(m) // shards,
+        "gradients": 4 * n_total(m) // shards,
+        "optimizer": 8 * n_total(m) // shards,
+        "activations": width * tokens * (m.n_layers * kept + one_block),
+        "logits": 2 * 4 * tokens * m.vocab_size,
+    }
