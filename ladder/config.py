@@ -195,7 +195,9 @@ class Rung:
     name: str | None = None
 
     def __post_init__(self):
-        _check(re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None, f"rung size {self.size!r}: letters and digits only")
+        _check(
+            re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None, f"rung size {self.size!r}: letters and digits only"
+        )
         _check(self.tokens >= 1, f"rung {self.label}: tokens = {self.tokens}, must be at least 1")
         _check(
             self.batch_tokens % self.model.seq_len == 0 and self.batch_tokens >= self.model.seq_len,
@@ -207,14 +209,24 @@ class Rung:
             f"rung {self.label}: a batch of {self.batch_sequences} sequences does not divide into "
             f"mesh.accumulation = {self.mesh.accumulation} microbatches",
         )
-        _check((self.kind == "branch") == (self.parent is not None), f"rung {self.label}: a branch, and only it, has a parent")
-        _check((self.kind == "branch") == (self.parent_step is not None), f"rung {self.label}: a branch has a parent_step")
-        _check((self.kind == "trunk") == (self.multiple is None), f"rung {self.label}: a trunk, and only it, has no multiple")
+        _check(
+            (self.kind == "branch") == (self.parent is not None),
+            f"rung {self.label}: a branch, and only it, has a parent",
+        )
+        _check(
+            (self.kind == "branch") == (self.parent_step is not None), f"rung {self.label}: a branch has a parent_step"
+        )
+        _check(
+            (self.kind == "trunk") == (self.multiple is None),
+            f"rung {self.label}: a trunk, and only it, has no multiple",
+        )
         _check(self.seed >= 0, f"rung {self.label}: seed must not be negative")
+        _check(self.multiple is None or self.multiple > 0, f"rung {self.label}: multiple must be positive")
         _check(self.save_every >= 0, f"rung {self.label}: save_every must not be negative")
         _check(
-            self.parent_step is None or 0 < self.parent_step < self.steps,
-            f"rung {self.label}: parent_step = {self.parent_step} must lie between 0 and its {self.steps} steps",
+            self.parent_step is None or 0 < self.parent_step <= self.steps - self.decay_steps,
+            f"rung {self.label}: parent_step = {self.parent_step} must lie between 1 and "
+            f"{self.steps - self.decay_steps}, where its decay begins",
         )
         _check(
             self.kind == "full" or self.optimizer.schedule == "wsd",
@@ -229,7 +241,13 @@ class Rung:
         """What people call it: 1B-10xC, 1B-trunk, 7B-4T."""
         if self.name is not None:
             return self.name
-        return f"{self.size}-trunk" if self.multiple is None else f"{self.size}-{self.multiple:.4g}xC"
+        return f"{self.size}-{self._span}"
+
+    @property
+    def _span(self) -> str:
+        if self.multiple is None:
+            return "trunk"
+        return f"{self.multiple:.0f}xC" if self.multiple >= 1000 else f"{self.multiple:.4g}xC"
 
     @property
     def batch_sequences(self) -> int:
@@ -269,8 +287,7 @@ class Rung:
 
     @property
     def run_id(self) -> str:
-        span = "trunk" if self.multiple is None else f"{self.multiple:.4g}xC"
-        return f"{self.size}-{span}-s{self.seed}-{self.identity}"
+        return f"{self.size}-{self._span}-s{self.seed}-{self.identity}"
 
 
 @dataclass(frozen=True)
@@ -290,13 +307,21 @@ class Ladder:
         ids = [rung.run_id for rung in self.all]
         twice = sorted({i for i in ids if ids.count(i) > 1})
         _check(not twice, f"ladder {self.name}: {', '.join(twice)} stands in it twice")
-        seen: set[str] = set()
+        seen: dict[str, Rung] = {}
         for rung in self.all:
-            _check(
-                rung.parent is None or rung.parent in seen,
-                f"ladder {self.name}: branch {rung.label} has no trunk before it",
-            )
-            seen.add(rung.identity)
+            if rung.parent is not None:
+                self._check_branch(rung, seen.get(rung.parent))
+            seen[rung.identity] = rung
+
+    def _check_branch(self, branch: Rung, trunk: Rung | None) -> None:
+        where = f"ladder {self.name}: branch {branch.label}"
+        _check(trunk is not None and trunk.kind == "trunk", f"{where} has no trunk before it")
+        for name in ("model", "batch_tokens", "seed"):
+            _check(getattr(branch, name) == getattr(trunk, name), f"{where} and its trunk differ in {name}")
+        _check(
+            branch.parent_step in trunk.save_at and branch.parent_step <= trunk.steps,
+            f"{where}: its trunk must reach step {branch.parent_step} and have it in save_at",
+        )
 
     @property
     def all(self) -> tuple[Rung, ...]:

@@ -8,27 +8,44 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from ladder.errors import InputError
 
 
-def override(config, assignment: str):
-    """`config` with one "dotted.path=value" applied; the value is read as the type of the field.
+def override(config, *assignments: str):
+    """`config` with "dotted.path=value" assignments applied, all at once; values are read as the type of the field.
 
-    Raises InputError for an unknown key (naming the nearest), a wrong type or a missing "=".
+    Raises InputError for an unknown key (naming the nearest), a wrong type, a key given twice or a missing "=".
     """
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise InputError(f"override {assignment!r}: write it as dotted.path=value")
-    return _replaced(config, path.split("."), text, path)
+    tree: dict = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"override {assignment!r}: write it as dotted.path=value")
+        *groups, last = path.split(".")
+        branch = tree
+        for group in groups:
+            branch = branch.setdefault(group, {})
+            if not isinstance(branch, dict):
+                raise InputError(f"override {path}: {group} is given a value and a member")
+        if last in branch:
+            raise InputError(f"override {path}: given twice")
+        branch[last] = text
+    return _replaced(config, tree, "")
 
 
-def _replaced(config, keys: list[str], text: str, path: str):
-    hint = _hint(type(config), keys[0], path)
-    if len(keys) == 1:
-        if dataclasses.is_dataclass(hint):
+def _replaced(config, tree: dict, prefix: str):
+    """`config` with the tree of texts in it; one replacement for a group, so that it is checked when all are in."""
+    new = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        hint = _hint(type(config), key, path)
+        if isinstance(value, dict):
+            if not dataclasses.is_dataclass(hint):
+                raise InputError(f"override {path}: {key} has no members")
+            new[key] = _replaced(getattr(config, key), value, f"{path}.")
+        elif dataclasses.is_dataclass(hint):
             inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(hint))
             raise InputError(f"override {path}: names a group; its members are {inner}")
-        return dataclasses.replace(config, **{keys[0]: _parse(text, hint, path)})
-    if not dataclasses.is_dataclass(hint):
-        raise InputError(f"override {path}: {keys[0]} has no members")
-    return dataclasses.replace(config, **{keys[0]: _replaced(getattr(config, keys[0]), keys[1:], text, path)})
+        else:
+            new[key] = _parse(value, hint, path)
+    return dataclasses.replace(config, **new)
 
 
 def _hint(cls, key: str, path: str):
