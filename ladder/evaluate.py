@@ -1,0 +1,159 @@
+"""In-jit scoring: log-probabilities -> per-task bits per byte and accuracies, all on the device; plus validation bpb.
+
+bpb      -S / (bytes ln 2) of the gold continuation, mean over docs         (Bhagia et al. 2024, "task loss")
+acc      share of docs whose gold choice has the largest S
+len_norm the same with S / characters, leading space included               (OLMES, Gu et al. 2024)
+
+S is the sum of ln p over a continuation's tokens. Of equal scores the first choice counts. Shapes as in tasks.py.
+"""
+
+import hashlib
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ladder import config, tasks
+from ladder.loss import token_nats
+
+METRICS = ("bpb", "acc", "len_norm")
+# Bumped by hand whenever the same requests and parameters would give different numbers.
+EVALUATION_VERSION = 1
+
+
+def score_requests(functions, params, arrays: tasks.Arrays):
+    """S_Q: log-probability (nats) of every request's continuation.
+
+    Only hidden states that predict a continuation's token reach the head (exact, and a fraction of the rows), and
+    token_nats takes those in chunks, so that no B x L x V array stands in memory.
+    """
+    n_requests = arrays.bytes_Q.shape[0]
+
+    def nats(rows: tasks.Bucket):
+        x_BLD = functions.hidden(params, rows.tokens_nBL)
+        x_BTD = jnp.take_along_axis(x_BLD, rows.place_nBT[:, :, None], axis=1)
+        return token_nats(functions.logits, params, _flat(x_BTD), rows.target_nBT.reshape(-1))[0]
+
+    S = jnp.zeros(n_requests + 1)
+    for bucket in arrays.buckets:
+        nats_nT = jax.lax.map(nats, bucket)
+        S -= jax.ops.segment_sum(nats_nT.ravel(), bucket.request_nBT.ravel(), n_requests + 1)
+    return S[:n_requests]
+
+
+def summarise(S_Q, arrays: tasks.Arrays, n_tasks: int):
+    """(mean, stderr), each [3, n_tasks]: every task's METRICS over its docs; stderr = sample std / sqrt(docs)."""
+    S_MC = jnp.append(S_Q, -jnp.inf)[arrays.choices_MC]
+    per_char_MC = jnp.append(S_Q / arrays.chars_Q, -jnp.inf)[arrays.choices_MC]
+    gold_request_M = jnp.take_along_axis(arrays.choices_MC, arrays.gold_M[:, None], axis=1)[:, 0]
+    bpb_M = -S_Q[gold_request_M] / (arrays.bytes_Q[gold_request_M] * math.log(2))
+    values_M3 = jnp.stack(
+        [bpb_M, S_MC.argmax(1) == arrays.gold_M, per_char_MC.argmax(1) == arrays.gold_M], axis=1, dtype=jnp.float32
+    )
+
+    def total(x_M3):
+        return jax.ops.segment_sum(x_M3, arrays.task_M, n_tasks)
+
+    n_docs = total(jnp.ones_like(values_M3))
+    mean = total(values_M3) / n_docs
+    variance = total(jnp.square(values_M3 - mean[arrays.task_M])) / (n_docs - 1)
+    return mean.T, jnp.sqrt(variance / n_docs).T
+
+
+def validation_score(functions, params, tokens_nBL1, token_bytes_V):
+    """Per batch [n]: nats of all targets, nats of those that have bytes (separators have none), and these bytes."""
+
+    def score(tokens_BL1):
+        x_BLD = functions.hidden(params, tokens_BL1[:, :-1])
+        target_T = tokens_BL1[:, 1:].reshape(-1)
+        nats_T, _ = token_nats(functions.logits, params, _flat(x_BLD), target_T)
+        bytes_T = token_bytes_V[target_T]
+        return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum()
+
+    return jax.lax.map(score, tokens_nBL1)
+
+
+def _flat(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+class Evaluator:
+    """A run's task set and validation text, ready on the device; compiled at the first use, by one jit.
+
+    hash: of what is asked and how (tasks' contents, tokenizer, lengths, validation tokens); an evaluation is recorded
+    under it. n_tokens: what one evaluation processes, padding included. n_cut: requests longer than the model.
+    """
+
+    def __init__(
+        self,
+        evaluation: config.Eval,
+        functions,
+        tokenizer,
+        seq_len: int,
+        validation_tokens_nBL1: np.ndarray | None = None,
+        token_bytes_V: np.ndarray | None = None,
+        *,
+        root=None,
+        batch_tokens: int = 8192,
+        rows_multiple: int = 1,
+        put=jnp.asarray,
+    ):
+        """functions: hidden(params, tokens_BL) -> x_BLD, causal, and logits(params, x_..D) -> float32 logits_..V.
+
+        put places an array on the device(s). Raises InputError for tasks that are unknown, missing or malformed.
+        """
+        self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in evaluation.tasks]
+        tasks.check_names(self.tasks)
+        packed = tasks.pack(self.tasks, tokenizer, seq_len, batch_tokens, rows_multiple) if self.tasks else None
+        validation = None if validation_tokens_nBL1 is None else (validation_tokens_nBL1, token_bytes_V)
+        self.n_tokens = packed.n_tokens if packed else 0
+        self.n_cut = packed.n_cut if packed else 0
+        if validation:
+            self.n_tokens += validation_tokens_nBL1[..., 1:].size
+        self.hash = _hash(self.tasks, tokenizer, seq_len, validation)
+        self._data = jax.tree.map(put, (packed and packed.arrays, validation))
+        self._scores = jax.jit(lambda params, data: self._on_device(functions, params, *data))
+
+    def _on_device(self, functions, params, arrays, validation):
+        asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
+        read = validation_score(functions, params, *validation) if validation else None
+        return asked, read
+
+    def rows(self, params) -> list[dict]:
+        """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm (ranked choice only) also chance, majority.
+
+        Validation bpb is in bits per byte, validation loss in nats per token.
+        """
+        asked, read = jax.device_get(self._scores(params, self._data))
+        rows = []
+        if read:
+            nats, nats_of_bytes, n_bytes = (x.sum(dtype=np.float64) for x in read)
+            n_targets = self._data[1][0][..., 1:].size
+            rows += [
+                _row("validation", "bpb", nats_of_bytes / (math.log(2) * n_bytes)),
+                _row("validation", "loss", nats / n_targets),
+            ]
+        for i, task in enumerate(self.tasks):
+            for metric, mean, stderr in zip(METRICS, *asked, strict=True):
+                if metric == "bpb" or task.ranked:
+                    n = len(task.docs)
+                    row = _row(task.name, metric, mean[i], stderr[i] if n > 1 else None, n)
+                    rows.append(row if metric == "bpb" else row | {"chance": task.chance, "majority": task.majority})
+        return rows
+
+
+def _row(task: str, metric: str, value, stderr=None, n_docs: int | None = None) -> dict:
+    stderr = None if stderr is None else float(stderr)
+    return {"task": task, "metric": metric, "value": float(value), "stderr": stderr, "n_docs": n_docs}
+
+
+def _hash(task_set, tokenizer, seq_len: int, validation) -> str:
+    asked = {
+        "version": EVALUATION_VERSION,
+        "tasks": [task.hash for task in task_set],
+        "tokenizer": tokenizer.hash,
+        "seq_len": seq_len,
+        "validation": validation and hashlib.sha256(np.ascontiguousarray(validation[0])).hexdigest(),
+    }
+    return hashlib.sha256(config.canonical_json(asked).encode()).hexdigest()[:16]
