@@ -1,6 +1,7 @@
 """Dotted paths and JSON into the dataclasses of config.py: typed, and unknown keys refused with the nearest name."""
 
 import dataclasses
+import math
 import types
 from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -72,9 +73,9 @@ def _parse(text: str, hint, path: str) -> Any:
             raise InputError(f"{path} = {text!r}: needs a whole number") from None
     if hint is float:
         try:
-            return float(text)
+            return _checked(float(text), float, path)
         except ValueError:
-            raise InputError(f"{path} = {text!r}: needs a number") from None
+            raise InputError(f"{path} = {text!r}: needs a finite number") from None
     return _checked(text, hint, path)
 
 
@@ -109,6 +110,8 @@ def _checked(value, hint, path: str):
             raise InputError(f"{path} = {value!r}: choose one of {', '.join(map(str, get_args(hint)))}")
     elif type(value) is not hint:
         raise InputError(f"{path} = {value!r}: needs {getattr(hint, '__name__', hint)}")
+    elif hint is float and not math.isfinite(value):
+        raise InputError(f"{path} = {value!r}: needs a finite number")
     return value
 
 
