@@ -46,7 +46,9 @@ def overridden(ladder: Ladder, assignments: tuple[str, ...]) -> Ladder:
     What followed from another number goes on following it: the tokens of a multiple, the step at which a branch
     leaves its trunk, the trunk's length.
     """
-    new = {rung: _followed(rung, override(rung, *assignments)) for rung in ladder.all} if assignments else {}
+    if not assignments:
+        return ladder
+    new = {rung: _changed(rung, assignments) for rung in ladder.all}
 
     def change(rung: Rung) -> Rung:
         branches = [r for r in ladder.all if r.parent == rung.identity]
@@ -58,14 +60,17 @@ def overridden(ladder: Ladder, assignments: tuple[str, ...]) -> Ladder:
             return replace(new[rung], **trunk_length(starts, new[rung].batch_tokens))
         return new[rung]
 
-    return ladder.map(change) if assignments else ladder
+    return ladder.map(change)
 
 
-def _followed(old: Rung, new: Rung) -> Rung:
+def _changed(old: Rung, assignments: tuple[str, ...]) -> Rung:
+    # A branch that leaves its trunk where its decay starts is overridden as the whole run that it is the end of.
+    follows = old.parent_step is not None and old.parent_step == old.steps - old.decay_steps
+    new = override(replace(old, kind="full", parent=None, parent_step=None) if follows else old, *assignments)
     if old.multiple is not None and new.tokens == old.tokens == train_tokens(n_params(old.model), old.multiple):
         new = replace(new, tokens=train_tokens(n_params(new.model), new.multiple))
-    if old.parent_step is not None and new.parent_step == old.parent_step == old.steps - old.decay_steps:
-        new = replace(new, parent_step=new.steps - new.decay_steps)
+    if follows:
+        new = replace(new, kind="branch", parent=old.parent, parent_step=new.steps - new.decay_steps)
     return new
 
 
