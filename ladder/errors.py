@@ -1,4 +1,4 @@
-"""How a run or a command ends when it does not end well; launch/cli.py turns each into its exit code."""
+"""How a run or a command ends when it does not end well; the command turns each into its code."""
 
 
 class InputError(ValueError):
@@ -6,8 +6,8 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-    """Told to stop, everything saved: try again. Exit code 75."""
+    """Told to stop, or another process has the run: try again. Exit code 75."""
 
 
 class Diverged(Exception):
-    """NaN or Inf in the loss or the gradients. Exit code 78."""
+    """NaN or Inf in the loss or the gradients: the run never enters a fit. Exit code 78."""

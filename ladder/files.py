@@ -1,0 +1,55 @@
+"""Small files that are either as before or complete, whenever the process dies."""
+
+import json
+import os
+import uuid
+
+from etils import epath
+
+from ladder.chaos import phase
+from ladder.errors import InputError
+
+
+def write_atomic(path, text, reached=None):
+    """Write `text` so that `path` is as before or complete, and on the disk when this returns.
+
+    `reached` names the phase between write and rename. An object store's put is atomic by itself.
+    """
+    path = epath.Path(path)
+    if not is_local(path):
+        path.write_text(text)
+        return
+    tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(tmp, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if reached:
+            phase(reached)
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_json(path):
+    """The object in a JSON file; InputError with file and line where it is not one."""
+    try:
+        value = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}:1: an object {{...}} was expected")
+    return value
+
+
+def is_local(path):
+    """Whether `path` is on a file system, not in an object store (gs://...)."""
+    return "://" not in str(path)
