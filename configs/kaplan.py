@@ -26,7 +26,7 @@ SEQ_LEN = 1024
 BATCH_TOKENS = 1 << 19
 STEPS = 250_000
 WARMUP_STEPS = 3_000
-DATA = Data(text=("corpora/webtext",), tokenizer="corpora/gpt2-tokenizer.json")
+DATA = Data(text=("data/webtext",), tokenizer="data/gpt2-tokenizer.json")
 
 
 def kaplan(seed: int = 0) -> Ladder:

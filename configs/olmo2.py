@@ -24,7 +24,7 @@ SIZES = ("190M", "370M", "760M", "1B")
 MULTIPLES = (1, 2, 5, 10)
 SEQ_LEN = 4096
 VOCAB_SIZE = 100_352  # 100278 of the dolma2 tokenizer, padded to a multiple of 128
-DATA = Data(text=("corpora/olmoe-mix-0924",), tokenizer="corpora/dolma2-tokenizer.json")
+DATA = Data(text=("data/olmoe-mix-0924",), tokenizer="data/dolma2-tokenizer.json")
 
 
 def olmo2(sizes: Sequence[str] = SIZES, multiples: Sequence[float] = MULTIPLES, seed: int = 0) -> Ladder:

@@ -1,0 +1,118 @@
+"""From a ladder to run directories: build its corpora, fill in their hashes, write every config.json."""
+
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from ladder.config import Data, Ladder, Rung, to_dict
+from ladder.errors import InputError
+from ladder.record import Record
+from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
+
+PACKAGES = ("ladder", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A ladder whose corpora are built: corpus and tokenizer hashes are in every rung, and run_ids are final."""
+
+    ladder: Ladder
+    corpora: dict[str, Path]  # corpus hash -> its folder
+
+
+def build(ladder: Ladder, corpora: Path) -> Built:
+    """Build (or find again) what the rungs read. Raises InputError where a tokenizer does not fit its model."""
+    from ladder import corpus
+
+    wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
+    made = {key: corpus.build(*key, corpora) for key in wanted}
+    for key, rung in wanted.items():
+        _check_vocabulary(rung, made[key].vocab_size)
+
+    def filled(rung: Rung) -> Rung:
+        found = made[rung.data, rung.model.seq_len]
+        return replace(rung, data=replace(rung.data, corpus=found.hash, tokenizer_hash=found.tokenizer_hash))
+
+    return Built(ladder.map(filled), {c.hash: Path(c.directory).resolve() for c in made.values()})
+
+
+def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
+    """A run directory with its config.json for each of `rungs`, in order; what is there already must be equal.
+
+    A run that is done is left alone: its run_id says that its numbers are those asked for.
+    """
+    return [_write(built, rung, root / built.ladder.name / rung.run_id) for rung in rungs]
+
+
+def _write(built: Built, rung: Rung, directory: Path) -> Path:
+    record = Record(directory)
+    if record.is_done():
+        return directory
+    config = {
+        "run_id": rung.run_id,
+        "ladder": built.ladder.name,
+        "split": "target" if rung in built.ladder.targets else "train",
+        "rung": to_dict(rung),
+        "derived": derived(rung, built.ladder.parent_of(rung)),
+        "corpus_dir": str(built.corpora[rung.data.corpus]),
+        "packages": packages(),
+    }
+    if (directory / "config.json").exists():  # begun with these packages, and the corpus may have moved since
+        there = record.read_config()
+        config |= {key: there[key] for key in ("packages", "corpus_dir") if key in there}
+    record.write_config(config)
+    return directory
+
+
+def derived(rung: Rung, parent: Rung | None) -> dict:
+    """What readers of a run directory need and would otherwise have to compute."""
+    return {
+        "size": rung.size,
+        "multiple": rung.multiple,
+        "kind": rung.kind,
+        "parent": rung.parent,
+        "parent_run": parent.run_id if parent else None,
+        "seed": rung.seed,
+        "n_params": n_params(rung.model),
+        "n_non_embedding": n_non_embedding(rung.model),
+        "n_total": n_total(rung.model),
+        "flops_per_token": flops_per_token(rung.model),
+        "tokens": rung.tokens,
+        "steps": rung.steps,
+        "batch_tokens": rung.batch_tokens,
+        "peak_lr": rung.optimizer.peak_lr,
+        "schedule": rung.optimizer.schedule,
+        "lr_final_fraction": rung.optimizer.lr_final_fraction,
+        "corpus": rung.data.corpus,
+        "tokenizer": rung.data.tokenizer_hash,
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what makes the numbers."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _check_vocabulary(rung: Rung, vocab_size: int) -> None:
+    if vocab_size > rung.model.vocab_size:
+        raise InputError(
+            f"rung {rung.label}: data.tokenizer = {rung.data.tokenizer!r} has {vocab_size} tokens, the model "
+            f"{rung.model.vocab_size}; set model.vocab_size={-(-vocab_size // 128) * 128}"
+        )
+
+
+def with_text(ladder: Ladder, paths: tuple[str, ...]) -> Ladder:
+    """The ladder on the user's own text."""
+    if not paths:
+        return ladder
+
+    def change(data: Data) -> Data:
+        return replace(data, text=paths)
+
+    return ladder.map(lambda rung: replace(rung, data=change(rung.data)))
