@@ -83,12 +83,12 @@ def from_dict(cls, value: dict, path: str = "", where: str = ""):
     """A dataclass of config.py from what to_dict made; `where` (file) opens every message."""
     at = f"{where}: {path}" if where else path
     if not isinstance(value, dict):
-        raise InputError(f"{at or cls.__name__}: needs an object, found {value!r}")
+        raise InputError(f"{at.rstrip('.: ') or cls.__name__}: needs an object, found {value!r}")
     members = {key: _decoded(item, _hint(cls, key, f"{at}{key}"), f"{path}{key}", where) for key, item in value.items()}
     required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in members]
     if missing:
-        raise InputError(f"{at or cls.__name__}: {', '.join(missing)} missing")
+        raise InputError(f"{at}{missing[0]} is missing")
     return cls(**members)
 
 

@@ -1,0 +1,118 @@
+"""The house rules of DESIGN, read from the source: who imports whom, who may know what, and the size of things."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("ladder", "fitting", "configs", "launch")
+ARROWS = {
+    "ladder": {"ladder"},
+    "fitting": {"fitting"},
+    "configs": {"configs", "ladder"},
+    "launch": {"launch", "configs", "fitting", "ladder"},
+}
+# A package and the only files that may import it, wherever in the file.
+KNOWN_BY = {
+    "orbax": {"ladder/checkpoint.py"},
+    "grain": {"ladder/corpus.py", "ladder/batches.py"},
+    "tensorflow_datasets": {"ladder/corpus.py", "ladder/batches.py"},
+    "jaxopt": {"fitting/solve.py"},
+    "tensorflow": set(),
+    "torch": set(),
+    "pickle": set(),
+    "cloudpickle": set(),
+}
+NO_JAX_AT_TOP = {f"ladder/{name}.py" for name in ("config", "sizes", "topologies", "record", "errors", "tokenizer")}
+HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxopt"}
+OPTIONAL = {"kubernetes", "google", "wandb", "tensorboardX", "trackio"}
+FORBIDDEN_CALLS = {"yaml.load", "os.system", "pickle.load", "pickle.loads", "eval", "exec"}
+
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in FILES}
+
+
+def imported(nodes) -> set[str]:
+    """Top-level packages of the import statements among `nodes`."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import; the arrows are read from absolute ones"
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def top_level(tree: ast.Module) -> list[ast.stmt]:
+    """Statements that run at import: all but the bodies of functions."""
+    found, todo = [], list(tree.body)
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found.append(node)
+            todo += [child for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def lines(path: str) -> int:
+    return len((ROOT / path).read_text().splitlines())
+
+
+def functions(tree: ast.Module):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("file", TREES)
+def test_imports_follow_the_arrows(file):
+    rooms = imported(ast.walk(TREES[file])) & {*ROOMS, "tests", "tools"}
+    assert rooms <= ARROWS[file.split("/")[0]], f"{file} imports {rooms}"
+
+
+@pytest.mark.parametrize("package", KNOWN_BY)
+def test_only_its_files_know_a_package(package):
+    knowing = {file for file, tree in TREES.items() if package in imported(ast.walk(tree))}
+    assert knowing <= KNOWN_BY[package]
+
+
+@pytest.mark.parametrize("file", TREES)
+def test_what_answers_at_once_imports_nothing_heavy_at_the_top(file):
+    at_top = imported(top_level(TREES[file]))
+    assert not at_top & OPTIONAL, f"{file} imports an optional package at the top"
+    if file in NO_JAX_AT_TOP or file.startswith(("launch/", "configs/")):
+        assert not at_top & HEAVY
+
+
+@pytest.mark.parametrize("file", TREES)
+def test_no_dangerous_calls(file):
+    for node in ast.walk(TREES[file]):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"{file}:{node.lineno}"
+            shell = [
+                k
+                for k in node.keywords
+                if k.arg == "shell" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
+            ]
+            assert not shell, f"{file}:{node.lineno}: shell=True"
+
+
+@pytest.mark.parametrize("file", TREES)
+def test_files_and_functions_stay_small(file):
+    assert lines(file) < 400, f"{file}: a second concept is hiding in it"
+    for function in functions(TREES[file]):
+        length = function.end_lineno - function.lineno + 1
+        limit = 150 if (file, function.name) == ("ladder/train.py", "train") else 60
+        assert length < limit, f"{file}:{function.lineno}: {function.name} has {length} lines"
+
+
+def test_the_trainer_can_be_read_in_an_afternoon():
+    assert sum(lines(file) for file in TREES if file.startswith("ladder/")) < 4000
+
+
+def test_the_rules_can_fail():
+    tree = ast.parse("import jax.numpy as jnp\nfrom fitting import laws\ndef f():\n    import orbax.checkpoint\n")
+    assert imported(ast.walk(tree)) == {"jax", "fitting", "orbax"}
+    assert imported(top_level(tree)) == {"jax", "fitting"}
+    inside = ast.parse("class A:\n    import jax\nif True:\n    import grain\n")
+    assert imported(top_level(inside)) == {"jax", "grain"}
