@@ -1,0 +1,77 @@
+"""The mesh, and the one table from logical axes to mesh axes. The only file that names mesh axes."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ladder import config
+from ladder.errors import InputError
+from ladder.model import AXES
+
+MESH_AXES = ("replica", "fsdp", "tensor", "sequence")
+
+# Logical axis -> mesh axes. What is not named here is not split.
+RULES = {
+    "batch": ("replica", "fsdp"),
+    "length": ("sequence",),
+    "model": ("fsdp",),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "ffn": ("tensor",),
+}
+
+
+def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
+    """The mesh of a layout over `devices` (all of them by default); InputError where the numbers do not divide."""
+    devices = jax.devices() if devices is None else devices
+    others = layout.replica * layout.tensor * layout.sequence
+    fsdp = max(1, len(devices) // others) if layout.fsdp == -1 else layout.fsdp
+    shape = (layout.replica, fsdp, layout.tensor, layout.sequence)
+    if np.prod(shape) != len(devices):
+        raise InputError(
+            f"mesh {' x '.join(f'{a}={n}' for a, n in zip(MESH_AXES, shape, strict=True))} takes {np.prod(shape)} devices, "
+            f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
+        )
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+
+
+def spec(mesh: jax.sharding.Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
+    """The partition of an array with these logical axes; an axis that its devices do not divide stays whole."""
+
+    def split(axis, length):
+        names = RULES.get(axis, ())
+        size = int(np.prod([mesh.shape[n] for n in names]))
+        return names if size > 1 and length % size == 0 else None
+
+    return PartitionSpec(*(split(axis, length) for axis, length in zip(axes, shape, strict=True)))
+
+
+def constrain(mesh: jax.sharding.Mesh):
+    """The model's hook: pins an activation to the layout of its logical axes."""
+
+    def pinned(x, axes):
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(mesh, axes, x.shape)))
+
+    return pinned
+
+
+def shardings(mesh: jax.sharding.Mesh, tree):
+    """NamedShardings for parameters, and for optimizer state that mirrors them, by each leaf's own name."""
+
+    def leaf(path, x):
+        name = str(getattr(path[-1], "key", ""))
+        axes = AXES.get(name, (None,) * x.ndim)
+        axes = ("layers",) * (x.ndim - len(axes)) + axes
+        return NamedSharding(mesh, spec(mesh, axes, x.shape))
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """tokens[B, L + 1]: rows over the data axes (L + 1 does not divide; the model pins the length)."""
+    return NamedSharding(mesh, PartitionSpec(RULES["batch"]))

@@ -1,0 +1,113 @@
+"""One optimizer step as a pure, jitted, donated function of (state, batch)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ladder import attention, model, optimizer, sharding
+from ladder.config import Rung
+from ladder.errors import InputError
+from ladder.loss import token_nats
+
+
+def init_state(rung: Rung) -> dict:
+    """{"step", "params", "optimizer"} before the first step, from the rung's seed."""
+    params = model.init_params(rung.model, rung.seed)
+    return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": optimizer.build(rung).init(params)}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A rung compiled for a mesh: where its state lives, and what runs on it."""
+
+    mesh: jax.sharding.Mesh
+    functions: model.Functions
+    shardings: dict
+    init: callable
+    train_step: callable
+    abstract_state: dict
+
+    def put_batch(self, batch: dict) -> dict:
+        """This process's rows as a global array."""
+        where = sharding.batch_sharding(self.mesh)
+        return {"tokens": jax.make_array_from_process_local_data(where, batch["tokens"])}
+
+
+def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
+    """The jitted functions of a rung on a mesh.
+
+    train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
+    grad_norm before clipping; the state is donated.
+    """
+    data_shards = mesh.shape["replica"] * mesh.shape["fsdp"]
+    micro = rung.batch_sequences // rung.mesh.accumulation
+    if micro % data_shards:
+        raise InputError(
+            f"rung {rung.label}: a microbatch of {micro} sequences does not divide over {data_shards} devices; "
+            f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
+        )
+    hooks = model.Hooks(
+        constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
+        attend=attention.choose(rung.mesh.attention, rung.model.seq_len),
+        remat=rung.mesh.remat,
+    )
+    functions = model.functions(rung.model, hooks)
+    abstract = jax.eval_shape(lambda: init_state(rung))
+    shardings = sharding.shardings(mesh, abstract)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    scalar = sharding.replicated(mesh)
+    return Program(
+        mesh=mesh,
+        functions=functions,
+        shardings=shardings,
+        init=jax.jit(lambda: init_state(rung), out_shardings=shardings),
+        train_step=jax.jit(
+            _train_step(rung, functions),
+            in_shardings=(shardings, {"tokens": sharding.batch_sharding(mesh)}),
+            out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
+            donate_argnums=0,
+        ),
+        abstract_state=abstract,
+    )
+
+
+def _train_step(rung: Rung, functions: model.Functions):
+    transform = optimizer.build(rung)
+    accumulation = rung.mesh.accumulation
+
+    def total(params, tokens):
+        """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
+        x_BLD = functions.hidden(params, tokens[:, :-1])
+        x_TD = x_BLD.reshape(-1, x_BLD.shape[-1])
+        nats_T, log_z_T = token_nats(functions.logits, params, x_TD, tokens[:, 1:].reshape(-1))
+        nats = nats_T.sum()
+        return nats + rung.optimizer.z_loss * jnp.square(log_z_T).sum(), nats
+
+    gradient = jax.grad(total, has_aux=True)
+
+    def summed(params, tokens_B):
+        """Gradient and nats, summed over the microbatches; divided once, by the caller."""
+        if accumulation == 1:
+            return gradient(params, tokens_B)
+        # Every device keeps its own rows: microbatch a takes rows a, a + A, a + 2A, ...
+        tokens_AB = jnp.swapaxes(tokens_B.reshape(-1, accumulation, tokens_B.shape[1]), 0, 1)
+        zero = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params), jnp.zeros(())
+
+        def add(carry, tokens):
+            return jax.tree.map(jnp.add, carry, gradient(params, tokens)), None
+
+        return jax.lax.scan(add, zero, tokens_AB)[0]
+
+    def train_step(state, batch):
+        tokens = batch["tokens"]
+        count = tokens.shape[0] * (tokens.shape[1] - 1)
+        grads, nats = summed(state["params"], tokens)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics = {"loss": nats / count, "grad_norm": optax.global_norm(grads)}
+        return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
+
+    return train_step
