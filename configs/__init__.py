@@ -7,9 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
 
-from configs.demo import demo, demo_full, demo_quick
-from configs.kaplan import kaplan
-from configs.olmo2 import olmo2, olmo2_all
+from configs import demo, kaplan, olmo2
 from configs.wsd import trunk_length
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
@@ -17,12 +15,12 @@ from ladder.overrides import override
 from ladder.sizes import n_params, train_tokens
 
 BUILT_IN = {
-    "demo": demo,
-    "demo-quick": demo_quick,
-    "demo-full": demo_full,
-    "kaplan": kaplan,
-    "olmo2": olmo2,
-    "olmo2-all": olmo2_all,
+    "demo": demo.demo,
+    "demo-quick": demo.demo_quick,
+    "demo-full": demo.demo_full,
+    "kaplan": kaplan.kaplan,
+    "olmo2": olmo2.olmo2,
+    "olmo2-all": olmo2.olmo2_all,
 }
 
 
@@ -102,7 +100,7 @@ def _called(path: Path, function):
     try:
         return function()
     except SyntaxError as error:
-        raise InputError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+        raise InputError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from None
     except Exception as error:
         lines = [f.lineno for f in extract_tb(error.__traceback__) if Path(f.filename) == path]
         where = f"{path}:{lines[-1]}" if lines else str(path)

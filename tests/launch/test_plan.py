@@ -1,0 +1,89 @@
+"""The plan: FLOPs against the paper's sums, branches paid once, the JSON of DESIGN."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import configs
+from launch import plan, show
+
+# Reference: sum of nominal FLOPs by size, Bhagia et al. 2024's runs (cumulative 1.30e20, 5.91e20, 2.33e21, 6.99e21)
+CUMULATIVE = {"190M": 1.30e20, "370M": 5.91e20, "760M": 2.33e21, "1B": 6.99e21}
+
+
+def test_the_sixteen_rungs_cost_what_the_paper_says():
+    made = plan.make(configs.load("olmo2"))
+    assert len(made.rungs) == 16
+    total = 0
+    for size, published in CUMULATIVE.items():
+        total += sum(row.flops for row in made.rungs if row.size == size)
+        assert total == pytest.approx(published, rel=0.005)
+    assert f"{made.flops:.2e}" == "6.99e+21"
+    # 3.6 % of the 7B-4T run, 1.5 % of the 13B-5T run, 1.07 % of both
+    assert made.shares == {"7B-4T": pytest.approx(0.0358, abs=5e-4), "13B-5T": pytest.approx(0.0153, abs=5e-4)}
+    assert made.flops / sum(t.flops for t in made.targets) == pytest.approx(0.0107, abs=5e-5)
+
+
+def test_target_flops_as_published():
+    targets = plan.make(configs.load("olmo2")).targets
+    assert [f"{t.flops:.4e}" for t in targets] == ["1.9493e+23", "4.5669e+23"]
+
+
+def test_a_trunk_is_paid_once():
+    made = plan.make(configs.load("demo"))
+    for trunk in (row for row in made.rungs if row.kind == "trunk"):
+        branches = [row for row in made.rungs if row.branch_of == trunk.run_id]
+        assert len(branches) >= 3
+        assert trunk.own_flops == trunk.flops
+        for branch in branches:
+            assert branch.own_flops == branch.flops - branch.flops_per_token * branch.parent_step * branch.batch_tokens
+            assert branch.depends_on == (trunk.run_id,)
+    assert made.flops == sum(row.own_flops for row in made.rungs) < sum(row.flops for row in made.rungs)
+
+
+def test_plan_json():
+    value = json.loads(json.dumps(plan.to_json(plan.make(configs.load("demo")))))
+    wanted = {"run_id", "size", "multiple", "n_params", "n_non_embedding", "n_total", "tokens", "steps"}
+    wanted |= {"batch_tokens", "peak_lr", "flops", "depends_on", "branch_of"}
+    for row in value["rungs"] + value["targets"]:
+        assert wanted <= row.keys()
+    known = {row["run_id"] for row in value["rungs"]}
+    assert all(set(row["depends_on"]) <= known for row in value["rungs"])
+
+
+def test_memory_is_less_on_more_devices():
+    one, many = (plan.make(configs.load("olmo2"), devices).rungs[0].memory_bytes for devices in (1, 64))
+    assert sum(one.values()) / 64 == pytest.approx(sum(many.values()), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", configs.BUILT_IN)
+def test_the_table_shows_every_run_uncut(name):
+    ladder = configs.load(name)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(plan.table(plan.make(ladder)))
+    text = console.export_text()
+    for rung in ladder.all:
+        assert f" {rung.label} " in text
+    assert "…" not in text
+    assert f"Sum of the {len(ladder.rungs)} rungs" in text
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "text"),
+    [
+        (show.count, 190354176, "190.4M"),
+        (show.count, 3945065873408, "3.945T"),
+        (show.count, 12, "12"),
+        (show.count, 0.5, "0.5"),
+        (show.size, 1536, "1.5 KiB"),
+        (show.size, 3 * 2**30, "3 GiB"),
+        (show.duration, 8.4, "8 s"),
+        (show.duration, 59.6, "1 min 00 s"),
+        (show.duration, 200, "3 min 20 s"),
+        (show.duration, 7500, "2 h 05 min"),
+    ],
+)
+def test_numbers_for_people(function, value, text):
+    assert function(value) == text
