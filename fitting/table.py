@@ -1,0 +1,355 @@
+"""The runs table: tidy rows, one metric of one task at one step of one run.
+
+It is read from CSV (.csv, .csv.gz), JSON lines (.jsonl, .jsonl.gz) or a folder of run directories,
+checked on the way in, and kept as numpy columns. Every complaint names the file and the line.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fitting.errors import InputError
+
+SCHEMA_VERSION = 1
+REQUIRED = ("run", "n_params", "tokens", "step", "task", "metric", "value")
+TEXT = ("run", "task", "metric", "size", "kind", "parent", "schedule", "corpus", "split")
+POSITIVE = ("n_params", "tokens", "flops", "n_non_embedding", "n_total")
+NUMBERS = (
+    *POSITIVE,
+    *("step", "value", "multiple", "seed", "peak_lr", "batch_tokens", "lr_final_fraction"),
+    *("stderr", "n_docs", "chance", "majority"),
+)
+KEY = ("run", "task", "metric", "step")
+SPLITS = ("train", "extra", "target")
+# What must be the same in all rows of a run.
+PER_RUN = ("n_params", "split")
+# Taken from a run directory's config.json.
+DERIVED = (
+    *("size", "multiple", "n_params", "n_non_embedding", "n_total", "seed", "kind", "parent"),
+    *("schedule", "peak_lr", "batch_tokens", "lr_final_fraction", "corpus"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length. Text columns hold str ("" = absent), numbers float64 (nan = absent).
+
+    `final` (bool) marks the last row of each run that was decayed to its end. left_out: runs found
+    but not read, with the reason. sha256: of the file, or of the rows as `write` would write them.
+    """
+
+    columns: dict[str, np.ndarray]
+    source: str
+    sha256: str
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns["run"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            raise InputError(f"{self.source}: no column {name!r}, which this law needs")
+        return self.columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def select(self, rows: np.ndarray | None = None, **wanted) -> "Table":
+        """Rows where every named column equals the value (or is among a list of values).
+
+        rows: a boolean mask or indices, applied first. A column that the table lacks matches
+        nothing, except `split`, which is then "train" everywhere.
+        """
+        keep = np.ones(len(self), bool)
+        if rows is not None:
+            keep = np.zeros(len(self), bool)
+            keep[rows] = True
+        for name, value in wanted.items():
+            values = list(value) if isinstance(value, list | tuple | set) else [value]
+            keep &= np.isin(self[name], values)
+        columns = {k: v[keep] for k, v in self.columns.items()}
+        return Table(columns, self.source, self.sha256, self.left_out)
+
+    def unique(self, name: str) -> list:
+        """Distinct values of a column in the order of their first row."""
+        return list(dict.fromkeys(self[name].tolist()))
+
+
+def read(path) -> Table:
+    """Read a runs table from a file or a folder of run directories (str or any path object).
+
+    Raises InputError, one line, with file and line where there is one.
+    """
+    path = Path(path) if isinstance(path, str) else path
+    if path.is_dir():
+        return _read_runs(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    raw = path.read_bytes()
+    try:
+        text = (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text: {error}") from None
+    name = path.name.removesuffix(".gz")
+    parse = _jsonl_rows if name.endswith((".jsonl", ".ndjson")) else _csv_rows
+    header, cells, places = parse(text, str(path))
+    return _check(header, cells, places, str(path), hashlib.sha256(raw).hexdigest())
+
+
+def write(table: Table, path) -> None:
+    """Write a table as CSV (.gz where the name says so); `read` gives the same table back."""
+    path = Path(path) if isinstance(path, str) else path
+    raw = _csv_text(table).encode()
+    # No time stamp in the header: the same table gives the same bytes.
+    path.write_bytes(gzip.compress(raw, mtime=0) if path.name.endswith(".gz") else raw)
+
+
+def _csv_text(table: Table) -> str:
+    names = [*REQUIRED, *(n for n in table.columns if n not in REQUIRED)]
+    columns = [_written(table.columns[n]) for n in names]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue()
+
+
+def _written(column: np.ndarray) -> list[str]:
+    if column.dtype == bool:
+        return ["true" if v else "false" for v in column.tolist()]
+    if column.dtype.kind != "f":
+        return column.tolist()
+    return [_written_number(v) for v in column.tolist()]
+
+
+def _written_number(v: float) -> str:
+    if math.isnan(v):
+        return ""
+    return str(int(v)) if v.is_integer() and abs(v) < 2**53 else repr(v)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def _csv_rows(text: str, source: str):
+    """-> (header, columns of cells, line number of each row)."""
+    reader = csv.reader(io.StringIO(text), strict=True)
+    rows, places = [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header, f"{source}:1")
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise InputError(
+                    f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}"
+                )
+            rows.append(row)
+            places.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{source}:{reader.line_num}: not CSV: {error}") from None
+    return header, list(zip(*rows, strict=True)), places
+
+
+def _jsonl_rows(text: str, source: str):
+    objects, places = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            objects.append(_json_object(line, f"{source}:{number}"))
+            places.append(number)
+    header = list(dict.fromkeys(name for o in objects for name in o))
+    _check_header(header, f"{source}:1")
+    return header, [[o.get(name) for o in objects] for name in header], places
+
+
+def _json_object(line: str, where: str) -> dict:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
+        raise InputError(f"{where}: not a JSON object ({reason}); is the file cut off?") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: not a JSON object, but {type(value).__name__}")
+    return value
+
+
+def _check_header(header: list[str], where: str) -> None:
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise InputError(f"{where}: no column {', '.join(missing)}; required: {', '.join(REQUIRED)}")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{where}: column {twice[0]!r} stands twice")
+
+
+# Run directories --------------------------------------------------------------------------------
+
+
+def _read_runs(folder) -> Table:
+    """Read every finished run directory below `folder` (or `folder` itself, if it is one)."""
+    if (folder / "config.json").exists():
+        runs = [folder]
+    else:
+        runs = sorted((p for p in folder.iterdir() if (p / "config.json").exists()), key=str)
+    if not runs:
+        raise InputError(f"{folder}: no run directories (folders with a config.json) in it")
+    rows, left_out = [], []
+    for run in runs:
+        if (run / "DONE.json").exists():
+            rows += _run_rows(run)
+        else:
+            left_out.append(f"{run.name}: not finished (no DONE.json)")
+    if len(left_out) == len(runs):
+        raise InputError(
+            f"{folder}: no finished run among {len(runs)} run directories (none has a DONE.json);"
+            " train them first"
+        )
+    if not rows:
+        raise InputError(f"{folder}: the finished runs hold no metrics")
+    header = list(dict.fromkeys(name for row in rows for name in row if name != "place"))
+    cells = [[row.get(name) for row in rows] for name in header]
+    table = _check(header, cells, [r["place"] for r in rows], str(folder), "", tuple(left_out))
+    sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
+    return Table(table.columns, table.source, sha256, table.left_out)
+
+
+def _run_rows(run) -> list[dict]:
+    """Rows of one finished run directory, without the evaluation before the first step."""
+    config = _json_file(run / "config.json")
+    last = _json_file(run / "DONE.json").get("step")
+    try:
+        derived = config["derived"]
+        common = {"run": config["run_id"], "split": config["split"]}
+        common |= {name: derived[name] for name in DERIVED if name in derived}
+        flops_per_token = derived["flops_per_token"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{run / 'config.json'}: no {error} in it") from None
+    rows = []
+    for segment in sorted((run / "metrics").glob("*.jsonl"), key=_first_step):
+        for number, line in enumerate(segment.read_text().split("\n"), start=1):
+            if not line.strip():
+                continue
+            place = f"{segment}:{number}"
+            row = _json_object(line, place)
+            if row.get("tokens") == 0:
+                continue  # before training there is no D
+            try:
+                row["flops"] = flops_per_token * row["tokens"]
+                row["final"] = row["step"] == last and row["kind"] != "trunk"
+            except (KeyError, TypeError):
+                raise InputError(f"{place}: no step, tokens or kind in it") from None
+            rows.append(common | row | {"place": place})
+    return rows
+
+
+def _first_step(segment) -> tuple:
+    first = segment.name.split("-")[0]
+    return (int(first) if first.isdigit() else -1), segment.name
+
+
+def _json_file(path) -> dict:
+    return _json_object(path.read_text().replace("\n", " "), str(path))
+
+
+# Checks -----------------------------------------------------------------------------------------
+
+
+def _check(header, cells, places, source: str, sha256: str, left_out=()) -> Table:
+    """Typed, finite columns with unique keys. places: line number, or "file:line", of each row."""
+    if not places:
+        raise InputError(f"{source}: the table has a header and no rows")
+
+    def where(i) -> str:
+        return places[i] if isinstance(places[i], str) else f"{source}:{places[i]}"
+
+    columns = {n: _typed(n, c, where) for n, c in zip(header, cells, strict=True)}
+    for name in (n for n in POSITIVE if n in columns):
+        bad = np.flatnonzero(columns[name] <= 0)
+        if bad.size:
+            raise InputError(
+                f"{where(bad[0])}: {name} is {columns[name][bad[0]]:g}; it must be positive"
+            )
+    if "split" in columns:
+        columns["split"] = np.where(columns["split"] == "", "train", columns["split"])
+        bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))
+        if bad.size:
+            raise InputError(
+                f"{where(bad[0])}: split is {columns['split'][bad[0]]!r}; use {', '.join(SPLITS)}"
+            )
+    else:
+        columns["split"] = np.full(len(places), "train", object)
+    _check_keys(columns, where)
+    for name in PER_RUN:
+        _check_constant(columns, name, where)
+    if "final" not in columns:
+        columns["final"] = _final(columns)
+    return Table(columns, source, sha256, left_out)
+
+
+def _typed(name: str, cells: Iterable, where) -> np.ndarray:
+    if name == "final":
+        return np.array([_truth(c, where(i)) for i, c in enumerate(cells)])
+    if name in NUMBERS:
+        return _numbers(name, cells, where)
+    column = np.array(["" if c is None else str(c).strip() for c in cells], object)
+    if name in ("run", "task", "metric") and (column == "").any():
+        raise InputError(f"{where(int((column == '').argmax()))}: {name} is empty")
+    return column
+
+
+def _numbers(name: str, cells: Iterable, where) -> np.ndarray:
+    out = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        if cell is None or cell == "":
+            if name in REQUIRED:
+                raise InputError(f"{where(i)}: {name} is empty")
+            out[i] = math.nan
+            continue
+        try:
+            out[i] = math.nan if isinstance(cell, bool) else float(cell)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where(i)}: {name} is {str(cell)[:40]!r}, not a number") from None
+        if not math.isfinite(out[i]):
+            raise InputError(f"{where(i)}: {name} is {cell!r}, not a finite number; drop the row")
+    return out
+
+
+def _truth(cell, where: str) -> bool:
+    text = str(cell).strip().lower()
+    if text not in ("true", "false", "1", "0"):
+        raise InputError(f"{where}: final is {cell!r}; use true or false")
+    return text in ("true", "1")
+
+
+def _check_keys(columns: dict, where) -> None:
+    seen = {}
+    for i, key in enumerate(zip(*(columns[n].tolist() for n in KEY), strict=True)):
+        if key in seen:
+            named = ", ".join(f"{n}={v}" for n, v in zip(KEY, key, strict=True))
+            raise InputError(f"{where(i)}: {named} stands twice (first at {where(seen[key])})")
+        seen[key] = i
+
+
+def _check_constant(columns: dict, name: str, where) -> None:
+    first = {}
+    for i, (run, value) in enumerate(zip(columns["run"], columns[name].tolist(), strict=True)):
+        if first.setdefault(run, value) != value:
+            raise InputError(f"{where(i)}: run {run!r} has {name} {first[run]} and {value}")
+
+
+def _final(columns: dict) -> np.ndarray:
+    """Rows at the last step of their run, trunks excepted."""
+    last = {}
+    for run, step in zip(columns["run"], columns["step"], strict=True):
+        last[run] = max(step, last.get(run, -math.inf))
+    final = np.array([s == last[r] for r, s in zip(columns["run"], columns["step"], strict=True)])
+    return final & (columns["kind"] != "trunk") if "kind" in columns else final
