@@ -277,7 +277,7 @@ class Packed(NamedTuple):
     n_cut: int
 
 
-def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 8192, rows_multiple: int = 1) -> Packed:
+def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, rows_multiple: int = 1) -> Packed:
     """One request a row, rows of like length together, in batches of about `batch_tokens` tokens.
 
     rows_multiple: what B must be a multiple of (the devices that share a batch).
@@ -308,7 +308,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 8192, r
 def row_lengths(seq_len: int) -> list[int]:
     """Ever shorter rows, in steps of 3/4 and 2/3: few shapes to compile, about an eighth of the tokens padding."""
     lengths, short = [seq_len], seq_len
-    while short // 2 >= 32:
+    while short // 2 >= 64:
         lengths += [3 * short // 4, short // 2]
         short //= 2
     return sorted(lengths)

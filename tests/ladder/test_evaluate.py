@@ -16,7 +16,7 @@ from ladder.config import Eval
 from ladder.errors import InputError
 from ladder.evaluate import Evaluator, score_requests, summarise
 
-SEQ_LEN = 64
+SEQ_LEN = 128
 
 
 def byte_tokenizer():
@@ -89,12 +89,12 @@ def random_tasks():
     text = lambda low, high: "".join(rng.choice(alphabet, rng.integers(low, high)))  # noqa: E731
     ranked, gold = [], []
     for i in range(40):
-        context = text(0, 70)
+        context = text(0, 99)
         choices = tuple(tasks.Request(context, " " + text(1, 12)) for _ in range(rng.integers(1, 6)))
         ranked.append(tasks.Doc(i, choices, int(rng.integers(len(choices)))))
     ranked.append(tasks.Doc(99, ranked[3].choices, ranked[3].gold))
     for i in range(15):
-        gold.append(tasks.Doc(i, (tasks.Request(text(5, 30), text(1, 90)),), 0))
+        gold.append(tasks.Doc(i, (tasks.Request(text(5, 30), text(20, 180)),), 0))
     return [tasks.Task("ranked", tuple(ranked)), tasks.Task("gold", tuple(gold))]
 
 
@@ -121,7 +121,7 @@ def by_metric(rows):
 def test_a_task_set_scores_as_one_request_at_a_time(tmp_path):
     task_set, params = random_tasks(), toy_params()
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in task_set)
-    evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, batch_tokens=300)
+    evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, batch_tokens=600)
     assert len({bucket.tokens_nBL.shape[2] for bucket in evaluator._data[0].buckets}) == 3
     rows = evaluator.rows(params)
     assert [(row["task"], row["metric"]) for row in rows] == [
@@ -260,7 +260,7 @@ def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatc
 
     jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(), evaluator._data).jaxpr
     found = list(sizes(jaxpr))
-    assert found and max(found) <= 1 << 14  # 8 x 64 x 256 = 131072 for a batch of validation
+    assert found and max(found) <= 1 << 14  # 8 x 128 x 256 = 262144 for a batch of validation
 
 
 def test_the_hash_follows_contents_and_settings_and_not_the_cadence(tmp_path):
