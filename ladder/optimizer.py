@@ -1,45 +1,42 @@
 """AdamW with the published masks, and the learning rate as a function of the step."""
 
+import math
+
 import jax
-import jax.numpy as jnp
 import optax
 
 from ladder.config import Rung
 
 
-def learning_rate(rung: Rung):
-    """step -> rate of the update that follows `step` done updates.
+def learning_rate(rung: Rung, step: int) -> float:
+    """The rate of the update that follows `step` done updates.
 
     Linear warm-up from 0; then cosine to `lr_final_fraction` of the peak, or constant and (but for a trunk) a linear
     decay over the last `decay_fraction` of the steps (WSD, Hu et al. 2024). A branch is the end of the WSD run of its
     own length, so its rates are that run's.
+
+    It is handed to the step as data, so that all rungs of a size share one compiled program.
     """
     o = rung.optimizer
-    warmup, steps, decay = rung.warmup_steps, rung.steps, rung.decay_steps
-
-    def rate(step):
-        step = jnp.asarray(step, jnp.float32)
-        warm = jnp.minimum((step + 1) / warmup, 1.0)
-        if o.schedule == "cosine":
-            done = jnp.clip((step - warmup) / max(1, steps - warmup), 0.0, 1.0)
-            share = (1 + jnp.cos(jnp.pi * done)) / 2
-        elif decay:
-            share = 1 - jnp.clip((step - (steps - decay)) / decay, 0.0, 1.0)
-        else:
-            share = 1.0
-        return o.peak_lr * warm * (o.lr_final_fraction + (1 - o.lr_final_fraction) * share)
-
-    return rate
+    warm = min((step + 1) / rung.warmup_steps, 1.0)
+    if o.schedule == "cosine":
+        done = (step - rung.warmup_steps) / max(1, rung.steps - rung.warmup_steps)
+        share = (1 + math.cos(math.pi * min(max(done, 0.0), 1.0))) / 2
+    else:
+        share = min(1.0, (rung.steps - step) / rung.decay_steps) if rung.decay_steps else 1.0
+    return o.peak_lr * warm * (o.lr_final_fraction + (1 - o.lr_final_fraction) * share)
 
 
 def build(rung: Rung) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW; weight decay on everything but the embeddings (Bhagia et al. 2024)."""
+    """Clip by global norm, then AdamW but for the rate: the step multiplies by minus `learning_rate`.
+
+    Weight decay on everything but the embeddings (Bhagia et al. 2024).
+    """
     o = rung.optimizer
     return optax.chain(
         optax.clip_by_global_norm(o.grad_clip),
-        optax.adamw(
-            learning_rate(rung), b1=o.beta1, b2=o.beta2, eps=o.eps, weight_decay=o.weight_decay, mask=_decayed
-        ),
+        optax.scale_by_adam(b1=o.beta1, b2=o.beta2, eps=o.eps),
+        optax.add_decayed_weights(o.weight_decay, mask=_decayed),
     )
 
 

@@ -29,8 +29,9 @@ def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
     fsdp = max(1, len(devices) // others) if layout.fsdp == -1 else layout.fsdp
     shape = (layout.replica, fsdp, layout.tensor, layout.sequence)
     if np.prod(shape) != len(devices):
+        named = " x ".join(f"{axis}={n}" for axis, n in zip(MESH_AXES, shape, strict=True))
         raise InputError(
-            f"mesh {' x '.join(f'{a}={n}' for a, n in zip(MESH_AXES, shape, strict=True))} takes {np.prod(shape)} devices, "
+            f"mesh {named} takes {np.prod(shape)} devices, "
             f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
         )
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)

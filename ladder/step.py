@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ladder import attention, model, optimizer, sharding
@@ -29,10 +30,15 @@ class Program:
     train_step: callable
     abstract_state: dict
 
-    def put_batch(self, batch: dict) -> dict:
-        """This process's rows as a global array."""
-        where = sharding.batch_sharding(self.mesh)
-        return {"tokens": jax.make_array_from_process_local_data(where, batch["tokens"])}
+    def put(self, batch: dict, learning_rate: float) -> dict:
+        """What train_step takes: this process's rows as a global array, and the step's learning rate."""
+        where = batch_shardings(self.mesh)
+        rows = jax.make_array_from_process_local_data(where["tokens"], batch["tokens"])
+        return {"tokens": rows, "learning_rate": jax.device_put(np.float32(learning_rate), where["learning_rate"])}
+
+
+def batch_shardings(mesh: jax.sharding.Mesh) -> dict:
+    return {"tokens": sharding.batch_sharding(mesh), "learning_rate": sharding.replicated(mesh)}
 
 
 def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
@@ -65,7 +71,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         init=jax.jit(lambda: init_state(rung), out_shardings=shardings),
         train_step=jax.jit(
             _train_step(rung, functions),
-            in_shardings=(shardings, {"tokens": sharding.batch_sharding(mesh)}),
+            in_shardings=(shardings, batch_shardings(mesh)),
             out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
             donate_argnums=0,
         ),
@@ -106,7 +112,7 @@ def _train_step(rung: Rung, functions: model.Functions):
         grads, nats = summed(state["params"], tokens)
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
         metrics = {"loss": nats / count, "grad_norm": optax.global_norm(grads)}
         return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
 

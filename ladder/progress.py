@@ -1,0 +1,58 @@
+"""The one status line of a run, and the machine's measured matmul rate that it is held against."""
+
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+
+
+def matmul_flops(size: int = 1024, seconds: float = 0.1) -> float:
+    """FLOP/s of float32 matmuls on one device of this machine: the best of what fits in `seconds`."""
+    multiply = jax.jit(lambda x: x @ x)
+    x = jnp.ones((size, size), jnp.float32)
+    multiply(x).block_until_ready()
+    best, end = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        multiply(x).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+class StatusLine:
+    """Prints "step, loss, bpb, tokens/s, share of matmul peak, time left" every few seconds.
+
+    Evaluations and saves are not training time: `pause` leaves them out of the rate.
+    """
+
+    def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
+        self.label, self.steps, self.batch_tokens = label, steps, batch_tokens
+        self.flops_per_token, self.bytes_per_token, self.every = flops_per_token, bytes_per_token, every
+        self.peak = matmul_flops()
+        self.restart(None)
+
+    def restart(self, step: int | None):
+        """Count the rate from here."""
+        self.since, self.first, self.printed = time.monotonic(), step, time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self.printed >= self.every
+
+    def show(self, step: int, loss: float) -> float:
+        """Print the line of a step; returns the tokens per second since the last one."""
+        now = time.monotonic()
+        if self.first is None or step <= self.first:
+            self.restart(step)
+            return math.nan
+        rate = (step - self.first) * self.batch_tokens / (now - self.since)
+        left = (self.steps - step) * self.batch_tokens / rate
+        bpb = loss / math.log(2) / self.bytes_per_token
+        share = rate * self.flops_per_token / self.peak
+        print(
+            f"{self.label}  step {step:,}/{self.steps:,}  loss {loss:.4f}  bpb {bpb:.3f}  {rate:,.0f} tokens/s  "
+            f"{share:.0%} of matmul peak  {left / 60:.0f}m{left % 60:02.0f}s left",
+            flush=True,
+        )
+        self.restart(step)
+        return rate
