@@ -10,10 +10,11 @@ from ladder.chaos import phase
 from ladder.errors import InputError
 
 
-def write_atomic(path, text, reached=None):
-    """Write `text` so that `path` is as before or complete, and on the disk when this returns.
+def write_atomic(path, text, reached=None, durable=True):
+    """Write `text` so that `path` is as before or complete, whenever the process dies.
 
-    `reached` names the phase between write and rename. An object store's put is atomic by itself.
+    Durable: it is on the disk when this returns, and a power cut cannot take it back. `reached`
+    names the phase between write and rename. An object store's put is atomic by itself.
     """
     path = epath.Path(path)
     if not is_local(path):
@@ -23,13 +24,16 @@ def write_atomic(path, text, reached=None):
     try:
         with open(tmp, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if reached:
             phase(reached)
         os.replace(tmp, path)
     finally:
         tmp.unlink(missing_ok=True)
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -41,6 +45,8 @@ def read_json(path):
     """The object in a JSON file; InputError with file and line where it is not one."""
     try:
         value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise InputError(f"{path}:1: not JSON (nested too deeply)") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
     except UnicodeDecodeError:

@@ -62,7 +62,7 @@ class Lease:
 
     def _write(self):
         terms = self._terms | {"expires": time.time() + self.seconds}
-        write_atomic(self.path, json.dumps(terms, indent=2) + "\n")
+        write_atomic(self.path, json.dumps(terms, indent=2) + "\n", durable=False)
 
     def _unlock(self):
         if self._lock is not None:

@@ -52,7 +52,7 @@ class Record:
         self._published = -1
 
     def write_config(self, config):
-        """Write config.json, or check that the one there is equal; InputError names what differs."""
+        """Write config.json, or check that the one there is equal; InputError names the first difference."""
         path = self.directory / "config.json"
         if not path.exists():
             self._write("config.json", config)
@@ -73,7 +73,7 @@ class Record:
     def heartbeat(self, step, loss, rate):
         """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second)."""
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
-        self._write("heartbeat.json", beat)
+        self._write("heartbeat.json", beat, durable=False)
 
     def timing(self, **figures):
         """Append one line of wall-clock figures to timing.jsonl."""
@@ -193,12 +193,12 @@ class Record:
         except FileNotFoundError:
             return None
 
-    def _write(self, name, value):
+    def _write(self, name, value, durable=True):
         if self.process_index == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
             value = {"schema_version": 1} | value
             text = json.dumps(value, sort_keys=True, allow_nan=False, indent=2)
-            write_atomic(self.directory / name, text + "\n")
+            write_atomic(self.directory / name, text + "\n", durable=durable)
 
 
 def _row(line, where):
