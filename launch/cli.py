@@ -63,9 +63,10 @@ def train(
     Args:
         rung: of a ladder, by label or the start of its run_id; its run directory is written first
     """
+    directory = _run_directory(run, overrides, rung, root, corpora)
     from ladder.train import train as train_run
 
-    train_run(_run_directory(run, overrides, rung, root, corpora))
+    train_run(directory)
 
 
 def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root: Path, corpora: Path) -> Path:
@@ -177,6 +178,24 @@ def data(
         print(f"{corpus_hash}  {directory}")
 
 
+def export(table: Table, /, *, out: Out) -> None:
+    """Write the finished runs of a folder as one runs table.
+
+    Example: ladder export runs/demo -o demo.csv.gz
+    """
+    from fitting import table as tables
+
+    if not out.name.endswith((".csv", ".csv.gz")):
+        raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
+    read = tables.read(table)
+    try:
+        tables.write(read, out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
+    left = f"; left out: {'; '.join(read.left_out)}" if read.left_out else ""
+    print(f"{out}: {len(read)} rows of {len(read.unique('run'))} runs{left}")
+
+
 VERBS = {
     "data": data,
     "plan": plan,
@@ -184,6 +203,7 @@ VERBS = {
     "submit": submit,
     "status": status,
     "logs": logs,
+    "export": export,
 }
 DESCRIPTION = "Know what your large model will score before you train it."
 

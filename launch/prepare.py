@@ -1,5 +1,6 @@
 """From a ladder to run directories: build its corpora, fill in their hashes, write every config.json."""
 
+import sys
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
     from ladder import corpus
 
     wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
-    made = {key: corpus.build(*key, corpora) for key in wanted}
+    made = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in wanted}
     for key, rung in wanted.items():
         _check_vocabulary(rung, made[key].vocab_size)
 
