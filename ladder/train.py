@@ -17,6 +17,7 @@ from ladder.checkpoint import Checkpoints
 from ladder.config import Rung
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluate import Evaluator
+from ladder.files import is_local
 from ladder.lease import Lease
 from ladder.optimizer import learning_rate
 from ladder.overrides import from_dict
@@ -34,7 +35,8 @@ def train(directory) -> None:
     Raises Preempted after SIGTERM (everything saved), Diverged at a NaN or Inf in the loss or the gradient norm,
     InputError where the directory, its corpus or its parent is not what config.json says.
     """
-    record = Record(directory, jax.process_index())
+    directory = epath.Path(directory)
+    record = Record(directory.resolve() if is_local(directory) else directory, jax.process_index())
     if record.is_done():
         return
     config = record.read_config()
@@ -149,7 +151,7 @@ def _open(rung: Rung, config: dict, record: Record) -> Run:
     program = step.build(rung, mesh)
     where = jax.process_index(), jax.process_count()
     shards = mesh.shape["replica"] * mesh.shape["fsdp"]
-    rows = max(1, 8192 // rung.model.seq_len // shards) * shards
+    rows = shards * max(1, 8192 // (rung.model.seq_len * shards))
     tokenizer = text.tokenizer
     evaluator = Evaluator(
         rung.eval,
