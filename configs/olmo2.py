@@ -6,7 +6,7 @@ and the tokenizer are the user's: put them where DATA says, or override data.tex
 
 from collections.abc import Sequence
 
-from ladder.config import Data, Ladder, Mesh, Model, Optimizer, Rung
+from ladder.config import Data, Eval, Ladder, Mesh, Model, Optimizer, Rung
 from ladder.sizes import TOKENS_PER_PARAM, n_params, olmo_batch_sequences, olmo_peak_lr, train_tokens
 
 # d_model, heads, layers, feed-forward width
@@ -24,6 +24,16 @@ SIZES = ("190M", "370M", "760M", "1B")
 MULTIPLES = (1, 2, 5, 10)
 SEQ_LEN = 4096
 VOCAB_SIZE = 100_352  # 100278 of the dolma2 tokenizer, padded to a multiple of 128
+# The paper's eighth task, MMLU, is scored by subject groups and weighted.
+TASKS = (
+    "hellaswag_val",
+    "arc_challenge_test",
+    "arc_easy_test",
+    "piqa_val",
+    "csqa_val",
+    "socialiqa_val",
+    "openbookqa_test",
+)
 DATA = Data(text=("data/olmoe-mix-0924",), tokenizer="data/dolma2-tokenizer.json")
 
 
@@ -56,6 +66,7 @@ def rung(size: str, multiple: float, seed: int = 0) -> Rung:
         model=shape,
         optimizer=Optimizer(peak_lr=olmo_peak_lr(n, SEQ_LEN), warmup_tokens=n),
         data=DATA,
+        eval=Eval(TASKS, every=200 if multiple <= 2 else 500 if multiple <= 5 else 1000),
         mesh=Mesh(remat="full"),
         seed=seed,
         save_every=1000,
@@ -81,6 +92,7 @@ def _target(size: str, name: str, tokens: int, sequences: int, seed: int) -> Run
         model=shape,
         optimizer=Optimizer(peak_lr=3e-4, warmup_tokens=n),
         data=DATA,
+        eval=Eval(TASKS, every=1000),
         mesh=Mesh(remat="full"),
         seed=seed,
         save_every=1000,

@@ -178,6 +178,72 @@ def data(
         print(f"{corpus_hash}  {directory}")
 
 
+def demo(
+    *,
+    quick: bool = False,
+    full: bool = False,
+    seed: int = 0,
+    text: Annotated[tuple[Path, ...], arg(metavar="PATH ...")] = (),
+    root: Root = RUNS,
+    corpora: Corpora = CORPORA,
+) -> None:
+    """From text to a prediction on this machine: train a small ladder, predict a larger model, then train that too.
+
+    Example: ladder demo --text my/notes
+
+    Args:
+        quick: about a minute; the numbers mean little
+        full: about an hour
+        seed: of initialisation and data order
+        text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
+    """
+    from launch import demo as demonstration
+
+    if quick and full:
+        raise InputError("--quick and --full: choose one")
+    name = "demo-quick" if quick else "demo-full" if full else "demo"
+    ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
+    demonstration.run(ladder, root, corpora, show.console())
+
+
+def predict(
+    table: Table,
+    /,
+    *,
+    target: Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")] = (),
+    tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
+    bootstrap: int = 1000,
+    seed: int = 0,
+    json: Json = None,
+) -> None:
+    """Predict the bpb and the accuracy of a larger model from a table of runs.
+
+    Example: ladder predict runs.csv.gz --target 7B-4T=6887575552,3945065873408
+
+    Args:
+        target: name, parameters and tokens of a model; without it, the targets in the table
+        tasks: which tasks
+        bootstrap: resamples behind the intervals
+        seed: of the resamples
+    """
+    from fitting import table as tables
+    from fitting import task_law
+    from launch import predictions
+
+    if bootstrap < 2:
+        raise InputError(f"--bootstrap {bootstrap}: an interval needs at least 2 resamples")
+    predicted = task_law.predict(
+        tables.read(table),
+        [task_law.parse_target(text) for text in target] or None,
+        tasks=None if tasks == ("all",) else list(tasks),
+        n_resamples=bootstrap,
+        seed=seed,
+    )
+    show.console().print(predictions.table(predicted.entries))
+    if json:
+        show.write_json(json, predicted.json())
+
+
 def export(table: Table, /, *, out: Out) -> None:
     """Write the finished runs of a folder as one runs table.
 
@@ -197,12 +263,14 @@ def export(table: Table, /, *, out: Out) -> None:
 
 
 VERBS = {
+    "demo": demo,
     "data": data,
     "plan": plan,
     "train": train,
     "submit": submit,
     "status": status,
     "logs": logs,
+    "predict": predict,
     "export": export,
 }
 DESCRIPTION = "Know what your large model will score before you train it."

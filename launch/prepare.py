@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from ladder.config import Data, Ladder, Rung, to_dict
+from ladder.config import Ladder, Rung, to_dict
 from ladder.errors import InputError
 from ladder.record import Record
 from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
@@ -22,9 +22,15 @@ class Built:
 
 
 def build(ladder: Ladder, corpora: Path) -> Built:
-    """Build (or find again) what the rungs read. Raises InputError where a tokenizer does not fit its model."""
-    from ladder import corpus
+    """Build (or find again) what the rungs read.
 
+    Raises InputError where a tokenizer does not fit its model or the requests of a task are missing: now, and not
+    hours later at the first evaluation.
+    """
+    from ladder import corpus, tasks
+
+    for task in {task for rung in ladder.all for task in rung.eval.tasks}:
+        tasks.load_task(task)
     wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
     made = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in wanted}
     for key, rung in wanted.items():
@@ -106,14 +112,3 @@ def _check_vocabulary(rung: Rung, vocab_size: int) -> None:
             f"rung {rung.label}: data.tokenizer = {rung.data.tokenizer!r} has {vocab_size} tokens, the model "
             f"{rung.model.vocab_size}; set model.vocab_size={-(-vocab_size // 128) * 128}"
         )
-
-
-def with_text(ladder: Ladder, paths: tuple[str, ...]) -> Ladder:
-    """The ladder on the user's own text."""
-    if not paths:
-        return ladder
-
-    def change(data: Data) -> Data:
-        return replace(data, text=paths)
-
-    return ladder.map(lambda rung: replace(rung, data=change(rung.data)))

@@ -1,0 +1,96 @@
+"""`ladder demo`: from text to a prediction, and then the truth that it is held against."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+
+import configs
+from ladder.config import Ladder
+from ladder.errors import Diverged, InputError
+from ladder.sizes import n_params
+from launch import predictions, prepare, show
+from launch.backends import local
+
+RESAMPLES = 1000
+
+
+def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
+    """A demo ladder with its own folder for every seed, on the user's text where he gives some."""
+    if seed < 0:
+        raise InputError(f"--seed {seed}: must not be negative")
+    ladder = configs.BUILT_IN[name](seed)
+    if seed:
+        ladder = replace(ladder, name=f"{name}-s{seed}")
+    if text:
+        ladder = ladder.map(lambda rung: replace(rung, data=replace(rung.data, text=text)))
+    return ladder
+
+
+def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
+    """Corpus, rungs, prediction, target, report; again = resume. Returns the report's path.
+
+    prediction.json is written before the target is trained, from the rungs alone.
+    """
+    from fitting import report, table, task_law
+
+    stages, folder = Stages(console), root / ladder.name
+    with stages("corpus"):
+        built = prepare.build(ladder, corpora)
+        rungs = prepare.write(built, built.ladder.rungs, root)
+    with stages("rungs"):
+        _train(rungs, console)
+    with stages("prediction"):
+        trained = _of(table.read(folder), rungs)
+        targets = [task_law.Target(r.run_id, n_params(r.model), r.steps * r.batch_tokens) for r in built.ladder.targets]
+        predicted = task_law.predict(trained, targets, n_resamples=RESAMPLES)
+        show.write_json(folder / "prediction.json", predicted.json())
+        console.print(predictions.table(predicted.entries))
+    with stages("target"):
+        held_out = prepare.write(built, built.ladder.targets, root)
+        _train(held_out, console)
+    with stages("report"):
+        everything = _of(table.read(folder), rungs + held_out)
+        console.print(predictions.table(task_law.compare(predicted, everything)))
+        page = folder / "report.html"
+        page.write_text(report.page(everything, predicted))
+    show.write_json(folder / "stages.json", stages.to_json())
+    console.print(f"{stages}\n[bold]{page}")
+    return page
+
+
+def _train(directories: list[Path], console: Console) -> None:
+    outcome = local.run(directories, console)
+    if outcome.diverged:
+        raise Diverged(f"{', '.join(outcome.diverged)}; a demo needs all its runs")
+
+
+def _of(read, directories: list[Path]):
+    """The rows of these runs: a folder may hold those of another text or another configuration too."""
+    return read.select(run=[path.name for path in directories])
+
+
+@dataclass
+class Stages:
+    """Wall time by stage."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.console.rule(name, align="left")
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+
+    def to_json(self) -> dict:
+        stages = [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.seconds.items()]
+        return {"stages": stages, "total_seconds": round(sum(self.seconds.values()), 3)}
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {show.duration(seconds)}" for name, seconds in self.seconds.items())
+        return f"wall time {show.duration(sum(self.seconds.values()))}: {each}"
