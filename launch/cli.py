@@ -80,6 +80,7 @@ def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root:
     if rung is None:
         raise InputError(f"ladder {run} has {len(ladder.all)} runs; name one: --rung {ladder.all[0].label}")
     chosen = ladder.all.index(runs.pick(ladder, rung))
+    prepare.check_tasks(ladder)
     built = prepare.build(ladder, corpora)
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]
 
@@ -104,8 +105,9 @@ def submit(
     """
     from launch import prepare
 
-    console = show.console()
-    built = prepare.build(configs.overridden(configs.load(name), overrides), corpora)
+    console, ladder = show.console(), configs.overridden(configs.load(name), overrides)
+    prepare.check_tasks(ladder)
+    built = prepare.build(ladder, corpora)
     outcome = local.run(prepare.write(built, built.ladder.all if targets else built.ladder.rungs, root), console)
     console.print(f"{len(outcome.done)} done, {len(outcome.diverged)} diverged, {len(outcome.skipped)} skipped")
     return 78 if outcome.diverged else 0
@@ -232,9 +234,10 @@ def predict(
 
     if bootstrap < 2:
         raise InputError(f"--bootstrap {bootstrap}: an interval needs at least 2 resamples")
+    targets = [task_law.parse_target(text) for text in target]
     predicted = task_law.predict(
         tables.read(table),
-        [task_law.parse_target(text) for text in target] or None,
+        targets or None,
         tasks=None if tasks == ("all",) else list(tasks),
         n_resamples=bootstrap,
         seed=seed,

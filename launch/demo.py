@@ -35,6 +35,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
 
     prediction.json is written before the target is trained, from the rungs alone.
     """
+    prepare.check_tasks(ladder)
     from fitting import report, table, task_law
 
     stages, folder = Stages(console), root / ladder.name

@@ -21,16 +21,18 @@ class Built:
     corpora: dict[str, Path]  # corpus hash -> its folder
 
 
-def build(ladder: Ladder, corpora: Path) -> Built:
-    """Build (or find again) what the rungs read.
+def check_tasks(ladder: Ladder) -> None:
+    """Raise InputError where a task's requests are missing: now, and not hours later at the first evaluation."""
+    from ladder import tasks
 
-    Raises InputError where a tokenizer does not fit its model or the requests of a task are missing: now, and not
-    hours later at the first evaluation.
-    """
-    from ladder import corpus, tasks
-
-    for task in {task for rung in ladder.all for task in rung.eval.tasks}:
+    for task in sorted({task for rung in ladder.all for task in rung.eval.tasks}):
         tasks.load_task(task)
+
+
+def build(ladder: Ladder, corpora: Path) -> Built:
+    """Build (or find again) what the rungs read. Raises InputError where a tokenizer does not fit its model."""
+    from ladder import corpus
+
     wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
     made = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in wanted}
     for key, rung in wanted.items():

@@ -65,7 +65,13 @@ WRONG = {
     "train directory": (["train", "runs"], "config.json"),
     "train both": (["train", "runs", "--rung", "d16"], "leave out --rung"),
     "submit unknown": (["submit", "olmo"], "did you mean 'olmo2'?"),
-    "submit no text": (["submit", "demo", "data.text=nowhere"], "nowhere: no such file or folder"),
+    "submit no text": (["submit", "demo", "data.text=nowhere", "eval.tasks="], "nowhere: no such file or folder"),
+    "submit no requests": (["submit", "demo"], "run `ladder data olmes`"),
+    "submit unknown task": (["submit", "demo", "eval.tasks=mbpp,arc_eazy.jsonl"], "arc_eazy.jsonl"),
+    "demo no requests": (["demo"], "run `ladder data olmes`"),
+    "demo both": (["demo", "--quick", "--full"], "choose one"),
+    "demo seed": (["demo", "--seed", "-1"], "--seed -1"),
+    "train no requests": (["train", "demo", "--rung", "d16-trunk"], "run `ladder data olmes`"),
     "status unknown": (["status", "demoo"], "no ladder 'demoo'"),
     "status no runs": (["status", "olmo2"], "runs/olmo2: no runs yet"),
     "status empty": (["status", "empty"], "holds no run directories"),
@@ -77,6 +83,10 @@ WRONG = {
     "data binary": (["data", "build", "demo", "data.text=binary.txt"], "binary"),
     "data truncated": (["data", "build", "demo", "data.text=cut.jsonl"], "cut.jsonl:2"),
     "data tokenizer": (["data", "build", "demo", "data.tokenizer=bpe:300", "data.text=words.txt"], "vocab_size"),
+    "predict nothing": (["predict", "empty"], "empty: no run directories"),
+    "predict nowhere": (["predict", "nowhere.csv"], "nowhere.csv: no such file"),
+    "predict target": (["predict", "x.csv", "--target", "7B"], "write NAME=N,D"),
+    "predict bootstrap": (["predict", "x.csv", "--bootstrap", "1"], "--bootstrap 1"),
     "export nothing": (["export", "empty", "-o", "x.csv"], "empty: no run directories"),
     "export unfinished": (["export", "unfinished", "-o", "x.csv"], "no finished run"),
     "export nowhere": (["export", "nowhere", "-o", "x.csv"], "nowhere: no such file or folder"),
@@ -87,6 +97,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_one_line_and_exit_code_2(runs, case, monkeypatch, capfd):
     monkeypatch.chdir(runs.parent)
+    monkeypatch.setenv("LADDER_OLMES", "no-requests-here")
     os.mkdir("empty")
     os.mkdir("unfinished")
     (runs / "demo" / "x").mkdir()
