@@ -63,6 +63,7 @@ def test_bytes(text):
     assert coder.eos not in ids
     assert coder.decode([*ids, coder.eos]) == text
     assert coder.token_bytes[ids].sum() == len(ids)
+    assert coder.token_bytes[coder.eos] == 0
 
 
 def test_bpe_is_encoded_with_ranks_and_trained_deterministically(bpe):
