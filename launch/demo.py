@@ -1,5 +1,6 @@
 """`ladder demo`: from text to a prediction, and then the truth that it is held against."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,10 +46,12 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
     with stages("rungs"):
         _train(rungs, console)
     with stages("prediction"):
-        trained = _of(table.read(folder), rungs)
+        # Alone in a file, so that `ladder predict` on it gives the same prediction again.
+        table.write(_of(table.read(folder), rungs), folder / "rungs.csv.gz")
+        trained = table.read(folder / "rungs.csv.gz")
         targets = [task_law.Target(r.run_id, n_params(r.model), r.steps * r.batch_tokens) for r in built.ladder.targets]
         predicted = task_law.predict(trained, targets, n_resamples=RESAMPLES)
-        show.write_json(folder / "prediction.json", predicted.json())
+        _write_once(folder / "prediction.json", predicted.json())
         console.print(predictions.table(predicted.entries))
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
@@ -61,6 +64,12 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
     show.write_json(folder / "stages.json", stages.to_json())
     console.print(f"{stages}\n[bold]{page}")
     return page
+
+
+def _write_once(path: Path, value: dict) -> None:
+    """Taken up again, the same prediction keeps its date: before the target's first step."""
+    if not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(value)):
+        show.write_json(path, value)
 
 
 def _train(directories: list[Path], console: Console) -> None:

@@ -36,8 +36,8 @@ def to_json(statuses: list[Status]) -> dict:
 def table(statuses: list[Status]) -> Table:
     done = sum(status.state == "done" for status in statuses)
     grid = Table(title=f"{done} of {len(statuses)} runs done", title_justify="left")
-    for name in ("run", "state", "step", "loss", ""):
-        grid.add_column(name, justify="right" if name in ("step", "loss") else "left", no_wrap=name != "")
+    for name in ("run", "state", "step", "loss", "detail"):
+        grid.add_column(name, justify="right" if name in ("step", "loss") else "left", no_wrap=name != "detail")
     for s in statuses:
         step = f"{s.step or 0:,} / {s.steps:,}"
         loss = "" if s.loss is None else f"{s.loss:.4f}"

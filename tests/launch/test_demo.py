@@ -1,0 +1,112 @@
+"""The demo's order of things, with runs that follow a known law instead of being trained."""
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from ladder.record import Record
+from launch import cli, demo, prepare
+from launch.backends import local
+
+A, ALPHA, B, BETA, E = 40.0, 0.35, 300.0, 0.4, 0.9
+NATS_PER_BIT = math.log(2)
+
+
+def law(n, d):
+    return A / n**ALPHA + B / d**BETA + E
+
+
+@pytest.fixture
+def staged(tmp_path, monkeypatch):
+    """demo.run on a stand-in corpus, with a local backend that writes what the law says; notes what was there when."""
+    trained = []
+
+    def run(directories, console):
+        for directory in directories:
+            record = Record(directory)
+            if record.is_done():
+                continue
+            config = record.read_config()
+            d = config["derived"]
+            trained.append((config["split"], (directory.parent / "prediction.json").exists()))
+            tokens = d["steps"] * d["batch_tokens"]
+            bpb = law(d["n_params"], tokens)
+            row = {"step": d["steps"], "tokens": tokens, "kind": d["kind"], "task": "validation", "stderr": None}
+            rows = [row | {"metric": "bpb", "value": bpb, "n_docs": None}]
+            record.log(rows + [row | {"metric": "loss", "value": bpb * NATS_PER_BIT, "n_docs": None}])
+            record.publish(d["steps"])
+            record.finish(step=d["steps"], tokens=tokens, loss=bpb * NATS_PER_BIT)
+        return local.Outcome(done=[path.name for path in directories])
+
+    monkeypatch.setattr(local, "run", run)
+    monkeypatch.setattr(prepare, "check_tasks", lambda ladder: None)
+    monkeypatch.setattr(prepare, "build", lambda ladder, corpora: prepare.Built(ladder, {"": tmp_path}))
+    monkeypatch.setattr(demo, "RESAMPLES", 50)
+    return tmp_path, trained
+
+
+def test_the_prediction_stands_before_the_target_is_trained(staged):
+    root, trained = staged
+    console = Console(file=io.StringIO(), width=200)
+    page = demo.run(demo.ladder_of("demo", 0, ()), root, root, console)
+    assert [split for split, _ in trained] == ["train"] * 16 + ["target"]
+    assert [predicted for _, predicted in trained] == [False] * 16 + [True]
+
+    found = json.loads((root / "demo" / "prediction.json").read_text())
+    entry = next(e for e in found["predictions"] if e["task"] == "validation")
+    target = found["targets"][0]
+    truth = law(target["n_params"], target["tokens"])
+    assert entry["bpb"] == pytest.approx(truth, rel=0.005)
+    assert entry["bpb_pi80"][0] <= truth <= entry["bpb_pi80"][1]
+
+    stages = json.loads((root / "demo" / "stages.json").read_text())
+    assert [stage["name"] for stage in stages["stages"]] == ["corpus", "rungs", "prediction", "target", "report"]
+    assert stages["total_seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages["stages"]), abs=0.01)
+    assert page == root / "demo" / "report.html"
+    assert page.read_text()
+    assert "wall time" in console.file.getvalue()
+
+    # Again: nothing is trained, and the prediction keeps its date.
+    before = (root / "demo" / "prediction.json").stat().st_mtime_ns
+    demo.run(demo.ladder_of("demo", 0, ()), root, root, console)
+    assert len(trained) == 17
+    assert (root / "demo" / "prediction.json").stat().st_mtime_ns == before
+
+
+def test_other_runs_in_the_folder_do_not_enter(staged):
+    """A run of another text lies there with absurd numbers."""
+    root, _ = staged
+    ladder = demo.ladder_of("demo", 0, ())
+    [stray] = prepare.write(prepare.Built(ladder, {"": root}), ladder.rungs[1:2], root)
+    stray.rename(stray.with_name("stray"))
+    record = Record(stray.with_name("stray"))
+    config = record.read_config() | {"run_id": "stray"}
+    (record.directory / "config.json").write_text(json.dumps(config))
+    row = {"step": 41, "tokens": 167936, "kind": "branch", "task": "validation", "metric": "bpb", "value": 99.0}
+    record.log([row | {"stderr": None, "n_docs": None}])
+    record.publish(41)
+    record.finish(step=41, tokens=167936, loss=60.0)
+    demo.run(ladder, root, root, Console(file=io.StringIO()))
+    found = json.loads((root / "demo" / "prediction.json").read_text())
+    assert "stray" not in found["settings"]["runs_used"]
+    assert len(found["settings"]["runs_used"]) == 12
+
+
+def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):
+    root, _ = staged
+    monkeypatch.setattr(local, "run", lambda directories, console: local.Outcome(diverged=["d16-trunk"]))
+    assert cli.main(["demo", "--root", str(root)]) == 78
+    assert "d16-trunk" in capsys.readouterr().err
+
+
+def test_every_seed_and_every_text_has_its_own_runs():
+    ladders = [
+        demo.ladder_of("demo", 0, ()),
+        demo.ladder_of("demo", 1, ()),
+        demo.ladder_of("demo-quick", 2, ("a.txt",)),
+    ]
+    assert [ladder.name for ladder in ladders] == ["demo", "demo-s1", "demo-quick-s2"]
+    assert {rung.data.text for rung in ladders[2].all} == {("a.txt",)}
