@@ -1,42 +1,51 @@
 """Causal attention behind one signature: attend(q_BLHK, k_BLGK, v_BLGK) -> o_BLHK.
 
-H query heads share G <= H key-value heads (grouped-query attention, Ainslie et al. 2023); scores are scaled by
-1/sqrt(K) and normalised in float32.
+H query heads share G <= H key-value heads, R = H / G each (grouped-query attention, Ainslie et al. 2023); scores are
+scaled by 1/sqrt(K) and normalised in float32.
 """
 
 import jax
 import jax.numpy as jnp
 
-BLOCK = 128
+BLOCK = 64
 
 
 def xla(q_BLHK, k_BLGK, v_BLGK):
     """The reference: all L x L scores at once."""
-    return _attend(q_BLHK, k_BLGK, v_BLGK, 0)
+    B, L, H, K = q_BLHK.shape
+    G = k_BLGK.shape[2]
+    q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K) * K**-0.5
+    scores_BGRLM = jnp.einsum("blgrk,bmgk->bgrlm", q_BLGRK, k_BLGK, preferred_element_type=jnp.float32)
+    weights_BGRLM = jax.nn.softmax(jnp.where(jnp.tri(L, dtype=bool), scores_BGRLM, -jnp.inf), axis=-1)
+    o_BLGRK = jnp.einsum("bgrlm,bmgk->blgrk", weights_BGRLM.astype(v_BLGK.dtype), v_BLGK)
+    return o_BLGRK.reshape(B, L, H, K)
 
 
 def blockwise(q_BLHK, k_BLGK, v_BLGK):
-    """Query blocks of 128, each against the keys before its end: half the work, and no L x L array."""
-    L = q_BLHK.shape[1]
-    blocks = [
-        jax.checkpoint(_attend, static_argnums=3)(
-            q_BLHK[:, start : start + BLOCK], k_BLGK[:, : start + BLOCK], v_BLGK[:, : start + BLOCK], start
-        )
-        for start in range(0, L, BLOCK)
-    ]
-    return jnp.concatenate(blocks, axis=1)
+    """Blocks of queries, each against the keys before its end: half the work, and no L x L array.
 
-
-def _attend(q_BLHK, k_BMGK, v_BMGK, first: int):
-    """Queries at positions first, first + 1, ... attend to the keys at positions up to their own."""
+    One batched matmul over B G is what a CPU does best; the backward pass computes the scores again.
+    """
     B, L, H, K = q_BLHK.shape
-    M, G = k_BMGK.shape[1:3]
-    q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K) * K**-0.5
-    scores_BGRLM = jnp.einsum("blgrk,bmgk->bgrlm", q_BLGRK, k_BMGK, preferred_element_type=jnp.float32)
-    visible_LM = jnp.arange(M) <= first + jnp.arange(L)[:, None]
-    weights_BGRLM = jax.nn.softmax(jnp.where(visible_LM, scores_BGRLM, -jnp.inf), axis=-1)
-    o_BLGRK = jnp.einsum("bgrlm,bmgk->blgrk", weights_BGRLM.astype(v_BMGK.dtype), v_BMGK)
-    return o_BLGRK.reshape(B, L, H, K)
+    G = k_BLGK.shape[2]
+    q_BGRLK = q_BLHK.reshape(B, L, G, H // G, K).transpose(0, 2, 3, 1, 4) * K**-0.5
+    k_BGLK, v_BGLK = k_BLGK.swapaxes(1, 2), v_BLGK.swapaxes(1, 2)
+    blocks = []
+    for start in range(0, L, BLOCK):
+        stop = min(start + BLOCK, L)
+        q = q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
+        o = jax.checkpoint(_attend, static_argnums=3)(q, k_BGLK[:, :, :stop], v_BGLK[:, :, :stop], start)
+        blocks.append(o.reshape(B, G, H // G, stop - start, K))
+    return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
+
+
+def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
+    """Queries are R times the positions start ... M - 1; each sees the keys up to its own position."""
+    M = k_BGMK.shape[2]
+    position_Q = start + jnp.arange(q_BGQK.shape[2]) % (M - start)
+    scores_BGQM = jnp.matmul(q_BGQK, k_BGMK.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    weights_BGQM = jax.nn.softmax(jnp.where(jnp.arange(M) <= position_Q[:, None], scores_BGQM, -jnp.inf), axis=-1)
+    return jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK)
 
 
 def choose(name: str, seq_len: int):

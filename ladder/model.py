@@ -39,6 +39,7 @@ class Hooks:
     constrain: Callable = lambda x, axes: x
     attend: Callable = attention.xla
     remat: str = "none"
+    unroll: bool = False  # layers one after another in the program: faster on CPU, longer to compile
 
 
 def dense(x_BLD, w_DF, bias_F=None):
@@ -161,7 +162,7 @@ class Transformer(nnx.Module):
         if hooks.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if hooks.remat == "dots" else None
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        x_BLD, _ = jax.lax.scan(body, x_BLD, self.blocks)
+        x_BLD, _ = jax.lax.scan(body, x_BLD, self.blocks, unroll=hooks.unroll)
         return self.final_norm(x_BLD)
 
     def logits(self, x_TD):

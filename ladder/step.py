@@ -12,6 +12,8 @@ from ladder.config import Rung
 from ladder.errors import InputError
 from ladder.loss import token_nats
 
+UNROLL_LAYERS = 8
+
 
 def init_state(rung: Rung) -> dict:
     """{"step", "params", "optimizer"} before the first step, from the rung's seed."""
@@ -58,6 +60,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
         attend=attention.choose(rung.mesh.attention, rung.model.seq_len),
         remat=rung.mesh.remat,
+        unroll=mesh.devices.flat[0].platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
     )
     functions = model.functions(rung.model, hooks)
     abstract = jax.eval_shape(lambda: init_state(rung))
