@@ -30,7 +30,7 @@ def demo_quick(seed: int = 0) -> Ladder:
 def demo_full(seed: int = 0) -> Ladder:
     """An hour: wider sizes, more tokens, whole tasks."""
     whole = Eval(TASKS, validation_tokens=1 << 19)
-    return _ladder("demo-full", (16, 24, 32, 48), (2, 4, 8), 92, 4, whole, seed)
+    return _ladder("demo-full", (16, 24, 32, 48), (2, 4, 8), 96, 4, whole, seed)
 
 
 def _ladder(
