@@ -150,9 +150,7 @@ def _csv_rows(text: str, source: str):
             if not row:
                 continue
             if len(row) != len(header):
-                raise InputError(
-                    f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}"
-                )
+                raise InputError(f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
             rows.append(row)
             places.append(reader.line_num)
     except csv.Error as error:
@@ -210,8 +208,7 @@ def _read_runs(folder) -> Table:
             left_out.append(f"{run.name}: not finished (no DONE.json)")
     if len(left_out) == len(runs):
         raise InputError(
-            f"{folder}: no finished run among {len(runs)} run directories (none has a DONE.json);"
-            " train them first"
+            f"{folder}: no finished run among {len(runs)} run directories (none has a DONE.json); train them first"
         )
     if not rows:
         raise InputError(f"{folder}: the finished runs hold no metrics")
@@ -275,16 +272,12 @@ def _check(header, cells, places, source: str, sha256: str, left_out=()) -> Tabl
     for name in (n for n in POSITIVE if n in columns):
         bad = np.flatnonzero(columns[name] <= 0)
         if bad.size:
-            raise InputError(
-                f"{where(bad[0])}: {name} is {columns[name][bad[0]]:g}; it must be positive"
-            )
+            raise InputError(f"{where(bad[0])}: {name} is {columns[name][bad[0]]:g}; it must be positive")
     if "split" in columns:
         columns["split"] = np.where(columns["split"] == "", "train", columns["split"])
         bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))
         if bad.size:
-            raise InputError(
-                f"{where(bad[0])}: split is {columns['split'][bad[0]]!r}; use {', '.join(SPLITS)}"
-            )
+            raise InputError(f"{where(bad[0])}: split is {columns['split'][bad[0]]!r}; use {', '.join(SPLITS)}")
     else:
         columns["split"] = np.full(len(places), "train", object)
     _check_keys(columns, where)

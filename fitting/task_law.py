@@ -1,0 +1,373 @@
+"""The two-step task law: (N, D) -> bpb of a task's answers -> accuracy (Bhagia et al. 2024).
+
+Step 1 fits bpb = E + A/N^alpha + B/D^beta to the last row of each decayed run, all tasks in one
+vmapped solve. Step 2 fits accuracy as a sigmoid of bpb to checkpoints of all runs, and only for
+tasks whose accuracy is above chance. Rows of split "target" enter neither.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting import accuracy, bootstrap
+from fitting.errors import InputError
+from fitting.laws import CHINCHILLA, LAWS, SIGMOID
+from fitting.table import SCHEMA_VERSION, Table
+
+# ln bpb. At 1e-3, as published, the fit is nearly least absolute deviations; run noise is 0.3-1 %,
+# and a threshold above it makes the prediction's standard deviation 10-15 % smaller (simulated).
+HUBER_STEP1 = 1e-2
+NOISE_FLOOR_STEP1 = 2e-3
+MIN_SIZES = 3
+FEW_RUNS = 12
+SCATTER_TO_FLAG = 0.03
+CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to predict: name, N (in the table's convention), D in tokens."""
+
+    name: str
+    n_params: float
+    tokens: float
+
+    @property
+    def features(self) -> dict:
+        return {"N": self.n_params, "D": self.tokens}
+
+
+@dataclass(frozen=True)
+class Points:
+    """The last row of every decayed run of the ladder, as arrays over n runs and T tasks.
+
+    bpb_Tn is nan where a task was not evaluated. groups_n: the trunk, where runs branch.
+    """
+
+    tasks: tuple[str, ...]
+    runs: tuple[str, ...]
+    sizes: tuple[str, ...]
+    features: dict[str, np.ndarray]
+    groups_n: np.ndarray
+    bpb_Tn: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All that `predict` found. `json()` is what goes into pred.json.
+
+    fitted: names of the tasks that step1 holds, in its order. step2: by task. entries: as in
+    pred.json. draws_bpb: {(target, task): [R]} and draws_acc likewise.
+    """
+
+    points: Points
+    targets: tuple[Target, ...]
+    fitted: tuple[str, ...]
+    step1: bootstrap.Fit | None
+    step2: dict[str, accuracy.AccuracyFit]
+    entries: tuple[dict, ...]
+    draws_bpb: dict
+    draws_acc: dict
+    settings: dict
+    table_sha256: str
+
+    def json(self) -> dict:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "table_sha256": self.table_sha256,
+            "method": self.settings["method"],
+            "n_convention": self.settings["n_convention"],
+            "targets": [vars(t) for t in self.targets],
+            "predictions": list(self.entries),
+            "settings": self.settings,
+        }
+
+
+def parse_target(text: str) -> Target:
+    """ "7B-4T=6887575552,3945065873408[,FLOPS]" -> Target (FLOPS is not used by this method)."""
+    name, _, numbers = text.partition("=")
+    try:
+        values = [float(v) for v in numbers.split(",")]
+    except ValueError:
+        values = []
+    if not name or len(values) not in (2, 3) or not all(np.isfinite(v) and v > 0 for v in values):
+        raise InputError(
+            f"--target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12"
+        )
+    return Target(name.strip(), values[0], values[1])
+
+
+def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
+    """The targets that stand in a table (split "target"), named by their runs."""
+    rows = table.select(split="target", final=True)
+    return [
+        Target(run, float(of_run[n_convention][0]), float(of_run["tokens"].max()))
+        for run in rows.unique("run")
+        if len(of_run := rows.select(run=run))
+    ]
+
+
+def predict(
+    table: Table,
+    targets: list[Target] | None = None,
+    *,
+    tasks: list[str] | None = None,
+    n_convention: str = "n_params",
+    n_resamples: int = 400,
+    seed: int = 0,
+) -> Prediction:
+    """Predict bpb and accuracy of targets (default: those in the table) for tasks (default: all).
+
+    Raises InputError where the table cannot support any prediction; a single task that cannot be
+    predicted has bpb None and a flag that says why.
+    """
+    targets = targets_of(table, n_convention) if targets is None else list(targets)
+    if not targets:
+        raise InputError(f'{table.source}: no target to predict: add --target NAME=N,D (or rows with split "target")')
+    points = ladder_points(table, tasks, n_convention)
+    usable_T = _usable(points)
+    fitted = tuple(t for t, reason in zip(points.tasks, usable_T, strict=True) if not reason)
+    step1 = None
+    if fitted:
+        bpb_Tn = points.bpb_Tn[[not reason for reason in usable_T]]
+        step1 = bootstrap.fit(
+            CHINCHILLA,
+            points.features,
+            np.where(np.isnan(bpb_Tn), 1.0, bpb_Tn),
+            weights_Tn=~np.isnan(bpb_Tn),
+            delta=HUBER_STEP1,
+            groups_n=points.groups_n,
+            n_resamples=n_resamples,
+            seed=seed,
+            noise_floor=NOISE_FLOOR_STEP1,
+        )
+    step2 = {t: a for t in points.tasks if (a := accuracy.fit_accuracy(table, t, n_resamples, seed))}
+    entries, draws_bpb, draws_acc = [], {}, {}
+    for target in targets:
+        draws_TR = _bpb_draws(step1, points, target, seed)
+        for task, reason in zip(points.tasks, usable_T, strict=True):
+            entry = {"target": target.name, "task": task, "bpb": None, "bpb_pi80": None}
+            entry |= {"acc": None, "acc_pi80": None, "flags": [reason] if reason else []}
+            if task in fitted:
+                t, key = fitted.index(task), (target.name, task)
+                draws_bpb[key] = draws_TR[t]
+                entry["bpb"] = float(step1.predict(_at(target))[t, 0, 0])
+                entry["bpb_pi80"] = bootstrap.point_interval(draws_bpb[key], entry["bpb"])
+                entry["flags"] += _flags_step1(step1, t, points, target)
+            if task in step2:
+                draws = accuracy.predict_accuracy(entry, step2[task], draws_bpb.get((target.name, task)))
+                if draws is not None:
+                    draws_acc[target.name, task] = draws
+            entries.append(entry)
+    settings = _settings(table, points, step1, n_convention, n_resamples, seed)
+    return Prediction(
+        points, tuple(targets), fitted, step1, step2, tuple(entries), draws_bpb, draws_acc,
+        settings, table.sha256,
+    )  # fmt: skip
+
+
+def compare(prediction: Prediction, table: Table) -> list[dict]:
+    """Predictions beside what the target's run in the table measured, where it has been trained.
+
+    Each entry of pred.json plus "actual_bpb", "error" (relative, of bpb), "inside", "actual_acc",
+    "acc_error" (points), "acc_inside"; None where there is nothing to compare.
+    """
+    rows = table.select(split="target", final=True)
+    out = []
+    for entry in prediction.entries:
+        target = next(t for t in prediction.targets if t.name == entry["target"])
+        of_run = rows.select(np.flatnonzero(_is_target(rows, target, prediction)))
+        bpb = _value(of_run, entry["task"], "bpb")
+        step2 = prediction.step2.get(entry["task"])
+        acc = _value(of_run, entry["task"], step2.metric) if step2 else None
+        row = entry | {"actual_bpb": bpb, "error": None, "inside": None}
+        row |= {"actual_acc": acc, "acc_error": None, "acc_inside": None}
+        if bpb is not None and entry["bpb"] is not None:
+            row["error"] = entry["bpb"] / bpb - 1
+            row["inside"] = entry["bpb_pi80"][0] <= bpb <= entry["bpb_pi80"][1]
+        if acc is not None and entry["acc_pi80"] is not None:
+            row["acc_error"] = 100 * (entry["acc"] - acc)
+            row["acc_inside"] = entry["acc_pi80"][0] <= acc <= entry["acc_pi80"][1]
+        out.append(row)
+    return out
+
+
+def fit_law(
+    table: Table,
+    law: str = "chinchilla",
+    *,
+    task: str = "validation",
+    metric: str = "bpb",
+    n_convention: str = "n_params",
+    delta: float = 1e-3,
+    n_resamples: int = 4000,
+    seed: int = 0,
+) -> dict:
+    """Fit one law to one task's metric over the ladder's decayed runs -> fit.json."""
+    if law not in LAWS or LAWS[law].features != ("N", "D"):
+        raise InputError(f"--law {law!r}: no such law of N and D; there is: {CHINCHILLA.name}")
+    if not delta > 0:
+        raise InputError(f"--huber {delta:g}: must be positive")
+    points = ladder_points(table, [task], n_convention, metric)
+    y_Tn = points.bpb_Tn
+    fitted = bootstrap.fit(
+        LAWS[law], points.features, y_Tn, delta=delta, groups_n=points.groups_n,
+        n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    resampled = fitted.resampled(0)
+    settings = _settings(table, points, fitted, n_convention, n_resamples, seed)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "table_sha256": table.sha256,
+        "law": law,
+        "task": task,
+        "metric": metric,
+        "params": fitted.params(0),
+        "se": {k: float(np.std(v, ddof=1)) for k, v in resampled.items()},
+        "ci95": {k: [float(q) for q in bootstrap.interval(v, 0.95)] for k, v in resampled.items()},
+        "objective": float(fitted.objective_T[0]),
+        "n_points": int(fitted.points_T[0]),
+        "n_resamples": n_resamples,
+        "converged": float(fitted.resamples_converged_T[0]),
+        "at_bound": fitted.at_bound(0),
+        "seconds": fitted.seconds,
+        "settings": settings | {"huber_delta": delta},
+    }
+
+
+# Step 1 -----------------------------------------------------------------------------------------
+
+
+def ladder_points(table: Table, tasks: list[str] | None, n_convention: str, metric: str = "bpb") -> Points:
+    """The rows that step 1 is fitted to: split "train", final, one value a run and task."""
+    if n_convention not in CONVENTIONS or n_convention not in table:
+        there = ", ".join(c for c in CONVENTIONS if c in table)
+        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {there}")
+    rows = table.select(split="train", final=True, metric=metric)
+    if not len(rows):
+        raise InputError(
+            f'{table.source}: no final row with metric {metric!r} in split "train"; a fit needs'
+            " runs decayed to their end"
+        )
+    known = rows.unique("task")
+    tasks = known if tasks is None else list(tasks)
+    for task in tasks:
+        if task not in known:
+            raise InputError(f"{table.source}: no task {task!r}; it has {', '.join(known)}")
+    runs = sorted(rows.unique("run"), key=lambda r: _order(rows.select(run=r), n_convention))
+    bpb_Tn = np.full((len(tasks), len(runs)), np.nan)
+    first = {}
+    for i, (run, task, value) in enumerate(zip(rows["run"], rows["task"], rows["value"], strict=True)):
+        first.setdefault(run, i)
+        if task in tasks:
+            bpb_Tn[tasks.index(task), runs.index(run)] = value
+    if np.nanmin(bpb_Tn) <= 0:
+        raise InputError(f"{table.source}: a {metric} of {np.nanmin(bpb_Tn):g}: must be positive")
+    at = [first[run] for run in runs]
+    parents = rows["parent"][at] if "parent" in rows else np.full(len(runs), "")
+    sizes = rows["size"][at] if "size" in rows else [f"{n:.3g}" for n in rows[n_convention][at]]
+    return Points(
+        tuple(tasks),
+        tuple(runs),
+        tuple(sizes),
+        {"N": rows[n_convention][at], "D": rows["tokens"][at]},
+        np.array([p or r for p, r in zip(parents, runs, strict=True)]),
+        bpb_Tn,
+    )
+
+
+def _order(rows: Table, n_convention: str) -> tuple:
+    return rows[n_convention][0], rows["tokens"].max(), rows["run"][0]
+
+
+def _usable(points: Points) -> list[str]:
+    """For each task "" or the reason why no law can be fitted to it."""
+    needed = len(CHINCHILLA.params) + 1
+    reasons = []
+    for bpb_n in points.bpb_Tn:
+        has = ~np.isnan(bpb_n)
+        sizes = len(set(points.features["N"][has]))
+        tokens_per_size = has.sum() / max(sizes, 1)
+        reason = ""
+        if has.sum() < needed or sizes < MIN_SIZES or tokens_per_size < 1.5:
+            reason = (
+                f"too few runs: {has.sum()} decayed runs of {sizes} sizes; the law needs"
+                f" {needed} runs, {MIN_SIZES} sizes and more than one length for each"
+            )
+        reasons.append(reason)
+    return reasons
+
+
+def _at(target: Target) -> dict:
+    return {k: [v] for k, v in target.features.items()}
+
+
+def _bpb_draws(step1, points: Points, target: Target, seed: int):
+    if step1 is None:
+        return None
+    form_sd = bootstrap.extrapolation_sd(points.features, target.features)
+    return bootstrap.predictive(step1, target.features, form_sd, seed)
+
+
+def _flags_step1(step1: bootstrap.Fit, t: int, points: Points, target: Target) -> list[str]:
+    flags = []
+    if step1.points_T[t] < FEW_RUNS:
+        flags.append(f"few runs: {step1.points_T[t]} for a law of 5 parameters")
+    if not step1.converged_T[t]:
+        flags.append("the fit did not converge")
+    flags += [f"parameter at its bound: {name}" for name in step1.at_bound(t)]
+    if step1.noise_T[t] > SCATTER_TO_FLAG:
+        flags.append(f"large scatter: runs lie {step1.noise_T[t]:.1%} off the law (one sd)")
+    for name, key in (("N", "parameters"), ("D", "tokens")):
+        ratio = target.features[name] / points.features[name].max()
+        if ratio > 10:
+            flags.append(f"far extrapolation: {ratio:.0f} times the largest run's {key}")
+    return flags
+
+
+# What a prediction must say about itself --------------------------------------------------------
+
+
+def _is_target(rows: Table, target: Target, prediction: Prediction) -> np.ndarray:
+    """Rows of the target's run: by its name, or by N and D within 0.5 %."""
+    if not len(rows):
+        return np.zeros(0, bool)
+    n = rows[prediction.settings["n_convention"]]
+    same = np.abs(n / target.n_params - 1) < 0.005
+    same &= np.abs(rows["tokens"] / target.tokens - 1) < 0.005
+    return np.where((rows["run"] == target.name).any(), rows["run"] == target.name, same)
+
+
+def _value(rows: Table, task: str, metric: str) -> float | None:
+    found = rows.select(task=task, metric=metric)
+    return float(found["value"][-1]) if len(found) else None
+
+
+def _settings(table, points: Points, step1, n_convention: str, n_resamples: int, seed: int):
+    """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
+    return {
+        "method": "default",
+        "law": CHINCHILLA.formula,
+        "objective": "sum of Huber(ln measured - ln law)",
+        "huber_delta": HUBER_STEP1,
+        "solver": "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation",
+        "starts": bootstrap.N_STARTS,
+        "bounds": {p.name: [*map(_finite, p.bounds)] for p in CHINCHILLA.params},
+        "runs_used": list(points.runs),
+        "runs_left_out": list(table.left_out),
+        "point": "last row of each decayed run, not smoothed",
+        "n_convention": n_convention,
+        "resampling": step1.method if step1 else None,
+        "resamples": n_resamples,
+        "seed": seed,
+        "converged": float(step1.resamples_converged_T.mean()) if step1 else None,
+        "noise_floor": NOISE_FLOOR_STEP1,
+        "trunk_share": bootstrap.TRUNK_SHARE,
+        "form_sd_per_e_fold": bootstrap.FORM_SD,
+        "interval": "80 %: parameters, run noise, allowance for the form",
+        "step2": f"{SIGMOID.formula}, least squares, runs weighted equally",
+    }
+
+
+def _finite(bound: float) -> float | None:
+    return bound if np.isfinite(bound) else None
