@@ -1,0 +1,216 @@
+"""The promise of the loop: killed anywhere and run again, a run gives the uninterrupted run's numbers, bit by bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs.wsd import trunk_and_branches
+from ladder import sharding, step
+from ladder.checkpoint import Checkpoints
+from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
+from ladder.overrides import from_dict
+from ladder.record import Record
+from ladder.sizes import n_params
+from launch import prepare
+
+SEQ, STEPS = 32, 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """All runs here are of one shape: they compile once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with text and requests, and a function that writes the run directories of rungs trained on them."""
+    folder = tmp_path_factory.mktemp("train")
+    draw = random.Random(0)
+    words = ["tree", "river", "stone", "blue", "green", "runs", "falls", "quietly", "and", "the", "a"]
+    lines = [" ".join(draw.choices(words, k=12)) + "." for _ in range(4000)]
+    text = folder / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": "\n".join(lines[i : i + 10])}) + "\n" for i in range(0, 4000, 10)))
+    requests = folder / "colours.jsonl"
+    choices = [" blue", " green"]
+    with requests.open("w") as file:
+        for i in range(12):
+            for idx, choice in enumerate(choices):
+                request = {"context": f"{lines[i]} The stone is", "continuation": choice}
+                doc = {"id": i, "query": request["context"], "choices": choices, "gold": i % 2}
+                names = {"task_name": "colours", "doc_id": i, "native_id": i, "label": i % 2}
+                line = {"request_type": "loglikelihood", "doc": doc, "request": request, "idx": idx} | names
+                file.write(json.dumps(line) + "\n")
+
+    def write(rungs, root) -> list[Path]:
+        data = Data(text=(str(text),), validation=0.2)
+        ladder = Ladder("tiny", tuple(rungs)).map(lambda rung: replace(rung, data=data))
+        built = prepare.build(ladder, folder / "corpora")
+        return prepare.write(built, built.ladder.all, root)
+
+    write.requests = requests
+    return write
+
+
+def rung(world, **changes) -> Rung:
+    model = Model("olmo2", 16, 2, 2, 32, 256, SEQ, compute_dtype="float32", init_std=0.1)
+    optimizer = Optimizer(0.01, warmup_tokens=5 * 4 * SEQ, schedule="wsd", lr_final_fraction=0.0, decay_fraction=0.2)
+    whole = Rung("s", 1, STEPS * 4 * SEQ, 4 * SEQ, model, optimizer, save_every=15,
+                 eval=Eval((str(world.requests),), every=20, validation_tokens=2048))  # fmt: skip
+    return replace(whole, **changes)
+
+
+def command(directory: Path) -> list[str]:
+    return [sys.executable, "-m", "launch.cli", "train", str(directory)]
+
+
+def run(directory: Path, **env: str) -> int:
+    done = subprocess.run(command(directory), env=os.environ | env, capture_output=True, text=True)
+    return done.returncode
+
+
+def numbers(directory: Path):
+    """What must not differ: the final state as arrays by name, and every row of the metrics."""
+    config = Record(directory).read_config()
+    trained = from_dict(Rung, config["rung"])
+    program = step.build(trained, sharding.make_mesh(trained.mesh))
+    state = Checkpoints(directory / "checkpoints").read(trained.steps, program.abstract_state)
+    leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    return leaves, list(Record(directory).rows())
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (leaves, rows), (other_leaves, other_rows) = numbers(one), numbers(other)
+    assert leaves.keys() == other_leaves.keys()
+    for name, x in leaves.items():
+        assert x.tobytes() == other_leaves[name].tobytes(), name
+    assert rows == other_rows
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(world, tmp_path_factory):
+    (directory,) = world([rung(world)], tmp_path_factory.mktemp("reference"))
+    assert run(directory) == 0
+    return directory
+
+
+def test_a_run_leaves_what_it_says(uninterrupted):
+    record = Record(uninterrupted)
+    rows = list(record.rows())
+    assert record.state().name == "done" and record.state().step == STEPS
+    assert [row["step"] for row in rows if row["metric"] == "acc"] == [20, 40, 60]
+    losses = [row["value"] for row in rows if (row["task"], row["metric"]) == ("train", "loss")]
+    assert len(losses) == STEPS // 10 and losses[-1] < losses[0] - 1
+    assert all(row["tokens"] == row["step"] * 4 * SEQ for row in rows)
+    assert not (uninterrupted / "lease.json").exists()
+    assert Checkpoints(uninterrupted / "checkpoints").steps() == [45, 60]
+    before = (uninterrupted / "DONE.json").read_bytes()
+    assert run(uninterrupted) == 0  # again: nothing to do
+    assert (uninterrupted / "DONE.json").read_bytes() == before
+
+
+# Between orbax's rename and the manifest; metrics out but the checkpoint not; in the middle of an evaluation.
+@pytest.mark.parametrize("at", ["before-manifest:2", "metrics-published:3", "eval:2"])
+def test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at):
+    (directory,) = world([rung(world)], tmp_path)
+    assert run(directory, LADDER_KILL_AT=at) == -signal.SIGKILL
+    assert not Record(directory).is_done()
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
+
+
+PHASES = ("save-started", "before-manifest", "manifest-written", "metrics-written", "metrics-published", "eval", "step")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("at", [*(f"{phase}:{n}" for phase in PHASES for n in (1, 2)), "before-done:1", "step:47"])
+def test_killed_at_every_phase(world, tmp_path, uninterrupted, at):
+    test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at)
+
+
+@pytest.mark.chaos
+def test_killed_at_random_moments(world, tmp_path):
+    longer = rung(world, tokens=3000 * 4 * SEQ, save_every=100)
+    reference, directory = (world([longer], tmp_path / name)[0] for name in ("reference", "killed"))
+    assert run(reference) == 0
+    draw, kills = random.Random(1), 0
+    while not Record(directory).is_done():
+        process = subprocess.Popen(command(directory), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if kills < 20:
+            time.sleep(draw.uniform(2, 8))
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        assert process.wait() in (0, -signal.SIGKILL)
+    print(f"killed {kills} times")
+    assert kills >= 3
+    assert_same(directory, reference)
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside(world, tmp_path, uninterrupted):
+    (directory,) = world([rung(world)], tmp_path)
+    assert run(directory, LADDER_KILL_AT="manifest-written:3") == -signal.SIGKILL
+    newest = Checkpoints(directory / "checkpoints").steps()[-1]
+    largest = max((p for p in (directory / f"checkpoints/{newest}").rglob("*") if p.is_file()), key=os.path.getsize)
+    damaged = bytearray(largest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    largest.write_bytes(damaged)
+    again = subprocess.run(command(directory), capture_output=True, text=True)
+    assert again.returncode == 0
+    assert f"{largest.name}: its hash differs" in again.stderr
+    assert (directory / f"checkpoints/bad-{newest}-0").is_dir()
+    assert_same(directory, uninterrupted)
+
+
+def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
+    trunk, branch = trunk_and_branches(
+        rung(world, save_every=0), [STEPS * 4 * SEQ / (20 * n_params(rung(world).model))]
+    )
+    assert branch.steps == STEPS
+    directories = world([trunk, branch], tmp_path)
+    assert run(directories[1]) == 2  # its trunk is not there yet
+    assert [run(directory) for directory in directories] == [0, 0]
+    leaves, rows = numbers(directories[1])
+    full_leaves, full_rows = numbers(uninterrupted)
+    for name, x in full_leaves.items():
+        assert x.tobytes() == leaves[name].tobytes(), name
+    last = [row | {"kind": "branch"} for row in full_rows if row["step"] == STEPS]
+    assert [row for row in rows if row["step"] == STEPS] == last
+
+
+def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
+    (directory,) = world([rung(world)], tmp_path)
+    process = subprocess.Popen(command(directory), stderr=subprocess.PIPE, text=True)
+    while not (directory / "metrics").exists() or not list((directory / "metrics").glob("*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    _, error = process.communicate()
+    assert process.returncode == 75, error
+    assert "run it again" in error
+    stopped = Checkpoints(directory / "checkpoints").steps()[-1]
+    assert 0 < stopped < STEPS
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
+
+
+def test_a_diverged_run_ends_with_78_and_publishes_nothing(world, tmp_path):
+    wild = rung(world)
+    wild = replace(wild, optimizer=replace(wild.optimizer, peak_lr=0.9, eps=1e-30, weight_decay=1e38))
+    (directory,) = world([wild], tmp_path)
+    done = subprocess.run(command(directory), capture_output=True, text=True)
+    assert done.returncode == 78 and "lower optimizer.peak_lr" in done.stderr
+    assert Record(directory).state().name == "diverged"
+    for saved in Checkpoints(directory / "checkpoints").steps():
+        raise AssertionError(f"published {saved}")
