@@ -11,8 +11,13 @@ import pytest
 import configs
 from ladder.config import to_dict
 from ladder.record import Record
+from ladder.sizes import n_params
 from launch import cli, prepare
 
+# The demo's sizes are tuned now and then.
+TRUNK, BRANCH, *_ = (rung.label for rung in configs.load("demo").rungs)
+TARGET = configs.load("demo").targets[0].label
+SIZE = TRUNK.split("-")[0]
 HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxopt")
 
 
@@ -31,7 +36,7 @@ def runs(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "olmo2"], ["status", "demo"], ["logs", "demo", "--rung", "d16-trunk"], ["train", "--help"]],
+    [["--help"], ["plan", "olmo2"], ["status", "demo"], ["logs", "demo", "--rung", TRUNK], ["train", "--help"]],
     ids=" ".join,
 )
 def test_what_answers_at_once_imports_no_jax(runs, arguments):
@@ -59,11 +64,11 @@ WRONG = {
     "plan json": (["plan", "demo", "--json", "/dev/null/x"], "/dev/null/x: cannot be written"),
     "plan file": (["plan", "nowhere.py:mine"], "nowhere.py: no such file"),
     "train unknown": (["train", "demoo", "--rung", "x"], "no ladder 'demoo'"),
-    "train no rung": (["train", "demo"], "name one: --rung d16-trunk"),
+    "train no rung": (["train", "demo"], "name one: --rung " + TRUNK),
     "train wrong rung": (["train", "demo", "--rung", "d17"], "no rung starts with 'd17'"),
-    "train ambiguous": (["train", "demo", "--rung", "d16"], "ambiguous"),
+    "train ambiguous": (["train", "demo", "--rung", SIZE], "ambiguous"),
     "train directory": (["train", "runs"], "config.json"),
-    "train both": (["train", "runs", "--rung", "d16"], "leave out --rung"),
+    "train both": (["train", "runs", "--rung", SIZE], "leave out --rung"),
     "submit unknown": (["submit", "olmo"], "did you mean 'olmo2'?"),
     "submit no text": (["submit", "demo", "data.text=nowhere", "eval.tasks="], "nowhere: no such file or folder"),
     "submit no requests": (["submit", "demo"], "run `ladder data olmes`"),
@@ -71,13 +76,13 @@ WRONG = {
     "demo no requests": (["demo"], "run `ladder data olmes`"),
     "demo both": (["demo", "--quick", "--full"], "choose one"),
     "demo seed": (["demo", "--seed", "-1"], "--seed -1"),
-    "train no requests": (["train", "demo", "--rung", "d16-trunk"], "run `ladder data olmes`"),
+    "train no requests": (["train", "demo", "--rung", TRUNK], "run `ladder data olmes`"),
     "status unknown": (["status", "demoo"], "no ladder 'demoo'"),
     "status no runs": (["status", "olmo2"], "runs/olmo2: no runs yet"),
     "status empty": (["status", "empty"], "holds no run directories"),
     "logs no rung": (["logs", "demo"], "name one with --rung"),
     "logs wrong rung": (["logs", "demo", "--rung", "d99"], "no rung starts with 'd99'"),
-    "logs nothing": (["logs", "demo", "--rung", "d16-0.5xC"], "nothing logged yet"),
+    "logs nothing": (["logs", "demo", "--rung", BRANCH], "nothing logged yet"),
     "data no name": (["data", "build"], "name a ladder"),
     "data no text": (["data", "build", "demo", "data.text=nowhere"], "nowhere: no such file or folder"),
     "data binary": (["data", "build", "demo", "data.text=binary.txt"], "binary"),
@@ -101,7 +106,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(runs, case, monkeypatch, capfd)
     os.mkdir("empty")
     os.mkdir("unfinished")
     (runs / "demo" / "x").mkdir()
-    os.rename(next((runs / "demo").glob("d16-0.5xC*")), "unfinished/a") if "unfinished" in case else None
+    os.rename(next((runs / "demo").glob(f"{BRANCH}*")), "unfinished/a") if "unfinished" in case else None
     with open("binary.txt", "wb") as file:
         file.write(b"text\n\0\xff\n" * 100)
     with open("cut.jsonl", "w") as file:
@@ -142,7 +147,7 @@ def test_plan_writes_json(tmp_path, capsys):
     value = json.loads((tmp_path / "new" / "plan.json").read_text())
     assert value["schema_version"] == 1
     assert {row["seed"] for row in value["rungs"]} == {3}
-    assert "d72-0.5xC" in capsys.readouterr().out
+    assert TARGET in capsys.readouterr().out
 
 
 def test_status_and_logs_show_what_is_there(runs, capsys, monkeypatch, tmp_path):
@@ -150,9 +155,12 @@ def test_status_and_logs_show_what_is_there(runs, capsys, monkeypatch, tmp_path)
     assert cli.main(["status", "demo", "--json", "status.json"]) == 0
     out = capsys.readouterr().out
     assert "1 of 2 runs done" in out
-    states = {run["run_id"][:9]: run["state"] for run in json.loads((tmp_path / "status.json").read_text())["runs"]}
-    assert states == {"d16-trunk": "done", "d16-0.5xC": "pending"}
-    assert cli.main(["logs", "demo", "--rung", "d16-trunk", "--lines", "2"]) == 0
+    states = {
+        run["run_id"].rsplit("-", 2)[0]: run["state"]
+        for run in json.loads((tmp_path / "status.json").read_text())["runs"]
+    }
+    assert states == {TRUNK: "done", BRANCH: "pending"}
+    assert cli.main(["logs", "demo", "--rung", TRUNK, "--lines", "2"]) == 0
     assert capsys.readouterr().out == "two\nthree\n"
 
 
@@ -165,7 +173,7 @@ def test_a_run_directory_says_all_that_a_job_needs(runs):
     assert config["split"] == "train"
     assert config["derived"]["parent_run"] == trunk.run_id
     assert config["derived"]["parent"] == trunk.identity
-    assert config["derived"]["n_params"] == 16592
+    assert config["derived"]["n_params"] == n_params(branch.model)
     assert config["derived"]["steps"] == branch.steps
     assert config["packages"]["jax"]
 
