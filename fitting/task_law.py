@@ -21,6 +21,7 @@ NOISE_FLOOR_STEP1 = 2e-3
 MIN_SIZES = 3
 FEW_RUNS = 12
 SCATTER_TO_FLAG = 0.03
+SAME = 0.005
 CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
 
 
@@ -172,14 +173,13 @@ def compare(prediction: Prediction, table: Table) -> list[dict]:
     Each entry of pred.json plus "actual_bpb", "error" (relative, of bpb), "inside", "actual_acc",
     "acc_error" (points), "acc_inside"; None where there is nothing to compare.
     """
-    rows = table.select(split="target", final=True)
-    out = []
+    convention, out = prediction.settings["n_convention"], []
     for entry in prediction.entries:
+        task = entry["task"]
         target = next(t for t in prediction.targets if t.name == entry["target"])
-        of_run = rows.select(np.flatnonzero(_is_target(rows, target, prediction)))
-        bpb = _value(of_run, entry["task"], "bpb")
-        step2 = prediction.step2.get(entry["task"])
-        acc = _value(of_run, entry["task"], step2.metric) if step2 else None
+        bpb, acc = measured(table, target, task, "bpb", convention), None
+        if task in prediction.step2:
+            acc = measured(table, target, task, prediction.step2[task].metric, convention)
         row = entry | {"actual_bpb": bpb, "error": None, "inside": None}
         row |= {"actual_acc": acc, "acc_error": None, "acc_inside": None}
         if bpb is not None and entry["bpb"] is not None:
@@ -190,6 +190,21 @@ def compare(prediction: Prediction, table: Table) -> list[dict]:
             row["acc_inside"] = entry["acc_pi80"][0] <= acc <= entry["acc_pi80"][1]
         out.append(row)
     return out
+
+
+def measured(table: Table, target: Target, task: str, metric: str, n_convention: str = "n_params") -> float | None:
+    """What the target's own run in the table measured at its end; None where it has not.
+
+    Its run is the one with the target's name, or else with its N and D within 0.5 %.
+    """
+    rows = table.select(split="target", final=True, task=task, metric=metric)
+    if not len(rows):
+        return None
+    near = np.abs(rows[n_convention] / target.n_params - 1) < SAME
+    near &= np.abs(rows["tokens"] / target.tokens - 1) < SAME
+    named = rows["run"] == target.name
+    found = rows["value"][named if named.any() else near]
+    return float(found[-1]) if len(found) else None
 
 
 def fit_law(
@@ -326,21 +341,6 @@ def _flags_step1(step1: bootstrap.Fit, t: int, points: Points, target: Target) -
 
 
 # What a prediction must say about itself --------------------------------------------------------
-
-
-def _is_target(rows: Table, target: Target, prediction: Prediction) -> np.ndarray:
-    """Rows of the target's run: by its name, or by N and D within 0.5 %."""
-    if not len(rows):
-        return np.zeros(0, bool)
-    n = rows[prediction.settings["n_convention"]]
-    same = np.abs(n / target.n_params - 1) < 0.005
-    same &= np.abs(rows["tokens"] / target.tokens - 1) < 0.005
-    return np.where((rows["run"] == target.name).any(), rows["run"] == target.name, same)
-
-
-def _value(rows: Table, task: str, metric: str) -> float | None:
-    found = rows.select(task=task, metric=metric)
-    return float(found["value"][-1]) if len(found) else None
 
 
 def _settings(table, points: Points, step1, n_convention: str, n_resamples: int, seed: int):
