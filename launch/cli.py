@@ -23,6 +23,7 @@ Overrides = Annotated[
     arg(metavar="[KEY=VALUE ...]", help="for every run, by dotted path: optimizer.peak_lr=1e-3", help_behavior_hint=""),
 ]
 Table = Annotated[Positional[str], arg(metavar="TABLE", help="a runs table (.csv, .csv.gz, .jsonl) or runs/NAME")]
+Targets = Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")]
 Json = Annotated[Path | None, arg(metavar="FILE", help="write the result for programs", help_behavior_hint="")]
 Root = Annotated[Path, arg(metavar="DIR", help="where run directories are")]
 Corpora = Annotated[Path, arg(metavar="DIR", help="where corpora are kept")]
@@ -212,7 +213,7 @@ def predict(
     table: Table,
     /,
     *,
-    target: Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")] = (),
+    target: Targets = (),
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
     bootstrap: int = 1000,
     seed: int = 0,
@@ -228,23 +229,39 @@ def predict(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from fitting import table as tables
-    from fitting import task_law
     from launch import predictions
 
-    if bootstrap < 2:
-        raise InputError(f"--bootstrap {bootstrap}: an interval needs at least 2 resamples")
-    targets = [task_law.parse_target(text) for text in target]
-    predicted = task_law.predict(
-        tables.read(table),
-        targets or None,
-        tasks=None if tasks == ("all",) else list(tasks),
-        n_resamples=bootstrap,
-        seed=seed,
-    )
+    _, predicted = predictions.predict(table, target, None if tasks == ("all",) else list(tasks), bootstrap, seed)
     show.console().print(predictions.table(predicted.entries))
     if json:
         show.write_json(json, predicted.json())
+
+
+def report(
+    table: Table,
+    /,
+    *,
+    target: Targets = (),
+    bootstrap: int = 1000,
+    seed: int = 0,
+    out: Out = Path("report.html"),
+) -> None:
+    """One self-contained HTML page: the runs, the laws, the predictions and, where it is known, the truth.
+
+    Example: ladder report runs/demo -o report.html
+
+    Args:
+        target: name, parameters and tokens of a model; without it, the targets in the table
+        bootstrap: resamples behind the intervals
+        seed: of the resamples
+    """
+    from launch import predictions
+
+    read, predicted = predictions.predict(table, target, None, bootstrap, seed)
+    from fitting import report as reports
+
+    reports.report(read, predicted, out, {"commands": [f"ladder report {table} -o {out}"]})
+    print(out)
 
 
 def export(table: Table, /, *, out: Out) -> None:
@@ -274,6 +291,7 @@ VERBS = {
     "status": status,
     "logs": logs,
     "predict": predict,
+    "report": report,
     "export": export,
 }
 DESCRIPTION = "Know what your large model will score before you train it."

@@ -1,6 +1,7 @@
 """`ladder demo`: from text to a prediction, and then the truth that it is held against."""
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import configs
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
-from launch import predictions, prepare, show
+from launch import plan, predictions, prepare, show
 from launch.backends import local
 
 RESAMPLES = 1000
@@ -60,10 +61,44 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
         everything = _of(table.read(folder), rungs + held_out)
         console.print(predictions.table(task_law.compare(predicted, everything)))
         page = folder / "report.html"
-        page.write_text(report.page(everything, predicted))
+        report.report(everything, predicted, page, _about(built, folder, targets))
+        report.hero(everything, predicted, folder / "prediction.png")
     show.write_json(folder / "stages.json", stages.to_json())
     console.print(f"{stages}\n[bold]{page}")
     return page
+
+
+def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
+    """What the report says of where its numbers come from, and how to get them again."""
+    made, first = plan.make(built.ladder), built.ladder.rungs[0]
+    share = made.shares[made.targets[0].label]
+    predict = f"ladder predict {folder / 'rungs.csv.gz'} --bootstrap {RESAMPLES}"
+    facts = {
+        "text": ", ".join(first.data.text),
+        "corpus": first.data.corpus,
+        "tokenizer": first.data.tokenizer,
+        "rungs": f"{len(made.rungs)} runs, {made.flops:.2e} FLOPs, {share:.0%} of the target's",
+        "seed": str(first.seed),
+        "packages": ", ".join(f"{name} {version}" for name, version in prepare.packages().items()),
+    }
+    return {
+        "title": f"ladder {built.ladder.name}: prediction and truth",
+        "commands": [
+            _command(built.ladder),
+            f"{predict} --target " + " ".join(f"{t.name}={t.n_params},{t.tokens}" for t in targets),
+            f"ladder report {folder} -o report.html",
+        ],
+        "facts": facts,
+    }
+
+
+def _command(ladder: Ladder) -> str:
+    """The command that trained this demo."""
+    words, first = ["ladder", "demo"], ladder.rungs[0]
+    words += [flag for flag in ("--quick", "--full") if flag[1:] in ladder.name]
+    words += ["--seed", str(first.seed)] if first.seed else []
+    words += ["--text", *first.data.text] if first.data.text != ("python",) else []
+    return shlex.join(words)
 
 
 def _write_once(path: Path, value: dict) -> None:

@@ -1,8 +1,22 @@
-"""Predictions as a table for people, beside the truth where there is one."""
+"""Predictions from a runs table, and how people see them: beside the truth where there is one."""
 
 from collections.abc import Iterable
 
 from rich.table import Table
+
+from ladder.errors import InputError
+
+
+def predict(table: str, targets: Iterable[str], tasks: list[str] | None, n_resamples: int, seed: int) -> tuple:
+    """(the runs table, task_law.Prediction); targets as text, NAME=N,D, or none for those in the table."""
+    if n_resamples < 2:
+        raise InputError(f"--bootstrap {n_resamples}: an interval needs at least 2 resamples")
+    from fitting import table as tables
+    from fitting import task_law
+
+    wanted = [task_law.parse_target(text) for text in targets]
+    read = tables.read(table)
+    return read, task_law.predict(read, wanted or None, tasks=tasks, n_resamples=n_resamples, seed=seed)
 
 
 def table(entries: Iterable[dict]) -> Table:

@@ -112,3 +112,15 @@ def test_every_seed_and_every_text_has_its_own_runs():
     ]
     assert [ladder.name for ladder in ladders] == ["demo", "demo-s1", "demo-quick-s2"]
     assert {rung.data.text for rung in ladders[2].all} == {("a.txt",)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        (("demo", 0, ()), "ladder demo"),
+        (("demo-quick", 3, ()), "ladder demo --quick --seed 3"),
+        (("demo-full", 0, ("my notes",)), "ladder demo --full --text 'my notes'"),
+    ],
+)
+def test_the_report_says_how_to_get_it_again(asked, command):
+    assert demo._command(demo.ladder_of(*asked)) == command
