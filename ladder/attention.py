@@ -7,6 +7,8 @@ scaled by 1/sqrt(K) and normalised in float32.
 import jax
 import jax.numpy as jnp
 
+from ladder.errors import InputError
+
 BLOCK = 64
 
 
@@ -52,4 +54,7 @@ def choose(name: str, seq_len: int):
     """The implementation of a Mesh.attention name; "auto" is blockwise from two blocks on."""
     if name == "auto":
         name = "blockwise" if seq_len > BLOCK else "xla"
-    return {"xla": xla, "blockwise": blockwise}[name]
+    there = {"xla": xla, "blockwise": blockwise}
+    if name not in there:
+        raise InputError(f"mesh.attention = {name!r} is not there; write one of auto, {', '.join(there)}")
+    return there[name]

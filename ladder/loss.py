@@ -28,6 +28,6 @@ def token_nats(logits, params, x_TD, targets_T):
 
 
 def _chunks(tokens: int, vocab: int) -> int:
-    """The fewest equal chunks whose logits stay under the limit."""
+    """The fewest equal chunks whose logits stay under the limit; one token each where even that is over it."""
     least = -(-tokens * vocab // CHUNK_ELEMENTS)
-    return next(n for n in range(max(1, least), tokens + 1) if tokens % n == 0)
+    return next(n for n in range(max(1, min(least, tokens)), tokens + 1) if tokens % n == 0)
