@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,7 @@ class Table:
     def select(self, rows: np.ndarray | None = None, **wanted) -> "Table":
         """Rows where every named column equals the value (or is among a list of values).
 
-        rows: a boolean mask or indices, applied first. A column that the table lacks matches
-        nothing, except `split`, which is then "train" everywhere.
+        rows: a boolean mask or indices, applied first.
         """
         keep = np.ones(len(self), bool)
         if rows is not None:
@@ -93,11 +93,7 @@ def read(path) -> Table:
         return _read_runs(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    raw = path.read_bytes()
-    try:
-        text = (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text: {error}") from None
+    raw, text = _content(path)
     name = path.name.removesuffix(".gz")
     parse = _jsonl_rows if name.endswith((".jsonl", ".ndjson")) else _csv_rows
     header, cells, places = parse(text, str(path))
@@ -137,6 +133,15 @@ def _written_number(v: float) -> str:
 
 
 # Files ------------------------------------------------------------------------------------------
+
+
+def _content(path) -> tuple[bytes, str]:
+    """A file's bytes, and its text (unzipped where the name ends in .gz)."""
+    try:
+        raw = path.read_bytes()
+        return raw, (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text: {' '.join(str(error).split())}") from None
 
 
 def _csv_rows(text: str, source: str):
@@ -205,7 +210,7 @@ def _read_runs(folder) -> Table:
         if (run / "DONE.json").exists():
             rows += _run_rows(run)
         else:
-            left_out.append(f"{run.name}: not finished (no DONE.json)")
+            left_out.append(f"{run.name}: {_unfinished(run)}")
     if len(left_out) == len(runs):
         raise InputError(
             f"{folder}: no finished run among {len(runs)} run directories (none has a DONE.json); train them first"
@@ -217,6 +222,14 @@ def _read_runs(folder) -> Table:
     table = _check(header, cells, [r["place"] for r in rows], str(folder), "", tuple(left_out))
     sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
     return Table(table.columns, table.source, sha256, table.left_out)
+
+
+def _unfinished(run) -> str:
+    stopped = run / "STOPPED.json"
+    if not stopped.exists():
+        return "not finished (no DONE.json)"
+    why = _json_file(stopped)
+    return f"{why.get('state', 'stopped')} at step {why.get('step')}"
 
 
 def _run_rows(run) -> list[dict]:
@@ -232,7 +245,7 @@ def _run_rows(run) -> list[dict]:
         raise InputError(f"{run / 'config.json'}: no {error} in it") from None
     rows = []
     for segment in sorted((run / "metrics").glob("*.jsonl"), key=_first_step):
-        for number, line in enumerate(segment.read_text().split("\n"), start=1):
+        for number, line in enumerate(_content(segment)[1].split("\n"), start=1):
             if not line.strip():
                 continue
             place = f"{segment}:{number}"
@@ -254,7 +267,7 @@ def _first_step(segment) -> tuple:
 
 
 def _json_file(path) -> dict:
-    return _json_object(path.read_text().replace("\n", " "), str(path))
+    return _json_object(_content(path)[1], str(path))
 
 
 # Checks -----------------------------------------------------------------------------------------
