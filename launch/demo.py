@@ -50,7 +50,10 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
         # Alone in a file, so that `ladder predict` on it gives the same prediction again.
         table.write(_of(table.read(folder), rungs), folder / "rungs.csv.gz")
         trained = table.read(folder / "rungs.csv.gz")
-        targets = [task_law.Target(r.run_id, n_params(r.model), r.steps * r.batch_tokens) for r in built.ladder.targets]
+        targets = [
+            task_law.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
+            for rung in built.ladder.targets
+        ]
         predicted = task_law.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
         console.print(predictions.table(predicted.entries))
@@ -85,7 +88,7 @@ def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
         "title": f"ladder {built.ladder.name}: prediction and truth",
         "commands": [
             _command(built.ladder),
-            f"{predict} --target " + " ".join(f"{t.name}={t.n_params},{t.tokens}" for t in targets),
+            f"{predict} --target " + " ".join(f"{t.name}={t.n_params:.0f},{t.tokens:.0f}" for t in targets),
             f"ladder report {folder} -o report.html",
         ],
         "facts": facts,

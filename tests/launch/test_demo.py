@@ -64,6 +64,13 @@ def test_the_prediction_stands_before_the_target_is_trained(staged):
     assert entry["bpb"] == pytest.approx(truth, rel=0.005)
     assert entry["bpb_pi80"][0] <= truth <= entry["bpb_pi80"][1]
 
+    # `ladder predict` on the demo's own table says the same again.
+    table = str(root / "demo" / "rungs.csv.gz")
+    asked = f"{target['name']}={target['n_params']:.0f},{target['tokens']:.0f}"
+    again = ["predict", table, "--target", asked, "--bootstrap", "50", "--json", str(root / "again.json")]
+    assert cli.main(again) == 0
+    assert json.loads((root / "again.json").read_text()) == found
+
     stages = json.loads((root / "demo" / "stages.json").read_text())
     assert [stage["name"] for stage in stages["stages"]] == ["corpus", "rungs", "prediction", "target", "report"]
     assert stages["total_seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages["stages"]), abs=0.01)
