@@ -19,7 +19,7 @@ from ladder.model import AXES, Hooks, functions, init_params
 FAMILIES = ("olmo2", "llama", "gpt2")
 LADDER_MODELS = {f"{r.size}-{r.model.family}": r.model for name in configs.BUILT_IN for r in configs.load(name).all}
 # d_model, layers, heads, d_ff, vocabulary, sequence: no two numbers alike, so that no axis passes for another.
-SHAPES = [(24, 3, 4, 55, 41, 13), (6, 1, 1, 7, 11, 3), (90, 2, 9, 31, 1009, 17)]
+SHAPES = [(24, 3, 4, 55, 41, 13), (90, 2, 9, 31, 1009, 17)]
 SMALL = dict(d_model=24, n_layers=3, n_heads=4, d_ff=55, vocab_size=41, seq_len=13, compute_dtype="float32")
 
 
@@ -36,8 +36,8 @@ def table() -> list[Model]:
     return [
         Model(family, d, n, h, f, v, length, n_kv_heads=kv, tie_embeddings=tied)
         for family, (d, n, h, f, v, length), tied in cases
-        for kv in sorted({1, h // 3 or 1, h // 2 or 1, h})
-        if h % kv == 0
+        for kv in (1, 2, 3, None)
+        if kv is None or h % kv == 0
     ]
 
 
@@ -75,20 +75,18 @@ def test_every_matrix_has_its_logical_axes(family, tied):
 
 def test_initial_parameters():
     c = Model("gpt2", 48, 2, 3, 96, 300, 20, init_std=0.1)
-    start = jax.jit(init_params, static_argnums=(0, 1))
-    params, again, other = named(start(c, 7)), named(start(c, 7)), named(start(c, 8))
+    params = named(jax.jit(lambda: init_params(c, 7))())
+    other_seed = jax.jit(lambda: init_params(c, 8)["embedding"])()
     cut_std = 0.9866  # standard deviation of a normal cut at three of its own
     for name, p in params.items():
-        np.testing.assert_array_equal(p, again[name])
         if name[-1] in AXES:
             shrink = (2 * c.n_layers) ** -0.5 if name[-1] in ("out", "down") else 1.0  # Radford et al. 2019
             assert np.std(p) == pytest.approx(cut_std * 0.1 * shrink, rel=0.04)
             assert np.abs(p).max() <= 0.3 * shrink * (1 + 1e-6)
-            assert np.abs(p - other[name]).max() > 0.1 * shrink
         else:
             np.testing.assert_array_equal(p, float(name[-1] == "scale"))
-    layers = params["blocks", "query"]
-    assert np.abs(layers[0] - layers[1]).max() > 0.1
+    for one, another in ((other_seed, params["embedding",]), params["blocks", "query"]):
+        assert np.corrcoef(np.ravel(one), np.ravel(another))[0, 1] < 0.1
 
 
 def random_params(c: Model) -> dict:
@@ -102,8 +100,8 @@ def random_params(c: Model) -> dict:
     return jax.tree_util.tree_map_with_path(draw, shapes(c))
 
 
-def tokens_of(c: Model, length: int | None = None):
-    return np.random.default_rng(1).integers(0, c.vocab_size, (2, length or c.seq_len))
+def tokens_of(c: Model):
+    return np.random.default_rng(1).integers(0, c.vocab_size, (2, SMALL["seq_len"]))
 
 
 # The oracle. One sequence, one head, one position at a time, in float64.
@@ -187,11 +185,10 @@ def oracle(c: Model, params, tokens_BL):
 FORWARD = {
     "olmo2": Model("olmo2", **SMALL),
     "olmo2, tied, grouped": Model("olmo2", **SMALL, n_kv_heads=2, tie_embeddings=True, rope_theta=100.0, norm_eps=0.01),
-    "llama": Model("llama", **SMALL, n_kv_heads=4, rope_theta=10_000.0),
-    "llama, grouped": Model("llama", **SMALL, n_kv_heads=2, norm_eps=0.01),
+    "llama": Model("llama", **SMALL, n_kv_heads=2, rope_theta=10_000.0),
     "llama, one key-value head, tied": Model("llama", **SMALL, n_kv_heads=1, tie_embeddings=True),
     "gpt2": Model("gpt2", **SMALL, tie_embeddings=True, norm_eps=1e-5),
-    "gpt2, grouped, untied": Model("gpt2", **SMALL, n_kv_heads=2, norm_eps=0.01),
+    "gpt2, grouped, untied, short": Model("gpt2", **SMALL | {"seq_len": 20}, n_kv_heads=2, norm_eps=0.01),
 }
 
 
@@ -222,14 +219,6 @@ def test_forward_as_in_the_papers(name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_shorter_sequence_is_a_prefix(family):
-    c = FORWARD[family]
-    params, tokens_BL = random_params(c), tokens_of(c)
-    whole, prefix = compiled(c)(params, tokens_BL)[0], compiled(c)(params, tokens_BL[:, :5])[0]
-    assert off(prefix, np.asarray(whole)[:, :5]) < 2e-6
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_looks_ahead(family):
     c = FORWARD[family]
     params, tokens_BL = random_params(c), tokens_of(c)
@@ -253,33 +242,41 @@ def loss_and_gradients(c: Model, hooks: Hooks):
     return jax.value_and_grad(loss)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def plain(request):
-    c = replace(FORWARD[request.param], n_layers=2)
+def test_remat_and_unroll_change_nothing():
+    c = replace(FORWARD["olmo2"], n_layers=2)
     params = random_params(c)
-    return c, params, jax.jit(loss_and_gradients(c, Hooks()))(params)
+    (loss, grads), *others = (
+        jax.jit(loss_and_gradients(c, hooks))(params)
+        for hooks in (Hooks(), Hooks(remat="dots"), Hooks(remat="full", unroll=True))
+    )
+    for same, same_grads in others:
+        assert float(same) == pytest.approx(float(loss), rel=1e-6)
+        for name, g in named(grads).items():
+            assert off(named(same_grads)[name], np.asarray(g)) < 5e-5, name
 
 
-@pytest.mark.parametrize("hooks", [("dots", False), ("full", True)], ids=str)
-def test_remat_and_unroll_change_nothing(plain, hooks):
-    c, params, (loss, grads) = plain
-    remat, unroll = hooks
-    same, same_grads = jax.jit(loss_and_gradients(c, Hooks(remat=remat, unroll=unroll)))(params)
-    assert float(same) == pytest.approx(float(loss), rel=1e-6)
-    for name, g in named(grads).items():
-        assert off(named(same_grads)[name], np.asarray(g)) < 5e-5 or np.abs(g).max() < 1e-6, name
+def test_unrolled_layers_are_no_loop():
+    c = FORWARD["olmo2"]
+    text = {
+        unroll: jax.jit(functions(c, Hooks(unroll=unroll)).hidden).lower(shapes(c), tokens_of(c)).as_text()
+        for unroll in (False, True)
+    }
+    assert "stablehlo.while" in text[False]
+    assert "stablehlo.while" not in text[True]
 
 
-def test_attention_is_a_hook(plain):
-    c, params, (loss, _) = plain
-    calls = []
+def test_attention_is_a_hook():
+    c = FORWARD["llama"]
+    params, tokens_BL = random_params(c), tokens_of(c)
+    shapes_seen = set()
 
     def attend(q_BLHK, k_BLGK, v_BLGK):
-        calls.append((q_BLHK.shape, k_BLGK.shape))
+        shapes_seen.add((q_BLHK.shape, k_BLGK.shape, v_BLGK.shape))
         return blockwise(q_BLHK, k_BLGK, v_BLGK)
 
-    assert float(loss_and_gradients(c, Hooks(attend=attend))(params)[0]) == pytest.approx(float(loss), rel=1e-6)
-    assert calls[0] == ((2, 13, c.n_heads, c.head_dim), (2, 13, c.kv_heads, c.head_dim))
+    got = jax.jit(functions(c, Hooks(attend=attend)).hidden)(params, tokens_BL)
+    assert off(got, np.asarray(compiled(c)(params, tokens_BL)[0])) < 5e-6
+    assert shapes_seen == {((2, 13, 4, 6), (2, 13, 2, 6), (2, 13, 2, 6))}
 
 
 def test_remat_saves_less_the_stronger_it_is():
@@ -312,7 +309,7 @@ def test_the_model_pins_its_activations():
         seen.add(axes)
         return x
 
-    c = FORWARD["llama, grouped"]
+    c = FORWARD["llama"]
     jax.eval_shape(functions(c, Hooks(constrain=constrain)).hidden, shapes(c), tokens_of(c))
     assert seen == {
         ("batch", "length", None),
