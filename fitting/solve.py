@@ -56,6 +56,7 @@ def solve(
     weights_Rn: np.ndarray,
     lanes: dict | None = None,
     bounds: tuple[tuple[float, float], ...],
+    max_iterations: int = MAX_ITERATIONS,
 ) -> Solution:
     """Minimise 1/2 sum_n weights_n residuals_n(params)^2 for R problems from S starts each.
 
@@ -73,7 +74,7 @@ def solve(
     data = {k: np.asarray(v, np.float64) for k, v in data.items()}
     shapes = _shapes(data), _shapes(lanes, 1), np.shape(weights_Rn)[1:], n_params
     misses = _executable.cache_info().misses
-    search, seconds_compile = _executable(residuals, tuple(bounds), shapes)
+    search, seconds_compile = _executable(residuals, tuple(bounds), max_iterations, shapes)
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
@@ -115,7 +116,7 @@ def _shapes(arrays: dict, skip: int = 0) -> tuple:
 
 
 @lru_cache(maxsize=32)
-def _executable(residuals: Residuals, bounds: tuple, shapes: tuple):
+def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, shapes: tuple):
     """Compile the solver of one chunk of lanes; -> (executable, seconds)."""
 
     def weighted(free_P, data, lane, weights_n):
@@ -125,9 +126,9 @@ def _executable(residuals: Residuals, bounds: tuple, shapes: tuple):
     # Cholesky's NaN into a dead lane where LU's bad step is merely refused.
     solver = LevenbergMarquardt(
         weighted,
-        maxiter=MAX_ITERATIONS,
+        maxiter=max_iterations,
         damping_parameter=1e-3,
-        tol=1e-5,
+        tol=1e-7,
         solver="lu",
         materialize_jac=True,
         implicit_diff=False,
