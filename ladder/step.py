@@ -116,7 +116,7 @@ def _train_step(rung: Rung, functions: model.Functions):
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
         params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
-        metrics = {"loss": nats / count, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": nats / count, "grad_norm": optax.tree.norm(grads)}
         return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
 
     return train_step
