@@ -17,7 +17,7 @@ SEQ_LEN = 128
 def demo(seed: int = 0) -> Ladder:
     """11k to 62k parameters predict 230k: under eight minutes of training and evaluation on two cores."""
     return _ladder(
-        "demo", (12, 16, 24, 32), (1, 2, 4), 64, 1.5, Eval(TASKS, max_docs=100, validation_tokens=1 << 17), seed
+        "demo", (12, 16, 24, 32), (1, 2, 4), 64, 1, Eval(TASKS, max_docs=100, validation_tokens=1 << 17), seed
     )
 
 
