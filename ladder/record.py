@@ -1,6 +1,6 @@
 """The run directory: all that one rung leaves behind, except its checkpoints.
 
-    config.json      what was asked for, canonical, written once
+    config.json      what was asked for, canonical, of one run_id
     metrics/<first>-<last>.jsonl
                      immutable segments; one is published with each checkpoint, just before it
     timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
@@ -52,15 +52,13 @@ class Record:
         self._published = -1
 
     def write_config(self, config):
-        """Write config.json, or check that the one there is equal; InputError names the first difference."""
+        """Write config.json. Where one stands there it must have the same run_id: what enters that hash is fixed,
+        while the layout, evaluations, cadence and a trunk's length may change between two sittings."""
         path = self.directory / "config.json"
-        if not path.exists():
-            self._write("config.json", config)
-            return
-        wanted = json.loads(canonical_json({"schema_version": 1} | config))
-        difference = _difference(read_json(path), wanted)
-        if difference:
-            raise InputError(f"{path}: {difference}; use another directory, or delete this one")
+        there = read_json(path) if path.exists() else config
+        if there.get("run_id") != config.get("run_id"):
+            raise InputError(f"{path}: is of run {there.get('run_id')}; use another directory, or delete this one")
+        self._write("config.json", config)
 
     def read_config(self):
         """The dictionary in config.json."""
@@ -162,14 +160,15 @@ class Record:
         self._write("STOPPED.json", stopped)
 
     def is_done(self):
-        """Whether DONE.json is there."""
-        return (self.directory / "DONE.json").exists()
+        """Whether DONE.json is there, and config.json asks for no further steps (a trunk can be made longer)."""
+        done = self._read("DONE.json")
+        return done is not None and done["step"] >= self.read_config()["derived"]["steps"]
 
     def state(self):
         """The RunState as the files tell it, whatever a scheduler believes."""
         beat, stopped, done = map(self._read, ("heartbeat.json", "STOPPED.json", "DONE.json"))
         lease = read_lease(self.directory)
-        if done is not None:
+        if self.is_done():
             return RunState("done", done.get("step"), done.get("loss"))
         step, loss = (beat.get("step"), beat.get("loss")) if beat else (None, None)
         if lease and is_live(lease):
@@ -212,18 +211,6 @@ def _row(line, where):
     if type(step) is not int or type(value) not in (int, float) or not math.isfinite(value):
         raise InputError(f"{where}: step must be a whole number and value a finite number")
     return row
-
-
-def _difference(there, wanted, key=""):
-    """The first difference of two JSON values in words, or "" where they are equal."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        for name in sorted(there.keys() | wanted.keys()):
-            path = f"{key}.{name}".lstrip(".")
-            inner = _difference(there.get(name, "absent"), wanted.get(name, "absent"), path)
-            if inner:
-                return inner
-        return ""
-    return "" if there == wanted else f"{key} is {there!r} there and {wanted!r} in this run"
 
 
 def _finite(value):

@@ -46,7 +46,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
 
 
 def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
-    """A run directory with its config.json for each of `rungs`, in order; what is there already must be equal.
+    """A run directory with its config.json for each of `rungs`, in order; what is there already is kept.
 
     A run that is done is left alone: its run_id says that its numbers are those asked for.
     """
@@ -55,7 +55,8 @@ def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
 
 def _write(built: Built, rung: Rung, directory: Path) -> Path:
     record = Record(directory)
-    if record.is_done():
+    begun = (directory / "config.json").exists()
+    if begun and record.is_done() and record.read_config()["derived"]["steps"] >= rung.steps:
         return directory
     config = {
         "run_id": rung.run_id,
@@ -66,9 +67,8 @@ def _write(built: Built, rung: Rung, directory: Path) -> Path:
         "corpus_dir": str(built.corpora[rung.data.corpus]),
         "packages": packages(),
     }
-    if (directory / "config.json").exists():  # begun with these packages, and the corpus may have moved since
-        there = record.read_config()
-        config |= {key: there[key] for key in ("packages", "corpus_dir") if key in there}
+    if begun:
+        config["packages"] = record.read_config().get("packages", config["packages"])
     record.write_config(config)
     return directory
 

@@ -91,12 +91,16 @@ def numbers(directory: Path):
     return leaves, list(Record(directory).rows())
 
 
-def assert_same(one: Path, other: Path) -> None:
-    (leaves, rows), (other_leaves, other_rows) = numbers(one), numbers(other)
+def assert_same_state(one: Path, other: Path) -> None:
+    leaves, other_leaves = numbers(one)[0], numbers(other)[0]
     assert leaves.keys() == other_leaves.keys()
     for name, x in leaves.items():
         assert x.tobytes() == other_leaves[name].tobytes(), name
-    assert rows == other_rows
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert_same_state(one, other)
+    assert numbers(one)[1] == numbers(other)[1]
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +185,23 @@ def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
     directories = world([trunk, branch], tmp_path)
     assert run(directories[1]) == 2  # its trunk is not there yet
     assert [run(directory) for directory in directories] == [0, 0]
-    leaves, rows = numbers(directories[1])
-    full_leaves, full_rows = numbers(uninterrupted)
-    for name, x in full_leaves.items():
-        assert x.tobytes() == leaves[name].tobytes(), name
+    assert_same_state(directories[1], uninterrupted)
+    rows, full_rows = numbers(directories[1])[1], numbers(uninterrupted)[1]
     last = [row | {"kind": "branch"} for row in full_rows if row["step"] == STEPS]
     assert [row for row in rows if row["step"] == STEPS] == last
+
+
+def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
+    short, long = (trunk_and_branches(rung(world, save_every=0), multiples) for multiples in ([0.02], [0.02, 0.03]))
+    assert short[0].run_id == long[0].run_id and short[0].steps < long[0].steps
+    (trunk,) = world([short[0]], tmp_path)
+    assert run(trunk) == 0
+    assert world([long[0]], tmp_path) == [trunk]
+    assert run(trunk) == 0
+    assert Checkpoints(trunk / "checkpoints").steps() == list(long[0].save_at)
+    (at_once,) = world([long[0]], tmp_path / "at-once")
+    assert run(at_once) == 0
+    assert_same_state(trunk, at_once)
 
 
 def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
