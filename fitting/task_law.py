@@ -100,6 +100,7 @@ def parse_target(text: str) -> Target:
 
 def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
     """The targets that stand in a table (split "target"), named by their runs."""
+    _check_convention(table, n_convention)
     rows = table.select(split="target", final=True)
     return [
         Target(run, float(of_run[n_convention][0]), float(of_run["tokens"].max()))
@@ -131,17 +132,7 @@ def predict(
     step1 = None
     if fitted:
         bpb_Tn = points.bpb_Tn[[not reason for reason in usable_T]]
-        step1 = bootstrap.fit(
-            CHINCHILLA,
-            points.features,
-            np.where(np.isnan(bpb_Tn), 1.0, bpb_Tn),
-            weights_Tn=~np.isnan(bpb_Tn),
-            delta=HUBER_STEP1,
-            groups_n=points.groups_n,
-            n_resamples=n_resamples,
-            seed=seed,
-            noise_floor=NOISE_FLOOR_STEP1,
-        )
+        step1 = _fit_step1(bpb_Tn, points, HUBER_STEP1, n_resamples, seed, noise_floor=NOISE_FLOOR_STEP1)
     step2 = {t: a for t in points.tasks if (a := accuracy.fit_accuracy(table, t, n_resamples, seed))}
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:
@@ -224,11 +215,9 @@ def fit_law(
     if not delta > 0:
         raise InputError(f"--huber {delta:g}: must be positive")
     points = ladder_points(table, [task], n_convention, metric)
-    y_Tn = points.bpb_Tn
-    fitted = bootstrap.fit(
-        LAWS[law], points.features, y_Tn, delta=delta, groups_n=points.groups_n,
-        n_resamples=n_resamples, seed=seed,
-    )  # fmt: skip
+    if reason := _usable(points)[0]:
+        raise InputError(f"{table.source}: {task}: {reason}")
+    fitted = _fit_step1(points.bpb_Tn, points, delta, n_resamples, seed, law=LAWS[law])
     resampled = fitted.resampled(0)
     settings = _settings(table, points, fitted, n_convention, n_resamples, seed)
     return {
@@ -255,9 +244,7 @@ def fit_law(
 
 def ladder_points(table: Table, tasks: list[str] | None, n_convention: str, metric: str = "bpb") -> Points:
     """The rows that step 1 is fitted to: split "train", final, one value a run and task."""
-    if n_convention not in CONVENTIONS or n_convention not in table:
-        there = ", ".join(c for c in CONVENTIONS if c in table)
-        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {there}")
+    _check_convention(table, n_convention)
     rows = table.select(split="train", final=True, metric=metric)
     if not len(rows):
         raise InputError(
@@ -291,6 +278,12 @@ def ladder_points(table: Table, tasks: list[str] | None, n_convention: str, metr
     )
 
 
+def _check_convention(table: Table, n_convention: str) -> None:
+    if n_convention not in CONVENTIONS or n_convention not in table:
+        there = ", ".join(c for c in CONVENTIONS if c in table)
+        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {there}")
+
+
 def _order(rows: Table, n_convention: str) -> tuple:
     return rows[n_convention][0], rows["tokens"].max(), rows["run"][0]
 
@@ -311,6 +304,21 @@ def _usable(points: Points) -> list[str]:
             )
         reasons.append(reason)
     return reasons
+
+
+def _fit_step1(y_Tn, points: Points, delta: float, n_resamples: int, seed: int, *, law=CHINCHILLA, noise_floor=0.0):
+    has_Tn = ~np.isnan(y_Tn)
+    return bootstrap.fit(
+        law,
+        points.features,
+        np.where(has_Tn, y_Tn, 1.0),
+        weights_Tn=has_Tn,
+        delta=delta,
+        groups_n=points.groups_n,
+        n_resamples=n_resamples,
+        seed=seed,
+        noise_floor=noise_floor,
+    )
 
 
 def _at(target: Target) -> dict:

@@ -17,7 +17,7 @@ def chinchilla(n, d, e=1.0, a=0.8, alpha=0.35, b=0.5, beta=0.35):
     return e + a * (n / 4e4) ** -alpha + b * (d / 2e6) ** -beta
 
 
-def accuracy(bpb, slope=4.0, middle=2.6):
+def accuracy(bpb, slope=4.0, middle=3.0):
     return 0.25 + 0.6 / (1 + np.exp(slope * (bpb - middle)))
 
 
@@ -33,7 +33,7 @@ def shared():
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulate():
     """simulate(noise, seed, ...) -> Table of 4 sizes x 3 branches and one target, in memory."""
     return simulated
