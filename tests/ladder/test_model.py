@@ -16,6 +16,8 @@ from ladder.attention import blockwise
 from ladder.config import Model
 from ladder.model import AXES, Hooks, functions, init_params
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FAMILIES = ("olmo2", "llama", "gpt2")
 LADDER_MODELS = {f"{r.size}-{r.model.family}": r.model for name in configs.BUILT_IN for r in configs.load(name).all}
 # d_model, layers, heads, d_ff, vocabulary, sequence: no two numbers alike, so that no axis passes for another.
@@ -69,7 +71,9 @@ def test_every_matrix_has_its_logical_axes(family, tied):
         else:
             assert name not in AXES
             assert name in ("scale", "bias") or name.endswith("_bias")
-    left_out = {"olmo2": {"positions"}, "llama": {"positions"}, "gpt2": {"gate"}}[family] | ({"head"} if tied else set())
+    left_out = {"olmo2": {"positions"}, "llama": {"positions"}, "gpt2": {"gate"}}[family] | (
+        {"head"} if tied else set()
+    )
     assert matrices == set(AXES) - left_out
 
 
@@ -138,9 +142,7 @@ def attention(c: Model, x_LD, p, layer):
         qh, kh, vh = (a[:, i * K : (i + 1) * K] for a, i in ((q, h), (k, g), (v, g)))
         if c.family != "gpt2":
             qh, kh = rotate(qh, c.rope_theta), rotate(kh, c.rope_theta)
-        heads.append(
-            np.stack([softmax(kh[: t + 1] @ qh[t] / math.sqrt(K)) @ vh[: t + 1] for t in range(len(x_LD))])
-        )
+        heads.append(np.stack([softmax(kh[: t + 1] @ qh[t] / math.sqrt(K)) @ vh[: t + 1] for t in range(len(x_LD))]))
     return linear(c, np.concatenate(heads, axis=1), p, "out", layer)
 
 

@@ -11,6 +11,8 @@ from scipy.special import logsumexp
 from ladder import loss, sharding, step
 from ladder.config import Mesh, Model, Optimizer, Rung
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 MODEL = Model("gpt2", 12, 1, 3, 16, 29, 10, tie_embeddings=False, init_std=0.2, compute_dtype="float32")
 # A large z-loss, a clip that bites and an eps that keeps small gradients small: all of them show in one step.
 OPTIMIZER = Optimizer(0.01, 0, eps=1e-3, weight_decay=0.3, grad_clip=0.1, z_loss=0.2, beta1=0.8, beta2=0.9)
@@ -31,7 +33,7 @@ def flat(tree) -> dict:
 
 
 @pytest.fixture(scope="module")
-def program():
+def program(quick_compile):
     return build(RUNG)
 
 
@@ -97,10 +99,10 @@ def test_accumulation_is_the_large_batch(monkeypatch):
     and Adam makes whole steps of the rounding.
     """
     rung = replace(RUNG, model=replace(MODEL, family="olmo2", n_heads=2), optimizer=Optimizer(RATE, 0))
-    results = []
+    start, results = jax.tree.map(np.array, build(rung).init()), []
     for accumulation in (1, 4):
         one = build(replace(rung, mesh=Mesh(accumulation=accumulation)))
-        state, metrics = one.train_step(one.init(), one.put(tokens(), RATE))
+        state, metrics = one.train_step(jax.device_put(start, one.shardings), one.put(tokens(), RATE))
         results.append((metrics, flat(state["params"])))
         monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 5 * 29)
     (metrics, params), (small_metrics, small_params) = results

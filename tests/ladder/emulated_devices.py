@@ -1,0 +1,87 @@
+"""Run by test_devices.py in a process of its own: five steps and an evaluation on every layout, as one JSON object.
+
+python emulated_devices.py REQUESTS.jsonl   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from ladder import loss, sharding, step
+from ladder.config import Eval, Mesh, Model, Optimizer, Rung
+from ladder.evaluate import Evaluator
+from ladder.optimizer import learning_rate
+from ladder.tokenizer import byte_tokenizer
+
+LAYOUTS = {
+    "one": Mesh(),
+    "fsdp=8": Mesh(),
+    "replica=2 fsdp=4": Mesh(replica=2),
+    "replica=2 fsdp=2 tensor=2": Mesh(replica=2, tensor=2),
+    "fsdp=4 sequence=2": Mesh(sequence=2),
+    "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
+}
+EVALUATED = ("one", "fsdp=8", "replica=2 fsdp=2 tensor=2", "fsdp=4 sequence=2")
+MODEL = Model("llama", 16, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
+RUNG = Rung("x", 1, 16 * 32 * 5, 16 * 32, MODEL, Optimizer(0.01, 1024))
+TOKENS = np.random.default_rng(0).integers(0, 256, (5, 16, 33), dtype=np.int32)
+
+
+def run(name: str, requests: str) -> dict:
+    rung = replace(RUNG, mesh=LAYOUTS[name])
+    mesh = sharding.make_mesh(rung.mesh, jax.devices()[:1] if name == "one" else jax.devices())
+    program = step.build(rung, mesh)
+    state, losses, norms = program.init(), [], []
+    for i, tokens in enumerate(TOKENS):
+        state, metrics = program.train_step(state, program.put({"tokens": tokens}, learning_rate(rung, i)))
+        losses.append(float(metrics["loss"]))
+        norms.append(float(metrics["grad_norm"]))
+    up = state["params"]["blocks"]["up"]
+    return {
+        "losses": losses,
+        "norms": norms,
+        "params": {jax.tree_util.keystr(k): np.asarray(x).ravel().tolist() for k, x in leaves(state["params"])},
+        "evaluation": evaluation(program, state["params"], requests) if name in EVALUATED else None,
+        "mesh": dict(mesh.shape),
+        "devices": len(up.sharding.device_set),
+        "share": up.addressable_shards[0].data.size / up.size,
+    }
+
+
+def leaves(tree):
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def evaluation(program: step.Program, params, requests: str) -> dict:
+    """What train.py does: a task and validation text, rows in multiples of the devices that share a batch."""
+    shards = program.mesh.shape["replica"] * program.mesh.shape["fsdp"]
+    tokenizer = byte_tokenizer()
+    validation = TOKENS[0].reshape(2, 8, 33)
+    evaluator = Evaluator(
+        Eval(tasks=(requests,)),
+        program.functions,
+        tokenizer,
+        MODEL.seq_len,
+        validation,
+        np.asarray(tokenizer.token_bytes),
+        rows_multiple=shards,
+    )
+    return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
+
+
+def main():
+    assert len(jax.devices()) == 8
+    step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
+    results = {}
+    for name in LAYOUTS:
+        if "accumulation" in name:
+            loss.CHUNK_ELEMENTS = 64 * 256  # a microbatch of 8 x 32 tokens in four chunks
+        results[name] = run(name, sys.argv[1])
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Eight emulated devices compute what one does, whatever the layout."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+# layout: the mesh (replica, fsdp, tensor, sequence), and the share of an "up" matrix [N, D, F] that a device holds
+LAYOUTS = {
+    "fsdp=8": ((1, 8, 1, 1), 1 / 8),
+    "replica=2 fsdp=4": ((2, 4, 1, 1), 1 / 4),
+    "replica=2 fsdp=2 tensor=2": ((2, 2, 2, 1), 1 / 4),
+    "fsdp=4 sequence=2": ((1, 4, 1, 2), 1 / 4),
+    "fsdp=8, accumulation, remat, blockwise": ((1, 8, 1, 1), 1 / 8),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    requests = tmp_path_factory.mktemp("devices") / "colours.jsonl"
+    rows = [
+        {"doc_id": doc, "idx": i, "label": doc % 3, "request": {"context": f"{doc} is", "continuation": f" {colour}"}}
+        for doc in range(7)
+        for i, colour in enumerate(["red", "green", "bluish"])
+    ]
+    requests.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in a third of the time
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": str(HERE.parents[1]),
+    }
+    command = [sys.executable, str(HERE / "emulated_devices.py"), str(requests)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_reference_run_moves(results):
+    one = results["one"]
+    assert one["devices"] == 1
+    assert one["losses"][0] > one["losses"][-1]
+    assert set(one["evaluation"]) == {f"colours {name}" for name in ("bpb", "acc", "len_norm")} | {
+        "validation bpb",
+        "validation loss",
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_train_as_one(results, layout):
+    one, eight = results["one"], results[layout]
+    shape, share = LAYOUTS[layout]
+    assert tuple(eight["mesh"].values()) == shape
+    assert (eight["devices"], eight["share"]) == (8, share)
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
+    np.testing.assert_allclose(eight["norms"], one["norms"], rtol=1e-5)
+    for name, p in one["params"].items():
+        np.testing.assert_allclose(eight["params"][name], p, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("layout", ["fsdp=8", "replica=2 fsdp=2 tensor=2", "fsdp=4 sequence=2"])
+def test_eight_devices_evaluate_as_one(results, layout):
+    for metric, value in results["one"]["evaluation"].items():
+        assert results[layout]["evaluation"][metric] == pytest.approx(value, rel=1e-5), metric
