@@ -144,31 +144,23 @@ def fit(
     groups_n = np.arange(y_Tn.shape[1]) if groups_n is None else np.asarray(groups_n)
     features = {k: np.broadcast_to(np.asarray(v, float), y_Tn.shape) for k, v in features.items()}
     points_T = (weights_Tn > 0).sum(axis=1)
-    if points_T.min() < len(law.params) + 1:
-        raise InputError(
-            f"{law.name} has {len(law.params)} parameters and needs at least "
-            f"{len(law.params) + 1} points; there are {points_T.min()}"
-        )
+    _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, rng)
-    settings = {"data": {"delta": delta}, "bounds": law.bounds}
-    settings["weights_Rn"] = weights_Tn
-    best = first = solve(residuals(law), starts_TSP, lanes=lanes, **settings)
-    for _ in range(REFINEMENTS):
-        best = solve(residuals(law), best.params_RP[:, None], lanes=lanes, **settings)
+    problem = {"data": {"delta": delta}, "bounds": law.bounds}
+    first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
     noise_T = np.maximum(noise_T, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
     if method == "auto":
         method = "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
-    weights_TRn = np.broadcast_to(weights_Tn[:, None], (*noise_TR.shape, y_Tn.shape[1]))
+    weights_TRn = np.repeat(weights_Tn[:, None], n_resamples, axis=1)
     if method == "pairs":
-        weights_TRn = weights_TRn * resample_weights(groups_n, n_resamples, seed)
+        weights_TRn *= resample_weights(groups_n, n_resamples, seed)
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :N_RESAMPLE_STARTS]], axis=1)
-    settings["weights_Rn"] = weights_TRn.reshape(-1, y_Tn.shape[1])
-    drawn = solve(residuals(law), starts_TSP, lanes=lanes, **settings)
+    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), lanes=lanes, **problem)
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
         law=law,
@@ -185,6 +177,17 @@ def fit(
         method=method,
         seconds={k: first.seconds[k] + drawn.seconds[k] for k in first.seconds},
     )
+
+
+def _check(law: Law, points_T: np.ndarray, n_resamples: int) -> None:
+    needed = len(law.params) + 1
+    if points_T.min() < needed:
+        raise InputError(
+            f"{law.name} has {len(law.params)} parameters and needs at least {needed} points;"
+            f" there are {points_T.min()}"
+        )
+    if n_resamples < 1:
+        raise InputError(f"{n_resamples} resamples: at least 1 is needed")
 
 
 def extrapolation_sd(features: dict, target: dict) -> float:
@@ -222,6 +225,14 @@ def _prepare(law, features, y_Tn, weights_Tn, rng):
     # A point that a task lacks has weight 0, but its residual must still be a number.
     lanes = {k: np.where(weights_Tn > 0, v, 1.0) for k, v in lanes.items()}
     return centre, lanes, np.stack(starts)
+
+
+def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
+    """-> (Solution of all starts, Solution taken up again from its optimum until nothing moves)."""
+    first = best = solve(residuals(law), starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
+    for _ in range(REFINEMENTS):
+        best = solve(residuals(law), best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
+    return first, best
 
 
 @partial(jax.jit, static_argnums=0)
