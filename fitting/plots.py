@@ -41,7 +41,8 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "ladder",
 }
-MAX_POINTS = 150
+# Learning curves are drawn as means over intervals of this width in ln tokens: a batch's loss is noise.
+BIN = 0.08
 
 
 def si(value: float) -> str:
@@ -74,7 +75,7 @@ def step1(table: Table, prediction: Prediction, target: Target, task: str, *, la
         points = prediction.points
         measured_n = points.bpb_Tn[points.tasks.index(task)]
         if large:
-            _curves(axes, table, task, colors, alpha=0.35, width=0.9)
+            _curves(axes, table, task, "bpb", colors, alpha=0.35, width=0.9)
         for size, color in colors.items():
             of_size = np.array(points.sizes) == size
             axes.plot(
@@ -93,30 +94,32 @@ def step1(table: Table, prediction: Prediction, target: Target, task: str, *, la
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set_title(task)
         if large:
-            _zoom(axes, points.features["D"], measured_n, truth)
+            _zoom(axes, prediction, target, task, truth)
             _legend(axes, prediction, target, colors, truth is not None)
-            if task in prediction.fitted:
+            if task in prediction.fitted and truth is not None:
                 _inset(axes, prediction, target, task, truth)
     return figure
 
 
 def curves(table: Table, prediction: Prediction, task: str) -> Figure:
-    """Measured bpb of one task against tokens, every run and checkpoint; the target in red."""
-    with matplotlib.rc_context(STYLE):
+    """Every run against tokens: its training loss, or (a table without it) the bpb of a task; targets in red."""
+    loss = len(table.select(task="train", metric="loss")) > 0
+    with style():
         figure = Figure(figsize=(8.6, 4.0), layout="constrained")
         axes = figure.add_subplot()
         colors = _colors(prediction)
-        _curves(axes, table, task, colors, alpha=0.9, width=1.3)
-        points = prediction.points
-        color_n = [colors[s] for s in points.sizes]
-        bpb_n = points.bpb_Tn[points.tasks.index(task)]
-        axes.scatter(points.features["D"], bpb_n, c=color_n, s=26, zorder=4, edgecolors="white")
+        of = ("train", "loss") if loss else (task, "bpb")
+        _curves(axes, table, *of, colors, alpha=0.9, width=1.2)
+        if not loss:
+            points = prediction.points
+            bpb_n = points.bpb_Tn[points.tasks.index(task)]
+            color_n = [colors[s] for s in points.sizes]
+            axes.scatter(points.features["D"], bpb_n, c=color_n, s=26, zorder=4, edgecolors="white")
         _token_axis(axes)
-        axes.set_ylabel("bits per byte")
+        axes.set_ylabel("training loss, nats per token" if loss else f"{task}, bits per byte")
         handles = [Line2D([], [], color=c, label=_size_label(prediction, s)) for s, c in colors.items()]
-        if len(table.select(split="target", task=task, metric="bpb")):
+        if len(table.select(split="target", task=of[0], metric=of[1])):
             handles.append(Line2D([], [], color=TARGET, label="target"))
-        handles.append(Line2D([], [], color=MUTED, marker="o", ls="", label="end of a decay: used by the fit"))
         axes.legend(handles=handles, fontsize=8)
     return figure
 
@@ -195,18 +198,22 @@ def _size_label(prediction: Prediction, size: str) -> str:
     return size if size == si(n) else f"{size}  ({si(n)} parameters)"
 
 
-def _curves(axes, table: Table, task: str, colors: dict, alpha: float, width: float) -> None:
-    rows = table.select(task=task, metric="bpb")
+def _curves(axes, table: Table, task: str, metric: str, colors: dict, alpha: float, width: float) -> None:
+    rows = table.select(task=task, metric=metric)
     for run in rows.unique("run"):
         of_run = rows.select(run=run)
         is_target = of_run["split"][0] == "target"
         size = str(of_run["size"][0]) if "size" in of_run else si(of_run["n_params"][0])
         if not is_target and size not in colors:
             continue
-        order = np.argsort(of_run["tokens"])
-        order = order[np.unique(np.linspace(0, len(order) - 1, MAX_POINTS).astype(int))]
         color = TARGET if is_target else colors[size]
-        axes.plot(of_run["tokens"][order], of_run["value"][order], color=color, lw=width, alpha=alpha, zorder=2)
+        axes.plot(*_thinned(of_run["tokens"], of_run["value"]), color=color, lw=width, alpha=alpha, zorder=2)
+
+
+def _thinned(tokens: np.ndarray, values: np.ndarray) -> list[list]:
+    """A curve as means over intervals of ln tokens: [tokens, values]."""
+    bins = (np.log(tokens / tokens.min()) / BIN).astype(int)
+    return [[column[bins == b].mean() for b in np.unique(bins)] for column in (tokens, values)]
 
 
 def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict, large: bool) -> None:
@@ -253,15 +260,16 @@ def _token_axis(axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _zoom(axes, tokens_n: np.ndarray, measured_n: np.ndarray, truth: float | None) -> None:
+def _zoom(axes, prediction: Prediction, target: Target, task: str, truth: float | None) -> None:
     """Cut off the first steps of the learning curves, which would squeeze everything else."""
-    best = min(np.nanmin(measured_n), np.inf if truth is None else truth)
-    worst = np.nanmax(measured_n)
-    axes.set_ylim(best - 0.2 * (worst - best), worst + 0.3 * (worst - best))
-    axes.set_xlim(left=tokens_n.min() / 4)
+    points, interval = prediction.points, _entry(prediction, target, task)["bpb_pi80"]
+    shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), *([] if truth is None else [truth])]
+    best, worst = np.nanmin(shown), np.nanmax(shown)
+    axes.set_ylim(best - 0.12 * (worst - best), worst + 0.3 * (worst - best))
+    axes.set_xlim(left=points.features["D"].min() / 4)
 
 
-def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float | None) -> None:
+def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float) -> None:
     """The target's interval and truth side by side, large enough to read."""
     entry = _entry(prediction, target, task)
     bpb, (low, high) = entry["bpb"], entry["bpb_pi80"]
@@ -270,17 +278,14 @@ def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float
         0, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", ms=8, lw=2.2, capsize=5
     )  # fmt: skip
     inset.annotate(f"{bpb:.3f}", (0, bpb), (9, 0), textcoords="offset points", va="center", color=TARGET)
-    inset.set_xticks([0], ["predicted"])
-    values = [low, high]
-    if truth is not None:
-        inset.plot(1, truth, "*", color=STAR, mec=INK, mew=0.9, ms=17)
-        inset.annotate(f"{truth:.3f}", (1, truth), (11, 0), textcoords="offset points", va="center")
-        inset.set_xticks([0, 1], ["predicted", "measured"])
-        inset.axhspan(low, high, color=TARGET, alpha=0.08, lw=0)
-        values.append(truth)
+    inset.plot(1, truth, "*", color=STAR, mec=INK, mew=0.9, ms=17)
+    inset.annotate(f"{truth:.3f}", (1, truth), (11, 0), textcoords="offset points", va="center")
+    inset.set_xticks([0, 1], ["predicted", "measured"])
+    inset.axhspan(low, high, color=TARGET, alpha=0.08, lw=0)
+    values = low, high, truth
     margin = 0.25 * (max(values) - min(values))
     inset.set_ylim(min(values) - margin, max(values) + margin)
-    inset.set_xlim(-0.45, 1.75 if truth is not None else 0.9)
+    inset.set_xlim(-0.45, 1.75)
     inset.yaxis.set_major_locator(MaxNLocator(4))
     inset.tick_params(labelsize=8.5, length=0)
     inset.grid(axis="x", visible=False)

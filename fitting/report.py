@@ -48,7 +48,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         _caption(
             "Each dot is the end of a run that was decayed to its end; only dots enter the fit. Lines through"
             " them: the fitted law. Red: the law at the target's size, with the 80 % prediction interval."
-            " Faint: measured learning curves."
+            " Thin lines, where there are any: the same task measured during training."
         ),
         _section("Predicted and measured", _predictions(rows), _errors(rows)),
         _section("What was trained", _trained(table, prediction)),
@@ -72,20 +72,20 @@ CSS = """
 :root { --ink: #1f2933; --muted: #6b7785; --line: #e4e8ec; --red: #b83246; --green: #1f6b52; }
 body { margin: 0; background: #fff; color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 900px; margin: 0 auto; padding: 40px 24px 80px; }
+main { max-width: 960px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 16px; }
 h2 { font-size: 20px; margin: 48px 0 12px; padding-top: 20px; border-top: 1px solid var(--line); }
 p { max-width: 74ch; }
 .lead { font-size: 18px; }
 .note, .caption { color: var(--muted); font-size: 14px; }
-img { max-width: 100%; height: auto; display: block; margin: 12px 0; }
+img { width: 100%; height: auto; display: block; margin: 12px 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 8px 16px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; margin: 12px 0; width: 100%; }
 h3 { font-size: 16px; margin: 24px 0 4px; }
 th { text-align: left; color: var(--muted); font-weight: 600; vertical-align: bottom; }
 th { border-bottom: 1px solid #b8c0c8; }
-th, td { padding: 5px 14px 5px 0; }
+th, td { padding: 5px 11px 5px 0; }
 td { border-bottom: 1px solid var(--line); vertical-align: top; }
 td:first-child { white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; }
@@ -130,32 +130,30 @@ def _summary(rows: list[dict], prediction: Prediction, task: str) -> str:
 
 def _predictions(rows: list[dict]) -> str:
     several = len({r["target"] for r in rows}) > 1
+    measured = any(r["actual_bpb"] is not None for r in rows)
     name = ["target", "task"] if several else ["task"]
-    result = "#predicted", "#80 % interval", "#measured", "#error", "inside"
+    head = [*name, "#predicted", "#80 % interval", *(["#measured", "#error", "inside"] if measured else [])]
     bpb, acc = [], []
     for r in rows:
         named = [r[k] for k in name]
         error = "" if r["error"] is None else f"{r['error']:+.1%}"
-        bpb.append([*named, *_three(r, "bpb"), error, _verdict(r["inside"])])
+        truth = [_number(r["actual_bpb"]), error, _verdict(r["inside"])] if measured else []
+        bpb.append([*named, _number(r["bpb"]), _interval(r["bpb_pi80"]), *truth])
         if r["acc"] is not None:
+            interval = _interval(r["acc_pi80"]) or "at chance: not predicted"
             error = "" if r["acc_error"] is None else f"{r['acc_error']:+.1f} points"
-            acc.append([*named, *_three(r, "acc"), error, _verdict(r["acc_inside"])])
-            if r["acc_pi80"] is None:
-                acc[-1][len(name) + 1] = "at chance: not predicted"
-    text = "<h3>Bits per byte</h3>" + _html_table([*name, *result], bpb)
+            truth = [_number(r["actual_acc"]), error, _verdict(r["acc_inside"])] if measured else []
+            acc.append([*named, _number(r["acc"]), interval, *truth])
+    text = "<h3>Bits per byte</h3>" + _html_table(head, bpb)
     if acc:
-        text += "<h3>Accuracy</h3>" + _html_table([*name, *result], acc)
-    note = "Error: prediction against measurement. An 80 % interval is meant to miss one time in five."
+        text += "<h3>Accuracy</h3>" + _html_table(head, acc)
+    note = "An 80 % interval is meant to miss one time in five."
     if any(r["acc"] is not None and r["acc_pi80"] is None for r in rows):
         note += (
             " Where the ladder's runs are not above chance (binomial test), accuracy is not predicted;"
             " the chance level stands in its place."
         )
     return text + f'<p class="note">{note}</p>'
-
-
-def _three(row: dict, quantity: str) -> list[str]:
-    return [_number(row[quantity]), _interval(row[f"{quantity}_pi80"]), _number(row[f"actual_{quantity}"])]
 
 
 def _errors(rows: list[dict]) -> str:
@@ -167,7 +165,7 @@ def _errors(rows: list[dict]) -> str:
 def _trained(table: Table, prediction: Prediction) -> str:
     convention = prediction.settings["n_convention"]
     shown = [c for c in ("kind", "multiple", "flops", "batch_tokens", "peak_lr", "seed") if c in table]
-    head = ["run", "size", f"#{convention}", "#tokens", "#tokens / parameter", *(_heading(c) for c in shown)]
+    head = ["run", "size", f"#{convention}", "#tokens", "#tokens/N", *(_heading(c) for c in shown)]
     body, kinds = [], []
     last_rows = [_last_row(table.select(run=run)) for run in table.unique("run")]
     order = {"train": 0, "extra": 1, "target": 2}
