@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-CHUNK_ELEMENTS = 1 << 25  # logits of a chunk: 128 MiB in float32
+CHUNK_ELEMENTS = 1 << 25  # logits of a chunk on one device: 128 MiB in float32
 
 
-def token_nats(logits, params, x_TD, targets_T):
+def token_nats(logits, params, x_TD, targets_T, shards: int = 1):
     """(nats_T, log_z_T): -ln p(target) of every token and the log of its softmax normaliser, in float32.
 
     logits: (params, x_..D) -> logits_..V. The backward pass recomputes a chunk's logits.
+    shards: the devices that T is split over, in equal parts.
     """
 
     def score(params, x_TD, targets_T):
@@ -19,12 +20,13 @@ def token_nats(logits, params, x_TD, targets_T):
 
     T = x_TD.shape[0]
     V = jax.eval_shape(logits, params, x_TD).shape[-1]
-    chunks = _chunks(T, V)
+    chunks = _chunks(T // shards, V)
     if chunks == 1:
         return score(params, x_TD, targets_T)
-    split = (x_TD.reshape(chunks, T // chunks, -1), targets_T.reshape(chunks, -1))
+    # Every device keeps its own tokens: chunk c takes tokens c, c + chunks, c + 2 chunks, ...
+    split = (x_TD.reshape(T // chunks, chunks, -1).swapaxes(0, 1), targets_T.reshape(-1, chunks).T)
     nats, log_z = jax.lax.map(lambda chunk: jax.checkpoint(score)(params, *chunk), split)
-    return nats.reshape(T), log_z.reshape(T)
+    return nats.T.reshape(T), log_z.T.reshape(T)
 
 
 def _chunks(tokens: int, vocab: int) -> int:

@@ -73,7 +73,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         shardings=shardings,
         init=jax.jit(lambda: init_state(rung), out_shardings=shardings),
         train_step=jax.jit(
-            _train_step(rung, functions),
+            _train_step(rung, functions, data_shards),
             in_shardings=(shardings, batch_shardings(mesh)),
             out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
             donate_argnums=0,
@@ -82,7 +82,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     )
 
 
-def _train_step(rung: Rung, functions: model.Functions):
+def _train_step(rung: Rung, functions: model.Functions, shards: int):
     transform = optimizer.build(rung)
     accumulation = rung.mesh.accumulation
 
@@ -90,7 +90,7 @@ def _train_step(rung: Rung, functions: model.Functions):
         """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
         x_BLD = functions.hidden(params, tokens[:, :-1])
         x_TD = x_BLD.reshape(-1, x_BLD.shape[-1])
-        nats_T, log_z_T = token_nats(functions.logits, params, x_TD, tokens[:, 1:].reshape(-1))
+        nats_T, log_z_T = token_nats(functions.logits, params, x_TD, tokens[:, 1:].reshape(-1), shards)
         nats = nats_T.sum()
         return nats + rung.optimizer.z_loss * jnp.square(log_z_T).sum(), nats
 
