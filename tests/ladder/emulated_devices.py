@@ -27,7 +27,7 @@ LAYOUTS = {
 }
 EVALUATED = ("one", "fsdp=8", "replica=2 fsdp=2 tensor=2")
 INITIALISED = ("one", "fsdp=8")  # the others take up the state of the first, as from a checkpoint
-MODEL = Model("llama", 16, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
+MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
 RUNG = Rung("x", 1, 16 * 32 * 5, 16 * 32, MODEL, Optimizer(0.01, 1024))
 TOKENS = np.random.default_rng(0).integers(0, 256, (5, 16, 33), dtype=np.int32)
 
@@ -84,7 +84,7 @@ def main():
     results = {}
     for name in LAYOUTS:
         if "accumulation" in name:
-            loss.CHUNK_ELEMENTS = 8 * 256  # a device's 32 tokens of a microbatch in four chunks
+            loss.CHUNK_ELEMENTS = 16 * 256  # a device's 32 tokens of a microbatch in two chunks
         results[name] = run(name, start, sys.argv[1])
     print(json.dumps(results))
 

@@ -70,6 +70,6 @@ def test_eight_devices_evaluate_as_one(results, layout):
 
 
 def test_every_device_computes_only_its_own_logits(results):
-    """Of 16 x 32 tokens a device has 64; of a chunk 8, fewer than the 16 rows of the head."""
+    """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
     rows = {layout: result["logit_rows"] for layout, result in results.items()}
     assert (rows["one"], rows["fsdp=8"], rows["fsdp=8, accumulation, remat, blockwise"]) == (512, 64, 16)
