@@ -25,6 +25,9 @@ N_STARTS = 24
 # The fit itself (not its resamples) is taken up again from its optimum so many times: in a flat valley
 # the objective is right to 1e-8 long before the parameters are.
 REFINEMENTS = 3
+# Points are filled up to a multiple of this with points of weight 0, so that ladders of about the same
+# size share one compilation.
+PAD = 16
 # Starts of a resample: the optimum of all points, and these (one on a bound, one inside).
 N_RESAMPLE_STARTS = 2
 # Share of run-to-run variance (seed, data order) that branches of one trunk have in common.
@@ -139,10 +142,7 @@ def fit(
     method: "residuals", "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest
     standard deviation to believe. Raises InputError where a task has too few points.
     """
-    y_Tn = np.atleast_2d(np.asarray(y_Tn, float))
-    weights_Tn = np.ones_like(y_Tn) if weights_Tn is None else np.asarray(weights_Tn, float)
-    groups_n = np.arange(y_Tn.shape[1]) if groups_n is None else np.asarray(groups_n)
-    features = {k: np.broadcast_to(np.asarray(v, float), y_Tn.shape) for k, v in features.items()}
+    features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
@@ -177,6 +177,18 @@ def fit(
         method=method,
         seconds={k: first.seconds[k] + drawn.seconds[k] for k in first.seconds},
     )
+
+
+def _filled_up(features, y_Tn, weights_Tn, groups_n):
+    """The arguments of `fit` as arrays over a multiple of PAD points."""
+    y_Tn = np.atleast_2d(np.asarray(y_Tn, float))
+    weights_Tn = np.ones_like(y_Tn) if weights_Tn is None else np.asarray(weights_Tn, float)
+    groups_n = np.arange(y_Tn.shape[1]) if groups_n is None else np.asarray(groups_n)
+    features = {k: np.broadcast_to(np.asarray(v, float), y_Tn.shape) for k, v in features.items()}
+    pad = 0, -y_Tn.shape[1] % PAD
+    features = {k: np.pad(v, ((0, 0), pad), mode="edge") for k, v in features.items()}
+    y_Tn, groups_n = np.pad(y_Tn, ((0, 0), pad), mode="edge"), np.pad(groups_n, pad, mode="edge")
+    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n
 
 
 def _check(law: Law, points_T: np.ndarray, n_resamples: int) -> None:
