@@ -1,6 +1,6 @@
-"""A ladder that two CPU cores train in minutes: bytes of Python source, four sizes x three multiples, one target.
+"""A ladder that two CPU cores train in minutes: bytes of Python source, four sizes x four multiples, one target.
 
-A size is one constant-rate trunk with a decay branch for every multiple (configs/wsd.py): three points for little more
+A size is one constant-rate trunk with a decay branch for every multiple (configs/wsd.py): four points for little more
 than the price of the longest. Rates and batches were tuned on widths 16 and 32.
 """
 
@@ -17,7 +17,7 @@ SEQ_LEN = 128
 def demo(seed: int = 0) -> Ladder:
     """36k to 94k parameters predict 288k: under eight minutes of training and evaluation on two cores."""
     some = Eval(TASKS, max_docs=100, validation_tokens=1 << 17)
-    return _ladder("demo", (24, 28, 32, 40), (0.5, 1, 2), 72, 0.5, some, seed)
+    return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, some, seed)
 
 
 def demo_quick(seed: int = 0) -> Ladder:
