@@ -196,14 +196,13 @@ def _step1(table: Table, prediction: Prediction) -> str:
     images = [
         _figure(plots.step1(table, prediction, target, task), f"step 1 of {task}") for task in prediction.points.tasks
     ]
-    head = ["task", "#E", "#A", "#alpha", "#B", "#beta", "#run noise", "#runs"]
+    step1 = prediction.step1
+    names = [p.name for p in step1.law.params] if step1 else []
+    head = ["task", *(f"#{name}" for name in names), "#run noise", "#runs"]
     body = []
     for t, task in enumerate(prediction.fitted):
-        p = prediction.step1.params(t)
-        body.append(
-            [task, f"{p['E']:.3g}", f"{p['A']:.3g}", f"{p['alpha']:.3f}", f"{p['B']:.3g}", f"{p['beta']:.3f}",
-             f"{prediction.step1.noise_T[t]:.2%}", str(prediction.step1.points_T[t])]
-        )  # fmt: skip
+        values = [f"{value:.3g}" for value in step1.params(t).values()]
+        body.append([task, *values, f"{step1.noise_T[t]:.2%}", str(step1.points_T[t])])
     return (
         f"<p>Law: <code>{escape(settings['law'])}</code>, with N = {escape(settings['n_convention'])}, D = tokens,"
         f" one fit for each task.</p>{_html_table(head, body)}<div class='grid'>{''.join(images)}</div>"

@@ -10,6 +10,7 @@ from fitting.laws import INF, LAWS, Law, Param, residuals
 
 FORMULAS = {
     "chinchilla": lambda p, x: p["E"] + p["A"] / x["N"] ** p["alpha"] + p["B"] / x["D"] ** p["beta"],
+    "chinchilla-tied": lambda p, x: p["E"] + p["A"] / x["N"] ** p["alpha"] + p["B"] / x["D"] ** p["alpha"],
     "sigmoid": lambda p, x: p["b"] + p["a"] / (1 + np.exp(-p["k"] * (x["bpb"] - p["L0"]))),
 }
 FEATURES = {

@@ -116,6 +116,15 @@ def test_without_counts_of_documents_chance_is_said_to_be_untested(table):
     assert "chance not tested: the table has no n_docs and chance" in quiz["flags"] and quiz["acc_pi80"]
 
 
+def test_short_ladders_get_one_exponent(simulate):
+    wide, short = simulate(), simulate(sizes=(26_000, 34_000, 45_000, 60_000))
+    for table, formula in ((wide, "L = E + A/N^alpha + B/D^beta"), (short, "L = E + A/N^alpha + B/D^alpha")):
+        prediction = task_law.predict(table, n_resamples=50)
+        assert prediction.settings["law"] == formula
+    truth = task_law.measured(short, prediction.targets[0], "validation", "bpb")
+    assert abs(entry(prediction, "validation")["bpb"] / truth - 1) < 0.02
+
+
 def test_few_runs_are_flagged_and_too_few_are_not_fitted(simulate):
     eight = simulate(multiples=(1, 4))
     flags = entry(task_law.predict(eight, tasks=["validation"], n_resamples=50), "validation")["flags"]
