@@ -23,7 +23,7 @@ def demo(seed: int = 0) -> Ladder:
 def demo_quick(seed: int = 0) -> Ladder:
     """The same path in about a minute; its numbers mean little."""
     few = Eval(TASKS, max_docs=10, validation_tokens=1 << 14)
-    return _ladder("demo-quick", (8, 12, 16, 20), (0.25, 0.5, 1), 40, 0.5, few, seed)
+    return _ladder("demo-quick", (8, 12, 16, 20), (0.5, 1), 40, 0.5, few, seed)
 
 
 def demo_full(seed: int = 0) -> Ladder:
