@@ -201,7 +201,8 @@ def _step1(table: Table, prediction: Prediction) -> str:
     head = ["task", *(f"#{name}" for name in names), "#run noise", "#runs"]
     body = []
     for t, task in enumerate(prediction.fitted):
-        values = [f"{value:.3g}" for value in step1.params(t).values()]
+        fitted = step1.params(t)
+        values = [f"{fitted[name]:.3g}" for name in names]
         body.append([task, *values, f"{step1.noise_T[t]:.2%}", str(step1.points_T[t])])
     return (
         f"<p>Law: <code>{escape(settings['law'])}</code>, with N = {escape(settings['n_convention'])}, D = tokens,"

@@ -71,6 +71,19 @@ def test_the_page_says_what_a_stranger_asks(page, predicted, table):
         assert said in page.text, said
 
 
+@pytest.mark.parametrize("sizes", [None, (26_000, 34_000, 45_000, 60_000)])
+def test_parameters_stand_under_their_names(simulate, sizes):
+    table = simulate(sizes=sizes) if sizes else simulate()
+    prediction = task_law.predict(table, n_resamples=20)
+    section = report.page(table, prediction).split("<h2>Step 1")[1]
+    names = re.findall(r"<th[^>]*>(.*?)</th>", section)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", section)[: names.index("runs") + 1]
+    shown = dict(zip(names, cells, strict=False))
+    assert shown["task"] == prediction.fitted[0]
+    for name, value in prediction.step1.params(0).items():
+        assert float(shown[name]) == pytest.approx(value, rel=0.01)
+
+
 def test_names_from_the_table_are_text(table):
     columns = {k: v.copy() for k, v in table.columns.items()}
     for name in ("run", "size", "parent"):
