@@ -76,8 +76,8 @@ def test_parameters_stand_under_their_names(simulate, sizes):
     table = simulate(sizes=sizes) if sizes else simulate()
     prediction = task_law.predict(table, n_resamples=20)
     section = report.page(table, prediction).split("<h2>Step 1")[1]
-    names = re.findall(r"<th[^>]*>(.*?)</th>", section)
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", section)[: names.index("runs") + 1]
+    names = re.findall(r"<th [^>]*>(.*?)</th>", section)
+    cells = re.findall(r"<td [^>]*>(.*?)</td>", section)[: names.index("runs") + 1]
     shown = dict(zip(names, cells, strict=False))
     assert shown["task"] == prediction.fitted[0]
     for name, value in prediction.step1.params(0).items():
