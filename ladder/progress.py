@@ -21,9 +21,9 @@ def matmul_flops(size: int = 1024, seconds: float = 0.1) -> float:
 
 
 class StatusLine:
-    """Prints "step, loss, bpb, tokens/s, share of matmul peak, time left" every few seconds.
+    """Prints "step, epoch, loss, bpb, tokens/s, share of matmul peak, time left" every few seconds.
 
-    Evaluations and saves are not training time: `pause` leaves them out of the rate.
+    Evaluations and saves are not training time: `restart` after them leaves them out of the rate.
     """
 
     def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
@@ -39,8 +39,8 @@ class StatusLine:
     def due(self) -> bool:
         return time.monotonic() - self.printed >= self.every
 
-    def show(self, step: int, loss: float) -> float:
-        """Print the line of a step; returns the tokens per second since the last one."""
+    def show(self, step: int, loss: float, epoch: float) -> float:
+        """Print the line of a step; returns the tokens per second since the last one. epoch: passes over the text."""
         now = time.monotonic()
         if self.first is None or step <= self.first:
             self.restart(step)
@@ -50,7 +50,8 @@ class StatusLine:
         bpb = loss / math.log(2) / self.bytes_per_token
         share = rate * self.flops_per_token / self.peak
         print(
-            f"{self.label}  step {step:,}/{self.steps:,}  loss {loss:.4f}  bpb {bpb:.3f}  {rate:,.0f} tokens/s  "
+            f"{self.label}  step {step:,}/{self.steps:,}  epoch {epoch:.2f}  loss {loss:.4f}  bpb {bpb:.3f}  "
+            f"{rate:,.0f} tokens/s  "
             f"{share:.0%} of matmul peak  {left / 60:.0f}m{left % 60:02.0f}s left",
             flush=True,
         )

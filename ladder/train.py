@@ -102,12 +102,18 @@ def _loop(run: Run, first: int, state: dict, lease: Lease, notice: threading.Eve
         if pending is not None:
             loss = _read(run, pending)
             if run.status.due():
-                run.record.heartbeat(done, loss, run.status.show(done, loss))
+                run.record.heartbeat(done, loss, run.status.show(done, loss, run.data.epoch(done)))
                 lease.renew()
         pending = (done + 1, metrics)
         phase("step")
     last = [row["value"] for row in run.record.rows() if (row["task"], row["metric"]) == ("train", "loss")][-1]
-    run.record.finish(step=rung.steps, tokens=rung.steps * rung.batch_tokens, loss=last, evaluation=run.evaluator.hash)
+    run.record.finish(
+        step=rung.steps,
+        tokens=rung.steps * rung.batch_tokens,
+        epochs=run.data.epoch(rung.steps),
+        loss=last,
+        evaluation=run.evaluator.hash,
+    )
 
 
 def _read(run: Run, pending: tuple[int, dict]) -> float:

@@ -119,6 +119,9 @@ def test_a_run_leaves_what_it_says(uninterrupted):
     assert len(losses) == STEPS // 10 and losses[-1] < losses[0] - 1
     assert all(row["tokens"] == row["step"] * 4 * SEQ for row in rows)
     assert not (uninterrupted / "lease.json").exists()
+    epochs = json.loads((uninterrupted / "DONE.json").read_text())["epochs"]
+    card = json.loads((Path(record.read_config()["corpus_dir"]) / "card.json").read_text())
+    assert epochs == pytest.approx(STEPS * 4 / card["windows"]["train"])
     assert Checkpoints(uninterrupted / "checkpoints").steps() == [45, 60]
     before = (uninterrupted / "DONE.json").read_bytes()
     assert run(uninterrupted) == 0  # again: nothing to do
