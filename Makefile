@@ -19,7 +19,7 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 	.venv/bin/ladder demo $(ARGS)
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
-	$(RUN) -m pytest -q $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)  ## ruff: rules and format
 	$(RUN) -m ruff check .
