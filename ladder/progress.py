@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,12 @@ class StatusLine:
     def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
         self.label, self.steps, self.batch_tokens = label, steps, batch_tokens
         self.flops_per_token, self.bytes_per_token, self.every = flops_per_token, bytes_per_token, every
-        self.peak = matmul_flops()
         self.restart(None)
+
+    @cached_property
+    def peak(self) -> float:
+        """Measured when the first line is printed: a run of seconds does without."""
+        return matmul_flops()
 
     def restart(self, step: int | None):
         """Count the rate from here."""

@@ -213,5 +213,5 @@ def _share_compiled(ladder_directory: epath.Path) -> None:
     """Keep compiled programs beside the runs (or in JAX_COMPILATION_CACHE_DIR): rungs of a shape compile once."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(ladder_directory / ".compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

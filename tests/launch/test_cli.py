@@ -28,8 +28,9 @@ def runs(tmp_path):
     built = prepare.Built(ladder, {"": tmp_path / "corpus"})
     done, _ = prepare.write(built, ladder.rungs[:2], tmp_path / "runs")
     record = Record(done)
-    record.heartbeat(130, 2.5, 20_000.0)
-    record.finish(step=130, loss=2.5)
+    steps = ladder.rungs[0].steps
+    record.heartbeat(steps, 2.5, 20_000.0)
+    record.finish(step=steps, loss=2.5)
     (done / "log.txt").write_text("one\ntwo\nthree\n")
     return tmp_path / "runs"
 
@@ -184,15 +185,16 @@ def test_a_run_directory_says_all_that_a_job_needs(runs):
 def test_writing_run_directories_again_changes_nothing(runs):
     ladder = configs.load("demo")
     before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
-    built = prepare.Built(ladder, {"": runs / "moved"})
-    prepare.write(built, ladder.rungs[:2], runs)
+    prepare.write(prepare.Built(ladder, {"": runs.parent / "corpus"}), ladder.rungs[:2], runs)
     assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
 
 
-def test_another_config_under_the_same_run_id_is_refused(runs, capsys):
+def test_an_unfinished_run_follows_what_is_outside_its_run_id(runs):
     ladder = configs.load("demo").map(lambda rung: replace(rung, save_every=7))
-    with pytest.raises(prepare.InputError, match=r"save_every is 0 there and 7"):
-        prepare.write(prepare.Built(ladder, {"": runs}), ladder.rungs[:2], runs)
+    done, pending = prepare.write(prepare.Built(ladder, {"": runs / "moved"}), ladder.rungs[:2], runs)
+    assert Record(pending).read_config()["rung"]["save_every"] == 7
+    assert Record(pending).read_config()["corpus_dir"] == str(runs / "moved")
+    assert Record(done).read_config()["rung"]["save_every"] == 0
 
 
 def test_the_target_is_a_target(tmp_path):

@@ -11,7 +11,7 @@ from ladder.record import Record
 from launch import cli, demo, prepare
 from launch.backends import local
 
-A, ALPHA, B, BETA, E = 40.0, 0.35, 300.0, 0.4, 0.9
+A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9
 NATS_PER_BIT = math.log(2)
 
 
