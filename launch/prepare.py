@@ -55,8 +55,8 @@ def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
 
 def _write(built: Built, rung: Rung, directory: Path) -> Path:
     record = Record(directory)
-    begun = (directory / "config.json").exists()
-    if begun and record.is_done() and record.read_config()["derived"]["steps"] >= rung.steps:
+    there = record.read_config() if (directory / "config.json").exists() else {}
+    if there and record.is_done() and there["derived"]["steps"] >= rung.steps:
         return directory
     config = {
         "run_id": rung.run_id,
@@ -65,10 +65,8 @@ def _write(built: Built, rung: Rung, directory: Path) -> Path:
         "rung": to_dict(rung),
         "derived": derived(rung, built.ladder.parent_of(rung)),
         "corpus_dir": str(built.corpora[rung.data.corpus]),
-        "packages": packages(),
+        "packages": there.get("packages") or packages(),  # those it was begun with
     }
-    if begun:
-        config["packages"] = record.read_config().get("packages", config["packages"])
     record.write_config(config)
     return directory
 
