@@ -107,7 +107,7 @@ def test_files_and_functions_stay_small(file):
 
 
 def test_the_trainer_can_be_read_in_an_afternoon():
-    assert sum(lines(file) for file in TREES if file.startswith("ladder/")) < 4000
+    assert sum(lines(file) for file in TREES if file.startswith("ladder/")) < 5000
 
 
 def test_the_rules_can_fail():

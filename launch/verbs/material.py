@@ -1,0 +1,65 @@
+"""Verbs about what training reads, and the demo that starts from it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+import configs
+from ladder.errors import InputError
+from launch import show
+from launch.flags import CORPORA, RUNS, Corpora, Overrides, Root
+
+
+def demo(
+    *,
+    quick: bool = False,
+    full: bool = False,
+    seed: int = 0,
+    text: Annotated[tuple[Path, ...], arg(metavar="PATH ...")] = (),
+    root: Root = RUNS,
+    corpora: Corpora = CORPORA,
+) -> None:
+    """From text to a prediction on this machine: train a small ladder, predict a larger model, then train that too.
+
+    Example: ladder demo --text my/notes
+
+    Args:
+        quick: under two minutes; the numbers mean little
+        full: about an hour
+        seed: of initialisation and data order
+        text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
+    """
+    from launch import demo as demonstration
+
+    if quick and full:
+        raise InputError("--quick and --full: choose one")
+    name = "demo-quick" if quick else "demo-full" if full else "demo"
+    ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
+    demonstration.run(ladder, root, corpora, show.console())
+
+
+def data(
+    what: Annotated[Positional[Literal["build", "olmes"]], arg(help="the corpora of a ladder, or the OLMES requests")],
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]", help="build: the ladder")] = None,
+    overrides: Overrides = (),
+    /,
+    *,
+    corpora: Corpora = CORPORA,
+) -> None:
+    """Build the corpora that a ladder reads (or find them again); fetch the OLMES tasks into .cache/olmes.
+
+    Example: ladder data build demo data.text=my/notes,more.jsonl.gz
+    """
+    from launch import olmes, prepare
+
+    if what == "olmes":
+        if name is not None:
+            raise InputError(f"ladder data olmes takes no {name!r}")
+        print(olmes.install())
+        return
+    if name is None:
+        raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
+    built = prepare.build(configs.overridden(configs.load(name), overrides), corpora)
+    for corpus_hash, directory in built.corpora.items():
+        print(f"{corpus_hash}  {directory}")
