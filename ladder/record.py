@@ -6,8 +6,9 @@
     timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
     heartbeat.json   the latest step, loss and rate
     lease.json       who trains this run, and until when (see lease.py)
-    STOPPED.json     {"state": "diverged" | "failed", ...}: ended for a reason that running again
-                     unchanged does not cure; gone once the run is taken up again
+    attempts.jsonl   every time it was submitted or begun, and the newest checkpoint there was then
+    STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: ended for a reason
+                     that trying again unasked does not cure; gone once the run is taken up again
     DONE.json        written last; a run is finished when it is there, whatever else says so
 
 In a run of several processes only process 0 writes. Nothing here imports jax.
@@ -27,13 +28,14 @@ from ladder.errors import InputError
 from ladder.files import is_local, read_json, write_atomic
 from ladder.lease import is_live, read_lease
 
+STOPPED = ("diverged", "failed", "stuck", "cancelled")
 ROW_KEYS = frozenset(("step", "tokens", "kind", "task", "metric", "value", "stderr", "n_docs"))
 _SEGMENT = re.compile(r"(\d{9})-(\d{9})\.jsonl")
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What `ladder status` shows: name is pending, running, stale, done, diverged or failed."""
+    """What `ladder status` shows: name is pending, running, stale, done or one of STOPPED."""
 
     name: str
     step: int | None = None
@@ -73,17 +75,35 @@ class Record:
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
         self._write("heartbeat.json", beat, durable=False)
 
+    def beat(self):
+        """heartbeat.json, or None before the first."""
+        return self._read("heartbeat.json")
+
     def timing(self, **figures):
         """Append one line of wall-clock figures to timing.jsonl."""
-        if self.process_index != 0:
-            return
-        path = self.directory / "timing.jsonl"
-        line = canonical_json(figures) + "\n"
-        if is_local(path):
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(line)
-        else:  # object stores do not append
-            path.write_text((path.read_text() if path.exists() else "") + line)
+        self._append("timing.jsonl", figures)
+
+    def attempt(self, by):
+        """Note in attempts.jsonl that the run is about to be tried; `by` is "submit", "train" or, where a person
+        wants it tried anew whatever came of it before, "retry"."""
+        saved = self.saved_steps()
+        self._append("attempts.jsonl", {"by": by, "durable": saved[-1] if saved else None, "time": time.time()})
+
+    def attempts(self):
+        """What `attempt` noted, in order; a line that was cut by a crash is left out."""
+        path, found = self.directory / "attempts.jsonl", []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [row for row in found if isinstance(row, dict) and row.keys() >= {"by", "durable", "time"}]
+
+    def saved_steps(self):
+        """The steps of the published checkpoints, ascending: what a crash cannot take back."""
+        there = self.directory / "checkpoints"
+        names = [path.name for path in there.iterdir()] if there.exists() else []
+        return sorted(int(name) for name in names if name.isdigit() and (there / name / "MANIFEST.json").exists())
 
     def log(self, rows):
         """Keep metric rows (ROW_KEYS, perhaps more) in memory until `publish`."""
@@ -153,9 +173,10 @@ class Record:
         self._write("DONE.json", summary)
 
     def stop(self, state, step, loss, reason):
-        """Write STOPPED.json: `state` is "diverged" (exit 78) or "failed" (exit 1)."""
-        if state not in ("diverged", "failed"):
-            raise ValueError(f"a run stops as diverged or failed, not {state!r}")
+        """Write STOPPED.json: `state` is "diverged" (exit 78), "failed" (exit 1 or 2), "stuck" (three tries
+        without a new checkpoint) or "cancelled" (a person asked for it)."""
+        if state not in STOPPED:
+            raise ValueError(f"a run stops as {', '.join(STOPPED)}, not as {state!r}")
         stopped = {"state": state, "step": step, "loss": _finite(loss), "reason": reason}
         self._write("STOPPED.json", stopped)
 
@@ -166,7 +187,7 @@ class Record:
 
     def state(self):
         """The RunState as the files tell it, whatever a scheduler believes."""
-        beat, stopped, done = map(self._read, ("heartbeat.json", "STOPPED.json", "DONE.json"))
+        beat, stopped, done = self.beat(), self._read("STOPPED.json"), self._read("DONE.json")
         lease = read_lease(self.directory)
         if self.is_done():
             return RunState("done", done.get("step"), done.get("loss"))
@@ -184,6 +205,17 @@ class Record:
         paths = sorted(self.metrics.iterdir()) if self.metrics.exists() else []
         named = [(path, _SEGMENT.fullmatch(path.name)) for path in paths]
         return [(path, int(name[1]), int(name[2])) for path, name in named if name]
+
+    def _append(self, name, row):
+        if self.process_index != 0:
+            return
+        path = self.directory / name
+        line = canonical_json(row) + "\n"
+        if is_local(path):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line)
+        else:  # object stores do not append
+            path.write_text((path.read_text() if path.exists() else "") + line)
 
     def _read(self, name):
         path = self.directory / name

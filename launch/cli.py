@@ -7,17 +7,22 @@ import tyro
 
 from fitting.errors import InputError as FitInputError
 from ladder.errors import Diverged, InputError, Preempted
-from launch.backends import local
-from launch.verbs import laws, material, running
+from launch.backends import Busy
+from launch.foreground import Failed
+from launch.verbs import ladders, laws, material, running
 
 VERBS = {
     "demo": material.demo,
     "data": material.data,
     "plan": running.plan,
     "train": running.train,
-    "submit": running.submit,
-    "status": running.status,
-    "logs": running.logs,
+    "conclude": running.conclude,
+    "submit": ladders.submit,
+    "watch": ladders.watch,
+    "cancel": ladders.cancel,
+    "status": ladders.status,
+    "logs": ladders.logs,
+    "verify": ladders.verify,
     "predict": laws.predict,
     "report": laws.report,
     "export": laws.export,
@@ -35,8 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _ended(f"stopped: {error}", 75)
     except Diverged as error:
         return _ended(f"diverged: {error}", 78)
-    except local.Failed as error:
+    except Failed as error:
         return _ended(f"error: {error}", error.code)
+    except Busy as error:
+        return _ended(f"not now: {error}", 75)
     except KeyboardInterrupt:
         return _ended("stopped", 130)
 

@@ -14,8 +14,7 @@ import configs
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
-from launch import plan, predictions, prepare, show
-from launch.backends import local
+from launch import foreground, plan, predictions, prepare, show
 
 RESAMPLES = 1000
 
@@ -111,7 +110,7 @@ def _write_once(path: Path, value: dict) -> None:
 
 
 def _train(directories: list[Path], console: Console) -> None:
-    outcome = local.run(directories, console)
+    outcome = foreground.train(directories, console)
     if outcome.diverged:
         raise Diverged(f"{', '.join(outcome.diverged)}; a demo needs all its runs")
 

@@ -1,11 +1,12 @@
 """From a ladder to run directories: build its corpora, fill in their hashes, write every config.json."""
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from ladder.config import Ladder, Rung, to_dict
+from ladder.config import Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.record import Record
 from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
@@ -51,6 +52,22 @@ def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
     A run that is done is left alone: its run_id says that its numbers are those asked for.
     """
     return [_write(built, rung, root / built.ladder.name / rung.run_id) for rung in rungs]
+
+
+def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
+    """The directory of the fit that follows these runs, named by them; None where there is nothing to predict."""
+    if not built.ladder.targets:
+        return None
+    runs = [rung.run_id for rung in rungs if rung not in built.ladder.targets]
+    run_id = f"fit-{hashlib.sha256(canonical_json(sorted(runs)).encode()).hexdigest()[:8]}"
+    directory = root / built.ladder.name / "fit" / run_id
+    targets = [
+        {"name": t.label, "n_params": float(n_params(t.model)), "tokens": float(t.steps * t.batch_tokens)}
+        for t in built.ladder.targets
+    ]
+    config = {"run_id": run_id, "ladder": built.ladder.name, "runs": runs, "targets": targets, "resamples": 1000}
+    Record(directory).write_config(config | {"derived": {"steps": 0}})
+    return directory
 
 
 def _write(built: Built, rung: Rung, directory: Path) -> Path:

@@ -40,10 +40,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def write_json(path: Path, value: dict) -> None:
+def to_json_text(value: dict) -> str:
     """For programs; every file carries its schema_version."""
+    return json.dumps({"schema_version": 1} | value, indent=2, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: dict) -> None:
+    """`to_json_text` to a file. Raises InputError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"schema_version": 1} | value, indent=2, allow_nan=False) + "\n")
+        path.write_text(to_json_text(value))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None

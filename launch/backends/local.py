@@ -1,178 +1,165 @@
-"""The local backend in its simplest form: one run after another on this machine, each in a process of its own."""
+"""Processes on this machine, a few at a time. They go on when the submitter dies, and are found again by a file lock
+that each inherits and that the kernel lets go with the last of its processes."""
 
+import contextlib
+import fcntl
+import json
+import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from ladder.files import read_json, write_atomic
+from ladder.lease import read_lease
+from launch import logs
+from launch.backends import Busy, Seen
+from launch.jobs import Job
 
-from ladder.errors import Preempted
-from ladder.files import read_json
-from ladder.record import Record
-from launch import logs, show
-
-TRAIN = (sys.executable, "-m", "launch.cli", "train")
-POLL_SECONDS = 0.25
-RETRIES = 3  # in a row, without a new step
+PROGRAM = (sys.executable, "-m", "launch.cli")
+GRACE = 60.0  # seconds to save before SIGKILL
 
 
-class Failed(Exception):
-    """A run ended with an exit code that trying again does not mend; `code` is it."""
+class Local:
+    """room: jobs at a time. processes: of each job, joined by jax.distributed."""
 
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
+    name = "local"
+    keeps_machines = False
+    wait = 1.0
 
+    def __init__(self, room: int = 1, processes: int = 1, program: Sequence[str] = PROGRAM):
+        self.room, self.processes, self.program = room, processes, tuple(program)
+        self._ours: dict[str, list[subprocess.Popen]] = {}
 
-@dataclass
-class Outcome:
-    done: list[str] = field(default_factory=list)
-    diverged: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)  # branches of what diverged
+    def render(self, job: Job) -> str:
+        return shlex.join((*self.program, *job.argv))
 
-
-def run(directories: Sequence[Path], console: Console, command: Sequence[str] = TRAIN) -> Outcome:
-    """Train the runs of these directories in order, `command` + directory each; what is done already is passed over.
-
-    Again = resume. A run that diverged (exit 78) is recorded and its branches are skipped; one that was preempted
-    (exit 75, or ended by a signal) is tried again while it gets on; anything else raises Failed with the end of its
-    log. Ctrl-C and SIGTERM stop the run at hand, let it save, and raise Preempted.
-    """
-    work = [_Work.read(path) for path in directories]
-    outcome = Outcome()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with _progress(console) as progress:
-            before_us = sum(w.flops for w in work if Record(w.directory).is_done())
-            bar = progress.add_task("", total=sum(w.flops for w in work), completed=before_us, now="")
-            for i, w in enumerate(work):
-                progress.update(bar, description=f"{i + 1}/{len(work)} {w.name}", now="")
-                _one(w, outcome, command, progress, bar)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return outcome
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A run directory and what its config.json says: steps from `first` to `last` that cost `flops` in all."""
-
-    directory: Path
-    name: str
-    parent: str | None
-    first: int
-    last: int
-    flops: float
-
-    @classmethod
-    def read(cls, directory: Path) -> "_Work":
-        config = Record(directory).read_config()
-        derived, first = config["derived"], config["rung"]["parent_step"] or 0
-        flops = float(derived["flops_per_token"]) * derived["batch_tokens"] * (derived["steps"] - first)
-        return cls(directory, config["run_id"], derived["parent_run"], first, derived["steps"], flops)
-
-    def share(self, step: int | None) -> float:
-        return 0.0 if step is None else min(1.0, max(0.0, (step - self.first) / (self.last - self.first)))
-
-
-def _one(w: _Work, outcome: Outcome, command: Sequence[str], progress: Progress, bar: TaskID) -> None:
-    record = Record(w.directory)
-    if record.is_done():
-        outcome.done.append(w.name)
-        return
-    if w.parent in outcome.diverged:
-        progress.print(f"{w.name}: skipped, its trunk {w.parent} diverged")
-        outcome.skipped.append(w.name)
-        return
-    began, done_before, tries, reached = time.monotonic(), progress.tasks[bar].completed, 0, _step(w)
-    while True:
-        code = _train(w, command, progress, bar, done_before)
-        if code == 0:
-            if not record.is_done():
-                raise Failed(f"{w.name}: ended with exit code 0, yet wrote no DONE.json", 1)
-            outcome.done.append(w.name)
-            progress.update(bar, completed=done_before + w.flops)
-            progress.print(f"{w.name}: done in {show.duration(time.monotonic() - began)}")
-            return
-        if code == 78:
-            outcome.diverged.append(w.name)
-            progress.print(f"{w.name}: diverged (see {w.directory / 'log.txt'})")
-            return
-        step = _step(w)
-        tries = 0 if step > reached else tries + 1
-        reached = max(reached, step)
-        if not (code == 75 or code < 0) or tries >= RETRIES:
-            raise Failed(_explained(w, code, tries), code if code in (2, 75) else 1)
-        progress.print(f"{w.name}: exit code {code}, trying again")
-        time.sleep(POLL_SECONDS * 2**tries)
-
-
-def _train(w: _Work, command: Sequence[str], progress: Progress, bar: TaskID, done: float) -> int:
-    """Run the command once with its output in log.txt; the progress bar follows the run's heartbeat."""
-    with open(w.directory / "log.txt", "ab") as log:
-        # Its own session: Ctrl-C in the terminal reaches only us, and we pass it on as SIGTERM.
-        process = subprocess.Popen(
-            [*command, str(w.directory)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    def submit(self, job: Job) -> None:
+        directory = Path(job.directory)
+        lock = _lock(directory, fcntl.LOCK_EX)
+        if lock is None:
+            raise Busy(f"{job.run_id}: a process of it lives already")
         try:
-            while True:
-                try:
-                    return process.wait(POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    _show(w, progress, bar, done)
-        except KeyboardInterrupt:
-            process.terminate()
+            (directory / "job.json").unlink(missing_ok=True)  # the pid in it is another process's by now
+            self._ours[job.name] = self._start(job, directory, lock)
+        finally:
+            os.close(lock)
+        first = self._ours[job.name][0].pid
+        write_atomic(directory / "job.json", json.dumps({"host": socket.gethostname(), "pid": first}) + "\n")
+
+    def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
+        found = {}
+        for job in jobs:
+            if job.name in self._ours:
+                found[job.name] = (self._own(job),)
+            elif is_running(Path(job.directory)):
+                found[job.name] = (Seen("", "running"),)
+        return found
+
+    def delete(self, job: Job, seen: Seen) -> None:
+        processes = self._ours.pop(job.name, None)
+        if seen.phase == "ended":
+            return
+        stop(Path(job.directory))
+        for process in processes or ():
             process.wait()
-            raise Preempted("stopped; the same command takes it up again") from None
+
+    def logs(self, job: Job) -> list[str]:
+        return []
+
+    def stop(self, jobs: Sequence[Job]) -> None:
+        """SIGTERM to all that this object started; they save and end."""
+        for job in jobs:
+            if job.name in self._ours:
+                self.delete(job, Seen("", "running"))
+
+    def _start(self, job: Job, directory: Path, lock: int) -> list[subprocess.Popen]:
+        started: list[subprocess.Popen] = []
+        coordinator = f"127.0.0.1:{_free_port()}" if self.processes > 1 else ""
+        with open(directory / "log.txt", "ab") as log:
+            for k in range(self.processes):
+                env = dict(os.environ)
+                if self.processes > 1:
+                    env["LADDER_COORDINATOR"] = coordinator
+                    env["LADDER_NUM_PROCESSES"], env["LADDER_PROCESS_ID"] = str(self.processes), str(k)
+                started.append(
+                    subprocess.Popen(
+                        [*self.program, *job.argv],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=env,
+                        pass_fds=(lock,),
+                        # A group of its own: Ctrl-C in the terminal reaches only us, and we pass it on as SIGTERM.
+                        process_group=started[0].pid if started else 0,
+                    )
+                )
+        return started
+
+    def _own(self, job: Job) -> Seen:
+        codes = [process.poll() for process in self._ours[job.name]]
+        if None in codes:
+            if any(codes):  # one of several failed: the others wait for it in vain
+                stop(Path(job.directory))
+            return Seen("", "running")
+        code = next((c for c in (78, 2, 1) if c in codes), next((c for c in codes if c), 0))
+        said = logs.last(job.directory) if code == 2 else ""
+        return Seen("", "ended", code, f"exit code {code}" + (f": {said}" if said else ""))
 
 
-def _show(w: _Work, progress: Progress, bar: TaskID, done: float) -> None:
-    beat = _beat(w)
-    if beat is None:
-        return
-    now = f"step {beat['step']:,}/{w.last:,}"
-    if beat["loss"] is not None:
-        now += f"  loss {beat['loss']:.3f}"
-    if beat["rate"]:
-        now += f"  {show.count(beat['rate'])} tokens/s"
-    progress.update(bar, completed=done + w.share(beat["step"]) * w.flops, now=now)
+def is_running(directory: Path) -> bool:
+    """Whether a process of the run's job lives, whoever started it."""
+    lock = _lock(directory, fcntl.LOCK_SH)  # shared: two that look do not take each other for a job
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
 
 
-def _beat(w: _Work) -> dict | None:
+def stop(directory: Path) -> None:
+    """SIGTERM to the job's processes, SIGKILL after GRACE seconds; returns when they are gone."""
+    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 10.0)):
+        if not _send(directory, number):
+            return
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not is_running(directory):
+                return
+            time.sleep(0.05)
+
+
+def _send(directory: Path, number: int) -> bool:
+    """Signal the job's process group; its lock is held, so the pid has not passed to another."""
+    if not is_running(directory):
+        return False
+    # Killed between the start and job.json, a submitter leaves only what the run itself says.
+    named = directory / "job.json"
+    job = read_json(named) if named.exists() else read_lease(directory)
+    if job is None:
+        raise Busy(f"{directory}: a process has just been started; try again in a few seconds")
+    if job["host"] != socket.gethostname():
+        raise Busy(f"{directory}: its process is on {job['host']}; stop it there")
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(job["pid"], number)
+    return True
+
+
+def _lock(directory: Path, kind: int) -> int | None:
+    """A descriptor that holds the lock of the run's job, or None where its processes do."""
+    file = os.open(directory / "job.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        return read_json(w.directory / "heartbeat.json")
-    except FileNotFoundError:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
         return None
+    return file
 
 
-def _step(w: _Work) -> int:
-    beat = _beat(w)
-    return beat["step"] if beat else -1
-
-
-def _explained(w: _Work, code: int, tries: int) -> str:
-    lines = logs.tail(w.directory, 5)
-    often = f" {tries} times without a new step" if tries >= RETRIES else ""
-    said = f": {lines[-1]}" if code == 2 and lines else "\n  " + "\n  ".join(lines)
-    return f"{w.name} ended with exit code {code}{often} ({w.directory / 'log.txt'}){said}"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[now]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        refresh_per_second=2,
-        # Rates are uneven (start-up, evaluation): estimate the time left from the last ten minutes.
-        speed_estimate_period=600,
-    )
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

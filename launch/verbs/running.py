@@ -1,14 +1,13 @@
-"""Verbs about runs: what they cost, train them, watch them."""
+"""Verbs about single runs: what they cost, and what a job runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 import configs
 from ladder.errors import InputError
 from launch import runs, show
-from launch.backends import local
 from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
 
 
@@ -47,9 +46,9 @@ def train(
         rung: of a ladder, by label or the start of its run_id; its run directory is written first
     """
     directory = _run_directory(run, overrides, rung, root, corpora)
-    from ladder.train import train as train_run
+    from launch import worker
 
-    train_run(directory)
+    worker.train(directory)
 
 
 def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root: Path, corpora: Path) -> Path:
@@ -68,70 +67,13 @@ def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root:
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]
 
 
-def submit(
-    name: Name,
-    overrides: Overrides = (),
-    /,
-    *,
-    backend: Literal["local"] = "local",
-    targets: bool = False,
-    root: Root = RUNS,
-    corpora: Corpora = CORPORA,
-) -> int:
-    """Train a whole ladder; the same command again takes it up where it stopped.
-
-    Example: ladder submit demo --backend local
-
-    Args:
-        backend: local trains one run after another on this machine
-        targets: train the targets too
-    """
-    from launch import prepare
-
-    console, ladder = show.console(), configs.overridden(configs.load(name), overrides)
-    prepare.check_tasks(ladder)
-    built = prepare.build(ladder, corpora)
-    outcome = local.run(prepare.write(built, built.ladder.all if targets else built.ladder.rungs, root), console)
-    console.print(f"{len(outcome.done)} done, {len(outcome.diverged)} diverged, {len(outcome.skipped)} skipped")
-    return 78 if outcome.diverged else 0
-
-
-def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
-    """How far every run of a ladder is, as its run directories tell it.
-
-    Example: ladder status demo
-    """
-    from launch import status as statuses
-
-    read = statuses.read(runs.folder(name, root))
-    show.console().print(statuses.table(read))
-    if json:
-        show.write_json(json, statuses.to_json(read))
-
-
-def logs(
-    run: Annotated[Positional[str], arg(metavar="RUN_DIR|NAME", help="a run directory, or a ladder with --rung")],
-    /,
-    *,
-    rung: str | None = None,
-    lines: int = 40,
-    follow: Annotated[bool, arg(aliases=["-f"])] = False,
-    root: Root = RUNS,
+def conclude(
+    directory: Annotated[Positional[Path], arg(metavar="FIT_DIR", help="runs/NAME/fit/ID, as submit makes it")], /
 ) -> None:
-    """What a run printed last.
+    """Predict a ladder's targets from its finished runs and write the page: what its last job runs.
 
-    Example: ladder logs demo --rung d16-1xC --follow
-
-    Args:
-        rung: of a ladder, by the start of its run_id
-        lines: how many of the last lines
-        follow: go on with what comes, until the run ends
+    Example: ladder conclude runs/demo/fit/fit-1a2b3c4d
     """
-    from launch import logs as logged
+    from launch import worker
 
-    directory = runs.directory(run, rung, root)
-    for line in logged.tail(directory, lines):
-        print(line)
-    if follow:
-        for text in logged.follow(directory):
-            print(text, end="", flush=True)
+    worker.conclude(directory)

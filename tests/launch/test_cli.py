@@ -37,7 +37,14 @@ def runs(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "olmo2"], ["status", "demo"], ["logs", "demo", "--rung", TRUNK], ["train", "--help"]],
+    [
+        ["--help"],
+        ["plan", "olmo2"],
+        ["status", "demo"],
+        ["logs", "demo", "--rung", TRUNK],
+        ["train", "--help"],
+        ["watch", "--help"],
+    ],
     ids=" ".join,
 )
 def test_what_answers_at_once_imports_no_jax(runs, arguments):
@@ -81,6 +88,13 @@ WRONG = {
     "status unknown": (["status", "demoo"], "no ladder 'demoo'"),
     "status no runs": (["status", "olmo2"], "runs/olmo2: no runs yet"),
     "status empty": (["status", "empty"], "holds no run directories"),
+    "watch nothing": (["watch", "demo"], "nothing was submitted from here"),
+    "watch every": (["watch", "demo", "--every", "0"], "--every 0"),
+    "cancel nothing": (["cancel", "demo"], "nothing was submitted from here"),
+    "verify unknown": (["verify", "demoo"], "no ladder 'demoo'"),
+    "verify wrong rung": (["verify", "demo", "--rung", "d99"], "no rung starts with 'd99'"),
+    "submit none": (["submit", "demo", "--at-once", "0"], "must be at least 1"),
+    "conclude nothing": (["conclude", "empty"], "empty/config.json: there is none"),
     "logs no rung": (["logs", "demo"], "name one with --rung"),
     "logs wrong rung": (["logs", "demo", "--rung", "d99"], "no rung starts with 'd99'"),
     "logs nothing": (["logs", "demo", "--rung", BRANCH], "nothing logged yet"),

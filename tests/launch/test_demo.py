@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 
 from ladder.record import Record
-from launch import cli, demo, prepare
-from launch.backends import local
+from launch import cli, demo, foreground, prepare
 
 A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9
 NATS_PER_BIT = math.log(2)
@@ -21,7 +20,7 @@ def law(n, d):
 
 @pytest.fixture
 def staged(tmp_path, monkeypatch):
-    """demo.run on a stand-in corpus, with a local backend that writes what the law says; notes what was there when."""
+    """demo.run on a stand-in corpus, with a backend that writes what the law says; notes what was there when."""
     trained = []
 
     def run(directories, console):
@@ -39,9 +38,9 @@ def staged(tmp_path, monkeypatch):
             record.log(rows + [row | {"metric": "loss", "value": bpb * NATS_PER_BIT, "n_docs": None}])
             record.publish(d["steps"])
             record.finish(step=d["steps"], tokens=tokens, loss=bpb * NATS_PER_BIT)
-        return local.Outcome(done=[path.name for path in directories])
+        return foreground.Outcome(done=[path.name for path in directories])
 
-    monkeypatch.setattr(local, "run", run)
+    monkeypatch.setattr(foreground, "train", run)
     monkeypatch.setattr(prepare, "check_tasks", lambda ladder: None)
     monkeypatch.setattr(prepare, "build", lambda ladder, corpora: prepare.Built(ladder, {"": tmp_path}))
     monkeypatch.setattr(demo, "RESAMPLES", 50)
@@ -106,7 +105,7 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
 
 def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):
     root, _ = staged
-    monkeypatch.setattr(local, "run", lambda directories, console: local.Outcome(diverged=["d16-trunk"]))
+    monkeypatch.setattr(foreground, "train", lambda directories, console: foreground.Outcome(diverged=["d16-trunk"]))
     assert cli.main(["demo", "--root", str(root)]) == 78
     assert "d16-trunk" in capsys.readouterr().err
 

@@ -1,0 +1,134 @@
+"""The loop around reconcile: look at the run directories and the engine, do what is due, look again."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.errors import Preempted
+from ladder.lease import Lease
+from ladder.record import Record
+from launch import logs, status
+from launch.backends import Backend, Busy, Seen
+from launch.jobs import Job
+from launch.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
+from launch.status import Status
+
+LEASE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was seen (before) and done. held: by how many jobs the engine knows; busy: what it could not answer."""
+
+    runs: dict[str, Status]
+    stands: dict[str, str]
+    did: tuple[str, ...]
+    held: int = 0
+    busy: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will happen unasked, and the engine holds nothing of the ladder."""
+        return not self.busy and not self.held and all(stand in SETTLED for stand in self.stands.values())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[Lease]:
+    """One submitter at a time for a ladder. Raises Preempted naming the other where there is one."""
+    try:
+        lease = Lease(folder / ".submit", LEASE_SECONDS).__enter__()
+    except Preempted as error:
+        raise Preempted(f"{error}".replace("trains this run", "submits this ladder already")) from None
+    try:
+        yield lease
+    finally:
+        lease.__exit__()
+
+
+def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.time) -> Round:
+    """Look, and do what is due. Needs the ladder's lease (`alone`)."""
+    # The engine first: a run that ends between the two looks is then seen as done with a job, never as neither.
+    try:
+        engine = backend.poll(jobs)
+    except Busy as error:
+        runs = observe(jobs)
+        return Round(runs, standing(jobs, runs, {}), (), busy=str(error))
+    runs, did, busy = observe(jobs), [], ""
+    actions = reconcile(jobs, runs, engine, now(), backend.room, backend.wait, backend.keeps_machines)
+    for action in actions:
+        try:
+            did.append(_do(action, backend))
+        except Busy as error:
+            busy = str(error)
+    return Round(runs, standing(jobs, runs, engine), tuple(did), sum(map(len, engine.values())), busy)
+
+
+def observe(jobs: Sequence[Job]) -> dict[str, Status]:
+    return {job.run_id: status.of(job.directory) for job in jobs}
+
+
+def until_settled(
+    jobs: Sequence[Job], backend: Backend, lease: Lease, seconds: float, show: Callable[[Round], None]
+) -> Round:
+    """`once` every so many seconds, until nothing more will happen unasked."""
+    while True:
+        lease.renew()
+        round_ = once(jobs, backend)
+        show(round_)
+        if round_.settled:
+            return round_
+        time.sleep(seconds)
+
+
+def retry(jobs: Sequence[Job], states: Sequence[str]) -> list[str]:
+    """Forget that runs ended in one of these states, and how often they were tried; a fit that went without one of
+    them is due again. Returns their run_ids."""
+    again = []
+    for job in jobs:
+        record = Record(job.directory)
+        anew = job.is_fit and again and record.is_done()
+        if anew or record.state().name in states:
+            record.attempt("retry")
+            for name in ("STOPPED.json", "DONE.json") if anew else ("STOPPED.json",):
+                (record.directory / name).unlink(missing_ok=True)
+            again.append(job.run_id)
+    return again
+
+
+def cancel(jobs: Sequence[Job], backend: Backend) -> list[str]:
+    """Mark what is not over as cancelled, and stop its jobs; they save first. Returns what was cancelled."""
+    cancelled = []
+    for job in jobs:
+        record, at = Record(job.directory), status.of(job.directory)
+        if at.state not in OVER:
+            record.stop("cancelled", at.step, at.loss, "by ladder cancel; ladder submit takes it up again")
+            cancelled.append(job.run_id)
+    engine = backend.poll(jobs)
+    for job in jobs:
+        for seen in engine.get(job.name, ()):
+            backend.delete(job, seen)
+    return cancelled
+
+
+def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
+    job = action.job
+    if isinstance(action, Submit):
+        backend.submit(job)
+        Record(job.directory).attempt("submit")
+        return f"{job.run_id}: submitted"
+    if isinstance(action, Delete):
+        backend.delete(job, action.seen)
+        return f"{job.run_id}: " + _ended(action.seen)
+    at, said = status.of(job.directory), logs.last(job.directory, 3)
+    reason = action.reason + (f"; it said: {said}" if said else "")
+    Record(job.directory).stop(action.state, at.step, at.loss, reason)
+    return f"{job.run_id}: {action.state}, {reason}"
+
+
+def _ended(seen: Seen) -> str:
+    if seen.phase == "ended" and seen.code == 0:
+        return "done"
+    why = seen.reason or ("" if seen.code is None else f"exit code {seen.code}")
+    return f"{seen.phase} job removed" + (f", {why}" if why else "")
