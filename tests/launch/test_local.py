@@ -144,7 +144,7 @@ def test_a_run_that_gets_on_is_tried_as_often_as_it_takes(tmp_path, train):
 def test_a_run_that_never_gets_on_is_stuck_until_someone_says_retry(tmp_path, train):
     directory = make(tmp_path, "a", "75 75 75 done")
     with pytest.raises(
-        Failed, match="a stuck: 3 tries without any checkpoint; .*start 2 75 | error: words to read"
+        Failed, match=r"a stuck: 3 tries without any checkpoint; .*start 2 75 \| error: words to read"
     ) as raised:
         train([directory])
     assert raised.value.code == 75
