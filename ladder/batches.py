@@ -1,12 +1,13 @@
-"""Batches as a pure function of (corpus, split, seed, step, process): there is no iterator state to lose.
+"""Batches as a pure function of (corpus, split, seed, step, rows): there is no iterator state to lose.
 
 Position p of training, counted in windows from the first step, is window order[p]: a permutation of the split in each
-epoch, another one in the next. Step s takes positions s * B .. (s + 1) * B; a process reads only its share of them.
+epoch, another one in the next. Step s takes positions s * B .. (s + 1) * B; a process reads only the rows that its own
+devices hold, so a step's batch is the same however many processes there are.
 """
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import grain
@@ -17,26 +18,12 @@ from ladder.errors import InputError
 
 
 class Batches:
-    """batches(step) -> {"tokens": int32[B_local, L+1]}; the shares of all processes in turn are the global batch."""
+    """batches(step) -> {"tokens": int32[R, L+1]}: the `rows` of the step's global batch, all of them by default."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        split: str,
-        batch_sequences: int,
-        seed: int,
-        process_index: int = 0,
-        process_count: int = 1,
-    ):
-        if batch_sequences % process_count:
-            raise InputError(
-                f"a batch of {batch_sequences} sequences cannot be shared by {process_count} processes: "
-                f"make batch_tokens a multiple of {process_count} * model.seq_len"
-            )
+    def __init__(self, corpus: Corpus, split: str, batch_sequences: int, seed: int, rows: Sequence[int] | None = None):
         self.corpus, self.split, self.seed, self.batch_sequences = corpus, split, seed, batch_sequences
         self.windows = corpus.windows[split]
-        share = batch_sequences // process_count
-        self._rows = range(process_index * share, (process_index + 1) * share)
+        self._rows = range(batch_sequences) if rows is None else rows
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         start = step * self.batch_sequences

@@ -12,11 +12,13 @@ and never falls back, so the manifest is checked before orbax opens a directory.
 
 import hashlib
 import logging
+import re
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from ladder import processes
 from ladder.chaos import phase
 from ladder.config import canonical_json
 from ladder.errors import InputError
@@ -34,7 +36,8 @@ class Checkpoints:
 
     A state is a pytree of jax arrays; an abstract state is the same tree of jax.ShapeDtypeStruct
     with shardings, which may be of another mesh than the one that saved. In a run of several
-    processes all of them call everything; process 0 alone writes manifests and deletes.
+    processes all of them call everything but `steps`; each hashes what it wrote and verifies its
+    share, process 0 alone writes manifests and deletes.
     """
 
     def __init__(self, directory, process_index=0):
@@ -64,21 +67,28 @@ class Checkpoints:
         phase("save-started")
 
     def commit(self, step):
-        """Wait for the save of `step` and publish it; OSError where it could not be written."""
+        """Wait for the save of `step` and publish it; OSError where one process could not write its part."""
         response, leaves = self._take(step)
+        errors = (OSError, ValueError)  # orbax: a full disk is a ValueError
         try:
-            response.result()
-            phase("before-manifest")
-            if self.process_index == 0:
-                body = {"schema_version": 1, "step": step, "leaves": leaves}
-                body["files"] = {
-                    name: {"size": path.stat().length, "sha256": _sha256(path)}
-                    for name, path in _files(self._path(step)).items()
-                }
-                write_atomic(self._path(step) / _MANIFEST, _with_own_hash(body))
-        except (OSError, ValueError) as error:  # orbax: a full disk is a ValueError
+            parts = processes.together(lambda: self._written(step, response), errors)
+            files = {name: part[name] for part in parts for name in part}
+            body = {"schema_version": 1, "step": step, "leaves": leaves, "files": dict(sorted(files.items()))}
+            processes.together(lambda: self._publish(step, body), errors)
+        except errors as error:
             raise self._failed(step, error) from error
         phase("manifest-written")
+
+    def _written(self, step, response):
+        """Size and sha256 of the files of this process, once they are on the disk."""
+        response.result()
+        phase("before-manifest")
+        mine = {n: f for n, f in _files(self._path(step)).items() if _writer(n) == self.process_index}
+        return {name: {"size": path.stat().length, "sha256": _sha256(path)} for name, path in mine.items()}
+
+    def _publish(self, step, body):
+        if self.process_index == 0:
+            write_atomic(self._path(step) / _MANIFEST, _with_own_hash(body))
 
     def abandon(self, step):
         """Drop the save of `step`: its loss was not finite."""
@@ -99,31 +109,26 @@ class Checkpoints:
         A step whose files are not what its manifest says is set aside with one warning, and the
         one before is tried. InputError where the checkpoint is another model's.
         """
-        if self.directory.exists():
+        if self.directory.exists() and self.process_index == 0:
             for path in self.directory.glob(f"*{_UNFINISHED}"):
                 self._delete(path)
-        for step in reversed(self._saved()):
-            path = self._path(step)
-            problems = self.verify(step)
+        for step in reversed(processes.gather(self._saved())[0]):
+            problems = self._problems(step)
             if not problems:
                 return step, self._load(step, abstract_state)
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            if not (path / _MANIFEST).exists():
-                _log.warning("%s: never published, or %s; left out", path, problems[0] + more)
-            else:
-                aside = self._set_aside(step)
-                _log.warning("%s: %s; set aside as %s", path, problems[0] + more, aside.name)
+            if self.process_index == 0:
+                self._leave_out(step, problems)
         return None
 
     def read(self, step, abstract_state):
         """The state of one published step, verified; InputError where it is absent or damaged."""
-        problems = self.verify(step)
+        problems = self._problems(step)
         if problems:
             raise InputError(f"{self._path(step)}: {problems[0]}; train that run again")
         return self._load(step, abstract_state)
 
-    def verify(self, step):
-        """What is wrong with the files of `step`, one line each; empty where nothing is."""
+    def verify(self, step, share=slice(None)):
+        """What is wrong with the files of `step` (of a share of them), one line each; empty where nothing is."""
         path = self._path(step)
         try:
             manifest = read_json(path / _MANIFEST)
@@ -138,7 +143,7 @@ class Checkpoints:
             return [f"{_MANIFEST}: is that of step {body['step']}"]
         found = _files(path)
         extra = [f"{name}: extra" for name in sorted(found.keys() - body["files"].keys())]
-        checked = (_problem(found.get(name), name, want) for name, want in body["files"].items())
+        checked = (_problem(found.get(name), name, want) for name, want in list(body["files"].items())[share])
         return [problem for problem in checked if problem] + extra
 
     def retain(self, keep):
@@ -147,6 +152,12 @@ class Checkpoints:
         for step in self._saved():
             if step not in keep:
                 self._delete(self._path(step))
+
+    def _problems(self, step):
+        """`verify` by all processes together, each a share of the files."""
+        share = slice(self.process_index, None, jax.process_count())
+        found = processes.gather(self.verify(step, share))
+        return list(dict.fromkeys(problem for problems in found for problem in problems))
 
     def _saved(self):
         if not self.directory.exists():
@@ -173,14 +184,19 @@ class Checkpoints:
                 raise InputError(f"{path}: state{name} is {there} there and {here} in this run")
         return ocp.load(path, abstract_state, checkpointable_name="state")
 
-    def _set_aside(self, step):
+    def _leave_out(self, step, problems):
+        """Say why `step` is not restored; one that was published is set aside, out of the way."""
+        path, reason = self._path(step), problems[0]
+        if len(problems) > 1:
+            reason += f" (and {len(problems) - 1} more)"
+        if not (path / _MANIFEST).exists():
+            _log.warning("%s: never published, or %s; left out", path, reason)
+            return
         k = 0
         while (self.directory / f"bad-{step}-{k}").exists():
             k += 1
-        aside = self.directory / f"bad-{step}-{k}"
-        if self.process_index == 0:
-            self._path(step).rename(aside)
-        return aside
+        path.rename(self.directory / f"bad-{step}-{k}")
+        _log.warning("%s: %s; set aside as %s", path, reason, f"bad-{step}-{k}")
 
     def _failed(self, step, error):
         for name in (f"{step}", f"{step}{_UNFINISHED}"):
@@ -213,6 +229,12 @@ def _files(directory):
             else:
                 found[path.relative_to(directory).as_posix()] = path
     return {name: found[name] for name in sorted(found) if name != _MANIFEST}
+
+
+def _writer(name):
+    """The process that wrote a file: orbax names a directory after each; what all share is process 0's."""
+    found = re.search(r"ocdbt\.process_(\d+)/", name)
+    return int(found[1]) if found else 0
 
 
 def _sha256(path):

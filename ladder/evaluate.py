@@ -98,12 +98,14 @@ class Evaluator:
         batch_tokens: int | None = None,
         rows_multiple: int = 1,
         put=jnp.asarray,
+        out_sharding=None,
     ):
         """functions: hidden(params, tokens_BL) -> x_BLD, causal, and logits(params, x_..D) -> float32 logits_..V.
 
         batch_tokens: about how many tokens a batch has; None takes 2048 on CPU, where larger batches fall out of the
         cache (half the speed), and 16384 for each of the rows_multiple devices that share one elsewhere.
-        put: places an array on the device(s). Raises InputError for tasks that are unknown, missing or malformed.
+        put: places an array on the device(s); out_sharding: where the scores go (every process reads all of them).
+        Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in evaluation.tasks]
         tasks.check_names(self.tasks)
@@ -117,7 +119,9 @@ class Evaluator:
             self.n_tokens += validation_tokens_nBL1[..., 1:].size
         self.hash = _hash(self.tasks, tokenizer, seq_len, validation)
         self._data = jax.tree.map(put, (packed and packed.arrays, validation))
-        self._scores = jax.jit(lambda params, data: self._on_device(functions, params, *data))
+        self._scores = jax.jit(
+            lambda params, data: self._on_device(functions, params, *data), out_shardings=out_sharding
+        )
 
     def _on_device(self, functions, params, arrays, validation):
         asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None

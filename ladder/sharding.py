@@ -76,3 +76,15 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """tokens[B, L + 1]: rows over the data axes (L + 1 does not divide; the model pins the length)."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+
+
+def rows_here(sharding: NamedSharding, rows: int) -> list[int]:
+    """Which rows of an array [rows, ...] the devices of this process hold, ascending."""
+    held = sharding.addressable_devices_indices_map((rows, 1)).values()
+    return sorted({row for index in held for row in range(rows)[index[0]]})
+
+
+def put(x, sharding: NamedSharding) -> jax.Array:
+    """A global array from the whole `x`, which every process has; unlike device_put it compares nothing between them."""
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

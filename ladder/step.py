@@ -1,6 +1,8 @@
 """One optimizer step as a pure, jitted, donated function of (state, batch)."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +33,27 @@ class Program:
     init: callable
     train_step: callable
     abstract_state: dict
+    batch_sequences: int
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """The rows of the global batch that this process's devices hold."""
+        return sharding.rows_here(batch_shardings(self.mesh)["tokens"], self.batch_sequences)
 
     def put(self, batch: dict, learning_rate: float) -> dict:
         """What train_step takes: this process's rows as a global array, and the step's learning rate."""
-        where = batch_shardings(self.mesh)
-        rows = jax.make_array_from_process_local_data(where["tokens"], batch["tokens"])
-        return {"tokens": rows, "learning_rate": jax.device_put(np.float32(learning_rate), where["learning_rate"])}
+        tokens, where = batch["tokens"], batch_shardings(self.mesh)
+        shape = (self.batch_sequences, *tokens.shape[1:])
+
+        def held(index):
+            start, stop, _ = index[0].indices(self.batch_sequences)
+            first = bisect_left(self.rows, start)
+            return tokens[first : first + stop - start]
+
+        return {
+            "tokens": jax.make_array_from_callback(shape, where["tokens"], held),
+            "learning_rate": sharding.put(np.float32(learning_rate), where["learning_rate"]),
+        }
 
 
 def batch_shardings(mesh: jax.sharding.Mesh) -> dict:
@@ -79,6 +96,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             donate_argnums=0,
         ),
         abstract_state=abstract,
+        batch_sequences=rung.batch_sequences,
     )
 
 

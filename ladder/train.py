@@ -1,17 +1,16 @@
 """The compact loop: train one rung, from wherever its run directory stands, to DONE."""
 
 import math
-import signal
-import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 from etils import epath
 
-from ladder import batches, corpus, sharding, step
+from ladder import batches, corpus, processes, sharding, step
 from ladder.chaos import phase
 from ladder.checkpoint import Checkpoints
 from ladder.config import Rung
@@ -42,10 +41,10 @@ def train(directory) -> None:
     config = record.read_config()
     rung = from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
     _share_compiled(record.directory.parent)
-    with Lease(record.directory) as lease, _notice() as notice:
+    with _leased(record.directory) as lease, processes.notice() as stops:
         run = _open(rung, config, record)
         first, state = _restore(run, config)
-        _loop(run, first, state, lease, notice)
+        _loop(run, first, state, lease, stops)
 
 
 @dataclass
@@ -79,11 +78,11 @@ class Run:
         return row | {"stderr": stderr, "n_docs": n_docs} | more
 
 
-def _loop(run: Run, first: int, state: dict, lease: Lease, notice: threading.Event) -> None:
+def _loop(run: Run, first: int, state: dict, lease: Lease | None, stops: Callable[[int], bool]) -> None:
     """The host only schedules; but for evaluations and saves it waits for nothing but the step before."""
     rung, pending, loss, ahead = run.rung, None, math.nan, batches.prefetched(run.data, first, run.rung.steps)
     for done in range(first, rung.steps + 1):  # `done` updates are in the state
-        stopping = notice.is_set()
+        stopping = stops(done)
         if done > first and (run.evaluates(done) or run.saves(done) or stopping):
             loss, pending = _read(run, pending), None  # nothing is saved or evaluated before its own loss was finite
             if run.evaluates(done):
@@ -101,11 +100,13 @@ def _loop(run: Run, first: int, state: dict, lease: Lease, notice: threading.Eve
         state, metrics = run.program.train_step(state, run.program.put(batch, learning_rate(rung, done)))
         if pending is not None:
             loss = _read(run, pending)
-            if run.status.due():
+            if lease and run.status.due():  # process 0 speaks for all
                 run.record.heartbeat(done, loss, run.status.show(done, loss, run.data.epoch(done)))
                 lease.renew()
         pending = (done + 1, metrics)
         phase("step")
+    if lease is None:
+        return
     last = [row["value"] for row in run.record.rows() if (row["task"], row["metric"]) == ("train", "loss")][-1]
     run.record.finish(
         step=rung.steps,
@@ -155,7 +156,6 @@ def _open(rung: Rung, config: dict, record: Record) -> Run:
         )
     mesh = sharding.make_mesh(rung.mesh)
     program = step.build(rung, mesh)
-    where = jax.process_index(), jax.process_count()
     shards = mesh.shape["replica"] * mesh.shape["fsdp"]
     rows = shards * max(1, 8192 // (rung.model.seq_len * shards))
     tokenizer = text.tokenizer
@@ -167,13 +167,15 @@ def _open(rung: Rung, config: dict, record: Record) -> Run:
         batches.validation(text, rung.eval.validation_tokens, rows),
         np.asarray(tokenizer.token_bytes),
         rows_multiple=shards,
+        put=lambda x: sharding.put(x, sharding.replicated(mesh)),
+        out_sharding=sharding.replicated(mesh),
     )
     return Run(
         rung=rung,
         record=record,
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index()),
         program=program,
-        data=batches.Batches(text, "train", rung.batch_sequences, rung.seed, *where),
+        data=batches.Batches(text, "train", rung.batch_sequences, rung.seed, program.rows),
         evaluator=evaluator,
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), text.bytes_per_token),
     )
@@ -196,17 +198,13 @@ def _restore(run: Run, config: dict) -> tuple[int, dict]:
 
 
 @contextmanager
-def _notice():
-    """An event that SIGTERM sets, so that the loop can save and stop between two steps."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may have handlers
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _leased(directory: epath.Path):
+    """The lease, which process 0 holds for all (None in the others); where it is refused, all raise Preempted."""
+    with ExitStack() as stack:
+        enter = (lambda: stack.enter_context(Lease(directory))) if jax.process_index() == 0 else (lambda: None)
+        holder = []
+        processes.together(lambda: holder.append(enter()), (Preempted,))
+        yield holder[0]
 
 
 def _share_compiled(ladder_directory: epath.Path) -> None:

@@ -1,5 +1,6 @@
 """Verbs about single runs: what they cost, and what a job runs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def train(
     rung: str | None = None,
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None,
+    processes: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    process: Annotated[int | None, arg(metavar="I", help_behavior_hint="")] = None,
 ) -> None:
     """Train one rung, or take it up where it stopped.
 
@@ -44,7 +48,15 @@ def train(
 
     Args:
         rung: of a ladder, by label or the start of its run_id; its run directory is written first
+        coordinator: one run by several processes: where process 0 is, or auto on a TPU pod (LADDER_COORDINATOR)
+        processes: how many there are (LADDER_PROCESSES)
+        process: which of them this is (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
     """
+    from ladder import processes as distributed
+
+    if not Path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
+        raise InputError(f"{run}: several processes train a run directory; write it first: ladder train --help")
+    distributed.join(coordinator, processes, process)
     directory = _run_directory(run, overrides, rung, root, corpora)
     from launch import worker
 

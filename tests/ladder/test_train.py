@@ -17,13 +17,12 @@ import pytest
 from configs.wsd import trunk_and_branches
 from ladder import sharding, step
 from ladder.checkpoint import Checkpoints
-from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
+from ladder.config import Rung
 from ladder.overrides import from_dict
 from ladder.record import Record
 from ladder.sizes import n_params
-from launch import prepare
 
-SEQ, STEPS = 32, 60
+SEQ, STEPS = 32, 60  # of world.rung()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,44 +31,6 @@ def compiled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         yield
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with text and requests, and a function that writes the run directories of rungs trained on them."""
-    folder = tmp_path_factory.mktemp("train")
-    draw = random.Random(0)
-    words = ["tree", "river", "stone", "blue", "green", "runs", "falls", "quietly", "and", "the", "a"]
-    lines = [" ".join(draw.choices(words, k=12)) + "." for _ in range(4000)]
-    text = folder / "text.jsonl"
-    text.write_text("".join(json.dumps({"text": "\n".join(lines[i : i + 10])}) + "\n" for i in range(0, 4000, 10)))
-    requests = folder / "colours.jsonl"
-    choices = [" blue", " green"]
-    with requests.open("w") as file:
-        for i in range(12):
-            for idx, choice in enumerate(choices):
-                request = {"context": f"{lines[i]} The stone is", "continuation": choice}
-                doc = {"id": i, "query": request["context"], "choices": choices, "gold": i % 2}
-                names = {"task_name": "colours", "doc_id": i, "native_id": i, "label": i % 2}
-                line = {"request_type": "loglikelihood", "doc": doc, "request": request, "idx": idx} | names
-                file.write(json.dumps(line) + "\n")
-
-    def write(rungs, root) -> list[Path]:
-        data = Data(text=(str(text),), validation=0.2)
-        ladder = Ladder("tiny", tuple(rungs)).map(lambda rung: replace(rung, data=data))
-        built = prepare.build(ladder, folder / "corpora")
-        return prepare.write(built, built.ladder.all, root)
-
-    write.requests = requests
-    return write
-
-
-def rung(world, **changes) -> Rung:
-    model = Model("olmo2", 16, 2, 2, 32, 256, SEQ, compute_dtype="float32", init_std=0.1)
-    optimizer = Optimizer(0.01, warmup_tokens=5 * 4 * SEQ, schedule="wsd", lr_final_fraction=0.0, decay_fraction=0.2)
-    whole = Rung("s", 1, STEPS * 4 * SEQ, 4 * SEQ, model, optimizer, save_every=15,
-                 eval=Eval((str(world.requests),), every=20, validation_tokens=2048))  # fmt: skip
-    return replace(whole, **changes)
 
 
 def command(directory: Path) -> list[str]:
@@ -105,7 +66,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(world, tmp_path_factory):
-    (directory,) = world([rung(world)], tmp_path_factory.mktemp("reference"))
+    (directory,) = world([world.rung()], tmp_path_factory.mktemp("reference"))
     assert run(directory) == 0
     return directory
 
@@ -131,7 +92,7 @@ def test_a_run_leaves_what_it_says(uninterrupted):
 # Between orbax's rename and the manifest; metrics out but the checkpoint not; in the middle of an evaluation.
 @pytest.mark.parametrize("at", ["before-manifest:2", "metrics-published:3", "eval:2"])
 def test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at):
-    (directory,) = world([rung(world)], tmp_path)
+    (directory,) = world([world.rung()], tmp_path)
     assert run(directory, LADDER_KILL_AT=at) == -signal.SIGKILL
     assert not Record(directory).is_done()
     assert run(directory) == 0
@@ -149,7 +110,7 @@ def test_killed_at_every_phase(world, tmp_path, uninterrupted, at):
 
 @pytest.mark.chaos
 def test_killed_at_random_moments(world, tmp_path):
-    longer = rung(world, tokens=3000 * 4 * SEQ, save_every=100)
+    longer = world.rung(tokens=3000 * 4 * SEQ, save_every=100)
     reference, directory = (world([longer], tmp_path / name)[0] for name in ("reference", "killed"))
     assert run(reference) == 0
     draw, kills = random.Random(1), 0
@@ -166,7 +127,7 @@ def test_killed_at_random_moments(world, tmp_path):
 
 
 def test_a_damaged_newest_checkpoint_is_set_aside(world, tmp_path, uninterrupted):
-    (directory,) = world([rung(world)], tmp_path)
+    (directory,) = world([world.rung()], tmp_path)
     assert run(directory, LADDER_KILL_AT="manifest-written:3") == -signal.SIGKILL
     newest = Checkpoints(directory / "checkpoints").steps()[-1]
     largest = max((p for p in (directory / f"checkpoints/{newest}").rglob("*") if p.is_file()), key=os.path.getsize)
@@ -182,7 +143,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside(world, tmp_path, uninterrupted
 
 def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
     trunk, branch = trunk_and_branches(
-        rung(world, save_every=0), [STEPS * 4 * SEQ / (20 * n_params(rung(world).model))]
+        world.rung(save_every=0), [STEPS * 4 * SEQ / (20 * n_params(world.rung().model))]
     )
     assert branch.steps == STEPS
     directories = world([trunk, branch], tmp_path)
@@ -195,7 +156,7 @@ def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
 
 
 def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
-    short, long = (trunk_and_branches(rung(world, save_every=0), multiples) for multiples in ([0.02], [0.02, 0.03]))
+    short, long = (trunk_and_branches(world.rung(save_every=0), multiples) for multiples in ([0.02], [0.02, 0.03]))
     assert short[0].run_id == long[0].run_id and short[0].steps < long[0].steps
     (trunk,) = world([short[0]], tmp_path)
     assert run(trunk) == 0
@@ -208,7 +169,7 @@ def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
 
 
 def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
-    (directory,) = world([rung(world)], tmp_path)
+    (directory,) = world([world.rung()], tmp_path)
     process = subprocess.Popen(command(directory), stderr=subprocess.PIPE, text=True)
     while not (directory / "metrics").exists() or not list((directory / "metrics").glob("*.jsonl")):
         assert process.poll() is None
@@ -224,7 +185,7 @@ def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
 
 
 def test_a_diverged_run_ends_with_78_and_publishes_nothing(world, tmp_path):
-    wild = rung(world)
+    wild = world.rung()
     wild = replace(wild, optimizer=replace(wild.optimizer, peak_lr=0.9, eps=1e-30, weight_decay=1e38))
     (directory,) = world([wild], tmp_path)
     done = subprocess.run(command(directory), capture_output=True, text=True)
