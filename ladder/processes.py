@@ -20,8 +20,8 @@ from ladder.errors import InputError
 # Who starts us has already numbered its processes: ours, then Slurm's, then a Kubernetes indexed job's.
 INDEX = ("LADDER_PROCESS", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
 START_SECONDS = 1800  # the slowest of many machines: image pulled, corpus mounted
-# Longer than a compilation (387 s seen, a 1.4B rung on two cores), which must never look like a death. Where a process is
-# killed and no scheduler ends the others, they wait in a collective for this long and then abort (exit code 134).
+# Longer than a compilation (387 s seen, a 1.4B rung on two cores), which must never look like a death. Where a process
+# is killed and no scheduler ends the others, they wait in a collective for this long and then abort (exit code 134).
 HEARTBEAT_SECONDS = 600
 END_SECONDS = 30  # how long the others may be behind at the end; after it the run counts as broken
 

@@ -85,6 +85,6 @@ def rows_here(sharding: NamedSharding, rows: int) -> list[int]:
 
 
 def put(x, sharding: NamedSharding) -> jax.Array:
-    """A global array from the whole `x`, which every process has; unlike device_put it compares nothing between them."""
+    """A global array from `x`, which every process has whole; unlike device_put it compares nothing between them."""
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
