@@ -1,6 +1,6 @@
-"""Run by test_devices.py in a process of its own: five steps and an evaluation on every layout, as one JSON object.
-
-python emulated_devices.py REQUESTS.jsonl   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""Run by test_devices.py in a process of its own, result as one JSON object: 20 steps and an evaluation on every
+layout, and a checkpoint that goes from mesh to mesh.
+python emulated_devices.py REQUESTS.jsonl FOLDER   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
 """
 
 import json
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ladder import loss, sharding, step
+from ladder.checkpoint import Checkpoints
 from ladder.config import Eval, Mesh, Model, Optimizer, Rung
 from ladder.evaluate import Evaluator
 from ladder.optimizer import learning_rate
@@ -20,16 +21,18 @@ from ladder.tokenizer import byte_tokenizer
 LAYOUTS = {
     "one": Mesh(),
     "fsdp=8": Mesh(),
-    "replica=2 fsdp=4": Mesh(replica=2),
+    "replica=8": Mesh(replica=8),
+    "fsdp=4 tensor=2": Mesh(tensor=2),
     "replica=2 fsdp=2 tensor=2": Mesh(replica=2, tensor=2),
     "fsdp=4 sequence=2": Mesh(sequence=2),
     "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
 }
-EVALUATED = ("one", "fsdp=8", "replica=2 fsdp=2 tensor=2")
+EVALUATED = ("one", "replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2")
 INITIALISED = ("one", "fsdp=8")  # the others take up the state of the first, as from a checkpoint
 MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
-RUNG = Rung("x", 1, 16 * 32 * 5, 16 * 32, MODEL, Optimizer(0.01, 1024))
-TOKENS = np.random.default_rng(0).integers(0, 256, (5, 16, 33), dtype=np.int32)
+STEPS = 20
+RUNG = Rung("x", 1, 16 * 32 * STEPS, 16 * 32, MODEL, Optimizer(0.01, 1024))
+TOKENS = np.random.default_rng(0).integers(0, 256, (STEPS, 16, 33), dtype=np.int32)
 
 
 def run(name: str, start: dict, requests: str) -> dict:
@@ -77,11 +80,25 @@ def evaluation(program: step.Program, params, requests: str) -> dict:
     return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
 
 
+def carried(state: dict, folder: str) -> list[bool]:
+    """A state of 8 devices saved there, restored and saved on 2, restored on 1: whether its bits stay the same."""
+    same, before = [], [np.asarray(x).tobytes() for x in jax.tree.leaves(state)]
+    for at, devices in enumerate((2, 1)):
+        checkpoints = Checkpoints(folder)
+        checkpoints.start(at, state)
+        checkpoints.commit(at)
+        program = step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:devices]))
+        _, state = checkpoints.restore(program.abstract_state)
+        on = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
+        same.append(on == {devices} and [np.asarray(x).tobytes() for x in jax.tree.leaves(state)] == before)
+    return same
+
+
 def main():
     assert len(jax.devices()) == 8
     step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
+    results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
-    results = {}
     for name in LAYOUTS:
         if "accumulation" in name:
             loss.CHUNK_ELEMENTS = 16 * 256  # a device's 32 tokens of a microbatch in two chunks
