@@ -9,7 +9,7 @@ OLMES := .cache/olmes/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test lint format bench chaos lock clean
+.PHONY: help slurm demo test lint format bench chaos lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,6 +20,9 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
+	tools/slurm.sh start
 
 lint: $(READY)  ## ruff: rules and format
 	$(RUN) -m ruff check .

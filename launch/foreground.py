@@ -50,10 +50,9 @@ def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
     fail, the rest goes on, and then Failed is raised. Ctrl-C and SIGTERM stop what runs, let it save, and raise
     Preempted; so does another submitter of this ladder.
     """
-    folder = Path(jobs[0].directory).parent
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with watch.alone(folder) as lease, _progress(console) as progress:
+        with watch.alone(watch.folder_of(jobs)) as lease, _progress(console) as progress:
             bar = progress.add_task("", total=None, now="")
             try:
                 last = watch.until_settled(jobs, backend, lease, SECONDS, lambda r: _show(r, jobs, progress, bar))

@@ -15,6 +15,7 @@ from launch.status import Status
 TRIES = 3  # without a new checkpoint
 TRY_AGAIN = (75, 134, 137, 143)  # told to stop; aborted with a peer; killed
 OVER = ("done", *STOPPED)
+_COMING = ("done", "queued", "running")
 SETTLED = (*OVER, "skipped", "blocked")  # nothing more happens to these unasked
 
 
@@ -52,21 +53,24 @@ def reconcile(
     room: int | None = None,
     wait: float = 0.0,
     keeps_machines: bool = False,
+    chains: bool = False,
 ) -> list[Action]:
     """What brings the ladder nearer to its end.
 
-    runs: by run_id. engine: by job name. now: seconds since 1970. room, wait, keeps_machines: the Backend's.
+    runs: by run_id. engine: by job name. now: seconds since 1970. room, wait, keeps_machines, chains: the Backend's.
     """
     stands = standing(jobs, runs, engine)
     used = sum(stands[job.run_id] in ("queued", "running") for job in jobs)
     actions = []
     for job in jobs:
         run, seen = runs[job.run_id], engine.get(job.name, ())
-        if stands[job.run_id] == "ready":
+        follows = chains and stands[job.run_id] == "waiting" and all(stands[i] in _COMING for i, _ in job.after)
+        if stands[job.run_id] == "ready" or follows:
             full = room is not None and used >= room
             patience = wait * 2 ** (run.tries - 1) if run.tries else 0.0
             if not full and now >= run.last_try + patience:
                 actions.append(Submit(job))
+                stands[job.run_id] = "queued"
                 used += 1
         else:
             actions += _tidy(job, run, seen, keeps_machines)

@@ -2,46 +2,67 @@
 neither the ladder's code nor flags."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ladder.errors import InputError
 from ladder.files import read_json, write_atomic
-from launch import jobs, prepare
+from launch import jobs, prepare, settings
 from launch.backends import Backend
-from launch.backends.local import Local
 from launch.jobs import Job
+from launch.settings import Settings
 
 FILE = "submit.json"
+BACKENDS = ("local", "slurm")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """backend: its name. at_once, processes: of local. settings: ladder.toml's."""
+
+    backend: str = "local"
+    at_once: int = 1
+    processes: int = 1
+    settings: Settings = field(default_factory=Settings)
+
+    def open(self) -> Backend:
+        """The backend; raises InputError where it lacks a setting or a package."""
+        if self.backend == "local":
+            from launch.backends.local import Local
+
+            return Local(self.at_once, self.processes)
+        from launch.backends.slurm import Cluster
+
+        return Cluster(self.settings.slurm, self.settings.environment)
 
 
 @dataclass(frozen=True)
 class Submission:
     jobs: tuple[Job, ...]
-    engine: dict
-
-    def backend(self) -> Backend:
-        return Local(self.engine.get("at_once", 1), self.engine.get("processes", 1))
+    engine: Engine
 
 
-def write(built: prepare.Built, targets: bool, root: Path) -> tuple[Job, ...]:
-    """Write the run directories of a ladder, its fit's, and submit.json; returns the jobs."""
+def write(built: prepare.Built, targets: bool, root: Path, engine: Engine) -> Submission:
+    """Write the run directories of a ladder, its fit's, and submit.json."""
     rungs = built.ladder.all if targets else built.ladder.rungs
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)
-    folder = root / built.ladder.name
-    value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None}
-    write_atomic(folder / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
-    return jobs.of(directories, fit)
+    value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(engine)}
+    write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
+    return Submission(jobs.of(directories, fit), engine)
 
 
 def read(folder: Path) -> Submission:
+    """Raises InputError where nothing was submitted, or submit.json is damaged."""
     try:
         value = read_json(folder / FILE)
     except FileNotFoundError:
         raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
     try:
-        runs, fit = [folder / run for run in value["runs"]], value["fit"]
-    except (KeyError, TypeError):
-        raise InputError(f"{folder / FILE}: damaged; ladder submit writes it again") from None
-    return Submission(jobs.of(runs, folder / "fit" / fit if fit else None), value.get("engine", {}))
+        runs, fit, engine = [folder / run for run in value["runs"]], value["fit"], value["engine"]
+        engine = Engine(**engine | {"settings": settings.of(engine["settings"])})
+        if engine.backend not in BACKENDS:
+            raise InputError(f"no backend {engine.backend!r}")
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
+    return Submission(jobs.of(runs, folder / "fit" / fit if fit else None), engine)

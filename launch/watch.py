@@ -47,6 +47,11 @@ def alone(folder: Path) -> Iterator[Lease]:
         lease.__exit__()
 
 
+def folder_of(jobs: Sequence[Job]) -> Path:
+    """The ladder's folder."""
+    return Path(jobs[0].directory).parent
+
+
 def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.time) -> Round:
     """Look, and do what is due. Needs the ladder's lease (`alone`)."""
     # The engine first: a run that ends between the two looks is then seen as done with a job, never as neither.
@@ -56,7 +61,8 @@ def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.
         runs = observe(jobs)
         return Round(runs, standing(jobs, runs, {}), (), busy=str(error))
     runs, did, busy = observe(jobs), [], ""
-    actions = reconcile(jobs, runs, engine, now(), backend.room, backend.wait, backend.keeps_machines)
+    about = backend.room, backend.wait, backend.keeps_machines, backend.chains
+    actions = reconcile(jobs, runs, engine, now(), *about)
     for action in actions:
         try:
             did.append(_do(action, backend))

@@ -17,7 +17,7 @@ from launch.watch import Round
 
 def watch(folder: Path, there: Submission, every: float, console: Console) -> int:
     """Keep the ladder going until it is settled; where another submitter does, only look. Returns the exit code."""
-    backend = there.backend()
+    backend = there.engine.open()
     with Live(console=console, auto_refresh=False) as live:
 
         def show(round_: Round) -> None:

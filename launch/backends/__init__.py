@@ -31,6 +31,7 @@ class Backend(Protocol):
     name: str
     room: int | None  # how many jobs at a time; None: the engine queues them itself
     keeps_machines: bool  # machines stay, and cost, until the job is deleted
+    chains: bool  # a job can be submitted before those it comes after have ended
     wait: float  # seconds before a run that failed for no fault of its own is tried again, doubled each time
 
     def render(self, job: Job) -> str:

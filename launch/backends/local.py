@@ -29,6 +29,7 @@ class Local:
 
     name = "local"
     keeps_machines = False
+    chains = False
     wait = 1.0
 
     def __init__(self, room: int = 1, processes: int = 1, program: Sequence[str] = PROGRAM):

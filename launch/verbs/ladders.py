@@ -1,5 +1,6 @@
 """Verbs about a whole ladder: submit it, keep it going, see how far it is, stop it, check it."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -8,6 +9,7 @@ import configs
 from ladder.errors import InputError
 from launch import runs, show
 from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
+from launch.settings import FILE
 
 Rung = Annotated[str | None, arg(help="only this one, by label or the start of its run_id")]
 
@@ -17,11 +19,13 @@ def submit(
     overrides: Overrides = (),
     /,
     *,
-    backend: Literal["local"] = "local",
+    backend: Literal["local", "slurm"] = "local",
     targets: bool = False,
     at_once: int = 1,
     processes: int = 1,
     retry: bool = False,
+    dry_run: bool = False,
+    settings: Annotated[Path, arg(metavar="FILE")] = FILE,
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
 ) -> int:
@@ -30,25 +34,46 @@ def submit(
     Example: ladder submit demo --backend local
 
     Args:
-        backend: local runs processes on this machine
+        backend: local runs processes on this machine; the others are asked once, and ladder watch keeps it going
         targets: train the targets too, after all rungs
         at_once: local: how many runs at a time
         processes: local: processes of each run, joined by jax.distributed
         retry: try anew what failed, diverged or was stuck
+        dry_run: write the run directories, print what would be submitted, and submit nothing
+        settings: partitions, images, topologies, prices (README, Run a ladder on TPUs)
     """
-    from launch import foreground, prepare, submission, watch
-    from launch.backends.local import Local
+    from launch import prepare, submission
+    from launch.settings import load
 
     if at_once < 1 or processes < 1:
         raise InputError("--at-once and --processes: must be at least 1")
-    console, ladder = show.console(), configs.overridden(configs.load(name), overrides)
+    engine = submission.Engine(backend, at_once, processes, load(settings))
+    opened = engine.open()
+    ladder = configs.overridden(configs.load(name), overrides)
     prepare.check_tasks(ladder)
-    built = prepare.build(ladder, corpora)
-    jobs = submission.write(built, targets, root)
-    for run_id in watch.retry(jobs, ("cancelled", "failed", "stuck", "diverged") if retry else ("cancelled",)):
-        console.print(f"{run_id}: tried anew")
+    there = submission.write(prepare.build(ladder, corpora), targets, root, engine)
+    if dry_run:
+        for job in there.jobs:
+            print(opened.render(job))
+        return 0
+    return _submit(there, opened, retry)
+
+
+def _submit(there, opened, retry: bool) -> int:
+    from launch import foreground
+    from launch import watch as watching
+
+    console, again = show.console(), ("cancelled", "failed", "stuck", "diverged") if retry else ("cancelled",)
+    for run_id in watching.retry(there.jobs, again):
+        console.print(f"{run_id}: tried anew", markup=False)
+    if opened.name != "local":
+        with watching.alone(watching.folder_of(there.jobs)):
+            round_ = watching.once(there.jobs, opened)
+        for line in (*round_.did, *([f"not now: {round_.busy}"] if round_.busy else [])):
+            console.print(line, markup=False)
+        return 75 if round_.busy else 0
     try:
-        outcome = foreground.run(jobs, console, Local(at_once, processes))
+        outcome = foreground.run(there.jobs, console, opened)
     except foreground.Failed as error:
         raise foreground.Failed(f"{error}\nwhat is mended is tried anew with --retry", error.code) from None
     console.print(f"{len(outcome.done)} done, {len(outcome.diverged)} diverged, {len(outcome.skipped)} skipped")
@@ -124,7 +149,7 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
     jobs = there.jobs
     if rung is not None:
         jobs = (runs.match(rung, {job.run_id: job for job in jobs}),)
-    cancelled = watching.cancel(jobs, there.backend())
+    cancelled = watching.cancel(jobs, there.engine.open())
     print(f"{len(cancelled)} of {len(jobs)} cancelled" + "".join(f"\n  {run_id}" for run_id in cancelled))
 
 

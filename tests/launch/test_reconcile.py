@@ -194,12 +194,13 @@ class World(RuleBasedStateMachine):
         shape=st.lists(st.integers(0, 4), min_size=1, max_size=5) | st.just([9] * 9 + [8]),  # up to 100 runs
         room=st.none() | st.integers(1, 4),
         keeps_machines=st.booleans(),
+        chains=st.booleans(),
     )
-    def begin(self, shape, room, keeps_machines):
+    def begin(self, shape, room, keeps_machines, chains):
         self.jobs = ladder_of(shape)
         self.runs = {job.run_id: Run(job) for job in self.jobs}
         self.engine: dict[str, list] = {}  # job name -> [phase, code]
-        self.room, self.keeps_machines = room, keeps_machines
+        self.room, self.keeps_machines, self.chains = room, keeps_machines, chains
 
     def look(self):
         engine = {name: (Seen(name, *held),) for name, held in self.engine.items()}
@@ -210,7 +211,7 @@ class World(RuleBasedStateMachine):
     def submitter_looks(self, lost="", cut=None):
         """lost: what of every call to the engine; cut: the submitter is killed after so many actions."""
         runs, engine = self.look()
-        actions = reconcile(self.jobs, runs, engine, 0.0, self.room, 0.0, self.keeps_machines)
+        actions = reconcile(self.jobs, runs, engine, 0.0, self.room, 0.0, self.keeps_machines, self.chains)
         for action in actions[:cut]:
             run = self.runs[action.job.run_id]
             if isinstance(action, Mark):
@@ -224,9 +225,8 @@ class World(RuleBasedStateMachine):
                 continue
             assert run.state not in OVER, "what is over is never run again"
             assert run.job.name not in self.engine, "one job for a run"
-            for needed, step in run.job.after:
-                before = self.runs[needed]
-                assert step in before.saved if step is not None else before.state != "failed"
+            if not self.chains:
+                assert self.may_start(run)
             self.engine[run.job.name] = ["queued", None]
             if lost != "response":
                 run.attempt("submit")
@@ -240,11 +240,28 @@ class World(RuleBasedStateMachine):
     def run_of(self, name):
         return self.runs[name.removeprefix("l-")]
 
+    def may_start(self, run):
+        for needed, step in run.job.after:
+            before = self.runs[needed]
+            skipped = [self.runs[i].state for i, _ in before.job.after] == ["diverged"]
+            over = before.state in ("done", "diverged") or (skipped and before.state == "pending")
+            if not (over if step is None else step in before.saved or before.state == "done"):
+                return False
+        return True
+
     @rule(index=st.integers(0, 99))
     def a_job_starts(self, index):
         if name := self.at(index, "queued"):
+            self.starts(name)
+
+    def starts(self, name):
+        """An engine that chains starts a job after the ones before it are done; it drops it where they never will."""
+        run = self.run_of(name)
+        if self.may_start(run):
             self.engine[name] = ["running", None]
-            self.run_of(name).attempt("train")
+            run.attempt("train")
+        elif any(self.runs[i].state in OVER or self.runs[i].job.name not in self.engine for i, _ in run.job.after):
+            del self.engine[name]
 
     @rule(index=st.integers(0, 99))
     def a_run_gets_on(self, index):
@@ -301,8 +318,7 @@ class World(RuleBasedStateMachine):
             for name in [name for name, held in self.engine.items() if held[0] == "running"]:
                 self.gets_on(name)
             for name in [name for name, held in self.engine.items() if held[0] == "queued"]:
-                self.engine[name] = ["running", None]
-                self.run_of(name).attempt("train")
+                self.starts(name)
             runs, engine = self.look()
             if not engine and all(stand in SETTLED for stand in standing(self.jobs, runs, engine).values()):
                 break

@@ -1,0 +1,126 @@
+"""ladder.toml: where and on what a user's ladders run. Every table and key is optional; unknown ones are refused."""
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from ladder.errors import InputError
+
+FILE = Path("ladder.toml")
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """variables: plain; they stand in manifests. secrets: NAME -> "secret/key", which the engine looks up."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in (*self.variables, *self.secrets):
+            _check(_NAME.fullmatch(name), f"env {name!r}: capital letters, digits and underscores only")
+        for name, value in self.variables.items():
+            _check("\0" not in value, f"env.{name}: a NUL character")
+            _check(
+                not _SECRET.search(name),
+                f"env.{name}: looks like a secret and would stand in manifests; name it under [secrets] by reference",
+            )
+        for name, reference in self.secrets.items():
+            ok = re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/[A-Za-z0-9._-]{1,253}", reference)
+            _check(ok, f'secrets.{name}: write "secret-name/key", never the secret itself')
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """options: further flags of sbatch for training ("--gres=gpu:8"). tasks_per_node x nodes processes, joined by
+    jax.distributed. seconds_to_save: before the time limit."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    time: str = ""
+    nodes: int = 1
+    tasks_per_node: int = 1
+    seconds_to_save: int = 60
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("partition", "account", "qos", "time"):
+            text = getattr(self, name)
+            _check(re.fullmatch(r"[A-Za-z0-9_.:,-]*", text), f"slurm.{name} = {text!r}: not a name that Slurm has")
+        for name in ("nodes", "tasks_per_node", "seconds_to_save"):
+            _check(getattr(self, name) >= 1, f"slurm.{name} = {getattr(self, name)}: must be at least 1")
+        for option in self.options:
+            _check(re.fullmatch(r"--[a-z][^\0\n]*", option), f"slurm.options: {option!r} is not a flag of sbatch")
+
+
+@dataclass(frozen=True)
+class Settings:
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    slurm: Slurm = field(default_factory=Slurm)
+
+    @property
+    def environment(self) -> Environment:
+        return Environment(self.env, self.secrets)
+
+
+def load(path: Path = FILE) -> Settings:
+    """The settings in a file; the defaults where ladder.toml is not there. Raises InputError with file and line."""
+    if not path.exists():
+        if path != FILE:
+            raise InputError(f"{path}: no such file")
+        return Settings()
+    try:
+        return of(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def of(value: dict) -> Settings:
+    """Settings from plain tables, as in ladder.toml or submit.json."""
+    made = _made(Settings, value, "")
+    made.environment  # noqa: B018 (checks)
+    return made
+
+
+def to_dict(settings: Settings) -> dict:
+    return asdict(settings)
+
+
+def _made(kind, value, where: str):
+    _check(isinstance(value, dict), f"{where.rstrip('.')}: a table was expected")
+    known, given = {f.name: f for f in fields(kind)}, {}
+    for name, item in value.items():
+        _check(name in known, f"{where}{name}: unknown; there are {', '.join(known)}")
+        default = getattr(kind(), name)
+        given[name] = _value(default, item, f"{where}{name}")
+    return kind(**given)
+
+
+def _value(default, item, where: str):
+    """`item` as something of the default's type."""
+    if hasattr(default, "__dataclass_fields__"):
+        return _made(type(default), item, where + ".")
+    if isinstance(default, dict):
+        _check(isinstance(item, dict), f"{where}: a table was expected")
+        for key, one in item.items():
+            _check(isinstance(one, str), f"{where}.{key} = {one!r}: a text was expected")
+        return dict(item)
+    if isinstance(default, tuple):
+        _check(isinstance(item, list | tuple) and all(isinstance(i, str) for i in item), f"{where}: a list of texts")
+        return tuple(item)
+    wanted = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+    ok = type(item) is type(default) or (type(default) is float and type(item) is int)
+    _check(ok, f"{where} = {item!r}: {wanted} was expected")
+    return type(default)(item)
+
+
+def _check(ok, message: str) -> None:
+    if not ok:
+        raise InputError(message)
