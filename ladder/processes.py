@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ladder.errors import InputError
+from ladder.errors import InputError, Preempted
 
 # Who starts us has already numbered its processes: ours, then Slurm's, then a Kubernetes indexed job's.
 INDEX = ("LADDER_PROCESS", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
@@ -26,16 +26,16 @@ HEARTBEAT_SECONDS = 600
 END_SECONDS = 30  # how long the others may be behind at the end; after it the run counts as broken
 
 
-def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
-    """Make this process one of `count` (jax.distributed); without a coordinator it stays alone.
+def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> int:
+    """Make this process one of `count` (jax.distributed) and return which; without a coordinator it stays alone.
 
     coordinator: host:port of process 0, or "auto" where JAX finds its own (TPU pods). What is not given is read from
     LADDER_COORDINATOR, LADDER_PROCESSES and the first of INDEX that is set. Call it before any other use of jax.
-    Raises InputError where they contradict each other or the coordinator does not answer.
+    Raises InputError where they contradict each other, Preempted where the coordinator does not answer.
     """
     coordinator, count, index = settings(coordinator, count, index, os.environ)
     if coordinator is None:
-        return
+        return 0
     where = {} if coordinator == "auto" else {"cluster_detection_method": "deactivate"}
     named = {} if coordinator == "auto" else {"coordinator_address": coordinator}
     try:
@@ -48,8 +48,11 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
             heartbeat_timeout_seconds=int(os.environ.get("LADDER_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)),
             shutdown_timeout_seconds=END_SECONDS,
         )
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:  # a peer that has not come: its machine is to blame
+        raise Preempted(f"coordinator {coordinator}, process {index} of {count}: {error}") from None
+    except ValueError as error:
         raise InputError(f"coordinator {coordinator}, process {index} of {count}: {error}") from None
+    return jax.process_index()
 
 
 def settings(coordinator: str | None, count: int | None, index: int | None, env: Mapping[str, str]):

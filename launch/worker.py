@@ -1,6 +1,5 @@
 """What happens inside a job: train a run, or conclude a ladder, and leave in the run directory how it ended."""
 
-import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +12,15 @@ from ladder.record import Record
 _INFRASTRUCTURE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL: Failed to", "UNKNOWN: TPU")
 
 
-def train(directory) -> None:
-    """`ladder train RUN_DIR`."""
+def train(directory, join: Callable[[], int] = lambda: 0) -> None:
+    """`ladder train RUN_DIR`. join: finds the run's other processes; returns which of them this is."""
 
     def body():
         from ladder.train import train as train_run
 
         train_run(directory)
 
-    _work(directory, body)
+    _work(directory, body, join)
 
 
 def conclude(directory) -> None:
@@ -35,13 +34,14 @@ def conclude(directory) -> None:
     _work(directory, body)
 
 
-def _work(directory, body: Callable[[], None]) -> None:
+def _work(directory, body: Callable[[], None], join: Callable[[], int] = lambda: 0) -> None:
     """Note the attempt, do it, and where it failed for good write STOPPED.json. What a machine, a disk or a network
     is to blame for becomes Preempted (exit code 75)."""
-    record = Record(directory, int(os.environ.get("LADDER_PROCESS_ID", 0)))
+    record = Record(directory)
     record.read_config()
     if record.is_done():
         return
+    record.process_index = join()
     lease = read_lease(record.directory)
     if not (lease and is_live(lease)):  # otherwise another has it, and we shall be told so
         record.attempt("train")

@@ -86,7 +86,7 @@ class Local:
                 env = dict(os.environ)
                 if self.processes > 1:
                     env["LADDER_COORDINATOR"] = coordinator
-                    env["LADDER_NUM_PROCESSES"], env["LADDER_PROCESS_ID"] = str(self.processes), str(k)
+                    env["LADDER_PROCESSES"], env["LADDER_PROCESS"] = str(self.processes), str(k)
                 started.append(
                     subprocess.Popen(
                         [*self.program, *job.argv],

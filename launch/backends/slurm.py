@@ -31,7 +31,7 @@ _COLUMNS = (("JobID", 20), ("Name", 64), ("State", 24), ("exit_code", 12), ("Rea
 # hangs where node names do not resolve.
 _TASK = (
     "export LADDER_COORDINATOR=$SLURM_LAUNCH_NODE_IPADDR:$((20000 + SLURM_JOB_ID % 20000))"
-    ' LADDER_NUM_PROCESSES=$SLURM_NTASKS LADDER_PROCESS_ID=$SLURM_PROCID; exec "$@"'
+    ' LADDER_PROCESSES=$SLURM_NTASKS LADDER_PROCESS=$SLURM_PROCID; exec "$@"'
 )
 
 

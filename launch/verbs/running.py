@@ -56,11 +56,10 @@ def train(
 
     if not Path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
         raise InputError(f"{run}: several processes train a run directory; write it first: ladder train --help")
-    distributed.join(coordinator, processes, process)
     directory = _run_directory(run, overrides, rung, root, corpora)
     from launch import worker
 
-    worker.train(directory)
+    worker.train(directory, lambda: distributed.join(coordinator, processes, process))
 
 
 def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root: Path, corpora: Path) -> Path:

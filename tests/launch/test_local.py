@@ -67,8 +67,8 @@ elif word == "slow":
     save(10)
     finish()
 elif word == "pair":
-    k = os.environ["LADDER_PROCESS_ID"]
-    print(os.environ["LADDER_COORDINATOR"], os.environ["LADDER_NUM_PROCESSES"], k, flush=True)
+    k = os.environ["LADDER_PROCESS"]
+    print(os.environ["LADDER_COORDINATOR"], os.environ["LADDER_PROCESSES"], k, flush=True)
     if k == "0":
         finish()
 elif word != "nothing":

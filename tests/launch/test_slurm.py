@@ -1,5 +1,6 @@
 """The Slurm backend: its scripts, and a whole ladder on a real Slurm where one is up (make slurm)."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -57,9 +59,7 @@ def test_several_tasks_know_each_other(pair):
     env = {"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}
     env["PATH"] = os.environ["PATH"]
     told = subprocess.run(["bash", "-c", task, "task", "env"], env=env, text=True, capture_output=True)
-    assert {"LADDER_COORDINATOR=10.0.0.7:20007", "LADDER_NUM_PROCESSES=8", "LADDER_PROCESS_ID=3"} < {
-        *told.stdout.split()
-    }
+    assert {"LADDER_COORDINATOR=10.0.0.7:20007", "LADDER_PROCESSES=8", "LADDER_PROCESS=3"} < {*told.stdout.split()}
 
 
 def test_hostile_paths_stay_words(tmp_path):
@@ -146,10 +146,10 @@ def test_an_answer_that_does_not_come_is_busy(pair, monkeypatch, tmp_path):
 
 def small_ladder(root):
     """Two trunks with two branches each, and a target to predict: (its run directories' jobs, everything built)."""
-    text = root / "text"
-    text.mkdir()
-    for source in sorted((Path(__file__).parents[2] / "ladder").glob("*.py")):
-        (text / source.name).write_text(source.read_text())
+    random = Random(0)
+    words = ["".join(random.choices("etaoinshrdlu", k=random.randint(2, 9))) for _ in range(200)]
+    text = root / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": " ".join(random.choices(words, k=100))}) + "\n" for _ in range(600)))
     few = configs.demo.Eval((), validation_tokens=1 << 12)
     rungs = [r for d in (8, 12) for r in configs.demo.trunk_and_branches(configs.demo._rung(d, 1, few, 0), (1.0, 2.0))]
     data = replace(rungs[0].data, text=(str(text),), validation=0.2)
@@ -168,7 +168,8 @@ def test_a_ladder_is_preempted_and_ends_as_if_it_had_not_been(conf, tmp_path, mo
         first = watch.once(there.jobs, cluster)
     assert len(first.did) == 7  # all at once: Slurm knows what comes after what
     saved = Path(trunk.directory) / "checkpoints" / "20" / "MANIFEST.json"
-    wait_for(saved.exists)
+    wait_for(lambda: saved.exists() or Record(trunk.directory).state().name == "failed")
+    assert saved.exists(), Record(trunk.directory).state()
     urgent = ["sbatch", "--parsable", "-p", "prod", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
     subprocess.run(urgent, check=True, capture_output=True)
     wait_for(lambda: [s for s in cluster.poll([trunk]).get(trunk.name, ()) if s.phase == "queued"])
