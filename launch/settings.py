@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ladder.errors import InputError
+from launch.slices import Slice, parse
 
 FILE = Path("ladder.toml")
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -58,10 +59,49 @@ class Slurm:
 
 
 @dataclass(frozen=True)
+class Gke:
+    """topology: by size of the ladder ("7B" = "v5p:4x4x4"), "default" for the others; slices: of every run, joined by
+    multislice. queue: of Kueue, or "" without it. image: holds `ladder` (Dockerfile)."""
+
+    image: str = ""
+    namespace: str = "default"
+    context: str = ""
+    queue: str = "multislice-queue"
+    priority: str = ""
+    service_account: str = ""
+    spot: bool = False
+    reservation: str = ""
+    slices: int = 1
+    max_restarts: int = 10
+    fit_cpu: str = "4"
+    fit_memory: str = "16Gi"
+    topology: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("namespace", "queue", "priority", "service_account", "reservation"):
+            text = getattr(self, name)
+            _check(re.fullmatch(r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", text), f"gke.{name} = {text!r}: not a name")
+        _check(re.fullmatch(r"|[\w./:@-]+", self.image), f"gke.image = {self.image!r}: not an image")
+        _check(self.slices >= 1, f"gke.slices = {self.slices}: must be at least 1")
+        _check(self.max_restarts >= 0, f"gke.max_restarts = {self.max_restarts}: must not be negative")
+        _check(not (self.spot and self.reservation), "gke: spot and reservation exclude each other")
+        _check_topologies("gke", self.topology)
+
+    def check(self) -> None:
+        """What a submission needs beyond the defaults."""
+        _check(self.image, "gke.image is not set: build one from the Dockerfile and name it in ladder.toml under [gke]")
+        _check(self.topology, 'gke.topology is not set: in ladder.toml, [gke.topology] default = "v5e:4x4"')
+
+    def slice_of(self, size: str) -> Slice:
+        return _slice_of("gke", self.topology, size)
+
+
+@dataclass(frozen=True)
 class Settings:
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     slurm: Slurm = field(default_factory=Slurm)
+    gke: Gke = field(default_factory=Gke)
 
     @property
     def environment(self) -> Environment:
@@ -119,6 +159,20 @@ def _value(default, item, where: str):
     ok = type(item) is type(default) or (type(default) is float and type(item) is int)
     _check(ok, f"{where} = {item!r}: {wanted} was expected")
     return type(default)(item)
+
+
+def _check_topologies(table: str, topology: dict[str, str]) -> None:
+    for size, text in topology.items():
+        try:
+            parse(text)
+        except InputError as error:
+            raise InputError(f"{table}.topology.{size}: {error}") from None
+
+
+def _slice_of(table: str, topology: dict[str, str], size: str) -> Slice:
+    text = topology.get(size, topology.get("default"))
+    _check(text, f'{table}.topology: nothing for size {size}; add "{size}" or "default"')
+    return parse(text)
 
 
 def _check(ok, message: str) -> None:

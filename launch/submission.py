@@ -13,7 +13,7 @@ from launch.jobs import Job
 from launch.settings import Settings
 
 FILE = "submit.json"
-BACKENDS = ("local", "slurm")
+BACKENDS = ("local", "slurm", "gke")
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Engine:
             from launch.backends.local import Local
 
             return Local(self.at_once, self.processes)
-        from launch.backends.slurm import Cluster
+        from launch.backends import gke, slurm
 
-        return Cluster(self.settings.slurm, self.settings.environment)
+        if self.backend == "slurm":
+            return slurm.Cluster(self.settings.slurm, self.settings.environment)
+        return gke.Cluster(self.settings.gke, self.settings.environment)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Local:
         processes = self._ours.pop(job.name, None)
         if seen.phase == "ended":
             return
-        stop(Path(job.directory))
+        stop(Path(job.directory), processes[0].pid if processes else None)
         for process in processes or ():
             process.wait()
 
@@ -105,7 +105,7 @@ class Local:
         codes = [process.poll() for process in self._ours[job.name]]
         if None in codes:
             if any(codes):  # one of several failed: the others wait for it in vain
-                stop(Path(job.directory))
+                stop(Path(job.directory), self._ours[job.name][0].pid)
             return Seen("", "running")
         code = next((c for c in (78, 2, 1) if c in codes), next((c for c in codes if c), 0))
         said = logs.last(job.directory) if code == 2 else ""
@@ -121,10 +121,10 @@ def is_running(directory: Path) -> bool:
     return False
 
 
-def stop(directory: Path) -> None:
+def stop(directory: Path, group: int | None = None) -> None:
     """SIGTERM to the job's processes, SIGKILL after GRACE seconds; returns when they are gone."""
     for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 10.0)):
-        if not _send(directory, number):
+        if not _send(directory, number, group):
             return
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -133,10 +133,19 @@ def stop(directory: Path) -> None:
             time.sleep(0.05)
 
 
-def _send(directory: Path, number: int) -> bool:
+def _send(directory: Path, number: int, group: int | None) -> bool:
     """Signal the job's process group; its lock is held, so the pid has not passed to another."""
     if not is_running(directory):
         return False
+    if group is None:
+        group = _group(directory)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+    return True
+
+
+def _group(directory: Path) -> int:
+    """Of a job that another process has started."""
     # Killed between the start and job.json, a submitter leaves only what the run itself says.
     named = directory / "job.json"
     job = read_json(named) if named.exists() else read_lease(directory)
@@ -144,9 +153,7 @@ def _send(directory: Path, number: int) -> bool:
         raise Busy(f"{directory}: a process has just been started; try again in a few seconds")
     if job["host"] != socket.gethostname():
         raise Busy(f"{directory}: its process is on {job['host']}; stop it there")
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(job["pid"], number)
-    return True
+    return job["pid"]
 
 
 def _lock(directory: Path, kind: int) -> int | None:

@@ -19,7 +19,7 @@ def submit(
     overrides: Overrides = (),
     /,
     *,
-    backend: Literal["local", "slurm"] = "local",
+    backend: Literal["local", "slurm", "gke"] = "local",
     targets: bool = False,
     at_once: int = 1,
     processes: int = 1,

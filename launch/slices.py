@@ -1,0 +1,73 @@
+"""What schedulers call a TPU slice. A topology is written kind:AxB or kind:AxBxC, for example v5e:4x4 or v5p:8x8x8."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from ladder.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """accelerator, gke: names of the Cloud TPU API and of GKE's node label. counts: what the API's number counts for a
+    chip. one_vm: most chips of a slice in one VM; chips of each VM in larger ones are four. peak: bf16 FLOP/s of a chip
+    (cloud.google.com/tpu/docs, system architecture)."""
+
+    accelerator: str
+    gke: str
+    counts: int
+    one_vm: int
+    dimensions: int
+    peak: float
+
+
+KINDS = {
+    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12),
+    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12),
+    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12),
+    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice; `parse` makes it."""
+
+    kind: str
+    topology: str
+
+    @property
+    def chips(self) -> int:
+        return math.prod(map(int, self.topology.split("x")))
+
+    @property
+    def chips_per_vm(self) -> int:
+        return self.chips if self.chips <= KINDS[self.kind].one_vm else 4
+
+    @property
+    def vms(self) -> int:
+        return self.chips // self.chips_per_vm
+
+    @property
+    def accelerator_type(self) -> str:
+        """v5p-1024, v5litepod-16."""
+        kind = KINDS[self.kind]
+        return f"{kind.accelerator}-{self.chips * kind.counts}"
+
+    @property
+    def peak(self) -> float:
+        """bf16 FLOP/s of all its chips."""
+        return self.chips * KINDS[self.kind].peak
+
+
+def parse(text: str) -> Slice:
+    """Raises InputError that says how to write it."""
+    found = re.fullmatch(r"([a-z0-9]+):([1-9]\d{0,2}(?:x[1-9]\d{0,2}){1,2})", text)
+    if not found or found[1] not in KINDS:
+        raise InputError(f"topology {text!r}: write KIND:AxB or KIND:AxBxC; kinds are {', '.join(KINDS)}")
+    made = Slice(found[1], found[2])
+    if made.topology.count("x") + 1 != KINDS[made.kind].dimensions:
+        raise InputError(f"topology {text!r}: a {made.kind} slice has {KINDS[made.kind].dimensions} dimensions")
+    if made.chips % made.chips_per_vm:
+        raise InputError(f"topology {text!r}: {made.chips} chips do not fill VMs of {made.chips_per_vm}")
+    return made
