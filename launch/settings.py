@@ -97,11 +97,53 @@ class Gke:
 
 
 @dataclass(frozen=True)
+class Tpu:
+    """topology: by size, "fit" for the fit, "default" for the others. archive: a bucket's folder for the code.
+    reservation: its full name. wait_hours: how long a request may wait for machines (0: for ever)."""
+
+    project: str = ""
+    zone: str = ""
+    archive: str = ""
+    runtime_version: str = "v2-alpha-tpuv5-lite"
+    python: str = "python3"
+    network: str = ""
+    subnetwork: str = ""
+    service_account: str = ""
+    spot: bool = False
+    reservation: str = ""
+    slices: int = 1
+    wait_hours: float = 0.0
+    topology: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("project", "zone", "runtime_version", "network", "subnetwork", "service_account", "reservation"):
+            text = getattr(self, name)
+            _check(re.fullmatch(r"[A-Za-z0-9@./:_-]*", text), f"tpu.{name} = {text!r}: not a name")
+        _check(re.fullmatch(r"[\w./-]+", self.python), f"tpu.python = {self.python!r}: not a program")
+        _check(
+            self.archive == "" or self.archive.startswith("gs://"), f"tpu.archive = {self.archive!r}: write gs://..."
+        )
+        _check(self.slices >= 1, f"tpu.slices = {self.slices}: must be at least 1")
+        _check(self.wait_hours >= 0, f"tpu.wait_hours = {self.wait_hours}: must not be negative")
+        _check(not (self.spot and self.reservation), "tpu: spot and reservation exclude each other")
+        _check_topologies("tpu", self.topology)
+
+    def check(self) -> None:
+        """What a submission needs beyond the defaults."""
+        for name in ("project", "zone", "archive", "topology"):
+            _check(getattr(self, name), f"tpu.{name} is not set: name it in ladder.toml under [tpu]")
+
+    def slice_of(self, size: str) -> Slice:
+        return _slice_of("tpu", self.topology, size)
+
+
+@dataclass(frozen=True)
 class Settings:
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     slurm: Slurm = field(default_factory=Slurm)
     gke: Gke = field(default_factory=Gke)
+    tpu: Tpu = field(default_factory=Tpu)
 
     @property
     def environment(self) -> Environment:

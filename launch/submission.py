@@ -9,21 +9,23 @@ from ladder.errors import InputError
 from ladder.files import read_json, write_atomic
 from launch import jobs, prepare, settings
 from launch.backends import Backend
+from launch.code import Code
 from launch.jobs import Job
 from launch.settings import Settings
 
 FILE = "submit.json"
-BACKENDS = ("local", "slurm", "gke")
+BACKENDS = ("local", "slurm", "gke", "tpu")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """backend: its name. at_once, processes: of local. settings: ladder.toml's."""
+    """backend: its name. at_once, processes: of local. settings: ladder.toml's. code: what TPU machines fetch."""
 
     backend: str = "local"
     at_once: int = 1
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
+    code: Code = field(default_factory=Code)
 
     def open(self) -> Backend:
         """The backend; raises InputError where it lacks a setting or a package."""
@@ -31,11 +33,13 @@ class Engine:
             from launch.backends.local import Local
 
             return Local(self.at_once, self.processes)
-        from launch.backends import gke, slurm
+        from launch.backends import gke, slurm, tpu
 
         if self.backend == "slurm":
             return slurm.Cluster(self.settings.slurm, self.settings.environment)
-        return gke.Cluster(self.settings.gke, self.settings.environment)
+        if self.backend == "gke":
+            return gke.Cluster(self.settings.gke, self.settings.environment)
+        return tpu.Cluster(self.settings.tpu, self.settings.environment, self.code)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def read(folder: Path) -> Submission:
         raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
     try:
         runs, fit, engine = [folder / run for run in value["runs"]], value["fit"], value["engine"]
-        engine = Engine(**engine | {"settings": settings.of(engine["settings"])})
+        engine = Engine(**engine | {"settings": settings.of(engine["settings"]), "code": Code(**engine["code"])})
         if engine.backend not in BACKENDS:
             raise InputError(f"no backend {engine.backend!r}")
     except (KeyError, TypeError, InputError) as error:

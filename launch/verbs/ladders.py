@@ -19,7 +19,7 @@ def submit(
     overrides: Overrides = (),
     /,
     *,
-    backend: Literal["local", "slurm", "gke"] = "local",
+    backend: Literal["local", "slurm", "gke", "tpu"] = "local",
     targets: bool = False,
     at_once: int = 1,
     processes: int = 1,
@@ -42,13 +42,19 @@ def submit(
         dry_run: write the run directories, print what would be submitted, and submit nothing
         settings: partitions, images, topologies, prices (README, Run a ladder on TPUs)
     """
+    from dataclasses import replace
+
     from launch import prepare, submission
+    from launch.code import publish
     from launch.settings import load
 
     if at_once < 1 or processes < 1:
         raise InputError("--at-once and --processes: must be at least 1")
     engine = submission.Engine(backend, at_once, processes, load(settings))
-    opened = engine.open()
+    opened = engine.open()  # before anything is built: what lacks is said at once
+    if backend == "tpu":
+        engine = replace(engine, code=publish(engine.settings.tpu.archive))
+        opened = engine.open()
     ladder = configs.overridden(configs.load(name), overrides)
     prepare.check_tasks(ladder)
     there = submission.write(prepare.build(ladder, corpora), targets, root, engine)
