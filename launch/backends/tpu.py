@@ -53,7 +53,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         "mkdir -p /opt/ladder && cd /opt/ladder",
         f"if [ ! -e ready-{code.commit} ]; then",
         f"  gcloud storage cp --quiet {shlex.quote(code.path)} code.tar.gz || give_up 'the code archive is not there'",
-        f"  echo '{code.sha256}  code.tar.gz' | sha256sum --check || give_up 'the code archive has another hash'",
+        f"  sha256sum --check <<<'{code.sha256}  code.tar.gz' || give_up 'the code archive has another hash'",
         "  tar -xzf code.tar.gz --no-same-owner || give_up 'the code archive is damaged'",
         f"  {shlex.quote(settings.python)} -m venv .venv && .venv/bin/pip install -q -c constraints.txt '.[tpu]' \\",
         "    || give_up 'the packages could not be installed'",

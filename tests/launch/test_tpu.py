@@ -106,6 +106,8 @@ def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
     )
     (tmp_path / "script").write_text(text)
     subprocess.run(["bash", "script"], env=calls_env, timeout=60, cwd=tmp_path)
+    said = (tmp_path / "var-log" / "ladder.log").read_text()
+    assert (tmp_path / "ran").exists(), said
     ran = (tmp_path / "ran").read_text()
     assert ran.count("hf_secret|two\nlines; $(touch x) 'q'|train gs://b/runs/mine/a") == runs
     assert not (tmp_path / "x").exists()
