@@ -1,0 +1,204 @@
+"""Training speed on this machine: `python tests/bench/bench_train.py`.
+
+1. Tokens per second of one fixed config (8 layers, d 256, 4 heads, sequence 512, batch 8, bytes, float32) beside a
+   plain PyTorch GPT, eager (torch_gpt.py), in turns, and as a share of the best float32 matmul rate. FLOPs are
+   those of sizes.py, attention in full, though both compute only about half of its scores.
+   PyTorch is looked for in .cache/oracle: python -m venv .cache/oracle && .cache/oracle/bin/pip install torch==2.13.0
+2. The loop of ladder/train.py (batches read, metrics written, status) against its bare jitted step, in turns.
+
+On a busy machine the columns of CPU time are the steadier ones.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ladder import sharding, step, train
+from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
+from ladder.overrides import from_dict
+from ladder.record import Record
+from ladder.sizes import flops_per_token
+from launch import prepare
+
+ROOT = Path(__file__).parents[2]
+TORCH = ROOT / ".cache/oracle/bin/python"
+FIXED = Model("gpt2", 256, 8, 4, 1024, 256, 512, compute_dtype="float32")
+BATCH = 8
+
+
+def now() -> np.ndarray:
+    """Wall and CPU seconds of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
+
+
+def matmul_rates(size: int, repeats: int = 5) -> np.ndarray:
+    """FLOP/s of a float32 matmul by wall and by CPU time, the best of `repeats`."""
+    multiply = jax.jit(lambda x: x @ x)
+    x = jnp.ones((size, size), jnp.float32)
+    multiply(x).block_until_ready()
+    taken = []
+    for _ in range(repeats):
+        began = now()
+        for _ in range(4):
+            multiply(x).block_until_ready()
+        taken.append((now() - began) / 4)
+    return 2 * size**3 / np.min(taken, axis=0)
+
+
+class Torch:
+    """PyTorch's trainer in a process of its own: steps(n) are the wall and CPU seconds of a step."""
+
+    def __init__(self, m: Model):
+        shape = map(str, (m.n_layers, m.d_model, m.n_heads, m.vocab_size, m.seq_len, BATCH))
+        command = [str(TORCH), str(Path(__file__).with_name("torch_gpt.py")), *shape]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def steps(self, n: int) -> np.ndarray:
+        self.process.stdin.write(f"{n}\n")
+        self.process.stdin.flush()
+        return np.array(json.loads(self.process.stdout.readline())) / n
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def rung_of(model: Model, batch: int, steps: int, **changes) -> Rung:
+    tokens = batch * model.seq_len
+    return Rung("x", 1, steps * tokens, tokens, model, Optimizer(1e-4, 10 * tokens), **changes)
+
+
+def throughput(rounds: int) -> None:
+    program = step.build(rung_of(FIXED, BATCH, 1000), sharding.make_mesh(rung_of(FIXED, BATCH, 1).mesh))
+    state = program.init()
+    tokens = np.random.default_rng(0).integers(0, 256, (BATCH, FIXED.seq_len + 1), dtype=np.int32)
+    batch = program.put({"tokens": tokens}, 1e-4)
+
+    def steps(state, n):
+        began = now()
+        for _ in range(n):
+            state, _ = program.train_step(state, batch)
+        jax.block_until_ready(state)
+        return state, (now() - began) / n
+
+    peer = Torch(FIXED) if TORCH.exists() else None
+    state, _ = steps(state, 2)
+    if peer:
+        peer.steps(2)
+    ours, theirs, peaks = [], [], []
+    for _ in range(rounds):
+        state, taken = steps(state, 3)
+        ours.append(taken)
+        peaks.append(np.maximum(matmul_rates(1024), matmul_rates(2048)))
+        if peer:
+            theirs.append(peer.steps(3))
+    peak, ours = np.max(peaks, axis=0), np.median(ours, axis=0)
+    flops = flops_per_token(FIXED) * BATCH * FIXED.seq_len
+    print(f"best float32 matmul   {peak[0] / 1e9:7.0f} GFLOP/s   {peak[1] / 1e9:7.0f} GFLOP a CPU-second")
+    _show("ladder", ours, flops / ours / peak)
+    if not peer:
+        print(f"PyTorch eager         skipped: {TORCH.relative_to(ROOT)} is not there (see --help)")
+        return
+    peer.close()
+    theirs = np.median(theirs, axis=0)
+    _show("PyTorch eager", theirs, flops / theirs / peak)
+    ratio = theirs / ours
+    print(f"ladder is {ratio[0]:.2f} x PyTorch eager by wall time, {ratio[1]:.2f} x by CPU time")
+
+
+def _show(name: str, seconds: np.ndarray, shares: np.ndarray) -> None:
+    rate = BATCH * FIXED.seq_len / seconds
+    print(
+        f"{name:21s} {rate[0]:7,.0f} tokens/s   {rate[1]:7,.0f} tokens a CPU-second   "
+        f"{shares[0]:.0%} of the matmul peak by wall, {shares[1]:.0%} by CPU time"
+    )
+
+
+def overhead(name: str, model: Model, batch: int, turns: int, steps: int) -> None:
+    """Median step of the loop over that of the bare step, one after the other in turns of `steps`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, state = _run_of(rung_of(model, batch, turns * steps), Path(folder))
+        mirror, tokens = run.program.init(), run.program.put(run.data(0), 1e-4)
+        bare, loop, last = [], [], None
+
+        def reached(phase: str) -> None:  # after each dispatch of the loop
+            nonlocal mirror, last
+            if phase != "step":
+                return
+            if last is not None:
+                loop.append(time.perf_counter() - last)
+            if len(loop) % steps == 0:
+                mirror = _bare(run.program, mirror, tokens, steps, bare)
+                last = None
+            else:
+                last = time.perf_counter()
+
+        train.phase = reached
+        train._loop(run, 0, state, _NoLease(), lambda step: False)
+    ratio = np.median(loop) / np.median(bare)
+    print(f"loop / bare step, {name:32s} {ratio:.3f}   ({np.median(bare) * 1e3:.2f} ms a step)")
+
+
+def _bare(program, state, batch, steps: int, taken: list[float]):
+    pending = None
+    for i in range(steps + 2):
+        began = time.perf_counter()
+        state, metrics = program.train_step(state, batch)
+        if pending is not None:
+            float(pending["loss"])
+        pending = metrics
+        if i >= 2:  # the loop's own step may still be under way
+            taken.append(time.perf_counter() - began)
+    float(pending["loss"])
+    return state
+
+
+def _run_of(rung: Rung, folder: Path):
+    rung = replace(
+        rung,
+        data=Data(text=(str(ROOT / "ladder"), str(ROOT / "tests")), validation=0.2),
+        eval=Eval(validation_tokens=1),
+    )
+    built = prepare.build(Ladder("bench", (rung,)), folder / "corpora")
+    (directory,) = prepare.write(built, built.ladder.rungs, folder)
+    record = Record(directory)
+    config = record.read_config()
+    run = train._open(from_dict(Rung, config["rung"]), config, record)
+    return run, train._restore(run, config)[1]
+
+
+class _NoLease:
+    def renew(self) -> None:
+        pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6)
+    args = parser.parse_args(arguments)
+    throughput(args.rounds)
+    overhead("8 layers, d 256, 4,096 tokens", FIXED, BATCH, 3, 6)
+    small = Model("olmo2", 64, 2, 4, 256, 256, 128, compute_dtype="float32")
+    overhead("2 layers, d 64, 2,048 tokens", small, 16, 8, 40)
+    tiny = Model("olmo2", 16, 2, 2, 64, 256, 128, compute_dtype="float32")
+    overhead("2 layers, d 16, 1,024 tokens", tiny, 8, 8, 100)
+
+
+def test_training_throughput():
+    main([])
+
+
+if __name__ == "__main__":
+    main()
