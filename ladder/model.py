@@ -179,7 +179,7 @@ def _normal(c: Model, rngs: nnx.Rngs, shape: tuple[int, ...], shrink: float = 1.
 
 def init_params(c: Model, seed: int) -> dict:
     """The parameters of a seed: a nested dict of arrays; blocks have a leading layer axis."""
-    return nnx.to_pure_dict(nnx.state(Transformer(c, nnx.Rngs(params=seed))))
+    return nnx.to_pure_dict(nnx.state(Transformer(c, nnx.Rngs(params=jax.random.key(seed)))))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,11 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
+def stacked(sharding: NamedSharding) -> NamedSharding:
+    """The sharding of several such arrays on a new leading axis, which is not split."""
+    return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+
+
 def rows_here(sharding: NamedSharding, rows: int) -> list[int]:
     """Which rows of an array [rows, ...] the devices of this process hold, ascending."""
     held = sharding.addressable_devices_indices_map((rows, 1)).values()

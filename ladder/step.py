@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from ladder.loss import token_nats
 UNROLL_LAYERS = 8
 
 
-def init_state(rung: Rung) -> dict:
-    """{"step", "params", "optimizer"} before the first step, from the rung's seed."""
-    params = model.init_params(rung.model, rung.seed)
+def init_state(rung: Rung, seed: int | None = None) -> dict:
+    """{"step", "params", "optimizer"} before the first step, from the rung's seed unless another is given."""
+    params = model.init_params(rung.model, rung.seed if seed is None else seed)
     return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": optimizer.build(rung).init(params)}
 
 
@@ -31,6 +31,7 @@ class Program:
     functions: model.Functions
     shardings: dict
     init: callable
+    step: callable  # what train_step is the jitted form of
     train_step: callable
     abstract_state: dict
     batch_sequences: int
@@ -84,13 +85,16 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     shardings = sharding.shardings(mesh, abstract)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     scalar = sharding.replicated(mesh)
+    train_step = _train_step(rung, functions, data_shards)
     return Program(
         mesh=mesh,
         functions=functions,
         shardings=shardings,
-        init=jax.jit(lambda: init_state(rung), out_shardings=shardings),
+        # The seed is data, so that all seeds share one compiled program.
+        init=partial(jax.jit(partial(init_state, rung), out_shardings=shardings), rung.seed),
+        step=train_step,
         train_step=jax.jit(
-            _train_step(rung, functions, data_shards),
+            train_step,
             in_shardings=(shardings, batch_shardings(mesh)),
             out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
             donate_argnums=0,

@@ -54,6 +54,24 @@ def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
     return [_write(built, rung, root / built.ladder.name / rung.run_id) for rung in rungs]
 
 
+def write_group(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path:
+    """Run directories of rungs that are trained at once (ladder/group.py); returns the first, which stands for all.
+
+    Raises InputError where one of them was begun alone or in another group.
+    """
+    from ladder.group import identity
+
+    run_ids = [rung.run_id for rung in rungs]
+    group = {"id": identity(run_ids), "members": run_ids}
+    folder = root / built.ladder.name
+    for run_id in run_ids:
+        begun = (folder / run_id / "metrics").exists()
+        if begun and Record(folder / run_id).read_config().get("group") != group:
+            raise InputError(f"{folder / run_id}: was begun alone or with others; leave it out, or delete it")
+    directories = [_write(built, rung, folder / rung.run_id, group) for rung in rungs]
+    return directories[0]
+
+
 def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
     """The directory of the fit that follows these runs, named by them; None where there is nothing to predict."""
     if not built.ladder.targets:
@@ -70,7 +88,7 @@ def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
     return directory
 
 
-def _write(built: Built, rung: Rung, directory: Path) -> Path:
+def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None) -> Path:
     record = Record(directory)
     there = record.read_config() if (directory / "config.json").exists() else {}
     if there and record.is_done() and there["derived"]["steps"] >= rung.steps:
@@ -84,6 +102,8 @@ def _write(built: Built, rung: Rung, directory: Path) -> Path:
         "corpus_dir": str(built.corpora[rung.data.corpus]),
         "packages": there.get("packages") or packages(),  # those it was begun with
     }
+    if group := group or there.get("group"):  # what was begun in company goes on in it
+        config["group"] = group
     record.write_config(config)
     return directory
 

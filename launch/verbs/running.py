@@ -36,6 +36,7 @@ def train(
     /,
     *,
     rung: str | None = None,
+    vmap: Annotated[str | None, arg(metavar="seeds=N|peak_lr=A,B", help_behavior_hint="")] = None,
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None,
@@ -48,6 +49,7 @@ def train(
 
     Args:
         rung: of a ladder, by label or the start of its run_id; its run directory is written first
+        vmap: train several seeds, or peak rates, of the rung at once, by one vmapped step; each has its run directory
         coordinator: one run by several processes: where process 0 is, or auto on a TPU pod (LADDER_COORDINATOR)
         processes: how many there are (LADDER_PROCESSES)
         process: which of them this is (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
@@ -56,18 +58,20 @@ def train(
 
     if not Path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
         raise InputError(f"{run}: several processes train a run directory; write it first: ladder train --help")
-    directory = _run_directory(run, overrides, rung, root, corpora)
+    directory = _run_directory(run, overrides, rung, root, corpora, vmap)
     from launch import worker
 
     worker.train(directory, lambda: distributed.join(coordinator, processes, process))
 
 
-def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root: Path, corpora: Path) -> Path:
+def _run_directory(
+    run: str, overrides: tuple[str, ...], rung: str | None, root: Path, corpora: Path, vmap: str | None
+) -> Path:
     from launch import prepare
 
     if Path(run).is_dir():
-        if overrides or rung:
-            raise InputError(f"{run}: a run directory says itself what to train; leave out --rung and overrides")
+        if overrides or rung or vmap:
+            raise InputError(f"{run}: a run directory says itself what to train; leave out --rung, --vmap, overrides")
         return Path(run)
     ladder = configs.overridden(configs.load(run), overrides)
     if rung is None:
@@ -75,6 +79,10 @@ def _run_directory(run: str, overrides: tuple[str, ...], rung: str | None, root:
     chosen = ladder.all.index(runs.pick(ladder, rung))
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, corpora)
+    if vmap:
+        from ladder import group
+
+        return prepare.write_group(built, group.members(built.ladder.all[chosen], vmap), root)
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]
 
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from ladder import sharding, step, train
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
-from ladder.overrides import from_dict
 from ladder.record import Record
+from ladder.run import open_run
 from ladder.sizes import flops_per_token
 from launch import prepare
 
@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 TORCH = ROOT / ".cache/oracle/bin/python"
 FIXED = Model("gpt2", 256, 8, 4, 1024, 256, 512, compute_dtype="float32")
 BATCH = 8
+SETTLES = 2  # steps after a change of turns, when the other's last one may still be under way
 
 
 def now() -> np.ndarray:
@@ -131,35 +132,35 @@ def overhead(name: str, model: Model, batch: int, turns: int, steps: int) -> Non
     with tempfile.TemporaryDirectory() as folder:
         run, state = _run_of(rung_of(model, batch, turns * steps), Path(folder))
         mirror, tokens = run.program.init(), run.program.put(run.data(0), 1e-4)
-        bare, loop, last = [], [], None
+        bare, loop, last, count = [], [], None, 0
 
         def reached(phase: str) -> None:  # after each dispatch of the loop
-            nonlocal mirror, last
+            nonlocal mirror, last, count
             if phase != "step":
                 return
             if last is not None:
                 loop.append(time.perf_counter() - last)
-            if len(loop) % steps == 0:
+            count += 1
+            if count % steps == 0:
                 mirror = _bare(run.program, mirror, tokens, steps, bare)
-                last = None
-            else:
-                last = time.perf_counter()
+            settled = count % steps > SETTLES
+            last = time.perf_counter() if settled else None
 
         train.phase = reached
-        train._loop(run, 0, state, _NoLease(), lambda step: False)
+        train._loop(run, 0, state, [_NoLease()], lambda step: False)
     ratio = np.median(loop) / np.median(bare)
     print(f"loop / bare step, {name:32s} {ratio:.3f}   ({np.median(bare) * 1e3:.2f} ms a step)")
 
 
 def _bare(program, state, batch, steps: int, taken: list[float]):
     pending = None
-    for i in range(steps + 2):
+    for i in range(steps + SETTLES):
         began = time.perf_counter()
         state, metrics = program.train_step(state, batch)
         if pending is not None:
             float(pending["loss"])
         pending = metrics
-        if i >= 2:  # the loop's own step may still be under way
+        if i >= SETTLES:
             taken.append(time.perf_counter() - began)
     float(pending["loss"])
     return state
@@ -173,10 +174,8 @@ def _run_of(rung: Rung, folder: Path):
     )
     built = prepare.build(Ladder("bench", (rung,)), folder / "corpora")
     (directory,) = prepare.write(built, built.ladder.rungs, folder)
-    record = Record(directory)
-    config = record.read_config()
-    run = train._open(from_dict(Rung, config["rung"]), config, record)
-    return run, train._restore(run, config)[1]
+    run = open_run(Record(directory))
+    return run, run.restore()[1]
 
 
 class _NoLease:
@@ -189,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args(arguments)
     throughput(args.rounds)
-    overhead("8 layers, d 256, 4,096 tokens", FIXED, BATCH, 3, 6)
+    overhead("8 layers, d 256, 4,096 tokens", FIXED, BATCH, 3, 8)
     small = Model("olmo2", 64, 2, 4, 256, 256, 128, compute_dtype="float32")
     overhead("2 layers, d 64, 2,048 tokens", small, 16, 8, 40)
     tiny = Model("olmo2", 16, 2, 2, 64, 256, 128, compute_dtype="float32")

@@ -51,8 +51,11 @@ class World:
         whole = Rung("s", 1, 60 * 4 * 32, 4 * 32, model, optimizer, save_every=15, eval=evaluation)
         return replace(whole, **changes)
 
-    def __call__(self, rungs, root: Path) -> list[Path]:
+    def build(self, rungs) -> prepare.Built:
         data = Data(text=(str(self.text),), validation=0.2)
         ladder = Ladder("tiny", tuple(rungs)).map(lambda rung: replace(rung, data=data))
-        built = prepare.build(ladder, self.folder / "corpora")
+        return prepare.build(ladder, self.folder / "corpora")
+
+    def __call__(self, rungs, root: Path) -> list[Path]:
+        built = self.build(rungs)
         return prepare.write(built, built.ladder.all, root)
