@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ladder import batches, corpus, sharding, step
+from ladder import batches, corpus, sharding, staging, step
 from ladder.chaos import phase
 from ladder.checkpoint import Checkpoints
 from ladder.config import Rung
@@ -127,7 +127,7 @@ def open_run(record: Record) -> Run:
     """Everything but the state, checked against config.json. Raises InputError where the corpus is another one."""
     config = record.read_config()
     rung = from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
-    text = corpus.open_corpus(config["corpus_dir"])
+    text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
     if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
         raise InputError(
             f"{config['corpus_dir']}: corpus {text.hash}, this run needs {rung.data.corpus}; build it again"

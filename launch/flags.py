@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+from etils import epath
 from tyro.conf import Positional, arg
 
-RUNS, CORPORA = Path("runs"), Path("corpora")
+RUNS, CORPORA = "runs", "corpora"
 
 Name = Annotated[
     Positional[str], arg(metavar="NAME", help="a built-in ladder (demo, olmo2, kaplan ...) or path/to/file.py:function")
@@ -17,6 +18,11 @@ Overrides = Annotated[
 Table = Annotated[Positional[str], arg(metavar="TABLE", help="a runs table (.csv, .csv.gz, .jsonl) or runs/NAME")]
 Targets = Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")]
 Json = Annotated[Path | None, arg(metavar="FILE", help="write the result for programs", help_behavior_hint="")]
-Root = Annotated[Path, arg(metavar="DIR", help="where run directories are")]
-Corpora = Annotated[Path, arg(metavar="DIR", help="where corpora are kept")]
+Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
+Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
 Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to write")]
+
+
+def place(text: str) -> Path:
+    """A folder, or one in an object store (an epath, which has the same methods)."""
+    return epath.Path(text) if "://" in text else Path(text)

@@ -60,7 +60,7 @@ def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
     run_id, derived = config["run_id"], config["derived"]
     if not directory.isprintable():
         raise InputError(f"{directory!r}: a path with control characters in it")
-    if not _RUN_ID.fullmatch(run_id) or Path(directory).name != run_id:
+    if not _RUN_ID.fullmatch(run_id) or directory.rpartition("/")[2] != run_id:
         raise InputError(f"{directory}/config.json: run_id {run_id!r} is not the name of its directory")
     first = config["rung"]["parent_step"] or 0
     after = ((derived["parent_run"], first),) if derived["parent_run"] else ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ladder.config import Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
+from ladder.files import is_local
 from ladder.record import Record
 from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
 
@@ -43,7 +44,15 @@ def build(ladder: Ladder, corpora: Path) -> Built:
         found = made[rung.data, rung.model.seq_len]
         return replace(rung, data=replace(rung.data, corpus=found.hash, tokenizer_hash=found.tokenizer_hash))
 
-    return Built(ladder.map(filled), {c.hash: Path(c.directory).resolve() for c in made.values()})
+    return Built(ladder.map(filled), {c.hash: _sealed(c.directory) for c in made.values()})
+
+
+def _sealed(directory) -> Path:
+    """The corpus's folder, absolute, with the hashes by which a job checks its copy."""
+    from ladder import staging
+
+    staging.seal(directory)
+    return Path(directory).resolve() if is_local(directory) else directory
 
 
 def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:

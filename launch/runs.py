@@ -6,11 +6,12 @@ from pathlib import Path
 import configs
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
+from launch.flags import place
 
 
 def folder(name: str, root: Path) -> Path:
     """The folder that holds a ladder's run directories: `name` itself, or root/<ladder name>."""
-    for there in (Path(name), root / name):
+    for there in (place(name), root / name):
         if there.is_dir():
             return there
     there = root / configs.load(name).name
@@ -31,8 +32,8 @@ def directories(there: Path) -> list[Path]:
 
 def directory(name: str, rung: str | None, root: Path) -> Path:
     """One run directory: `name` itself, or the run of a ladder that `rung` names."""
-    if (Path(name) / "config.json").exists():
-        return Path(name)
+    if (place(name) / "config.json").exists():
+        return place(name)
     found = directories(folder(name, root))
     if rung is None:
         raise InputError(f"{name} has {len(found)} runs; name one with --rung, for example --rung {found[0].name}")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.files import read_json, write_atomic
+from ladder.files import is_local, read_json, write_atomic
 from launch import jobs, prepare, settings
 from launch.backends import Backend
 from launch.code import Code
@@ -50,6 +50,13 @@ class Submission:
 
 def write(built: prepare.Built, targets: bool, root: Path, engine: Engine) -> Submission:
     """Write the run directories of a ladder, its fit's, and submit.json."""
+    local = {str(place) for place in (root, *built.corpora.values()) if is_local(place)}
+    if engine.backend in ("local", "slurm") and not is_local(root):
+        raise InputError(f"--root {root}: {engine.backend} needs a folder, on a disk that all its machines share")
+    if engine.backend == "tpu" and local:
+        raise InputError(
+            f"{', '.join(sorted(local))}: TPU machines do not see it; give --root and --corpora as gs://..."
+        )
     rungs = built.ladder.all if targets else built.ladder.rungs
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)

@@ -11,6 +11,7 @@ from ladder.lease import Lease
 from ladder.record import Record
 from launch import logs, status
 from launch.backends import Backend, Busy, Seen
+from launch.flags import place
 from launch.jobs import Job
 from launch.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
 from launch.status import Status
@@ -49,7 +50,7 @@ def alone(folder: Path) -> Iterator[Lease]:
 
 def folder_of(jobs: Sequence[Job]) -> Path:
     """The ladder's folder."""
-    return Path(jobs[0].directory).parent
+    return place(jobs[0].directory).parent
 
 
 def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.time) -> Round:

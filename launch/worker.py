@@ -2,7 +2,6 @@
 
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.lease import is_live, read_lease
@@ -29,7 +28,7 @@ def conclude(directory) -> None:
     def body():
         from launch import conclude as concluding
 
-        concluding.conclude(Path(directory))
+        concluding.conclude(directory)
 
     _work(directory, body)
 

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 import configs
 from ladder.errors import InputError
 from launch import runs, show
-from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
+from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
 from launch.settings import FILE
 
 Rung = Annotated[str | None, arg(help="only this one, by label or the start of its run_id")]
@@ -57,7 +57,7 @@ def submit(
         opened = engine.open()
     ladder = configs.overridden(configs.load(name), overrides)
     prepare.check_tasks(ladder)
-    there = submission.write(prepare.build(ladder, corpora), targets, root, engine)
+    there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine)
     if dry_run:
         for job in there.jobs:
             print(opened.render(job))
@@ -98,7 +98,7 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
 
     if every <= 0:
         raise InputError(f"--every {every}: must be positive")
-    folder = runs.folder(name, root)
+    folder = runs.folder(name, place(root))
     return watching.watch(folder, submission.read(folder), every, show.console())
 
 
@@ -109,7 +109,7 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     """
     from launch import status as statuses
 
-    read = statuses.read(runs.folder(name, root))
+    read = statuses.read(runs.folder(name, place(root)))
     show.console().print(statuses.table(read))
     if json:
         show.write_json(json, statuses.to_json(read))
@@ -135,7 +135,7 @@ def logs(
     """
     from launch import logs as logged
 
-    directory = runs.directory(run, rung, root)
+    directory = runs.directory(run, rung, place(root))
     for line in logged.tail(directory, lines):
         print(line)
     if follow:
@@ -151,7 +151,7 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
     from launch import submission
     from launch import watch as watching
 
-    there = submission.read(runs.folder(name, root))
+    there = submission.read(runs.folder(name, place(root)))
     jobs = there.jobs
     if rung is not None:
         jobs = (runs.match(rung, {job.run_id: job for job in jobs}),)
@@ -166,8 +166,8 @@ def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = 
     """
     from launch import verify as verifying
 
-    folder = runs.folder(name, root)
-    directories = [runs.directory(name, rung, root)] if rung else runs.directories(folder)
+    folder = runs.folder(name, place(root))
+    directories = [runs.directory(name, rung, place(root))] if rung else runs.directories(folder)
     checked = [verifying.check(path) for path in directories]
     show.console().print(verifying.table(checked))
     if json:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 import configs
 from ladder.errors import InputError
 from launch import show
-from launch.flags import CORPORA, RUNS, Corpora, Overrides, Root
+from launch.flags import CORPORA, RUNS, Corpora, Overrides, Root, place
 
 
 def demo(
@@ -36,7 +36,7 @@ def demo(
         raise InputError("--quick and --full: choose one")
     name = "demo-quick" if quick else "demo-full" if full else "demo"
     ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
-    demonstration.run(ladder, root, corpora, show.console())
+    demonstration.run(ladder, Path(root), Path(corpora), show.console())
 
 
 def data(
@@ -60,6 +60,6 @@ def data(
         return
     if name is None:
         raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
-    built = prepare.build(configs.overridden(configs.load(name), overrides), corpora)
+    built = prepare.build(configs.overridden(configs.load(name), overrides), place(corpora))
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")

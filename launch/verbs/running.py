@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 import configs
 from ladder.errors import InputError
 from launch import runs, show
-from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
+from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
 
 
 def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Json = None) -> None:
@@ -56,9 +56,9 @@ def train(
     """
     from ladder import processes as distributed
 
-    if not Path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
+    if not place(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
         raise InputError(f"{run}: several processes train a run directory; write it first: ladder train --help")
-    directory = _run_directory(run, overrides, rung, root, corpora, vmap)
+    directory = _run_directory(run, overrides, rung, place(root), place(corpora), vmap)
     from launch import worker
 
     worker.train(directory, lambda: distributed.join(coordinator, processes, process))
@@ -69,10 +69,10 @@ def _run_directory(
 ) -> Path:
     from launch import prepare
 
-    if Path(run).is_dir():
+    if place(run).is_dir():
         if overrides or rung or vmap:
             raise InputError(f"{run}: a run directory says itself what to train; leave out --rung, --vmap, overrides")
-        return Path(run)
+        return place(run)
     ladder = configs.overridden(configs.load(run), overrides)
     if rung is None:
         raise InputError(f"ladder {run} has {len(ladder.all)} runs; name one: --rung {ladder.all[0].label}")
@@ -87,7 +87,7 @@ def _run_directory(
 
 
 def conclude(
-    directory: Annotated[Positional[Path], arg(metavar="FIT_DIR", help="runs/NAME/fit/ID, as submit makes it")], /
+    directory: Annotated[Positional[str], arg(metavar="FIT_DIR", help="runs/NAME/fit/ID, as submit makes it")], /
 ) -> None:
     """Predict a ladder's targets from its finished runs and write the page: what its last job runs.
 
@@ -95,4 +95,4 @@ def conclude(
     """
     from launch import worker
 
-    worker.conclude(directory)
+    worker.conclude(place(directory))
