@@ -9,7 +9,7 @@ from ladder.config import job_name
 from ladder.errors import InputError
 from ladder.record import Record
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
     run_id, derived = config["run_id"], config["derived"]
     if not directory.isprintable():
         raise InputError(f"{directory!r}: a path with control characters in it")
-    if not _RUN_ID.fullmatch(run_id) or directory.rpartition("/")[2] != run_id:
+    if not RUN_ID.fullmatch(run_id) or directory.rpartition("/")[2] != run_id:
         raise InputError(f"{directory}/config.json: run_id {run_id!r} is not the name of its directory")
+    if derived["parent_run"] and not RUN_ID.fullmatch(derived["parent_run"]):
+        raise InputError(f"{directory}/config.json: parent_run {derived['parent_run']!r} is not the name of a run")
     first = config["rung"]["parent_step"] or 0
     after = ((derived["parent_run"], first),) if derived["parent_run"] else ()
     if config["split"] == "target":

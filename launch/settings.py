@@ -141,6 +141,7 @@ class Tpu:
 class Settings:
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    prices: dict[str, str] = field(default_factory=dict)
     slurm: Slurm = field(default_factory=Slurm)
     gke: Gke = field(default_factory=Gke)
     tpu: Tpu = field(default_factory=Tpu)

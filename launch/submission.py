@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ladder.errors import InputError
 from ladder.files import is_local, read_json, write_atomic
-from launch import jobs, prepare, settings
+from launch import jobs, prepare, settings, status
 from launch.backends import Backend
 from launch.code import Code
+from launch.estimate import Estimate, estimate
 from launch.jobs import Job
 from launch.settings import Settings
 
@@ -47,6 +48,12 @@ class Submission:
     jobs: tuple[Job, ...]
     engine: Engine
 
+    def cost(self) -> Estimate:
+        """Of what is not done."""
+        slice_of = {"gke": self.engine.settings.gke.slice_of, "tpu": self.engine.settings.tpu.slice_of}
+        runs = {job.run_id: status.of(job.directory) for job in self.jobs}
+        return estimate(self.jobs, runs, slice_of.get(self.engine.backend), self.engine.settings.prices)
+
 
 def write(built: prepare.Built, targets: bool, root: Path, engine: Engine) -> Submission:
     """Write the run directories of a ladder, its fit's, and submit.json."""
@@ -72,10 +79,12 @@ def read(folder: Path) -> Submission:
     except FileNotFoundError:
         raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
     try:
-        runs, fit, engine = [folder / run for run in value["runs"]], value["fit"], value["engine"]
+        names, fit, engine = value["runs"], value["fit"], value["engine"]
+        if bad := [name for name in (*names, fit or "fit") if not jobs.RUN_ID.fullmatch(name)]:
+            raise InputError(f"{bad[0]!r} is not the name of a run")
         engine = Engine(**engine | {"settings": settings.of(engine["settings"]), "code": Code(**engine["code"])})
         if engine.backend not in BACKENDS:
             raise InputError(f"no backend {engine.backend!r}")
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
-    return Submission(jobs.of(runs, folder / "fit" / fit if fit else None), engine)
+    return Submission(jobs.of([folder / name for name in names], folder / "fit" / fit if fit else None), engine)

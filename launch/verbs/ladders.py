@@ -58,6 +58,7 @@ def submit(
     ladder = configs.overridden(configs.load(name), overrides)
     prepare.check_tasks(ladder)
     there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine)
+    show.console().print(str(there.cost()), markup=False)
     if dry_run:
         for job in there.jobs:
             print(opened.render(job))

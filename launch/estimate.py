@@ -1,0 +1,64 @@
+"""What is left of a ladder costs: FLOPs, chip-hours, dollars. A range, because nobody knows better beforehand."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ladder.errors import InputError
+from launch import show
+from launch.jobs import Job
+from launch.slices import KINDS, Slice
+from launch.status import Status
+
+# Share of a chip's bf16 peak that training reaches, evaluation and restarts included: low for the smallest rungs.
+UTILISATION = (0.2, 0.5)
+# Dollars for a chip-hour, from three years' commitment to on demand: Google's list for the United States as of 2025,
+# from memory. Spot moves between them and below. Yours go under [prices] in ladder.toml.
+PRICES = {"v4": "1.45-3.22", "v5e": "0.54-1.20", "v5p": "1.89-4.20", "v6e": "1.22-2.70"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the runs that are not done. hours: of chips, dollars: both (low, high)."""
+
+    runs: int
+    flops: float
+    hours: tuple[float, float]
+    dollars: tuple[float, float]
+
+    def __str__(self) -> str:
+        text = f"{self.runs} runs to go, {self.flops:.3e} FLOPs"
+        if self.hours[1]:
+            text += f", {show.count(self.hours[0])} to {show.count(self.hours[1])} chip-hours"
+            text += f", ${self.dollars[0]:,.0f} to ${self.dollars[1]:,.0f}"
+        return text
+
+
+def estimate(
+    jobs: Sequence[Job],
+    runs: Mapping[str, Status],
+    slice_of: Callable[[str], Slice] | None = None,
+    prices: Mapping[str, str] | None = None,
+) -> Estimate:
+    """slice_of: the slice of a size, None where no TPU is paid for. prices: ladder.toml's, over PRICES."""
+    table = {kind: _price(kind, text) for kind, text in (PRICES | dict(prices or {})).items()}
+    left = [(job, job.flops * (1 - runs[job.run_id].share)) for job in jobs if runs[job.run_id].state != "done"]
+    hours, dollars = [0.0, 0.0], [0.0, 0.0]
+    for job, flops in left if slice_of else ():
+        if job.is_fit:
+            continue
+        kind = slice_of(job.size).kind
+        for i, share in enumerate(reversed(UTILISATION)):
+            chip_hours = flops / (KINDS[kind].peak * share) / 3600
+            hours[i] += chip_hours
+            dollars[i] += chip_hours * table[kind][i]
+    return Estimate(len(left), sum(flops for _, flops in left), tuple(hours), tuple(dollars))
+
+
+def _price(kind: str, text: str) -> tuple[float, float]:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if kind not in KINDS or not found or float(found[1]) > float(found[2]):
+        raise InputError(
+            f'prices.{kind} = {text!r}: write KIND = "LOW-HIGH", dollars for a chip-hour; kinds: {", ".join(KINDS)}'
+        )
+    return float(found[1]), float(found[2])

@@ -1,0 +1,67 @@
+"""What a ladder costs: by hand for one run, and never for what is done."""
+
+import pytest
+
+from ladder.errors import InputError
+from launch import estimate, slices
+from launch.jobs import Job
+from launch.status import Status
+
+JOBS = (
+    Job("a", "a", "a", (), size="s", flops=9e20),
+    Job("b", "b", "b", (), size="s", flops=4e20),
+    Job("fit", "fit", "fit", (), kind="fit"),
+)
+RUNS = {
+    "a": Status("a", "done"),
+    "b": Status("b", "running", step=5, steps=10),
+    "fit": Status("fit", "pending"),
+}
+
+
+def v5e(size):
+    return slices.parse("v5e:4x4")
+
+
+def test_one_run_by_hand():
+    made = estimate.estimate(JOBS, RUNS, v5e, {"v5e": "1-3"})
+    chip_seconds = 2e20 / 197e12
+    assert made.runs == 2
+    assert made.flops == 2e20
+    assert made.hours == pytest.approx((chip_seconds / 0.5 / 3600, chip_seconds / 0.2 / 3600))
+    assert made.dollars == pytest.approx((made.hours[0], made.hours[1] * 3))
+    assert str(made) == "2 runs to go, 2.000e+20 FLOPs, 564 to 1.41k chip-hours, $564 to $4,230"
+
+
+def test_without_tpus_only_flops():
+    assert str(estimate.estimate(JOBS, RUNS)) == "2 runs to go, 2.000e+20 FLOPs"
+
+
+@pytest.mark.parametrize("prices", [{"v5e": "3-1"}, {"v5e": "free"}, {"v9": "1-2"}])
+def test_a_price_that_is_none(prices):
+    with pytest.raises(InputError, match="dollars for a chip-hour"):
+        estimate.estimate(JOBS, RUNS, v5e, prices)
+
+
+@pytest.mark.parametrize(
+    ("text", "vms", "per_vm"),
+    [
+        ("v5e:1x1", 1, 1),
+        ("v5e:2x4", 1, 8),
+        ("v5e:4x4", 4, 4),
+        ("v4:2x2x1", 1, 4),
+        ("v5p:8x8x8", 128, 4),
+        ("v6e:16x16", 64, 4),
+    ],
+)
+def test_slices_have_whole_vms(text, vms, per_vm):
+    made = slices.parse(text)
+    assert (made.vms, made.chips_per_vm) == (vms, per_vm)
+
+
+@pytest.mark.parametrize(
+    "text", ["v5e", "v5e:4", "v5e:4x4x4", "v4:4x4", "v9:2x2", "v5e:0x4", "v5e:4x4;x", "", "v5e:3x3"]
+)
+def test_a_topology_that_is_none(text):
+    with pytest.raises(InputError, match="topology"):
+        slices.parse(text)
