@@ -57,6 +57,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         "  tar -xzf code.tar.gz --no-same-owner || give_up 'the code archive is damaged'",
         f"  {shlex.quote(settings.python)} -m venv .venv && .venv/bin/pip install -q -c constraints.txt '.[tpu]' \\",
         "    || give_up 'the packages could not be installed'",
+        "  .venv/bin/ladder data olmes || give_up 'the OLMES requests could not be installed'",
         f"  touch ready-{code.commit}",
         "fi",
         f"for attempt in {' '.join(map(str, range(1, TRIES + 1)))}; do",
