@@ -55,7 +55,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         f"  gcloud storage cp --quiet {shlex.quote(code.path)} code.tar.gz || give_up 'the code archive is not there'",
         f"  sha256sum --check <<<'{code.sha256}  code.tar.gz' || give_up 'the code archive has another hash'",
         "  tar -xzf code.tar.gz --no-same-owner || give_up 'the code archive is damaged'",
-        f"  {shlex.quote(settings.python)} -m venv .venv && .venv/bin/pip install -q -c constraints.txt '.[tpu]' \\",
+        f"  {shlex.quote(settings.python)} -m venv .venv && .venv/bin/pip install -q -c constraints.txt '.[tpu,gcp]' \\",
         "    || give_up 'the packages could not be installed'",
         "  .venv/bin/ladder data olmes || give_up 'the OLMES requests could not be installed'",
         f"  touch ready-{code.commit}",
