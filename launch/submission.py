@@ -88,3 +88,12 @@ def read(folder: Path) -> Submission:
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
     return Submission(jobs.of([folder / name for name in names], folder / "fit" / fit if fit else None), engine)
+
+
+def engine_logs(directory: Path) -> list[str]:
+    """What the engine kept of a run's output where its directory has no log.txt."""
+    folder = directory.parent
+    if (directory / "log.txt").exists() or not (folder / FILE).exists():
+        return []
+    there = read(folder)
+    return next((there.engine.open().logs(job) for job in there.jobs if job.run_id == directory.name), [])

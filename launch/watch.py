@@ -1,12 +1,13 @@
 """The loop around reconcile: look at the run directories and the engine, do what is due, look again."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ladder.errors import Preempted
+from ladder.errors import InputError, Preempted
 from ladder.lease import Lease
 from ladder.record import Record
 from launch import logs, status
@@ -106,17 +107,21 @@ def retry(jobs: Sequence[Job], states: Sequence[str]) -> list[str]:
 
 def cancel(jobs: Sequence[Job], backend: Backend) -> list[str]:
     """Mark what is not over as cancelled, and stop its jobs; they save first. Returns what was cancelled."""
-    cancelled = []
-    for job in jobs:
-        record, at = Record(job.directory), status.of(job.directory)
-        if at.state not in OVER:
-            record.stop("cancelled", at.step, at.loss, "by ladder cancel; ladder submit takes it up again")
-            cancelled.append(job.run_id)
+    cancelled = _cancelled(jobs)  # first, so that no one who watches submits them again
     engine = backend.poll(jobs)
     for job in jobs:
         for seen in engine.get(job.name, ()):
             backend.delete(job, seen)
-    return cancelled
+    return list(dict.fromkeys(cancelled + _cancelled(jobs)))  # again: one that was just starting has wiped its mark
+
+
+def _cancelled(jobs: Sequence[Job]) -> list[str]:
+    found = [job for job in jobs if Record(job.directory).state().name not in OVER]
+    for job in found:
+        at = status.of(job.directory)
+        reason = "by ladder cancel; ladder submit takes it up again"
+        Record(job.directory).stop("cancelled", at.step, at.loss, reason)
+    return [job.run_id for job in found]
 
 
 def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
@@ -128,7 +133,10 @@ def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
     if isinstance(action, Delete):
         backend.delete(job, action.seen)
         return f"{job.run_id}: " + _ended(action.seen)
-    at, said = status.of(job.directory), logs.last(job.directory, 3)
+    at = status.of(job.directory)
+    said = logs.last(job.directory, 3)
+    with contextlib.suppress(Busy, InputError):  # a verdict does not wait for last words
+        said = said or " | ".join(backend.logs(job)[-3:])
     reason = action.reason + (f"; it said: {said}" if said else "")
     Record(job.directory).stop(action.state, at.step, at.loss, reason)
     return f"{job.run_id}: {action.state}, {reason}"

@@ -135,10 +135,14 @@ def logs(
         follow: go on with what comes, until the run ends
     """
     from launch import logs as logged
+    from launch import submission
 
     directory = runs.directory(run, rung, place(root))
-    for line in logged.tail(directory, lines):
+    kept = submission.engine_logs(directory)  # what the engine has instead of log.txt
+    for line in kept[-lines:] or logged.tail(directory, lines):
         print(line)
+    if kept:
+        return
     if follow:
         for text in logged.follow(directory):
             print(text, end="", flush=True)

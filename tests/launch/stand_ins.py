@@ -1,8 +1,13 @@
-"""Run directories that nothing trained."""
+"""Run directories that nothing trained, and a ladder that trains in a minute."""
 
+import json
 import math
+from dataclasses import replace
+from random import Random
 
+import configs
 from ladder.record import Record
+from launch import prepare
 
 A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9
 
@@ -35,3 +40,16 @@ def ladder_that_follows_a_law(root):
             record.publish(10)
             record.finish(step=10, tokens=tokens, loss=bpb * math.log(2))
     return root / "mine"
+
+
+def small_ladder(root):
+    """Two trunks with two branches each, and a target to predict: (its run directories' jobs, everything built)."""
+    random = Random(0)
+    words = ["".join(random.choices("etaoinshrdlu", k=random.randint(2, 9))) for _ in range(200)]
+    text = root / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": " ".join(random.choices(words, k=100))}) + "\n" for _ in range(600)))
+    few = configs.demo.Eval((), validation_tokens=1 << 12)
+    rungs = [r for d in (8, 12) for r in configs.demo.trunk_and_branches(configs.demo._rung(d, 1, few, 0), (1.0, 2.0))]
+    data = replace(rungs[0].data, text=(str(text),), validation=0.2)
+    ladder = configs.demo.Ladder("small", tuple(rungs), (configs.demo._rung(16, 1, few, 0),))
+    return prepare.build(ladder.map(lambda rung: replace(rung, data=data, save_every=20)), root / "corpora")

@@ -208,7 +208,9 @@ def test_the_users_failure_is_his(server, cluster, ladder):
     watch.once(ladder, cluster)
     server.end(ladder[0].name, "Failed", "exit code 1 in pod w-0-0")
     did = watch.once(ladder, cluster).did
-    assert did[0] == "t: failed, exit code 1 in pod w-0-0"
+    said = f"it said: first | last words of {ladder[0].name}-w-0-0-abcde"
+    assert did[0] == f"t: failed, exit code 1 in pod w-0-0; {said}"
+    assert cluster.logs(ladder[0]) == []  # nothing is left of it
     assert server.objects == {}
     last = watch.once(ladder, cluster)
     assert (last.settled, last.stands) == (True, {"t": "failed", "a": "blocked", "b": "blocked"})

@@ -1,18 +1,14 @@
 """The Slurm backend: its scripts, and a whole ladder on a real Slurm where one is up (make slurm)."""
 
-import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import pytest
 
-import configs
 from ladder.errors import InputError
 from ladder.record import Record
 from launch import jobs, prepare, status, submission, watch
@@ -144,24 +140,11 @@ def test_an_answer_that_does_not_come_is_busy(pair, monkeypatch, tmp_path):
         Cluster(Slurm(), Environment()).poll(pair)
 
 
-def small_ladder(root):
-    """Two trunks with two branches each, and a target to predict: (its run directories' jobs, everything built)."""
-    random = Random(0)
-    words = ["".join(random.choices("etaoinshrdlu", k=random.randint(2, 9))) for _ in range(200)]
-    text = root / "text.jsonl"
-    text.write_text("".join(json.dumps({"text": " ".join(random.choices(words, k=100))}) + "\n" for _ in range(600)))
-    few = configs.demo.Eval((), validation_tokens=1 << 12)
-    rungs = [r for d in (8, 12) for r in configs.demo.trunk_and_branches(configs.demo._rung(d, 1, few, 0), (1.0, 2.0))]
-    data = replace(rungs[0].data, text=(str(text),), validation=0.2)
-    ladder = configs.demo.Ladder("small", tuple(rungs), (configs.demo._rung(16, 1, few, 0),))
-    return prepare.build(ladder.map(lambda rung: replace(rung, data=data, save_every=20)), root / "corpora")
-
-
 @needs_slurm
 def test_a_ladder_is_preempted_and_ends_as_if_it_had_not_been(conf, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    built = small_ladder(tmp_path)
+    built = stand_ins.small_ladder(tmp_path)
     there = submission.write(built, False, tmp_path / "runs", submission.Engine("slurm"))
     cluster, trunk = there.engine.open(), there.jobs[0]
     with watch.alone(tmp_path / "runs" / "small"):
