@@ -7,14 +7,16 @@ devices hold, so a step's batch is the same however many processes there are.
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
 
 import grain
 import numpy as np
 
 from ladder.corpus import Corpus
 from ladder.errors import InputError
+
+KEPT_RECORDS = 1024
 
 
 class Batches:
@@ -28,7 +30,7 @@ class Batches:
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         start = step * self.batch_sequences
         windows = [self._order[start + row] for row in self._rows]
-        return {"tokens": _read(self._source, self.corpus, windows)}
+        return {"tokens": _read(self._record, self.corpus, windows)}
 
     def epoch(self, step: int) -> float:
         """Passes over the split that are done when `step` begins; above 1, text is seen again."""
@@ -41,18 +43,20 @@ class Batches:
         return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
 
     @cached_property
-    def _source(self):
-        return self.corpus.source(self.split)
+    def _record(self) -> Callable[[int], np.ndarray]:
+        """A record's tokens; the last ones stay in memory, so that a small corpus is read once."""
+        source = self.corpus.source(self.split)
+        return lru_cache(maxsize=KEPT_RECORDS)(lambda i: source[i]["tokens"])
 
 
-def _read(source, corpus: Corpus, windows: list[int]) -> np.ndarray:
+def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
     """int32[len(windows), L+1]: window w is slot w % windows_per_record of its record."""
     length, per_record = corpus.seq_len, corpus.windows_per_record
     tokens = np.empty((len(windows), length + 1), np.int32)
     for row, w in enumerate(windows):
         start = w % per_record * length
         # One record at a time, 50 us each: __getitems__ starts threads at every call and is slower below 256 rows.
-        tokens[row] = source[w // per_record]["tokens"][start : start + length + 1]
+        tokens[row] = record(w // per_record)[start : start + length + 1]
     return tokens
 
 
@@ -68,7 +72,8 @@ def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
             f"the validation split has {windows} windows of {corpus.seq_len} tokens, fewer than a batch of "
             f"{batch_sequences}: add text or raise data.validation"
         )
-    rows = _read(corpus.source("validation"), corpus, list(range(n * batch_sequences)))
+    source = corpus.source("validation")
+    rows = _read(lambda i: source[i]["tokens"], corpus, list(range(n * batch_sequences)))
     return rows.reshape(n, batch_sequences, -1)
 
 

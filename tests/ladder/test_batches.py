@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from ladder import batches as batches_module
 from ladder import corpus as corpora
 from ladder.batches import Batches, prefetched, validation
 from ladder.config import Data
@@ -93,22 +94,32 @@ def test_epochs_are_counted(corpus):
     assert batches.epoch(1) == pytest.approx(B / n)
 
 
-class Counting:
-    def __init__(self, source):
-        self.source, self.read = source, []
-
-    def __getitem__(self, i):
-        self.read.append(i)
-        return self.source[i]
-
-
-def test_a_process_reads_its_share_and_nothing_else(corpus):
+def test_a_process_reads_its_share_and_nothing_else(corpus, monkeypatch):
+    read = []
+    monkeypatch.setattr(batches_module, "_read", lambda record, corpus, windows: read.extend(windows))
     batches = Batches(corpus, "train", B, 0, rows=[2, 3])
-    counting = Counting(corpus.source("train"))
-    batches.__dict__["_source"] = counting
     batches(5)
     batches(10**9)  # far away costs no more than near
-    assert len(counting.read) == 2 * 2
+    assert len(read) == 2 * 2
+
+
+def test_a_small_corpus_is_read_once(corpus, monkeypatch):
+    asked = []
+    opened = corpora.Corpus.source
+    monkeypatch.setattr(corpora.Corpus, "source", lambda self, split: Counting(opened(self, split), asked))
+    batches = Batches(corpus, "train", B, seed=0)
+    for step in range(3 * corpus.windows["train"] // B):
+        batches(step)
+    assert len(asked) == len(set(asked)) == -(-corpus.windows["train"] // corpus.windows_per_record)
+
+
+class Counting:
+    def __init__(self, source, asked):
+        self.source, self.asked = source, asked
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        return self.source[i]
 
 
 @pytest.mark.parametrize("tokens, n", [(1, 1), (3 * 4 * L, 3), (3 * 4 * L + 1, 3), (10**9, None)])

@@ -31,7 +31,7 @@ def rung(world) -> Rung:
 
 
 class Started:
-    """The processes of one run; process i's output is in `logs[i]`, the records it read in `read(i)`."""
+    """The processes of one run; process i's output is in `logs[i]`, the windows it read in `read(i)`, step by step."""
 
     def __init__(self, directory: Path, count: int, devices: int, compiled: Path, **env: str):
         self.directory, self.logs = directory, [directory / f"process-{i}.txt" for i in range(count)]
@@ -58,7 +58,7 @@ class Started:
     def codes(self) -> list[int]:
         return [process.wait(timeout=180) for process in self.processes]
 
-    def read(self, i: int) -> list[int]:
+    def read(self, i: int) -> list[list[int]]:
         return json.loads((self.directory / f"read-{i}.json").read_text())
 
     def wait_for_a_segment(self) -> None:
@@ -124,10 +124,10 @@ def test_two_processes_train_as_one(runs):
 
 
 def test_each_process_reads_its_half_of_every_batch_and_nothing_else(runs):
-    one, halves = runs["alone"].read(0), [runs["whole"].read(i) for i in (0, 1)]
-    rows = np.array(one).reshape(STEPS, BATCH)
-    np.testing.assert_array_equal(np.array(halves[0]).reshape(STEPS, BATCH // 2), rows[:, : BATCH // 2])
-    np.testing.assert_array_equal(np.array(halves[1]).reshape(STEPS, BATCH // 2), rows[:, BATCH // 2 :])
+    one, halves = np.array(runs["alone"].read(0)), [np.array(runs["whole"].read(i)) for i in (0, 1)]
+    assert one.shape == (STEPS, BATCH)
+    np.testing.assert_array_equal(halves[0], one[:, : BATCH // 2])
+    np.testing.assert_array_equal(halves[1], one[:, BATCH // 2 :])
 
 
 def test_process_0_alone_speaks_and_writes(runs):
