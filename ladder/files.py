@@ -41,6 +41,29 @@ def write_atomic(path, text, reached=None, durable=True):
         os.close(folder)
 
 
+def create(path, text):
+    """Write a file that is not there, whole; False where it is: of any number who try at once, one is first."""
+    if is_local(path):
+        path = epath.Path(path)
+        tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+        tmp.write_text(text)
+        try:
+            os.link(tmp, path)
+        except FileExistsError:
+            return False
+        finally:
+            tmp.unlink()
+        return True
+    import fsspec
+
+    store, name = fsspec.core.url_to_fs(str(path))
+    try:
+        store.pipe_file(name, text.encode(), mode="create")  # Google Storage: if no generation of it exists
+    except FileExistsError:
+        return False
+    return True
+
+
 def read_json(path):
     """The object in a JSON file; InputError with file and line where it is not one."""
     try:

@@ -2,7 +2,8 @@
 
 Where file locks reach (one machine, most shared disks) they decide: of any number of processes one
 wins, and a killed one holds nothing, so a run can be taken up again at once. Beyond them lease.json
-holds until it expires; between two writers in the same instant the last one wins.
+holds until it expires; it is created only where there is none, so that of two in the same instant one
+has it. Two who find one expired in the same instant may both go on until the first of them renews.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ import uuid
 from etils import epath
 
 from ladder.errors import Preempted
-from ladder.files import is_local, read_json, write_atomic
+from ladder.files import create, is_local, read_json, write_atomic
 
 
 class Lease:
@@ -42,7 +43,13 @@ class Lease:
             self._unlock()
             holder = there["owner"] if there else "another process"
             raise Preempted(f"{self.path.parent}: {holder} trains this run")
-        self._write()
+        if self._lock is None:
+            if there:
+                self.path.unlink(missing_ok=True)
+            if not create(self.path, self._text()):
+                raise Preempted(f"{self.path.parent}: another process was first and trains this run")
+        else:
+            self._write()
         self.renew()
         return self
 
@@ -61,8 +68,10 @@ class Lease:
             self._write()
 
     def _write(self):
-        terms = self._terms | {"expires": time.time() + self.seconds}
-        write_atomic(self.path, json.dumps(terms, indent=2) + "\n", durable=False)
+        write_atomic(self.path, self._text(), durable=False)
+
+    def _text(self):
+        return json.dumps(self._terms | {"expires": time.time() + self.seconds}, indent=2) + "\n"
 
     def _unlock(self):
         if self._lock is not None:

@@ -67,7 +67,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         "  keep_log",
         "  case $code in",
         "    0) exit 0 ;;",
-        f"    {again}) sleep 10 ;;",
+        f"    {again}) sleep 90 ;;  # longer than the lease of who held the run before",
         "    78) exit 78 ;;",
         '    *) give_up "exit code $code" ;;',
         "  esac",

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
 import pytest
 
+from ladder import lease as lease_module
 from ladder.errors import Preempted
+from ladder.files import create
 from ladder.lease import Lease, is_live, read_lease
 from ladder.record import Record
 
@@ -71,7 +74,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 RACERS = """
 import sys, threading
+from ladder import lease as lease_module
 from ladder.errors import Preempted
+from ladder.files import create
 from ladder.lease import Lease
 over = threading.Event()
 def race():
@@ -110,3 +115,39 @@ def test_of_twenty_that_want_the_lease_one_has_it(tmp_path, before):
         racer.communicate("over\n", timeout=30)
     assert outcomes == {"won": 1, "lost": 19}
     assert read_lease(tmp_path) is None
+
+
+@pytest.mark.parametrize("before", ["nothing", "expired"])
+def test_without_file_locks_one_has_it_too(tmp_path, monkeypatch, before):
+    """As in an object store: only the creation of lease.json decides."""
+    monkeypatch.setattr(lease_module, "is_local", lambda path: False)
+    if before == "expired":
+        foreign_lease(tmp_path, expires_in=-1)
+    outcomes, start, over = [], threading.Barrier(20), threading.Event()
+
+    def race():
+        lease = Lease(tmp_path)
+        start.wait()
+        try:
+            with lease:
+                outcomes.append("won")
+                over.wait(30)
+        except Preempted:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=race) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    while len(outcomes) < 20:
+        time.sleep(0.01)
+    over.set()
+    for thread in threads:
+        thread.join()
+    # Who removes an expired lease may remove a new one with it; its owner sees that when he renews.
+    assert Counter(outcomes)["won"] == 1 if before == "nothing" else Counter(outcomes)["won"] >= 1
+    assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_an_object_store_creates_once():
+    assert create("memory://bucket/lease.json", "mine")
+    assert not create("memory://bucket/lease.json", "yours")

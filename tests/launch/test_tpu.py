@@ -90,7 +90,7 @@ def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
     for name, body in {
         "gcloud": GCLOUD.format(**there),
         "curl": "#!/bin/sh\necho 0\n",
-        "sleep": '#!/bin/sh\n[ "$1" = 10 ]\n',
+        "sleep": '#!/bin/sh\n[ "$1" = 90 ]\n',
         "sha256sum": "#!/bin/sh\ntrue\n",
         "python3": made + f"cp {tmp_path}/ladder .venv/bin/ladder\n",
     }.items():
