@@ -19,7 +19,7 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 	.venv/bin/ladder demo $(ARGS)
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
-	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -q -rs -n 2 --dist loadfile $(ARGS)
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start

@@ -22,16 +22,18 @@ class Code:
     sha256: str = ""
 
 
-def publish(where: str, repository: Path = HERE) -> Code:
-    """Put the archive of HEAD under `where` (any epath), unless it is there. Raises InputError where the checkout has
-    changes that no commit has: a run must be of code that can be found again."""
+def publish(where: str, repository: Path = HERE, dry: bool = False) -> Code:
+    """Put the archive of HEAD under `where` (any epath), unless it is there or `dry`.
+
+    Raises InputError where the checkout has changes that no commit has: a run must be of code that can be found again.
+    """
     changed = _git(repository, "status", "--porcelain", "--untracked-files=no").decode().splitlines()
     if changed:
         raise InputError(f"{repository}: {len(changed)} uncommitted changes ({changed[0].strip()} ...); commit them")
     commit = _git(repository, "rev-parse", "HEAD").decode().strip()
     data = gzip.compress(_git(repository, "archive", "--format=tar", commit), mtime=0)  # the same bytes every time
     path = epath.Path(where) / f"{commit}.tar.gz"
-    if not path.exists():
+    if not dry and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return Code(str(path), commit, hashlib.sha256(data).hexdigest())

@@ -55,8 +55,8 @@ class Submission:
         return estimate(self.jobs, runs, slice_of.get(self.engine.backend), self.engine.settings.prices)
 
 
-def write(built: prepare.Built, targets: bool, root: Path, engine: Engine) -> Submission:
-    """Write the run directories of a ladder, its fit's, and submit.json."""
+def write(built: prepare.Built, targets: bool, root: Path, engine: Engine, dry: bool = False) -> Submission:
+    """Write the run directories of a ladder, its fit's, and (unless `dry`: others may be at work) submit.json."""
     local = {str(place) for place in (root, *built.corpora.values()) if is_local(place)}
     if engine.backend in ("local", "slurm") and not is_local(root):
         raise InputError(f"--root {root}: {engine.backend} needs a folder, on a disk that all its machines share")
@@ -68,7 +68,8 @@ def write(built: prepare.Built, targets: bool, root: Path, engine: Engine) -> Su
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)
     value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(engine)}
-    write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
+    if not dry:
+        write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
     return Submission(jobs.of(directories, fit), engine)
 
 

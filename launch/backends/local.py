@@ -80,13 +80,14 @@ class Local:
 
     def _start(self, job: Job, directory: Path, lock: int) -> list[subprocess.Popen]:
         started: list[subprocess.Popen] = []
-        coordinator = f"127.0.0.1:{_free_port()}" if self.processes > 1 else ""
+        count = 1 if job.is_fit else self.processes
+        coordinator = f"127.0.0.1:{_free_port()}" if count > 1 else ""
         with open(directory / "log.txt", "ab") as log:
-            for k in range(self.processes):
+            for k in range(count):
                 env = dict(os.environ)
-                if self.processes > 1:
+                if count > 1:
                     env["LADDER_COORDINATOR"] = coordinator
-                    env["LADDER_PROCESSES"], env["LADDER_PROCESS"] = str(self.processes), str(k)
+                    env["LADDER_PROCESSES"], env["LADDER_PROCESS"] = str(count), str(k)
                 started.append(
                     subprocess.Popen(
                         [*self.program, *job.argv],

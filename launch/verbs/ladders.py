@@ -53,11 +53,11 @@ def submit(
     engine = submission.Engine(backend, at_once, processes, load(settings))
     opened = engine.open()  # before anything is built: what lacks is said at once
     if backend == "tpu":
-        engine = replace(engine, code=publish(engine.settings.tpu.archive))
+        engine = replace(engine, code=publish(engine.settings.tpu.archive, dry=dry_run))
         opened = engine.open()
     ladder = configs.overridden(configs.load(name), overrides)
     prepare.check_tasks(ladder)
-    there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine)
+    there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine, dry_run)
     show.console().print(str(there.cost()), markup=False)
     if dry_run:
         for job in there.jobs:

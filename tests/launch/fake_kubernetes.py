@@ -54,7 +54,7 @@ class Server:
 
     def __init__(self):
         self.objects, self.faults, self.log, self.created = {}, [], [], []
-        self.check = validator()
+        self.check = validator() if CRD.exists() else jsonschema.Draft202012Validator({})
         handler = type("Handler", (_Handler,), {"server_state": self})
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"

@@ -18,8 +18,6 @@ from launch.jobs import Job
 from launch.settings import Environment, Gke
 from tests.launch import fake_kubernetes, stand_ins
 
-pytestmark = pytest.mark.skipif(not fake_kubernetes.CRD.exists(), reason="shared/data/jobset_crd.yaml.gz is not there")
-
 GOLDEN = Path(__file__).parent / "golden"
 TOPOLOGY = {"default": "v5e:4x4", "7B": "v5p:4x4x8"}
 SETTINGS = Gke(image="europe-docker.pkg.dev/p/ladder:1", topology=TOPOLOGY)
@@ -39,6 +37,8 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def crd():
+    if not fake_kubernetes.CRD.exists():
+        pytest.skip(f"{fake_kubernetes.CRD.name} is not in ../shared/data: manifests cannot be checked against it")
     return fake_kubernetes.validator()
 
 
@@ -47,11 +47,14 @@ def problems(crd, manifest):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_manifests_are_valid_and_as_they_were(crd, case):
+def test_manifests_are_valid(crd, case):
+    assert problems(crd, gke.manifest(*CASES[case], ENVIRONMENT)) == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifests_are_as_they_were(case):
     """LADDER_GOLDEN=write writes them anew; read the difference before you commit it."""
-    manifest = gke.manifest(*CASES[case], ENVIRONMENT)
-    assert problems(crd, manifest) == []
-    text = yaml.safe_dump(manifest, sort_keys=False)
+    text = yaml.safe_dump(gke.manifest(*CASES[case], ENVIRONMENT), sort_keys=False)
     path = GOLDEN / f"{case}.yaml"
     if os.environ.get("LADDER_GOLDEN") == "write":
         path.write_text(text)

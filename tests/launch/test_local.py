@@ -223,6 +223,15 @@ def test_processes_of_a_run_know_each_other(tmp_path, train):
     assert len({words[0] for words in lines}) == 1
 
 
+def test_a_fit_has_one_process(tmp_path, program):
+    fit = tmp_path / "fit" / "fit-1"
+    Record(fit).write_config({"run_id": "fit-1", "ladder": "mine", "derived": {"steps": 0}})
+    (fit / "plan.txt").write_text("done")
+    made = jobs.of([make(tmp_path, "a", "pair")], fit)
+    foreground.run(made, Console(file=io.StringIO()), Local(1, 2, program))
+    assert (starts(tmp_path / "a"), starts(fit)) == (2, 1)
+
+
 SUBMIT = """
 import io, sys
 from pathlib import Path
