@@ -55,8 +55,7 @@ class Program:
     batch_shardings: dict
 
 
-def build(run: Run, size: int) -> Program:
-    one = run.program
+def build(one: step.Program) -> Program:
     stacked = jax.tree.map(sharding.stacked, one.shardings)
     batch = jax.tree.map(sharding.stacked, step.batch_shardings(one.mesh))
     return Program(
@@ -79,7 +78,7 @@ class Group:
         if jax.process_count() > 1:
             raise InputError("--vmap trains small runs: start it with one process")
         self.runs, first = runs, runs[0]
-        self.program = build(first, len(runs))
+        self.program = build(first.program)
         self.steps, self.evaluates, self.saves, self.epoch = first.steps, first.evaluates, first.saves, first.epoch
         status = first.status
         self.status = StatusLine(

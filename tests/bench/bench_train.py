@@ -5,6 +5,7 @@
    those of sizes.py, attention in full, though both compute only about half of its scores.
    PyTorch is looked for in .cache/oracle: python -m venv .cache/oracle && .cache/oracle/bin/pip install torch==2.13.0
 2. The loop of ladder/train.py (batches read, metrics written, status) against its bare jitted step, in turns.
+3. Eight seeds by one vmapped step (ladder/group.py) against eight steps of one seed, in turns.
 
 On a busy machine the columns of CPU time are the steadier ones.
 """
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ladder import sharding, step, train
+from ladder import group, sharding, step, train
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
 from ladder.record import Record
 from ladder.run import open_run
@@ -81,26 +82,36 @@ def rung_of(model: Model, batch: int, steps: int, **changes) -> Rung:
     return Rung("x", 1, steps * tokens, tokens, model, Optimizer(1e-4, 10 * tokens), **changes)
 
 
-def throughput(rounds: int) -> None:
-    program = step.build(rung_of(FIXED, BATCH, 1000), sharding.make_mesh(rung_of(FIXED, BATCH, 1).mesh))
-    state = program.init()
-    tokens = np.random.default_rng(0).integers(0, 256, (BATCH, FIXED.seq_len + 1), dtype=np.int32)
-    batch = program.put({"tokens": tokens}, 1e-4)
+def built(model: Model, batch: int) -> step.Program:
+    rung = rung_of(model, batch, 1000)
+    return step.build(rung, sharding.make_mesh(rung.mesh))
 
-    def steps(state, n):
-        began = now()
-        for _ in range(n):
-            state, _ = program.train_step(state, batch)
-        jax.block_until_ready(state)
-        return state, (now() - began) / n
+
+def stepped(train_step, state: dict, batch: dict, n: int) -> tuple[dict, np.ndarray]:
+    """The state after n steps, and wall and CPU seconds of one."""
+    began = now()
+    for _ in range(n):
+        state, _ = train_step(state, batch)
+    jax.block_until_ready(state)
+    return state, (now() - began) / n
+
+
+def random_tokens(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.int32)
+
+
+def throughput(rounds: int) -> None:
+    program = built(FIXED, BATCH)
+    state = program.init()
+    batch = program.put({"tokens": random_tokens(BATCH, FIXED.seq_len + 1)}, 1e-4)
 
     peer = Torch(FIXED) if TORCH.exists() else None
-    state, _ = steps(state, 2)
+    state, _ = stepped(program.train_step, state, batch, 2)
     if peer:
         peer.steps(2)
     ours, theirs, peaks = [], [], []
     for _ in range(rounds):
-        state, taken = steps(state, 3)
+        state, taken = stepped(program.train_step, state, batch, 3)
         ours.append(taken)
         peaks.append(np.maximum(matmul_rates(1024), matmul_rates(2048)))
         if peer:
@@ -181,6 +192,25 @@ def _run_of(rung: Rung, folder: Path):
     return run, run.restore()[1]
 
 
+def at_once(name: str, model: Model, batch: int, seeds: int = 8, rounds: int = 8) -> None:
+    """Speed of a vmapped step over that of as many single ones."""
+    program = built(model, batch)
+    together = group.build(program)
+    one, all_of_them = program.init(), together.stack(*(program.init() for _ in range(seeds)))
+    tokens = random_tokens(seeds, batch, model.seq_len + 1)
+    single = program.put({"tokens": tokens[0]}, 1e-4)
+    rates = np.full(seeds, 1e-4, np.float32)
+    stacked = jax.device_put({"tokens": tokens, "learning_rate": rates}, together.batch_shardings)
+    singles, stacks = [], []
+    for _ in range(rounds + 1):
+        one, taken = stepped(program.train_step, one, single, 2 * seeds)
+        singles.append(taken * seeds)
+        all_of_them, taken = stepped(together.train_step, all_of_them, stacked, 2)
+        stacks.append(taken)
+    ratio = np.median(singles[1:], axis=0) / np.median(stacks[1:], axis=0)  # the first ones compile
+    print(f"{seeds} seeds at once, {name:31s} {ratio[0]:.2f} x the speed of {seeds} runs, {ratio[1]:.2f} x by CPU time")
+
+
 class _NoLease:
     def renew(self) -> None:
         pass
@@ -196,8 +226,10 @@ def main(arguments: list[str] | None = None) -> None:
     overhead("8 layers, d 256, 4,096 tokens", FIXED, BATCH, 5, 6)
     small = Model("olmo2", 64, 2, 4, 256, 256, 128, compute_dtype="float32")
     overhead("2 layers, d 64, 2,048 tokens", small, 16, 10, 20)
+    at_once("2 layers, d 64, 2,048 tokens", small, 16)
     tiny = Model("olmo2", 16, 2, 2, 64, 256, 128, compute_dtype="float32")
     overhead("2 layers, d 16, 1,024 tokens", tiny, 8, 16, 100)
+    at_once("2 layers, d 16, 1,024 tokens", tiny, 8)
 
 
 def test_training_throughput():
