@@ -16,8 +16,9 @@ from launch.watch import Round
 
 
 def watch(folder: Path, there: Submission, every: float, console: Console) -> int:
-    """Keep the ladder going until it is settled; where another submitter does, only look. Returns the exit code."""
-    backend = there.engine.open()
+    """Keep the ladder going until it is settled. While another submitter does, only look; when that one is gone, go on
+    in its place. Returns the exit code."""
+    backend, last = there.engine.open(), None
     with Live(console=console, auto_refresh=False) as live:
 
         def show(round_: Round) -> None:
@@ -25,23 +26,19 @@ def watch(folder: Path, there: Submission, every: float, console: Console) -> in
                 live.console.print(line, markup=False)
             live.update(_page(round_), refresh=True)
 
-        try:
-            with loop.alone(folder) as lease:
-                last = loop.until_settled(there.jobs, backend, lease, every, show)
-        except Preempted as error:
-            live.console.print(f"{error}; only looking", markup=False)
-            last = _look(there, every, show)
+        while last is None:
+            try:
+                with loop.alone(folder) as lease:
+                    last = loop.until_settled(there.jobs, backend, lease, every, show)
+            except Preempted:  # another is at it
+                runs = loop.observe(there.jobs)
+                round_ = Round(runs, standing(there.jobs, runs, {}), ())
+                show(round_)
+                if all(stand in SETTLED for stand in round_.stands.values()):
+                    last = round_
+                else:
+                    time.sleep(every)
     return _code(last)
-
-
-def _look(there: Submission, every: float, show) -> Round:
-    while True:
-        runs = loop.observe(there.jobs)
-        round_ = Round(runs, standing(there.jobs, runs, {}), ())
-        show(round_)
-        if all(stand in SETTLED for stand in round_.stands.values()):
-            return round_
-        time.sleep(every)
 
 
 def _page(round_: Round) -> Group:
