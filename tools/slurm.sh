@@ -15,8 +15,10 @@ stop() {
 }
 
 install() {
-  command -v slurmctld slurmd munged >/dev/null && return
-  [ "$(id -u)" = 0 ] || { echo "Slurm is not installed and only root can: apt-get install slurmctld slurmd slurm-client munge"; exit 1; }
+  local missing=
+  for program in slurmctld slurmd sbatch munged; do command -v "$program" >/dev/null || missing=$program; done
+  [ -z "$missing" ] && return
+  [ "$(id -u)" = 0 ] || { echo "$missing is not installed and only root can: apt-get install slurmctld slurmd slurm-client munge"; exit 1; }
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
 }
