@@ -57,7 +57,7 @@ def train(
     from ladder import processes as distributed
 
     if not place(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
-        raise InputError(f"{run}: several processes train a run directory; write it first: ladder train --help")
+        raise InputError(f"{run}: name a run directory to several processes: runs/LADDER/RUN_ID")
     directory = _run_directory(run, overrides, rung, place(root), place(corpora), vmap)
     from launch import worker
 
