@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
+LANES = 128  # of a TPU's vector and matrix units
 
 
 def xla(q_BLHK, k_BLGK, v_BLGK):
@@ -50,11 +51,40 @@ def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
     return jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK)
 
 
-def choose(name: str, seq_len: int):
-    """The implementation of a Mesh.attention name; "auto" is blockwise from two blocks on."""
+def splash(q_BLHK, k_BLGK, v_BLGK, interpret: bool = False):
+    """The Pallas kernel of JAX for TPU, one device's rows and heads: no scores in memory, masked blocks skipped.
+
+    Heads are padded with zeros to the 128 lanes of the hardware. interpret: run it as ordinary operations, anywhere.
+    """
+    from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+
+    L, H, K = q_BLHK.shape[1:]
+    block = next(b for b in (512, 256, LANES) if L % b == 0)
+    sides = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
+    sizes = kernels.BlockSizes(**dict.fromkeys((*sides, "block_q_dq", "block_kv_dq"), block))
+    kernel = kernels.make_splash_mha_single_device(
+        kernels.MultiHeadMask([kernels.CausalMask((L, L))] * H), block_sizes=sizes, interpret=interpret
+    )
+    lanes = ((0, 0), (0, 0), (0, 0), (0, -K % LANES))
+    q, k, v = (jnp.pad(x, lanes).swapaxes(1, 2) for x in (q_BLHK * K**-0.5, k_BLGK, v_BLGK))
+    return jax.vmap(kernel)(q, k, v).swapaxes(1, 2)[..., :K]
+
+
+def choose(name: str, seq_len: int, platform: str = "cpu", sequence: int = 1):
+    """The implementation of a Mesh.attention name.
+
+    "auto" on a TPU is splash where it can be; elsewhere blockwise from two blocks on. sequence: the devices that a
+    sequence is split over; splash wants it whole.
+    """
+    splashes = platform == "tpu" and sequence == 1 and seq_len % LANES == 0
     if name == "auto":
-        name = "blockwise" if seq_len > BLOCK else "xla"
-    there = {"xla": xla, "blockwise": blockwise}
+        name = "splash" if splashes else "blockwise" if seq_len > BLOCK else "xla"
+    there = {"xla": xla, "blockwise": blockwise, "splash": splash}
     if name not in there:
         raise InputError(f"mesh.attention = {name!r} is not there; write one of auto, {', '.join(there)}")
+    if name == "splash" and not splashes:
+        raise InputError(
+            f"mesh.attention = 'splash' needs a TPU, mesh.sequence = 1 and model.seq_len a multiple of {LANES} "
+            f"(here {platform}, {sequence}, {seq_len}); write auto"
+        )
     return there[name]

@@ -57,6 +57,18 @@ def constrain(mesh: jax.sharding.Mesh):
     return pinned
 
 
+def on_each_device(mesh: jax.sharding.Mesh, attend):
+    """attend(q_BLHK, k_BLGK, v_BLGK) run by every device on its own rows and heads: GSPMD cannot split a kernel."""
+
+    def split(q_BLHK, k_BLGK, v_BLGK):
+        axes = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
+        q, kv = (spec(mesh, names, x.shape) for names, x in zip(axes, (q_BLHK, k_BLGK), strict=True))
+        each = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv), out_specs=q, check_vma=False)
+        return each(q_BLHK, k_BLGK, v_BLGK)
+
+    return split
+
+
 def shardings(mesh: jax.sharding.Mesh, tree):
     """NamedShardings for parameters, and for optimizer state that mirrors them, by each leaf's own name."""
 

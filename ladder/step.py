@@ -74,11 +74,13 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             f"rung {rung.label}: a microbatch of {micro} sequences does not divide over {data_shards} devices; "
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
+    platform = mesh.devices.flat[0].platform
+    attend = attention.choose(rung.mesh.attention, rung.model.seq_len, platform, mesh.shape["sequence"])
     hooks = model.Hooks(
         constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
-        attend=attention.choose(rung.mesh.attention, rung.model.seq_len),
+        attend=sharding.on_each_device(mesh, attend) if attend is attention.splash else attend,
         remat=rung.mesh.remat,
-        unroll=mesh.devices.flat[0].platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
+        unroll=platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
     )
     functions = model.functions(rung.model, hooks)
     abstract = jax.eval_shape(lambda: init_state(rung))

@@ -1,6 +1,7 @@
 """Both implementations against a NumPy float64 loop over heads and positions, and its gradient in closed form."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,19 @@ def test_attention_and_its_gradient(monkeypatch, name, case):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-6 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.parametrize(("H", "G", "K"), [(2, 2, 128), (4, 2, 24)])
+def test_splash_in_interpret_mode(H, G, K):
+    """The TPU kernel, run as ordinary operations: two blocks, shared key-value heads, a head that is padded."""
+    *qkv, do = inputs(1, 256, H, G, K)
+
+    def forward_backward(q, k, v, do):
+        o, pull = jax.vjp(partial(attention.splash, interpret=True), q, k, v)
+        return o, *pull(do)
+
+    for got, expected in zip(jax.jit(forward_backward)(*qkv, do), oracle(*qkv, do), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_gradient_by_finite_differences(monkeypatch, name):
     monkeypatch.setattr(attention, "BLOCK", 2)
@@ -112,7 +126,16 @@ def test_choice(name, seq_len, chosen):
     assert attention.choose(name, seq_len) is chosen
 
 
-@pytest.mark.parametrize("name", ["splash", "flash"])
-def test_what_is_not_there_is_refused_by_name(name):
-    with pytest.raises(InputError, match=rf"mesh\.attention = '{name}'.*auto, xla, blockwise"):
-        attention.choose(name, 128)
+@pytest.mark.parametrize(
+    ("seq_len", "sequence", "chosen"),
+    [(4096, 1, attention.splash), (4000, 1, attention.blockwise), (4096, 2, attention.blockwise)],
+)
+def test_choice_on_a_tpu(seq_len, sequence, chosen):
+    assert attention.choose("auto", seq_len, "tpu", sequence) is chosen
+
+
+def test_what_is_not_there_is_refused_by_name():
+    with pytest.raises(InputError, match=r"mesh\.attention = 'flash'.*auto, xla, blockwise, splash"):
+        attention.choose("flash", 128)
+    with pytest.raises(InputError, match=r"'splash' needs a TPU.*here cpu, 1, 128.*write auto"):
+        attention.choose("splash", 128)
