@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ladder.errors import InputError
+from ladder.topologies import KINDS, Slice
 from launch import show
 from launch.jobs import Job
-from launch.slices import KINDS, Slice
 from launch.status import Status
 
 # Share of a chip's bf16 peak that training reaches, evaluation and restarts included: low for the smallest rungs.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ladder.errors import InputError
-from launch.slices import Slice, parse
+from ladder.topologies import Slice, parse
 
 FILE = Path("ladder.toml")
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")

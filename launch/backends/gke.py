@@ -7,8 +7,8 @@ reason that trying again can cure (exit codes 75, 134, 137, 143, or its node was
 from collections.abc import Sequence
 from typing import Any
 
+from ladder import topologies
 from ladder.errors import InputError
-from launch import slices
 from launch.backends import Busy, Seen
 from launch.jobs import Job
 from launch.reconcile import TRY_AGAIN
@@ -114,7 +114,7 @@ def _nodes(settings: Gke, where) -> tuple[dict[str, str], list]:
     if where is None:
         return {}, []
     selector = {
-        "cloud.google.com/gke-tpu-accelerator": slices.KINDS[where.kind].gke,
+        "cloud.google.com/gke-tpu-accelerator": topologies.KINDS[where.kind].gke,
         "cloud.google.com/gke-tpu-topology": where.topology,
     }
     tolerations = [k.V1Toleration(key="google.com/tpu", operator="Exists", effect="NoSchedule")]

@@ -3,7 +3,7 @@
 import pytest
 
 from ladder.errors import InputError
-from launch import estimate, slices
+from launch import estimate
 from launch.jobs import Job
 from launch.status import Status
 
@@ -20,7 +20,7 @@ RUNS = {
 
 
 def v5e(size):
-    return slices.parse("v5e:4x4")
+    return topologies.parse("v5e:4x4")
 
 
 def test_one_run_by_hand():
@@ -55,7 +55,7 @@ def test_a_price_that_is_none(prices):
     ],
 )
 def test_slices_have_whole_vms(text, vms, per_vm):
-    made = slices.parse(text)
+    made = topologies.parse(text)
     assert (made.vms, made.chips_per_vm) == (vms, per_vm)
 
 
@@ -64,4 +64,4 @@ def test_slices_have_whole_vms(text, vms, per_vm):
 )
 def test_a_topology_that_is_none(text):
     with pytest.raises(InputError, match="topology"):
-        slices.parse(text)
+        topologies.parse(text)

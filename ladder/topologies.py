@@ -1,4 +1,5 @@
-"""What schedulers call a TPU slice. A topology is written kind:AxB or kind:AxBxC, for example v5e:4x4 or v5p:8x8x8."""
+"""The TPU kinds: what they are called, what they hold and how fast they are. A topology is written kind:AxB or
+kind:AxBxC, for example v5e:4x4 or v5p:8x8x8."""
 
 import math
 import re
@@ -10,8 +11,13 @@ from ladder.errors import InputError
 @dataclass(frozen=True)
 class Kind:
     """accelerator, gke: names of the Cloud TPU API and of GKE's node label. counts: what the API's number counts for a
-    chip. one_vm: most chips of a slice in one VM; chips of each VM in larger ones are four. peak: bf16 FLOP/s of a chip
-    (cloud.google.com/tpu/docs, system architecture)."""
+    chip. one_vm: most chips of a slice in one VM; chips of each VM in larger ones are four.
+
+    Of a chip: peak in bf16 FLOP/s, hbm in bytes, rates in bytes/s: of its memory, of its links to other chips (all
+    together, one way), of its share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
+    kind, system architecture (its two-way figure for the links halved; the network of a pod over its chips). For v4
+    no network figure is published: the smallest of the others stands there.
+    """
 
     accelerator: str
     gke: str
@@ -19,13 +25,18 @@ class Kind:
     one_vm: int
     dimensions: int
     peak: float
+    hbm: int
+    hbm_rate: float
+    link_rate: float
+    network_rate: float
 
 
+GIB = 1 << 30
 KINDS = {
-    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12),
-    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12),
-    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12),
-    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12),
+    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12, 32 * GIB, 1200e9, 300e9, 3.125e9),
+    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12, 16 * GIB, 819e9, 200e9, 3.125e9),
+    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9),
+    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9),
 }
 
 
