@@ -2,6 +2,7 @@
 
 import pytest
 
+from ladder import topologies
 from ladder.errors import InputError
 from launch import estimate
 from launch.jobs import Job
