@@ -9,11 +9,11 @@ OLMES := .cache/olmes/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help slurm demo test lint format bench chaos lock clean
+.PHONY: help check-tpu slurm demo test lint format bench chaos lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
 	.venv/bin/ladder demo $(ARGS)
@@ -37,6 +37,11 @@ bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 
 chaos: $(READY) $(OLMES)  ## many kills and faults (long)
 	$(RUN) -m pytest -q -m chaos $(ARGS)
+
+check-tpu: $(READY)  ## compile the large rungs for TPUs, without one (libtpu; an hour): docs/tpu.md
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
+	$(RUN) -m pytest -q tests/ladder/test_aot.py
+	$(RUN) tools/check_tpu.py $(ARGS)
 
 lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)
 	$(PYTHON) tools/lock.py $(PYTHON311) $(PYTHON312)

@@ -1,7 +1,10 @@
 """The mesh, and the one table from logical axes to mesh axes. The only file that names mesh axes."""
 
+import math
+
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ladder import config
@@ -20,6 +23,7 @@ RULES = {
     "kv_heads": ("tensor",),
     "ffn": ("tensor",),
 }
+LARGE = 16 << 20  # bytes of an array that no device may hold whole where the mesh splits arrays
 
 
 def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
@@ -34,7 +38,14 @@ def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
             f"mesh {named} takes {np.prod(shape)} devices, "
             f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
         )
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+    if layout.replica % slices:  # only gradients may cross the slow network between slices
+        raise InputError(f"mesh.replica = {layout.replica} does not divide over {slices} slices: set it to {slices}")
+    within = (layout.replica // slices, *shape[1:])
+    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices)
+    return jax.sharding.Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
 
 def spec(mesh: jax.sharding.Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
@@ -79,6 +90,22 @@ def shardings(mesh: jax.sharding.Mesh, tree):
         return NamedSharding(mesh, spec(mesh, axes, x.shape))
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def refuse_replication(mesh: jax.sharding.Mesh, abstract, placed) -> None:
+    """InputError where an array over LARGE bytes would stand whole on every device of a mesh that splits arrays."""
+    fsdp = mesh.shape["fsdp"]
+    if fsdp * mesh.shape["tensor"] == 1:
+        return
+    for (path, x), where in zip(jax.tree_util.tree_leaves_with_path(abstract), jax.tree.leaves(placed), strict=True):
+        if x.size * x.dtype.itemsize > LARGE and where.is_fully_replicated:
+            width = abstract["params"]["embedding"].shape[1]
+            divisor = math.gcd(fsdp, width)
+            raise InputError(
+                f"state{jax.tree_util.keystr(path)} {list(x.shape)} would stand whole on each of {mesh.size} devices: "
+                f"mesh.fsdp = {fsdp} does not divide model.d_model = {width}; set mesh.fsdp={divisor} "
+                f"mesh.replica={mesh.shape['replica'] * fsdp // divisor}"
+            )
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -64,6 +64,15 @@ def flops_per_token(m: Model) -> int:
     return 2 * weights + 4 * (weights + embedding) + 12 * m.n_layers * m.d_model * m.seq_len
 
 
+def matmul_flops_per_token(m: Model) -> int:
+    """Training FLOPs per token of the matrix products alone: 6 for each weight of a matrix, the head included, and
+    attention in full. Less than `flops_per_token`, which counts a backward pass of the input embedding; a lookup has
+    no product.
+    """
+    head = m.vocab_size * m.d_model
+    return 6 * (n_non_embedding(m) + head) + 12 * m.n_layers * m.d_model * m.seq_len
+
+
 def train_tokens(n: int, multiple: float) -> int:
     """Tokens of a multiple: "2xC" is 2 x 20 n_params (Chinchilla's rule of thumb)."""
     return round(multiple * TOKENS_PER_PARAM * n)

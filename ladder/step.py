@@ -1,5 +1,6 @@
 """One optimizer step as a pure, jitted, donated function of (state, batch)."""
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -70,8 +71,10 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     data_shards = mesh.shape["replica"] * mesh.shape["fsdp"]
     micro = rung.batch_sequences // rung.mesh.accumulation
     if micro % data_shards:
+        tensor = mesh.shape["tensor"] * data_shards // math.gcd(micro, data_shards)
         raise InputError(
             f"rung {rung.label}: a microbatch of {micro} sequences does not divide over {data_shards} devices; "
+            f"set mesh.tensor={tensor}, or "
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
     platform = mesh.devices.flat[0].platform
@@ -85,6 +88,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     functions = model.functions(rung.model, hooks)
     abstract = jax.eval_shape(lambda: init_state(rung))
     shardings = sharding.shardings(mesh, abstract)
+    sharding.refuse_replication(mesh, abstract, shardings)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     scalar = sharding.replicated(mesh)
     train_step = _train_step(rung, functions, data_shards)

@@ -9,12 +9,13 @@ from fitting.errors import InputError as FitInputError
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends import Busy
 from launch.foreground import Failed
-from launch.verbs import ladders, laws, material, running
+from launch.verbs import checking, ladders, laws, material, running
 
 VERBS = {
     "demo": material.demo,
     "data": material.data,
     "plan": running.plan,
+    "check": checking.check,
     "train": running.train,
     "conclude": running.conclude,
     "submit": ladders.submit,

@@ -20,7 +20,7 @@ def resolved(python: str) -> tuple[str, dict[str, str]]:
         subprocess.run([python, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip"]
         report = f"{folder}/report.json"
-        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", report, ".[test,gke,gcp]"], check=True)
+        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", report, ".[test,gke,gcp,tpu]"], check=True)
         found = json.loads(Path(report).read_text())
     pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in found["install"]}
     names = {name: re.sub(r"[-_.]+", "-", name).lower() for name in pins}

@@ -1,5 +1,7 @@
 """Layouts without devices: which axis of which array goes where, and what is refused."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 from jax.sharding import AbstractMesh
@@ -65,6 +67,28 @@ def test_a_batch_that_does_not_divide_is_refused(layout, batch, shape, multiple)
         step.build(r, mesh(**shape))
     assert str(no.value).endswith(f"set batch_tokens to a multiple of {multiple}")
     assert "\n" not in str(no.value)
+
+
+def test_a_large_array_is_not_replicated_in_silence(monkeypatch):
+    """A width of 16 does not divide over 64 devices; small arrays may stay whole."""
+    state = jax.eval_shape(lambda: step.init_state(rung()))
+
+    def refuse(m):
+        sharding.refuse_replication(m, state, sharding.shardings(m, state))
+
+    refuse(mesh(fsdp=64))
+    monkeypatch.setattr(sharding, "LARGE", 2000)
+    refuse(mesh(fsdp=16))
+    refuse(mesh(replica=64))  # asked for
+    said = r"'down'.* whole on each of 64 devices.*fsdp = 64.*d_model = 16; set mesh\.fsdp=16 mesh\.replica=4$"
+    with pytest.raises(InputError, match=said):
+        refuse(mesh(fsdp=64))
+
+
+def test_slices_are_joined_by_replicas_only():
+    devices = [SimpleNamespace(slice_index=i // 4) for i in range(8)]
+    with pytest.raises(InputError, match=r"mesh\.replica = 1 does not divide over 2 slices: set it to 2"):
+        sharding.make_mesh(config.Mesh(), devices)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""Compile a rung's real train step for a TPU topology on a machine without a TPU, and say what it will take.
+
+libtpu compiles in a process of its own (`python -m ladder.aot`, request on standard input, result on standard output):
+it takes a lock, prints what it likes, and keeps gigabytes.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ladder import topologies
+from ladder.config import Rung, canonical_json, to_dict
+from ladder.errors import InputError
+from ladder.overrides import from_dict
+
+SCHEMA = 1  # of a cached result
+# Share of a chip's peak that matrix products reach, fused operations between them included. MaxText publishes 46 to
+# 67 % of model FLOPs on v5e-256 (1 to 32 slices, 16B to 128B), with a forward pass recomputed: 61 to 89 % of these.
+PRODUCT_SHARE = (0.60, 0.85)
+
+
+def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None) -> dict:
+    """What `rung` takes on `slices` slices of `topology`; compiled once, then read from `cache`.
+
+    Result: devices, mesh, bytes per device ("memory"), FLOPs of a step, seconds of a step and utilisation (low, high),
+    days and TPU-hours of the rung, attention kernels, where every leaf of the state lies. Raises InputError where mesh
+    or batch do not divide, the step does not fit, or libtpu is not installed.
+    """
+    kind = topologies.parse(topology)
+    if slices < 1:
+        raise InputError(f"--slices {slices}: must be at least 1")
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError("libtpu is not installed, and only it compiles for a TPU: pip install libtpu")
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")}
+    request = {"rung": to_dict(rung), "topology": topology, "slices": slices, "versions": versions, "schema": SCHEMA}
+    name = hashlib.sha256(canonical_json(request).encode()).hexdigest()[:16]
+    if cache and (cache / f"{name}.json").exists():
+        compiled = json.loads((cache / f"{name}.json").read_text())
+    else:
+        compiled = _in_own_process(request)
+        if cache:
+            cache.mkdir(parents=True, exist_ok=True)
+            (cache / f"{name}.json").write_text(canonical_json(compiled))
+    return compiled | {"topology": topology, "slices": slices, "versions": versions} | _estimate(rung, kind, compiled)
+
+
+def _in_own_process(request: dict) -> dict:
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    env["PYTHONPATH"] = str(Path(__file__).parents[1])
+    command = [sys.executable, "-m", "ladder.aot"]
+    done = subprocess.run(command, input=json.dumps(request), env=env, capture_output=True, text=True)
+    if done.returncode == 2:
+        raise InputError(done.stdout.strip())
+    if done.returncode:
+        raise RuntimeError(f"the compiler ended with {done.returncode}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
+    """Times (low, high) of a step by a roofline of closed forms.
+
+    Low: products at the higher share of the peak, and what is sent hides behind them; high: at the lower share, and
+    nothing hides. Sent over the links, for each microbatch: parameters twice in 2 bytes (forward, and again backward),
+    gradients once in 4; between slices gradients there and back once a step.
+    """
+    chip, mesh = topologies.KINDS[kind.kind], compiled["mesh"]
+    devices, slices = compiled["devices"], compiled["slices"]
+    peak, weights = devices * chip.peak, compiled["parameters"] / mesh["tensor"]
+    compute = compiled["hardware_flops"] / peak
+    links = rung.mesh.accumulation * weights * 8 / chip.link_rate if mesh["fsdp"] > 1 else 0.0
+    network = 8 * weights / mesh["fsdp"] * (slices - 1) / slices / chip.network_rate
+    low = max(compute / PRODUCT_SHARE[1], links, network)
+    high = compute / PRODUCT_SHARE[0] + links + network
+    terms = {"compute": compute / PRODUCT_SHARE[1], "interconnect": links, "data-centre network": network}
+    return {
+        "step_seconds": [low, high],
+        "utilisation": [compiled["model_flops"] / peak / high, compiled["model_flops"] / peak / low],
+        "bound_by": max(terms, key=terms.get),
+        "tokens_per_second": [rung.batch_tokens / high, rung.batch_tokens / low],
+        "hours": [low * rung.steps / 3600, high * rung.steps / 3600],
+        "tpu_hours": [low * rung.steps * devices / 3600, high * rung.steps * devices / 3600],
+        "hbm": chip.hbm,
+    }
+
+
+def _compile(rung: Rung, topology: str, slices: int) -> dict:
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import topologies as descriptions
+
+    from ladder import flops, sharding, step
+
+    several = {"num_slices": slices} if slices > 1 else {}
+    devices = list(descriptions.get_topology_desc(topology, "tpu", **several).devices)
+    program = step.build(rung, sharding.make_mesh(rung.mesh, devices))
+    tokens = jax.ShapeDtypeStruct((rung.batch_sequences, rung.model.seq_len + 1), jnp.int32)
+    batch = {"tokens": tokens, "learning_rate": jax.ShapeDtypeStruct((), jnp.float32)}
+    began = time.monotonic()
+    traced = program.train_step.trace(program.abstract_state, batch)
+    lowered = traced.lower()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise _too_large(rung, len(devices), str(error)) from None
+    memory, state = compiled.memory_analysis(), program.abstract_state
+    return {
+        "devices": len(devices),
+        "slices": slices,
+        "mesh": dict(program.mesh.shape),
+        "compile_seconds": time.monotonic() - began,
+        "memory": {
+            "parameters": _held(state["params"]),
+            "optimizer": _held(state["optimizer"]),
+            "temporary": memory.temp_size_in_bytes,
+            "program": memory.generated_code_size_in_bytes,
+        },
+        "arguments": memory.argument_size_in_bytes,
+        "donated": memory.alias_size_in_bytes,
+        "state": _held(state),
+        "kernels": lowered.as_text().count("tpu_custom_call"),
+        "parameters": sum(x.size for x in jax.tree.leaves(state["params"])),
+        "model_flops": flops.model_flops_per_token(rung.model) * rung.batch_tokens,
+        "hardware_flops": flops.walk(traced.jaxpr.jaxpr),
+        "shardings": {
+            jax.tree_util.keystr(path): [list(x.shape), str(x.dtype), str(x.sharding.spec), _held(x)]
+            for path, x in jax.tree_util.tree_leaves_with_path(state)
+        },
+    }
+
+
+def _held(tree) -> int:
+    """Bytes on one device."""
+    import math
+
+    import jax
+
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _too_large(rung: Rung, devices: int, said: str) -> Exception:
+    """The compiler's refusal as one line with what to change; any other error as it is."""
+    used = re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", said)
+    if not used:
+        return RuntimeError(said[:2000])
+    again = 2 * rung.mesh.accumulation
+    if rung.mesh.remat != "full":
+        change = "set mesh.remat=full"
+    elif rung.batch_sequences % (again * devices) == 0:
+        change = f"set mesh.accumulation={again}"
+    else:
+        change = "take a topology of twice the chips, or set mesh.tensor=2"
+    return InputError(f"rung {rung.label} does not fit: it needs {used[1]} of {used[2]} bytes of a device; {change}")
+
+
+def main() -> int:
+    request = json.load(sys.stdin)
+    try:
+        rung = from_dict(Rung, request["rung"], where="request")
+        print(json.dumps(_compile(rung, request["topology"], request["slices"])))
+    except InputError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

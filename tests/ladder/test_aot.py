@@ -1,0 +1,103 @@
+"""A two-layer rung compiled for v5e:2x2 by libtpu, in its own process; skipped aloud where libtpu is not there."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+
+from ladder import aot
+from ladder.config import Mesh, Model, Optimizer, Rung
+from ladder.errors import InputError
+from ladder.sizes import matmul_flops_per_token, n_total
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+RUNG = Rung(
+    "s",
+    1,
+    10**6,
+    16 * 256,
+    Model("llama", 256, 2, 2, 512, 1024, 256, n_kv_heads=1),
+    Optimizer(1e-3, 1000),
+    mesh=Mesh(remat="full"),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("check")
+
+
+@pytest.fixture(scope="module")
+def found(cache):
+    return aot.check(RUNG, "v5e:2x2", cache=cache)
+
+
+@needs_libtpu
+def test_the_state_is_split_and_donated(found):
+    assert (found["devices"], found["mesh"]) == (4, {"replica": 1, "fsdp": 4, "tensor": 1, "sequence": 1})
+    assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)  # norms are whole everywhere
+    assert found["donated"] == pytest.approx(found["state"], rel=0.01)
+    assert found["arguments"] == pytest.approx(found["state"] + 16 * 257 * 4 / 4, rel=0.03)
+    assert found["memory"]["parameters"] + found["memory"]["optimizer"] == pytest.approx(found["state"], rel=1e-3)
+
+
+@needs_libtpu
+def test_attention_is_the_kernel_and_work_is_counted(found):
+    model = matmul_flops_per_token(RUNG.model) * RUNG.batch_tokens
+    assert found["kernels"] >= 3  # forward, and for the gradients of queries and of keys and values
+    assert found["model_flops"] == model
+    assert model < found["hardware_flops"] < 2 * model  # one forward pass of four parts again, and the kernel's own
+
+
+@needs_libtpu
+def test_activations_are_split_over_the_devices(found):
+    """Logits of a whole batch would be 16 MiB; a device has a quarter of them, and of everything else."""
+    assert found["memory"]["temporary"] < 8 << 20
+
+
+@needs_libtpu
+def test_the_estimate_is_a_range_that_hangs_together(found):
+    for name in ("step_seconds", "utilisation", "tokens_per_second", "hours", "tpu_hours"):
+        low, high = found[name]
+        assert 0 < low < high
+    assert found["utilisation"][1] < 1
+    least = found["model_flops"] / (4 * 197e12)
+    assert found["step_seconds"][0] == pytest.approx(least / found["utilisation"][1])
+    assert found["tpu_hours"][0] == pytest.approx(4 * found["hours"][0])
+
+
+@needs_libtpu
+def test_a_result_is_read_again(found, cache, monkeypatch):
+    monkeypatch.setattr(aot, "_in_own_process", lambda request: pytest.fail("compiled again"))
+    assert aot.check(RUNG, "v5e:2x2", cache=cache) == json.loads(json.dumps(found))
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_tokens": 6 * 256}, "microbatch of 6 sequences does not divide over 4 devices; set mesh.tensor=2, or"),
+        ({"mesh": Mesh(fsdp=3)}, "takes 3 devices, there are 4: set mesh.fsdp=-1"),
+    ],
+)
+def test_what_does_not_divide_is_one_line(change, said):
+    with pytest.raises(InputError, match=said) as refused:
+        aot.check(replace(RUNG, **change), "v5e:2x2")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "sequences", "change"),
+    [
+        (Mesh(), 64, "set mesh.remat=full"),
+        (Mesh(remat="full"), 64, "set mesh.accumulation=2"),
+        (Mesh(remat="full", accumulation=16), 64, "take a topology of twice the chips, or set mesh.tensor=2"),
+    ],
+)
+def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
+    rung = replace(RUNG, mesh=mesh, batch_tokens=sequences * 256)
+    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.10G of 15.75G hbm. Exceeded hbm"
+    refused = aot._too_large(rung, 4, said)
+    assert isinstance(refused, InputError)
+    assert str(refused) == f"rung s-1xC does not fit: it needs 20.10G of 15.75G bytes of a device; {change}"

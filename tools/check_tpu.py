@@ -1,0 +1,68 @@
+"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write what was found as docs/tpu.md.
+
+Usage: python tools/check_tpu.py [LABEL ...]   for some of the rungs only, without writing the table
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import configs
+from ladder import aot
+from ladder.errors import InputError
+from launch import runs, show
+from launch.verbs.checking import CACHE
+
+# rung, topology, slices, overrides: what the paper's batch sizes divide over
+WANTED = (
+    ("190M-10xC", "v5e:8x8", 1, ()),
+    ("370M-10xC", "v5e:8x8", 1, ()),
+    ("760M-10xC", "v5e:8x8", 1, ()),
+    ("1B-10xC", "v5e:16x16", 1, ("mesh.tensor=2",)),
+    ("7B-4T", "v5p:8x8x8", 1, ()),
+    ("13B-5T", "v5p:8x8x8", 1, ()),
+    ("13B-5T", "v5p:8x8x8", 2, ("mesh.replica=2",)),
+)
+HEADER = "| rung | slices | overrides | a device holds | step | utilisation | TPU-hours | bound by |\n|" + 8 * "---|" + "\n"
+
+
+def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> tuple[str, dict]:
+    rung = runs.pick(configs.overridden(configs.load("olmo2"), overrides), label)
+    found = aot.check(rung, topology, slices, CACHE)
+    step, used, hours = found["step_seconds"], found["utilisation"], found["tpu_hours"]
+    held = f"{show.size(sum(found['memory'].values()))} of {show.size(found['hbm'])}"
+    cells = (
+        label,
+        f"{slices} x {topology}",
+        " ".join(overrides),
+        held,
+        f"{step[0]:.3g} to {step[1]:.3g} s",
+        f"{used[0]:.0%} to {used[1]:.0%}",
+        f"{show.count(hours[0])} to {show.count(hours[1])}",
+        found["bound_by"],
+    )
+    return "| " + " | ".join(cells) + " |\n", found
+
+
+def main(labels: list[str]) -> int:
+    console, lines, versions = Console(), [], {}
+    wanted = [w for w in WANTED if not labels or w[0] in labels]
+    for done, one in enumerate(wanted):
+        with console.status(f"{done} of {len(wanted)} compiled; now {one[0]} for {one[2]} x {one[1]} (minutes)"):
+            try:
+                line, found = row(*one)
+            except InputError as error:
+                console.print(f"error: {error}")
+                return 2
+        lines, versions = [*lines, line], found["versions"]
+        console.print(line.strip())
+    if not labels:
+        text = ", ".join(f"{name} {version}" for name, version in versions.items())
+        head = f"# Compiled for TPUs, without one\n\n`make check-tpu`, {text}; ladder `olmo2`.\n\n"
+        Path("docs/tpu.md").write_text(head + HEADER + "".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
