@@ -24,7 +24,8 @@ WANTED = (
     ("13B-5T", "v5p:8x8x8", 1, ()),
     ("13B-5T", "v5p:8x8x8", 2, ("mesh.replica=2",)),
 )
-HEADER = "| rung | slices | overrides | a device holds | step | utilisation | TPU-hours | bound by |\n|" + 8 * "---|" + "\n"
+COLUMNS = ("rung", "slices", "overrides", "a device holds", "a step", "utilisation", "TPU-hours", "bound by")
+HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
 def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> tuple[str, dict]:
