@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ladder import topologies
@@ -47,8 +48,29 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
         compiled = _in_own_process(request)
         if cache:
             cache.mkdir(parents=True, exist_ok=True)
-            (cache / f"{name}.json").write_text(canonical_json(compiled))
+            (cache / f"{name}.json").write_text(json.dumps(compiled))
     return compiled | {"topology": topology, "slices": slices, "versions": versions} | _estimate(rung, kind, compiled)
+
+
+def candidates(rung: Rung, topology: str, slices: int = 1) -> list[Rung]:
+    """The rung on the meshes worth compiling: whole slices as replicas, one or two devices for tensors, the fewest
+    microbatches, and each of what the backward pass may keep. Only those whose batch divides."""
+    chips = topologies.parse(topology).chips * slices
+    found = []
+    for tensor in (1, 2):
+        shards = chips // tensor
+        if chips % tensor or rung.model.kv_heads % tensor or rung.batch_sequences % shards:
+            continue
+        for remat in ("none", "dots", "full"):
+            mesh = replace(rung.mesh, replica=slices, fsdp=-1, tensor=tensor, accumulation=1, remat=remat)
+            found.append(replace(rung, mesh=mesh))
+    return found
+
+
+def ranked(tried: list[tuple[Rung, dict]]) -> list[tuple[Rung, dict]]:
+    """Those that leave a tenth of the memory free, the fastest first."""
+    fit = [(rung, found) for rung, found in tried if sum(found["memory"].values()) <= 0.9 * found["hbm"]]
+    return sorted(fit, key=lambda one: sum(one[1]["step_seconds"]))
 
 
 def _in_own_process(request: dict) -> dict:

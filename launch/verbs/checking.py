@@ -9,6 +9,8 @@ from rich.table import Table
 from tyro.conf import arg
 
 import configs
+from ladder.config import Rung
+from ladder.errors import InputError
 from launch import runs, show
 from launch.flags import Json, Name, Overrides
 
@@ -24,6 +26,7 @@ def check(
     topology: Annotated[str, arg(metavar="KIND:AxB")],
     slices: int = 1,
     shardings: bool = False,
+    recommend: bool = False,
     json: Json = None,
 ) -> None:
     """Compile a rung's train step for a TPU topology, without a TPU: does it fit, and how long will it take.
@@ -35,12 +38,14 @@ def check(
         topology: of one slice
         slices: joined by the data-centre network (mesh.replica must be a multiple)
         shardings: where every array of the state lies
+        recommend: compile it on several meshes (minutes for each) and rank them
     """
     from ladder import aot
 
     chosen = runs.pick(configs.overridden(configs.load(name), overrides), rung)
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    if recommend:
+        chosen = _recommend(chosen, topology, slices) or chosen
+    with _progress() as progress:
         progress.add_task(f"compiling {chosen.label} for {slices} x {topology} (minutes; kept in {CACHE})")
         found = aot.check(chosen, topology, slices, CACHE)
     show.console().print(_table(chosen.label, found))
@@ -48,6 +53,41 @@ def check(
         show.console().print(_shardings(found))
     if json:
         show.write_json(json, {"run_id": chosen.run_id} | found)
+
+
+def _progress() -> Progress:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:
+    """Print the ranking; the first of it."""
+    from ladder import aot
+
+    tried, refused, todo = [], [], aot.candidates(rung, topology, slices)
+    with _progress() as progress:
+        bar = progress.add_task("")
+        for done, one in enumerate(todo):
+            progress.update(bar, description=f"{done} of {len(todo)} compiled; now {_named(one)} (minutes)")
+            try:
+                tried.append((one, aot.check(one, topology, slices, CACHE)))
+            except InputError as error:
+                refused.append(str(error))
+    grid = Table("mesh", "memory of a device", "a step", "utilisation", title="ranked, fastest first")
+    ranking = aot.ranked(tried)
+    for one, found in ranking:
+        used = _range([100 * u for u in found["utilisation"]], "{:.0f}") + " %"
+        step = _range(found["step_seconds"], "{:.3g}") + " s"
+        grid.add_row(_named(one), show.size(sum(found["memory"].values())), step, used)
+    show.console().print(grid)
+    for said in refused:
+        show.console().print(said)
+    return ranking[0][0] if ranking else None
+
+
+def _named(rung: Rung) -> str:
+    """As overrides, to be copied."""
+    return f"mesh.replica={rung.mesh.replica} mesh.tensor={rung.mesh.tensor} mesh.remat={rung.mesh.remat}"
 
 
 def _table(label: str, found: dict) -> Table:

@@ -101,3 +101,37 @@ def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
     refused = aot._too_large(rung, 4, said)
     assert isinstance(refused, InputError)
     assert str(refused) == f"rung s-1xC does not fit: it needs 20.10G of 15.75G bytes of a device; {change}"
+
+
+@pytest.mark.parametrize(
+    ("topology", "slices", "sequences", "meshes"),
+    [
+        ("v5e:2x2", 1, 16, {(1, 1), (1, 2)}),
+        ("v5e:2x2", 2, 16, {(2, 1), (2, 2)}),
+        ("v5e:2x2", 1, 6, {(1, 2)}),  # six sequences do not divide over four devices
+        ("v5e:2x2", 1, 5, set()),
+    ],
+)
+def test_candidates_divide(topology, slices, sequences, meshes):
+    rung = replace(RUNG, model=replace(RUNG.model, n_kv_heads=2), batch_tokens=sequences * 256)
+    found = [r.mesh for r in aot.candidates(rung, topology, slices)]
+    assert {(m.replica, m.tensor) for m in found} == meshes
+    assert len(found) == 3 * len(meshes)
+
+
+def test_the_fastest_that_fits_is_recommended():
+    def found(held, seconds):
+        return {"memory": {"all": held}, "hbm": 100, "step_seconds": [seconds, seconds + 1]}
+
+    tried = [("slow", found(10, 3)), ("full", found(95, 1)), ("fast", found(80, 2))]
+    assert [name for name, _ in aot.ranked(tried)] == ["fast", "slow"]
+
+
+@needs_libtpu
+def test_two_slices_are_two_replicas():
+    """The state of a slice is split within it: each of eight devices holds a quarter, as in one slice."""
+    rung = replace(RUNG, mesh=Mesh(replica=2, remat="full"))
+    found = aot.check(rung, "v5e:2x2", slices=2)
+    assert found["mesh"] == {"replica": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
+    assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
+    assert found["donated"] == pytest.approx(found["state"], rel=0.01)
