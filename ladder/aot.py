@@ -19,6 +19,7 @@ from pathlib import Path
 from ladder import topologies
 from ladder.config import Rung, canonical_json, to_dict
 from ladder.errors import InputError
+from ladder.files import write_atomic
 from ladder.overrides import from_dict
 
 SCHEMA = 1  # of a cached result
@@ -48,7 +49,7 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
         compiled = _in_own_process(request)
         if cache:
             cache.mkdir(parents=True, exist_ok=True)
-            (cache / f"{name}.json").write_text(json.dumps(compiled))
+            write_atomic(cache / f"{name}.json", json.dumps(compiled), durable=False)
     return compiled | {"topology": topology, "slices": slices, "versions": versions} | _estimate(rung, kind, compiled)
 
 

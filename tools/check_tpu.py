@@ -21,7 +21,9 @@ WANTED = (
     ("760M-10xC", "v5e:8x8", 1, ()),
     ("1B-10xC", "v5e:16x16", 1, ("mesh.tensor=2",)),
     ("7B-4T", "v5p:8x8x8", 1, ()),
+    ("7B-4T", "v5p:8x8x8", 1, ("mesh.remat=dots",)),
     ("13B-5T", "v5p:8x8x8", 1, ()),
+    ("13B-5T", "v5p:8x8x8", 1, ("mesh.remat=dots",)),
     ("13B-5T", "v5p:8x8x8", 2, ("mesh.replica=2",)),
 )
 COLUMNS = ("rung", "slices", "overrides", "a device holds", "a step", "utilisation", "TPU-hours", "bound by")
@@ -57,7 +59,7 @@ def main(labels: list[str]) -> int:
                 console.print(f"error: {error}")
                 return 2
         lines, versions = [*lines, line], found["versions"]
-        console.print(line.strip())
+        console.print(line.strip(), soft_wrap=True)
     if not labels:
         text = ", ".join(f"{name} {version}" for name, version in versions.items())
         head = f"# Compiled for TPUs, without one\n\n`make check-tpu`, {text}; ladder `olmo2`.\n\n"
