@@ -91,13 +91,18 @@ def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
 
     Low: products at the higher share of the peak, and what is sent hides behind them; high: at the lower share, and
     nothing hides. Sent over the links, for each microbatch: parameters twice in 2 bytes (forward, and again backward),
-    gradients once in 4; between slices gradients there and back once a step.
+    gradients once in 4; over tensors, activations in 2 bytes summed twice a layer in the forward pass, its repetition
+    and the backward pass, on the links of one dimension; between slices, gradients there and back once a step.
     """
     chip, mesh = topologies.KINDS[kind.kind], compiled["mesh"]
     devices, slices = compiled["devices"], compiled["slices"]
     peak, weights = devices * chip.peak, compiled["parameters"] / mesh["tensor"]
     compute = compiled["hardware_flops"] / peak
     links = rung.mesh.accumulation * weights * 8 / chip.link_rate if mesh["fsdp"] > 1 else 0.0
+    tensor = mesh["tensor"]
+    activations = 2 * rung.batch_tokens * rung.model.d_model / (mesh["replica"] * mesh["fsdp"] * mesh["sequence"])
+    sums = 6 * rung.model.n_layers * 2 * (tensor - 1) / tensor
+    links += sums * activations / (chip.link_rate / chip.dimensions)
     network = 8 * weights / mesh["fsdp"] * (slices - 1) / slices / chip.network_rate
     low = max(compute / PRODUCT_SHARE[1], links, network)
     high = compute / PRODUCT_SHARE[0] + links + network

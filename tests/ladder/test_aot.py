@@ -67,6 +67,21 @@ def test_the_estimate_is_a_range_that_hangs_together(found):
     assert found["tpu_hours"][0] == pytest.approx(4 * found["hours"][0])
 
 
+def test_the_roofline_by_hand():
+    """On v5e, 200 GB/s of links in two dimensions, 3.125 GB/s of network, 197 TFLOP/s."""
+    mesh = {"replica": 2, "fsdp": 4, "tensor": 2, "sequence": 1}
+    compiled = {"devices": 16, "slices": 2, "mesh": mesh, "parameters": 10**9}
+    compiled |= {"hardware_flops": 16 * 197e12, "model_flops": 0.8 * 16 * 197e12}
+    found = aot._estimate(replace(RUNG, batch_tokens=16 * 256 * 8), aot.topologies.parse("v5e:2x4"), compiled)
+    gathered = 8 * 0.5e9 / 200e9
+    summed = 2 * 6 * (2 * 0.5) * (2 * 32768 * 256 / 8) / 100e9  # 2 layers, 6 sums each, half of it twice
+    network = 8 * 0.5e9 / 4 * 0.5 / 3.125e9
+    assert found["step_seconds"][0] == pytest.approx(1 / 0.85)
+    assert found["step_seconds"][1] == pytest.approx(1 / 0.6 + gathered + summed + network)
+    assert found["utilisation"] == pytest.approx([0.8 / found["step_seconds"][1], 0.8 * 0.85])
+    assert found["bound_by"] == "compute"
+
+
 @needs_libtpu
 def test_a_result_is_read_again(found, cache, monkeypatch):
     monkeypatch.setattr(aot, "_in_own_process", lambda request: pytest.fail("compiled again"))
