@@ -19,7 +19,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.laws import Law, residuals
-from fitting.solve import solve
+from fitting.solve import MAX_ITERATIONS, solve
 
 N_STARTS = 24
 # The fit itself (not its resamples) is taken up again from its optimum so many times: in a flat valley
@@ -134,19 +134,24 @@ def fit(
     seed: int = 0,
     method: str = "auto",
     noise_floor: float = 0.0,
+    n_starts: int = N_STARTS,
+    resample_starts: int = N_RESAMPLE_STARTS,
+    resample_iterations: int = MAX_ITERATIONS,
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
     features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so).
     groups_n: unit of each point that shares noise (the trunk); default: every point its own.
     method: "residuals", "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest
-    standard deviation to believe. Raises InputError where a task has too few points.
+    standard deviation to believe. n_starts: of the fit; resample_starts: of each resample, beside the optimum of all
+    points; resample_iterations: at most (few will do where only a spread is wanted). Raises
+    InputError where a task has too few points.
     """
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
-    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, rng)
+    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     problem = {"data": {"delta": delta}, "bounds": law.bounds}
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
@@ -159,8 +164,15 @@ def fit(
         weights_TRn *= resample_weights(groups_n, n_resamples, seed)
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :N_RESAMPLE_STARTS]], axis=1)
-    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), lanes=lanes, **problem)
+    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
+    drawn = solve(
+        residuals(law),
+        starts_TSP,
+        weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]),
+        lanes=lanes,
+        max_iterations=resample_iterations,
+        **problem,
+    )
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
         law=law,
@@ -223,7 +235,7 @@ def predictive(fitted: Fit, target: dict, form_sd: float, seed: int = 0) -> np.n
     return y_TR * np.exp(shift_TR) if fitted.law.log_space else y_TR + shift_TR
 
 
-def _prepare(law, features, y_Tn, weights_Tn, rng):
+def _prepare(law, features, y_Tn, weights_Tn, n_starts, rng):
     """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP)."""
     centres, starts = [], []
     for t, weights_n in enumerate(weights_Tn):
@@ -231,7 +243,7 @@ def _prepare(law, features, y_Tn, weights_Tn, rng):
         at = {k: v[t, has] for k, v in features.items()}
         centres.append(law.scale(at, y_Tn[t, has]))
         x = law.coordinates(at, centres[-1])
-        starts.append(law.starts(x, y_Tn[t, has] / centres[-1]["y"], N_STARTS, rng))
+        starts.append(law.starts(x, y_Tn[t, has] / centres[-1]["y"], n_starts, rng))
     centre = {k: np.array([[c[k]] for c in centres]) for k in centres[0]}
     lanes = law.coordinates(features, centre) | {"y": y_Tn / centre["y"]}
     # A point that a task lacks has weight 0, but its residual must still be a number.

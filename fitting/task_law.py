@@ -30,34 +30,6 @@ CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
 
 
 @dataclass(frozen=True)
-class Target:
-    """A model to predict: name, N (in the table's convention), D in tokens."""
-
-    name: str
-    n_params: float
-    tokens: float
-
-    @property
-    def features(self) -> dict:
-        return {"N": self.n_params, "D": self.tokens}
-
-
-@dataclass(frozen=True)
-class Points:
-    """The last row of every decayed run of the ladder, as arrays over n runs and T tasks.
-
-    bpb_Tn is nan where a task was not evaluated. groups_n: the trunk, where runs branch.
-    """
-
-    tasks: tuple[str, ...]
-    runs: tuple[str, ...]
-    sizes: tuple[str, ...]
-    features: dict[str, np.ndarray]
-    groups_n: np.ndarray
-    bpb_Tn: np.ndarray
-
-
-@dataclass(frozen=True)
 class Prediction:
     """All that `predict` found. `json()` is what goes into pred.json.
 
@@ -86,31 +58,6 @@ class Prediction:
             "predictions": list(self.entries),
             "settings": self.settings,
         }
-
-
-def parse_target(text: str) -> Target:
-    """ "7B-4T=6887575552,3945065873408[,FLOPS]" -> Target (FLOPS is not used by this method)."""
-    name, _, numbers = text.partition("=")
-    try:
-        values = [float(v) for v in numbers.split(",")]
-    except ValueError:
-        values = []
-    if not name or len(values) not in (2, 3) or not all(np.isfinite(v) and v > 0 for v in values):
-        raise InputError(
-            f"--target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12"
-        )
-    return Target(name.strip(), values[0], values[1])
-
-
-def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
-    """The targets that stand in a table (split "target"), named by their runs."""
-    _check_convention(table, n_convention)
-    rows = table.select(split="target", final=True)
-    return [
-        Target(run, float(of_run[n_convention][0]), float(of_run["tokens"].max()))
-        for run in rows.unique("run")
-        if len(of_run := rows.select(run=run))
-    ]
 
 
 def predict(
@@ -188,21 +135,6 @@ def compare(prediction: Prediction, table: Table) -> list[dict]:
     return out
 
 
-def measured(table: Table, target: Target, task: str, metric: str, n_convention: str = "n_params") -> float | None:
-    """What the target's own run in the table measured at its end; None where it has not.
-
-    Its run is the one with the target's name, or else with its N and D within 0.5 %.
-    """
-    rows = table.select(split="target", final=True, task=task, metric=metric)
-    if not len(rows):
-        return None
-    near = np.abs(rows[n_convention] / target.n_params - 1) < SAME
-    near &= np.abs(rows["tokens"] / target.tokens - 1) < SAME
-    named = rows["run"] == target.name
-    found = rows["value"][named if named.any() else near]
-    return float(found[-1]) if len(found) else None
-
-
 def fit_law(
     table: Table,
     law: str = "chinchilla",
@@ -247,52 +179,6 @@ def fit_law(
 
 
 # Step 1 -----------------------------------------------------------------------------------------
-
-
-def ladder_points(table: Table, tasks: list[str] | None, n_convention: str, metric: str = "bpb") -> Points:
-    """The rows that step 1 is fitted to: split "train", final, one value a run and task."""
-    _check_convention(table, n_convention)
-    rows = table.select(split="train", final=True, metric=metric)
-    if not len(rows):
-        raise InputError(
-            f'{table.source}: no final row with metric {metric!r} in split "train"; a fit needs'
-            " runs decayed to their end"
-        )
-    known = rows.unique("task")
-    tasks = known if tasks is None else list(tasks)
-    for task in tasks:
-        if task not in known:
-            raise InputError(f"{table.source}: no task {task!r}; it has {', '.join(known)}")
-    runs = sorted(rows.unique("run"), key=lambda r: _order(rows.select(run=r), n_convention))
-    bpb_Tn = np.full((len(tasks), len(runs)), np.nan)
-    first = {}
-    for i, (run, task, value) in enumerate(zip(rows["run"], rows["task"], rows["value"], strict=True)):
-        first.setdefault(run, i)
-        if task in tasks:
-            bpb_Tn[tasks.index(task), runs.index(run)] = value
-    if np.nanmin(bpb_Tn) <= 0:
-        raise InputError(f"{table.source}: a {metric} of {np.nanmin(bpb_Tn):g}: must be positive")
-    at = [first[run] for run in runs]
-    parents = rows["parent"][at] if "parent" in rows else np.full(len(runs), "")
-    sizes = rows["size"][at] if "size" in rows else [f"{n:.3g}" for n in rows[n_convention][at]]
-    return Points(
-        tuple(tasks),
-        tuple(runs),
-        tuple(sizes),
-        {"N": rows[n_convention][at], "D": rows["tokens"][at]},
-        np.array([p or r for p, r in zip(parents, runs, strict=True)]),
-        bpb_Tn,
-    )
-
-
-def _check_convention(table: Table, n_convention: str) -> None:
-    if n_convention not in CONVENTIONS or n_convention not in table:
-        there = ", ".join(c for c in CONVENTIONS if c in table)
-        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {there}")
-
-
-def _order(rows: Table, n_convention: str) -> tuple:
-    return rows[n_convention][0], rows["tokens"].max(), rows["run"][0]
 
 
 def step1_law(points: Points) -> Law:

@@ -1,0 +1,206 @@
+"""What the ladder itself says about a prediction: hold out its largest rungs, predict them, and learn from the errors.
+
+Three things are learned, from rungs alone (a row of split "target" is refused):
+
+- weights of the forms of step 1: proportional to 1 / (own error x error over all tasks), so that a
+  task's own evidence and that of its neighbours count alike;
+- one factor that stretches the 80 % intervals until they hold 80 % of the held-out rungs;
+- a table of errors and coverage, in which nothing scored was used: weights and factor of a holdout
+  come from the other holdouts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting import average, bootstrap
+from fitting.average import Average
+from fitting.forms import FORMS, Form
+from fitting.points import Points
+
+LEVEL = 0.8
+MIN_FIT_RUNS = 6
+MIN_HOLDOUTS = 3
+# Lengths (tokens per parameter) within this factor are the same multiple.
+SAME_LENGTH = 1.2
+N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 8, 12, 15, 200
+# Without enough holdouts intervals are left as they are.
+NO_FACTOR = 1.0
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Runs to fit and runs to predict (bool[n]); distance: ln of the compute between the largest of each."""
+
+    name: str
+    fit_n: np.ndarray
+    test_n: np.ndarray
+    distance: float
+
+
+def holdouts(points: Points) -> tuple[Holdout, ...]:
+    """Every way to hide the large end of the ladder that leaves at least MIN_FIT_RUNS runs of two sizes."""
+    n, d = points.features["N"], points.features["D"]
+    compute = n * d
+    size_n, length_n = _levels(n, 1.01), _levels(d / n, SAME_LENGTH)
+    sizes, lengths, most = size_n.max(), length_n.max(), compute.max()
+    ways = {
+        "largest size": (size_n < sizes, size_n == sizes),
+        "two largest sizes": (size_n < sizes - 1, size_n >= sizes - 1),
+        "longest": (length_n < lengths, length_n == lengths),
+        "two longest": (length_n < lengths - 1, length_n >= lengths - 1),
+        "largest and longest": ((size_n < sizes) & (length_n < lengths), (size_n == sizes) & (length_n == lengths)),
+        "largest and two longest": (
+            (size_n < sizes) & (length_n < lengths - 1),
+            (size_n == sizes) & (length_n >= lengths - 1),
+        ),
+        "beyond 1/8 of the compute": (compute <= most / 8, compute > most / 3),
+        "beyond 1/20 of the compute": (compute <= most / 20, compute > most / 3),
+    }
+    return tuple(
+        Holdout(name, fit_n, test_n, float(np.log(compute[test_n].max() / compute[fit_n].max())))
+        for name, (fit_n, test_n) in ways.items()
+        if fit_n.sum() >= MIN_FIT_RUNS and test_n.any() and len(set(size_n[fit_n])) >= 2
+    )
+
+
+def _levels(values: np.ndarray, same: float) -> np.ndarray:
+    """Rank of each value among the distinct ones (within a factor `same` of the one below: the same)."""
+    order = np.argsort(values)
+    steps = np.diff(np.log(values[order])) > np.log(same)
+    levels = np.empty(len(values), int)
+    levels[order] = np.concatenate([[0], np.cumsum(steps)])
+    return levels
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Held-out errors of H holdouts, F forms, T tasks, n runs (nan where a run is not tested), in ln bpb.
+
+    form_error_HFTn: ln predicted - ln measured of every form. error_HTn: of the average, weighted
+    without the holdout. half_HTn: (below, above) half-widths of its 80 % interval before stretching.
+    """
+
+    holdouts: tuple[Holdout, ...]
+    tasks: tuple[str, ...]
+    forms: tuple[Form, ...]
+    form_error_HFTn: np.ndarray
+    error_HTn: np.ndarray
+    half_HTn: tuple[np.ndarray, np.ndarray]
+
+    def weights_FT(self, without: int | None = None) -> np.ndarray:
+        return weights(self.form_error_HFTn, without)
+
+    def stretch(self, without: int | None = None) -> float:
+        """The factor by which intervals must be stretched, from all holdouts but one."""
+        return stretch(self.error_HTn, self.half_HTn, without)
+
+    def table(self) -> list[dict]:
+        """A row for each holdout: errors, coverage raw and stretched, widths and interval scores."""
+        return [_row(self, h) for h in range(len(self.holdouts))]
+
+
+def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarray:
+    """weights_FT from mean absolute errors; equal where there are fewer than MIN_HOLDOUTS holdouts."""
+    n_holdouts, n_forms, n_tasks = form_error_HFTn.shape[:3]
+    keep = [h for h in range(n_holdouts) if h != without]
+    if len(keep) < MIN_HOLDOUTS:
+        return np.full((n_forms, n_tasks), 1 / n_forms)
+    error_FT = np.nanmean(np.nanmean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
+    own_FT = error_FT / error_FT.mean(axis=0)
+    raw_FT = 1 / (own_FT * own_FT.mean(axis=1, keepdims=True))
+    return raw_FT / raw_FT.sum(axis=0)
+
+
+def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:
+    """80 % quantile of |error| / half-width on the error's side, every holdout weighing the same."""
+    keep = [h for h in range(len(error_HXn)) if h != without]
+    if len(keep) < MIN_HOLDOUTS:
+        return NO_FACTOR
+    below, above = half_HXn
+    # An error above 0 is a prediction that was too high: the truth lies below it.
+    ratio = np.abs(error_HXn) / np.where(error_HXn > 0, below, above)
+    values, shares = [], []
+    for h in keep:
+        of = ratio[h][~np.isnan(ratio[h])]
+        values.append(of)
+        shares.append(np.full(len(of), 1 / len(of)))
+    values, shares = np.concatenate(values), np.concatenate(shares)
+    order = np.argsort(values)
+    share = np.cumsum(shares[order]) / shares.sum()
+    return float(values[order][np.searchsorted(share, LEVEL)])
+
+
+def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backtest | None:
+    """Fit every form to every holdout and predict what was held out; None where no holdout is possible."""
+    ways = tuple(w for w in holdouts(points) if _enough(points, w))
+    if not ways:
+        return None
+    n_tasks = len(points.tasks)
+    has_Tn = ~np.isnan(points.bpb_Tn)
+    use_Xn = np.concatenate([has_Tn & w.fit_n for w in ways])  # X = H * T
+    fitted = average.fit_forms(
+        points, use_Xn, seed, n_resamples=N_RESAMPLES, forms=forms,
+        n_starts=N_STARTS, resample_starts=0, resample_iterations=N_ITERATIONS,
+    )  # fmt: skip
+    every = Average(forms, np.full((len(forms), len(use_Xn)), 1 / len(forms)), fitted)
+    log_FXn = np.log(every.form_predictions(points.features)[:, :, 0])
+    log_HFTn = log_FXn.reshape(len(forms), len(ways), n_tasks, -1).swapaxes(0, 1)
+    tested_HTn = np.stack([np.where(has_Tn & w.test_n, np.log(points.bpb_Tn), np.nan) for w in ways])
+    form_error_HFTn = log_HFTn - tested_HTn[:, None]
+    nested_HFT = np.stack([weights(form_error_HFTn, h) for h in range(len(ways))])
+    error_HTn = np.einsum("hft,hftn->htn", nested_HFT, log_HFTn) - tested_HTn
+    mixed = Average(forms, nested_HFT.swapaxes(0, 1).reshape(len(forms), -1), fitted)
+    return Backtest(ways, points.tasks, forms, form_error_HFTn, error_HTn, _half_widths(mixed, points, ways, seed))
+
+
+def _enough(points: Points, way: Holdout) -> bool:
+    has_Tn = ~np.isnan(points.bpb_Tn)
+    return bool((has_Tn & way.fit_n).sum(axis=1).min() >= MIN_FIT_RUNS)
+
+
+def _half_widths(mixed: Average, points: Points, ways, seed: int):
+    """(below_HTn, above_HTn): distances from the point prediction to the ends of its interval, in ln bpb."""
+    shape = len(ways), len(points.tasks), len(points.runs)
+    center_HTn = np.log(mixed.predict(points.features)).reshape(shape)
+    draws_XRn = np.log(mixed.draws(points.features, N_DRAWS, seed))
+    lo, hi = (q.reshape(shape) for q in bootstrap.interval(draws_XRn, LEVEL, axis=1))
+    floor = average.NOISE_FLOOR
+    return np.maximum(center_HTn - lo, floor), np.maximum(hi - center_HTn, floor)
+
+
+def _row(test: Backtest, h: int) -> dict:
+    error_Tn = test.error_HTn[h]
+    factor = test.stretch(without=h)
+    below, above = (half[h] for half in test.half_HTn)
+    others = np.abs(np.delete(test.error_HTn, h, axis=0))
+    constant = float(np.nanquantile(others, LEVEL)) if np.isfinite(others).any() else np.nan
+    return {
+        "holdout": test.holdouts[h].name,
+        "fitted": int(test.holdouts[h].fit_n.sum()),
+        "tested": int(test.holdouts[h].test_n.sum()),
+        "distance": test.holdouts[h].distance,
+        "error": float(np.nanmean(np.abs(error_Tn))),
+        "bias": float(np.nanmean(error_Tn)),
+        "best_form_error": float(np.nanmin(np.nanmean(np.abs(test.form_error_HFTn[h]), axis=(1, 2)))),
+        "coverage_raw": coverage(error_Tn, below, above),
+        "factor": factor,
+        "coverage": coverage(error_Tn, factor * below, factor * above),
+        "width": float(np.nanmean(np.where(np.isnan(error_Tn), np.nan, factor * (below + above)))),
+        "score": interval_score(error_Tn, factor * below, factor * above),
+        "constant_width": 2 * constant,
+        "constant_coverage": coverage(error_Tn, constant, constant),
+        "constant_score": interval_score(error_Tn, constant, constant),
+    }
+
+
+def coverage(error_Tn: np.ndarray, below, above) -> float:
+    """Share of truths inside [prediction - below, prediction + above]."""
+    inside = (error_Tn <= below) & (-error_Tn <= above)
+    return float(inside[~np.isnan(error_Tn)].mean())
+
+
+def interval_score(error_Tn: np.ndarray, below, above) -> float:
+    """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better."""
+    miss = np.maximum(error_Tn - below, 0) + np.maximum(-error_Tn - above, 0)
+    return float(np.nanmean(below + above + 2 / (1 - LEVEL) * miss))
