@@ -8,16 +8,21 @@ from jax.scipy.special import betainc
 
 from fitting import bootstrap
 from fitting.laws import SIGMOID
-from fitting.table import Table
+from fitting.table import Table, smoothed
 
 ACCURACY_METRICS = ("len_norm", "acc")
-# Step 2 reads this many checkpoints of a run, evenly spaced, none from its first tenth.
+# Step 2 reads this many checkpoints of a run, evenly spaced, none from its first tenth, each the mean of a trailing
+# window (as published): more points of the same runs hold little more.
 CHECKPOINTS_PER_RUN = 8
 SKIP_SHARE = 0.1
+WINDOW = 5
+# The published anchor (nothing left to predict: accuracy 1) weighs as one of the 1,400 checkpoints of its ladder.
+ANCHOR_SHARE = 1 / 1400
 # A task is above chance if so many runs are, each at this level after Bonferroni's correction.
 MIN_RUNS_ABOVE_CHANCE = 3
 SIGNIFICANCE = 0.05
 MIN_RUNS = 3
+WEAK_CORRELATION = 0.7
 
 
 @dataclass(frozen=True)
@@ -30,59 +35,137 @@ class Chance:
 
 
 @dataclass(frozen=True)
+class Checkpoints:
+    """bpb and accuracy of T tasks on a grid of runs x CHECKPOINTS_PER_RUN, by run; weight 0: not measured."""
+
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    groups_n: np.ndarray
+    bpb_Tn: np.ndarray
+    acc_Tn: np.ndarray
+    weights_Tn: np.ndarray
+    last_n: np.ndarray
+
+
+@dataclass(frozen=True)
 class AccuracyFit:
-    """Step 2 of one task: which accuracy, the checkpoints it was fitted to, and the fit."""
+    """Step 2 of one task: which accuracy, its checkpoints, whether it is above chance, and its row in the fit."""
 
     metric: str
     bpb_n: np.ndarray
     acc_n: np.ndarray
     chance: Chance
+    correlation: float
     fit: bootstrap.Fit | None
+    row: int
+
+    def predict(self, bpb_m) -> np.ndarray:
+        """[1 + R, m]: the sigmoid (row 0) and its resamples."""
+        bpb_Tm = np.broadcast_to(np.asarray(bpb_m, float), (len(self.fit.points_T), len(np.atleast_1d(bpb_m))))
+        return self.fit.predict({"bpb": bpb_Tm})[self.row]
+
+    def draws(self, bpb_Rm: np.ndarray, seed: int) -> np.ndarray:
+        """[R, m] of the accuracy measured at draws of bpb: parameters and scatter of a measurement."""
+        p = {k: v[:, None] for k, v in self.fit.resampled(self.row).items()}
+        noise_R = self.fit.noise_TR[self.row]
+        rng = np.random.default_rng([seed, 2])
+        pick_r = rng.integers(len(noise_R), size=len(bpb_Rm))
+        p = {k: v[pick_r] for k, v in p.items()}
+        acc_Rm = p["b"] + p["a"] / (1 + np.exp(p["k"] * (p["L0"] - bpb_Rm)))
+        return np.clip(acc_Rm + (noise_R[pick_r] * rng.standard_normal(len(bpb_Rm)))[:, None], 0.0, 1.0)
 
 
-def fit_accuracy(table: Table, task: str, n_resamples: int, seed: int) -> AccuracyFit | None:
-    rows = table.select(split="train", task=task)
-    metric = next((m for m in ACCURACY_METRICS if m in rows["metric"]), None)
-    if metric is None:
-        return None
-    bpb_n, acc_n, runs_n, last_n = _checkpoints(rows, metric)
-    chance = _chance(rows.select(metric=metric, final=True))
-    few = len(bpb_n) < len(SIGMOID.params) + 1 or len(set(runs_n)) < MIN_RUNS
-    if not chance.above or few:
-        return AccuracyFit(metric, bpb_n[last_n], acc_n[last_n], chance, None)
-    # Each run weighs the same; the paper's anchor (nothing left to predict: accuracy 1) as one row.
-    weights_n = np.array([1.0 / np.sum(runs_n == r) for r in runs_n])
-    fitted = bootstrap.fit(
+def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, AccuracyFit]:
+    """Step 2 of every task that has an accuracy; fitted together where it is above chance."""
+    rows = table.select(split="train")
+    at = checkpoints(rows, tasks)
+    if at is None:
+        return {}
+    chances = [
+        _chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)
+    ]
+    enough_T = [
+        len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn
+    ]
+    fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
+    sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed) if fitted else None
+    made = {}
+    for i, (task, metric) in enumerate(zip(at.tasks, at.metrics, strict=True)):
+        has_n, fits = at.weights_Tn[i] > 0, i in fitted
+        ends_n = has_n & at.last_n
+        correlation = _correlation(at.bpb_Tn[i, ends_n], at.acc_Tn[i, ends_n])
+        shown_n = has_n if fits else ends_n
+        made[task] = AccuracyFit(
+            metric, at.bpb_Tn[i, shown_n], at.acc_Tn[i, shown_n], chances[i], correlation,
+            sigmoids if fits else None, fitted.index(i) if fits else -1,
+        )  # fmt: skip
+    return made
+
+
+def fit_sigmoids(at: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: int, **settings) -> bootstrap.Fit:
+    """X sigmoids: set x is of task task_X[x] of `at`, with its own weights on the checkpoints."""
+    n_fits, one = len(task_X), np.ones((len(task_X), 1))
+    anchor_X1 = ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)
+    return bootstrap.fit(
         SIGMOID,
-        {"bpb": np.append(bpb_n, 0.0)},
-        np.append(acc_n, 1.0),
-        weights_Tn=np.append(weights_n, weights_n.min())[None],
+        {"bpb": np.hstack([at.bpb_Tn[task_X], 0 * one])},
+        np.hstack([at.acc_Tn[task_X], one]),
+        weights_Tn=np.hstack([weights_Xn, anchor_X1]),
         delta=1.0,  # beyond any residual: least squares
-        groups_n=np.append(runs_n, "anchor"),
+        groups_n=np.append(at.groups_n, "anchor"),
         n_resamples=n_resamples,
         seed=seed,
-        method="pairs",
+        method="pairs" if n_fits else "auto",
+        resample_starts=0,
+        **settings,
     )
-    return AccuracyFit(metric, bpb_n, acc_n, chance, fitted)
 
 
-def _checkpoints(rows: Table, metric: str):
-    """-> (bpb_n, acc_n, runs_n, last_n): rows where both were measured, thinned evenly by run."""
-    bpb = rows.select(metric="bpb")
-    acc = rows.select(metric=metric)
+def checkpoints(rows: Table, tasks) -> Checkpoints | None:
+    """The checkpoints that step 2 reads; None where no task has an accuracy."""
+    found = {}
+    for task in tasks:
+        of_task = rows.select(task=task)
+        metric = next((m for m in ACCURACY_METRICS if m in of_task["metric"]), None)
+        if metric is not None:
+            found[task] = metric, _by_run(of_task, metric)
+    if not found:
+        return None
+    runs = list(dict.fromkeys(run for _, by_run in found.values() for run in by_run))
+    shape = len(found), len(runs), CHECKPOINTS_PER_RUN
+    bpb, acc, weights = np.ones(shape), np.ones(shape), np.zeros(shape)
+    for i, (_, by_run) in enumerate(found.values()):
+        for run, pairs in by_run.items():
+            keep = np.unique(np.linspace(0, len(pairs) - 1, CHECKPOINTS_PER_RUN).round().astype(int))
+            at = i, runs.index(run), slice(CHECKPOINTS_PER_RUN - len(keep), None)
+            bpb[at], acc[at] = pairs[keep].T
+            weights[at] = 1 / len(keep)
+    flat = (arrays.reshape(len(found), -1) for arrays in (bpb, acc, weights))
+    last_n = np.tile(np.arange(CHECKPOINTS_PER_RUN) == CHECKPOINTS_PER_RUN - 1, len(runs))
+    groups_n = np.repeat(np.array(runs, object).astype(str), CHECKPOINTS_PER_RUN)
+    return Checkpoints(tuple(found), tuple(m for m, _ in found.values()), groups_n, *flat, last_n)
+
+
+def _by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
+    """{run: [[bpb, accuracy], ...]} by step: smoothed, without the first tenth."""
+    bpb, acc = rows.select(metric="bpb"), rows.select(metric=metric)
     measured = dict(zip(zip(bpb["run"], bpb["step"], strict=True), bpb["value"], strict=True))
     at = {}
     for run, step, value in zip(acc["run"], acc["step"], acc["value"], strict=True):
         if (run, step) in measured:
             at.setdefault(run, []).append((step, measured[run, step], value))
-    out = []
+    out = {}
     for run, steps in at.items():
-        steps = sorted(steps)
-        steps = steps[int(np.ceil(SKIP_SHARE * len(steps))) if len(steps) > 1 else 0 :]
-        keep = np.unique(np.linspace(0, len(steps) - 1, CHECKPOINTS_PER_RUN).round().astype(int))
-        out += [(steps[i][1], steps[i][2], run, i == keep[-1]) for i in keep]
-    bpb_n, acc_n, runs_n, last_n = zip(*out, strict=True) if out else ((), (), (), ())
-    return np.array(bpb_n), np.array(acc_n), np.array(runs_n), np.array(last_n, bool)
+        pairs = np.array(sorted(steps))[:, 1:]
+        skipped = pairs[int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0 :]
+        out[run] = smoothed(skipped, WINDOW)
+    return out
+
+
+def _correlation(bpb_n: np.ndarray, acc_n: np.ndarray) -> float:
+    if len(bpb_n) < 3 or np.ptp(bpb_n) == 0 or np.ptp(acc_n) == 0:
+        return 0.0
+    return float(np.corrcoef(bpb_n, acc_n)[0, 1])
 
 
 def _chance(final: Table) -> Chance:
@@ -112,34 +195,3 @@ def _binomial_tail(k, n, p) -> np.ndarray:
     with jax.enable_x64(True):
         tail = np.asarray(betainc(np.maximum(k, 1.0), n - np.maximum(k, 1.0) + 1, p))
     return np.where(k <= 0, 1.0, tail)
-
-
-def predict_accuracy(entry: dict, accuracy: AccuracyFit, draws_bpb) -> np.ndarray | None:
-    """Fill an entry's acc, acc_pi80 and flags; -> draws of the accuracy."""
-    if accuracy.fit is None:
-        entry["acc"] = accuracy.chance.level
-        entry["flags"].append(accuracy.chance.why)
-        return None
-    if accuracy.chance.level is None:
-        entry["flags"].append(accuracy.chance.why)
-    if draws_bpb is None:
-        return None
-    fitted, bpb_n = accuracy.fit, accuracy.bpb_n
-    rng = np.random.default_rng(len(draws_bpb))
-    acc_R = _sigmoid_at(fitted, draws_bpb) + fitted.noise_TR[0] * rng.standard_normal(len(draws_bpb))
-    acc_R = np.clip(acc_R, 0.0, 1.0)
-    entry["acc"] = float(fitted.predict({"bpb": [entry["bpb"]]})[0, 0, 0])
-    entry["acc_pi80"] = bootstrap.point_interval(acc_R, entry["acc"])
-    if not bpb_n.min() <= entry["bpb"] <= bpb_n.max():
-        entry["flags"].append(
-            f"step 2 extrapolates: bpb {entry['bpb']:.3f} is outside the"
-            f" {bpb_n.min():.3f} to {bpb_n.max():.3f} it was fitted on"
-        )
-    entry["flags"] += [f"step-2 parameter at its bound: {n}" for n in fitted.at_bound(0)]
-    return acc_R
-
-
-def _sigmoid_at(fitted: bootstrap.Fit, bpb_R: np.ndarray) -> np.ndarray:
-    """Each resample's sigmoid at its own bpb."""
-    p = fitted.resampled(0)
-    return p["b"] + p["a"] / (1 + np.exp(p["k"] * (p["L0"] - bpb_R)))

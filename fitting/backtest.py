@@ -9,14 +9,15 @@ Three things are learned, from rungs alone (a row of split "target" is refused):
   come from the other holdouts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting import average, bootstrap
+from fitting import accuracy, average, bootstrap
 from fitting.average import Average
 from fitting.forms import FORMS, Form
-from fitting.points import Points
+from fitting.points import Points, ladder_points
+from fitting.table import Table
 
 LEVEL = 0.8
 MIN_FIT_RUNS = 6
@@ -26,6 +27,8 @@ SAME_LENGTH = 1.2
 N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 8, 12, 15, 200
 # Without enough holdouts intervals are left as they are.
 NO_FACTOR = 1.0
+# Half-widths of accuracies are at least this many points.
+POINTS_FLOOR = 0.2
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Backtest:
     form_error_HFTn: np.ndarray
     error_HTn: np.ndarray
     half_HTn: tuple[np.ndarray, np.ndarray]
+    draws_HTRn: np.ndarray
 
     def weights_FT(self, without: int | None = None) -> np.ndarray:
         return weights(self.form_error_HFTn, without)
@@ -97,7 +101,11 @@ class Backtest:
 
     def table(self) -> list[dict]:
         """A row for each holdout: errors, coverage raw and stretched, widths and interval scores."""
-        return [_row(self, h) for h in range(len(self.holdouts))]
+        best_H = np.nanmin(np.nanmean(np.abs(self.form_error_HFTn), axis=(2, 3)), axis=1)
+        return [
+            _row(h, way, self.error_HTn, self.half_HTn) | {"best_form_error": float(best_H[h])}
+            for h, way in enumerate(self.holdouts)
+        ]
 
 
 def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarray:
@@ -131,6 +139,35 @@ def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> floa
     return float(values[order][np.searchsorted(share, LEVEL)])
 
 
+@dataclass(frozen=True)
+class Report:
+    """What a prediction takes from the backtests; why says it in words. acc_rows: the table of accuracies, in points."""
+
+    bpb: Backtest
+    weights_FT: np.ndarray
+    factor_bpb: float
+    factor_acc: float
+    acc_rows: list[dict]
+    why: str
+
+
+def no_weights(n_tasks: int) -> np.ndarray:
+    return np.full((len(FORMS), n_tasks), 1 / len(FORMS))
+
+
+def report(table: Table, points: Points, step2: dict, n_convention: str, seed: int = 0) -> Report | None:
+    """Backtests of both steps on the rungs of a table; None where no holdout is possible.
+
+    step2: the tasks' AccuracyFits; those above chance are scored through the chain, (N, D) -> bpb -> accuracy.
+    """
+    test = run(points, seed)
+    if test is None:
+        return None
+    acc_rows, factor_acc = _accuracy(test, table, points, step2, n_convention, seed)
+    why = f"{len(test.holdouts)} holdouts of {len(points.runs)} runs: {', '.join(h.name for h in test.holdouts)}"
+    return Report(test, test.weights_FT(), test.stretch(), factor_acc, acc_rows, why)
+
+
 def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backtest | None:
     """Fit every form to every holdout and predict what was held out; None where no holdout is possible."""
     ways = tuple(w for w in holdouts(points) if _enough(points, w))
@@ -151,7 +188,9 @@ def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backt
     nested_HFT = np.stack([weights(form_error_HFTn, h) for h in range(len(ways))])
     error_HTn = np.einsum("hft,hftn->htn", nested_HFT, log_HFTn) - tested_HTn
     mixed = Average(forms, nested_HFT.swapaxes(0, 1).reshape(len(forms), -1), fitted)
-    return Backtest(ways, points.tasks, forms, form_error_HFTn, error_HTn, _half_widths(mixed, points, ways, seed))
+    log_draws_HTRn = np.log(mixed.draws(points.features, N_DRAWS, seed)).reshape(len(ways), n_tasks, N_DRAWS, -1)
+    half = _half_widths(error_HTn + tested_HTn, log_draws_HTRn, average.NOISE_FLOOR)
+    return Backtest(ways, points.tasks, forms, form_error_HFTn, error_HTn, half, np.exp(log_draws_HTRn))
 
 
 def _enough(points: Points, way: Holdout) -> bool:
@@ -159,38 +198,81 @@ def _enough(points: Points, way: Holdout) -> bool:
     return bool((has_Tn & way.fit_n).sum(axis=1).min() >= MIN_FIT_RUNS)
 
 
-def _half_widths(mixed: Average, points: Points, ways, seed: int):
-    """(below_HTn, above_HTn): distances from the point prediction to the ends of its interval, in ln bpb."""
-    shape = len(ways), len(points.tasks), len(points.runs)
-    center_HTn = np.log(mixed.predict(points.features)).reshape(shape)
-    draws_XRn = np.log(mixed.draws(points.features, N_DRAWS, seed))
-    lo, hi = (q.reshape(shape) for q in bootstrap.interval(draws_XRn, LEVEL, axis=1))
-    floor = average.NOISE_FLOOR
-    return np.maximum(center_HTn - lo, floor), np.maximum(hi - center_HTn, floor)
+def _half_widths(center_HXn, draws_HXRn, floor: float):
+    """(below, above): distances from the predictions to the ends of their intervals."""
+    lo, hi = bootstrap.interval(draws_HXRn, LEVEL, axis=2)
+    return np.maximum(center_HXn - lo, floor), np.maximum(hi - center_HXn, floor)
 
 
-def _row(test: Backtest, h: int) -> dict:
-    error_Tn = test.error_HTn[h]
-    factor = test.stretch(without=h)
-    below, above = (half[h] for half in test.half_HTn)
-    others = np.abs(np.delete(test.error_HTn, h, axis=0))
+def _accuracy(test: Backtest, table: Table, points: Points, step2: dict, n_convention: str, seed: int):
+    """-> (a row for each holdout, the factor of the intervals) of accuracies predicted through both steps, in points."""
+    tasks = [t for t in points.tasks if t in step2 and step2[t].fit]
+    at = accuracy.checkpoints(table.select(split="train"), tasks)
+    if not tasks:
+        return [], NO_FACTOR
+    measured_Xn = np.concatenate([_ends(table, t, step2[t].metric, points, n_convention) for t in tasks])
+    row_of = {run: i for i, run in enumerate(points.runs)}
+    run_n = np.array([row_of.get(g, -1) for g in at.groups_n])
+    errors, halves = [], []
+    held = [_held_in(at, run_n, points, way) for way in test.holdouts]
+    use_Yn = np.concatenate([at.weights_Tn * fit_n for fit_n in held])
+    task_Y = list(range(len(tasks))) * len(held)
+    sigmoids = accuracy.fit_sigmoids(at, task_Y, use_Yn, N_RESAMPLES, seed, n_starts=N_STARTS)
+    for h, way in enumerate(test.holdouts):
+        center, draws = [], []
+        for x, task in enumerate(tasks):
+            of = replace(step2[task], fit=sigmoids, row=h * len(tasks) + x)
+            t = points.tasks.index(task)
+            bpb_n = np.exp(test.error_HTn[h, t]) * points.bpb_Tn[t]  # nan where it is not tested
+            center.append(of.predict(np.where(np.isnan(bpb_n), 1.0, bpb_n))[0])
+            draws.append(of.draws(test.draws_HTRn[h, t], seed))
+        tested_Xn = np.where(way.test_n, 100 * measured_Xn, np.nan)
+        center_Xn = 100 * np.array(center)
+        errors.append(center_Xn - tested_Xn)
+        halves.append((center_Xn, 100 * np.array(draws)))
+    error_HXn = np.array(errors)
+    half = _half_widths(np.array([c for c, _ in halves]), np.array([d for _, d in halves]), POINTS_FLOOR)
+    rows = [_row(h, way, error_HXn, half) for h, way in enumerate(test.holdouts)]
+    return rows, stretch(error_HXn, half)
+
+
+def _held_in(at, run_n: np.ndarray, points: Points, way: Holdout) -> np.ndarray:
+    """Which checkpoints a holdout may see: of its own runs, and of trunks all of whose branches it holds."""
+    fit_n = np.append(way.fit_n, False)[run_n]
+    hidden = set(points.groups_n[~way.fit_n])
+    trunk_n = (run_n < 0) & ~np.isin(at.groups_n, list(hidden))
+    return fit_n | trunk_n
+
+
+def _ends(table: Table, task: str, metric: str, points: Points, n_convention: str) -> np.ndarray:
+    """[1, n] end accuracies in the order of the points; nan where a run lacks it."""
+    ends = ladder_points(table, [task], n_convention, metric)
+    value = dict(zip(ends.runs, ends.bpb_Tn[0], strict=True))
+    return np.array([[value.get(run, np.nan) for run in points.runs]])
+
+
+def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
+    """Errors of one holdout; the factor comes from the others. Beside it an interval of constant width, from them too."""
+    error_Xn = error_HXn[h]
+    factor = stretch(error_HXn, half_HXn, without=h)
+    below, above = (half[h] for half in half_HXn)
+    others = np.abs(np.delete(error_HXn, h, axis=0))
     constant = float(np.nanquantile(others, LEVEL)) if np.isfinite(others).any() else np.nan
     return {
-        "holdout": test.holdouts[h].name,
-        "fitted": int(test.holdouts[h].fit_n.sum()),
-        "tested": int(test.holdouts[h].test_n.sum()),
-        "distance": test.holdouts[h].distance,
-        "error": float(np.nanmean(np.abs(error_Tn))),
-        "bias": float(np.nanmean(error_Tn)),
-        "best_form_error": float(np.nanmin(np.nanmean(np.abs(test.form_error_HFTn[h]), axis=(1, 2)))),
-        "coverage_raw": coverage(error_Tn, below, above),
+        "holdout": way.name,
+        "fitted": int(way.fit_n.sum()),
+        "tested": int(way.test_n.sum()),
+        "distance": way.distance,
+        "error": float(np.nanmean(np.abs(error_Xn))),
+        "bias": float(np.nanmean(error_Xn)),
+        "coverage_raw": coverage(error_Xn, below, above),
         "factor": factor,
-        "coverage": coverage(error_Tn, factor * below, factor * above),
-        "width": float(np.nanmean(np.where(np.isnan(error_Tn), np.nan, factor * (below + above)))),
-        "score": interval_score(error_Tn, factor * below, factor * above),
+        "coverage": coverage(error_Xn, factor * below, factor * above),
+        "width": float(np.nanmean(np.where(np.isnan(error_Xn), np.nan, factor * (below + above)))),
+        "score": interval_score(error_Xn, factor * below, factor * above),
         "constant_width": 2 * constant,
-        "constant_coverage": coverage(error_Tn, constant, constant),
-        "constant_score": interval_score(error_Tn, constant, constant),
+        "constant_coverage": coverage(error_Xn, constant, constant),
+        "constant_score": interval_score(error_Xn, constant, constant),
     }
 
 

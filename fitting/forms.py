@@ -39,6 +39,10 @@ class Form:
         """{flag: [n]}, to stand beside N and D."""
         return {flag: np.full(n_points, float(getattr(self, flag))) for flag in FLAGS}
 
+    def has(self, parameter: str) -> bool:
+        """Whether a parameter of the family is a free one of this form."""
+        return not {"E": self.no_floor, "beta": self.tied, "B": self.product}.get(parameter, False)
+
 
 def _forms() -> tuple[Form, ...]:
     terms = {

@@ -132,6 +132,17 @@ def _written_number(v: float) -> str:
     return str(int(v)) if v.is_integer() and abs(v) < 2**53 else repr(v)
 
 
+# Rows to points: how the paper and we read a curve of evaluations -------------------------------
+
+
+def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
+    """Trailing mean over `window` rows; the first rows average what there is (Bhagia et al. 2024, step 2)."""
+    sums = np.cumsum(values_nm, axis=0)
+    sums[window:] = sums[window:] - sums[:-window]
+    counts = np.minimum(np.arange(1, len(values_nm) + 1), window)
+    return sums / counts.reshape(-1, *[1] * (np.ndim(values_nm) - 1))
+
+
 # Files ------------------------------------------------------------------------------------------
 
 

@@ -1,32 +1,25 @@
-"""The two-step task law: (N, D) -> bpb of a task's answers -> accuracy (Bhagia et al. 2024).
+"""The two-step task law: (N, D) -> bpb of a task's answers -> accuracy (after Bhagia et al. 2024).
 
-Step 1 fits bpb = E + A/N^alpha + B/D^beta to the last row of each decayed run, all tasks in one
-vmapped solve; a ladder whose sizes span less than a factor WIDE has one exponent for both. Step 2
-fits accuracy as a sigmoid of bpb to checkpoints of all runs, and only for tasks whose accuracy is
-above chance. Rows of split "target" enter neither.
+Step 1 is an average of forms over the ends of the decayed runs (`average`), weighted by backtests on
+the ladder (`backtest`). Step 2 is a sigmoid through checkpoints of all runs, for tasks whose accuracy
+is above chance (`accuracy`). Rows of split "target" enter neither. The published method, to the
+letter, is in `paper`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting import accuracy, bootstrap
+from fitting import accuracy, average, backtest, bootstrap, flags
+from fitting.average import Average
 from fitting.errors import InputError
-from fitting.laws import CHINCHILLA, LAWS, SIGMOID, TIED, Law
+from fitting.forms import FAMILY
+from fitting.laws import SIGMOID
+from fitting.points import Points, Target, ladder_points, measured, targets_of
 from fitting.table import SCHEMA_VERSION, Table
 
-# ln bpb. At 1e-3, as published, the fit is nearly least absolute deviations; run noise is 0.3-1 %,
-# and a threshold above it makes the prediction's standard deviation 10-15 % smaller (simulated).
-HUBER_STEP1 = 1e-2
-NOISE_FLOOR_STEP1 = 2e-3
 MIN_SIZES = 3
-# Sizes within this factor leave alpha to the noise; published alpha and beta lie within a factor of 1.4 of each other
-# (Kaplan 0.076 and 0.103, Hoffmann 0.34 and 0.28, Besiroglu 0.348 and 0.366), so there one exponent serves both.
-WIDE = 5.0
-FEW_RUNS = 12
-SCATTER_TO_FLAG = 0.03
-SAME = 0.005
-CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
+SUITE = "all tasks"
 
 
 @dataclass(frozen=True)
@@ -34,15 +27,17 @@ class Prediction:
     """All that `predict` found. `json()` is what goes into pred.json.
 
     fitted: names of the tasks that step1 holds, in its order. step2: by task. entries: as in
-    pred.json. draws_bpb: {(target, task): [R]} and draws_acc likewise.
+    pred.json. draws_bpb: {(target, task): [R]} and draws_acc likewise, already stretched.
     """
 
     points: Points
     targets: tuple[Target, ...]
     fitted: tuple[str, ...]
-    step1: bootstrap.Fit | None
+    step1: Average | None
     step2: dict[str, accuracy.AccuracyFit]
+    tested: backtest.Report | None
     entries: tuple[dict, ...]
+    suite: tuple[dict, ...]
     draws_bpb: dict
     draws_acc: dict
     settings: dict
@@ -54,8 +49,9 @@ class Prediction:
             "table_sha256": self.table_sha256,
             "method": self.settings["method"],
             "n_convention": self.settings["n_convention"],
-            "targets": [vars(t) for t in self.targets],
+            "targets": [{k: v for k, v in vars(t).items() if v is not None} for t in self.targets],
             "predictions": list(self.entries),
+            "suite": list(self.suite),
             "settings": self.settings,
         }
 
@@ -78,36 +74,71 @@ def predict(
     if not targets:
         raise InputError(f'{table.source}: no target to predict: add --target NAME=N,D (or rows with split "target")')
     points = ladder_points(table, tasks, n_convention)
-    usable_T = _usable(points)
-    fitted = tuple(t for t, reason in zip(points.tasks, usable_T, strict=True) if not reason)
-    step1 = None
+    reasons = _unusable(points)
+    usable_T = np.array([not reason for reason in reasons])
+    fitted = tuple(t for t, usable in zip(points.tasks, usable_T, strict=True) if usable)
+    step1 = tested = None
+    step2 = accuracy.fit_all(table, points.tasks, n_resamples, seed)
     if fitted:
-        bpb_Tn = points.bpb_Tn[[not reason for reason in usable_T]]
-        law = step1_law(points)
-        step1 = _fit_step1(bpb_Tn, points, HUBER_STEP1, n_resamples, seed, law=law, noise_floor=NOISE_FLOOR_STEP1)
-    step2 = {t: a for t in points.tasks if (a := accuracy.fit_accuracy(table, t, n_resamples, seed))}
+        used = replace(points, tasks=fitted, bpb_Tn=points.bpb_Tn[usable_T])
+        tested = backtest.report(table, used, step2, n_convention, seed)
+        weights_FT = tested.weights_FT if tested else backtest.no_weights(len(fitted))
+        step1 = average.fit(used, weights_FT, max(n_resamples // 5, 20), seed)
+    runs_noise = flags.rerun_noise(table, points, n_convention)
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:
-        draws_TR = _bpb_draws(step1, points, target, seed)
-        for task, reason in zip(points.tasks, usable_T, strict=True):
+        at = {k: [v] for k, v in target.features.items()}
+        center_T = step1.predict(at)[:, 0] if fitted else []
+        draws_TR = step1.draws(at, n_resamples, seed)[:, :, 0] if fitted else []
+        for task, reason in zip(points.tasks, reasons, strict=True):
             entry = {"target": target.name, "task": task, "bpb": None, "bpb_pi80": None}
             entry |= {"acc": None, "acc_pi80": None, "flags": [reason] if reason else []}
             if task in fitted:
                 t, key = fitted.index(task), (target.name, task)
-                draws_bpb[key] = draws_TR[t]
-                entry["bpb"] = float(step1.predict(_at(target))[t, 0, 0])
+                entry["bpb"] = float(center_T[t])
+                factor = tested.factor_bpb if tested else 1.0
+                draws_bpb[key] = entry["bpb"] * (draws_TR[t] / entry["bpb"]) ** factor
                 entry["bpb_pi80"] = bootstrap.point_interval(draws_bpb[key], entry["bpb"])
-                entry["flags"] += _flags_step1(step1, t, points, target)
+                entry["flags"] += flags.step1(step1, t, points, target, runs_noise.get(task))
             if task in step2:
-                draws = accuracy.predict_accuracy(entry, step2[task], draws_bpb.get((target.name, task)))
-                if draws is not None:
-                    draws_acc[target.name, task] = draws
+                of = step2[task]
+                raw = draws_TR[fitted.index(task)] if task in fitted else None
+                _predict_accuracy(entry, of, raw, tested, draws_acc, seed)
+                entry["flags"] += flags.step2(of, entry)
             entries.append(entry)
-    settings = _settings(table, points, step1, n_convention, n_resamples, seed)
+    suite = [_suite(target, entries, draws_bpb, draws_acc) for target in targets]
+    settings = _settings(table, points, step1, step2, tested, n_convention, n_resamples, seed)
     return Prediction(
-        points, tuple(targets), fitted, step1, step2, tuple(entries), draws_bpb, draws_acc,
+        points, tuple(targets), fitted, step1, step2, tested, tuple(entries), tuple(suite), draws_bpb, draws_acc,
         settings, table.sha256,
     )  # fmt: skip
+
+
+def _predict_accuracy(entry: dict, of: accuracy.AccuracyFit, draws_R, tested, draws_acc: dict, seed: int) -> None:
+    """Fill an entry's acc and acc_pi80 from draws of bpb (None: no step 1)."""
+    if of.fit is None:
+        entry["acc"] = of.chance.level
+        return
+    if draws_R is None:
+        return
+    acc = float(of.predict([entry["bpb"]])[0, 0])
+    factor = tested.factor_acc if tested else 1.0
+    draws_R = np.clip(acc + factor * (of.draws(draws_R[:, None], seed)[:, 0] - acc), 0.0, 1.0)
+    draws_acc[entry["target"], entry["task"]] = draws_R
+    entry["acc"], entry["acc_pi80"] = acc, bootstrap.point_interval(draws_R, acc)
+
+
+def _suite(target: Target, entries: list[dict], draws_bpb: dict, draws_acc: dict) -> dict:
+    """The mean over all predicted tasks, with an interval of its own: tasks share runs, so errors do not cancel."""
+    row = {"target": target.name, "task": SUITE, "bpb": None, "bpb_pi80": None, "acc": None, "acc_pi80": None}
+    for name, draws in (("bpb", draws_bpb), ("acc", draws_acc)):
+        mine = [e for e in entries if (e["target"], e["task"]) in draws and e["target"] == target.name]
+        if mine:
+            row[name] = float(np.mean([e[name] for e in mine]))
+            mean_R = np.mean([draws[e["target"], e["task"]] for e in mine], axis=0)
+            row[f"{name}_pi80"] = bootstrap.point_interval(mean_R, row[name])
+            row[f"{name}_tasks"] = [e["task"] for e in mine]
+    return row
 
 
 def compare(prediction: Prediction, table: Table) -> list[dict]:
@@ -134,62 +165,12 @@ def compare(prediction: Prediction, table: Table) -> list[dict]:
         out.append(row)
     return out
 
-
-def fit_law(
-    table: Table,
-    law: str = "chinchilla",
-    *,
-    task: str = "validation",
-    metric: str = "bpb",
-    n_convention: str = "n_params",
-    delta: float = 1e-3,
-    n_resamples: int = 4000,
-    seed: int = 0,
-) -> dict:
-    """Fit one law to one task's metric over the ladder's decayed runs -> fit.json."""
-    if law not in LAWS or LAWS[law].features != ("N", "D"):
-        raise InputError(
-            f"--law {law!r}: no such law of N and D; there are: {', '.join(law.name for law in (CHINCHILLA, TIED))}"
-        )
-    if not delta > 0:
-        raise InputError(f"--huber {delta:g}: must be positive")
-    points = ladder_points(table, [task], n_convention, metric)
-    if reason := _usable(points)[0]:
-        raise InputError(f"{table.source}: {task}: {reason}")
-    fitted = _fit_step1(points.bpb_Tn, points, delta, n_resamples, seed, law=LAWS[law])
-    resampled = fitted.resampled(0)
-    settings = _settings(table, points, fitted, n_convention, n_resamples, seed)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "table_sha256": table.sha256,
-        "law": law,
-        "task": task,
-        "metric": metric,
-        "params": fitted.params(0),
-        "se": {k: float(np.std(v, ddof=1)) for k, v in resampled.items()},
-        "ci95": {k: [float(q) for q in bootstrap.interval(v, 0.95)] for k, v in resampled.items()},
-        "objective": float(fitted.objective_T[0]),
-        "n_points": int(fitted.points_T[0]),
-        "n_resamples": n_resamples,
-        "converged": float(fitted.resamples_converged_T[0]),
-        "at_bound": fitted.at_bound(0),
-        "seconds": fitted.seconds,
-        "settings": settings | {"huber_delta": delta},
-    }
+# What a prediction must say about itself --------------------------------------------------------
 
 
-# Step 1 -----------------------------------------------------------------------------------------
-
-
-def step1_law(points: Points) -> Law:
-    """The law that these sizes can identify; decided by the ladder alone, never by a target."""
-    n = points.features["N"]
-    return CHINCHILLA if n.max() / n.min() >= WIDE else TIED
-
-
-def _usable(points: Points) -> list[str]:
+def _unusable(points: Points) -> list[str]:
     """For each task "" or the reason why no law can be fitted to it."""
-    needed = len(CHINCHILLA.params) + 1
+    needed = len(FAMILY.params) + 1
     reasons = []
     for bpb_n in points.bpb_Tn:
         has = ~np.isnan(bpb_n)
@@ -205,75 +186,35 @@ def _usable(points: Points) -> list[str]:
     return reasons
 
 
-def _fit_step1(y_Tn, points: Points, delta: float, n_resamples: int, seed: int, *, law: Law, noise_floor=0.0):
-    has_Tn = ~np.isnan(y_Tn)
-    return bootstrap.fit(
-        law,
-        points.features,
-        np.where(has_Tn, y_Tn, 1.0),
-        weights_Tn=has_Tn,
-        delta=delta,
-        groups_n=points.groups_n,
-        n_resamples=n_resamples,
-        seed=seed,
-        noise_floor=noise_floor,
-    )
-
-
-def _at(target: Target) -> dict:
-    return {k: [v] for k, v in target.features.items()}
-
-
-def _bpb_draws(step1, points: Points, target: Target, seed: int):
-    if step1 is None:
-        return None
-    form_sd = bootstrap.extrapolation_sd(points.features, target.features)
-    return bootstrap.predictive(step1, target.features, form_sd, seed)
-
-
-def _flags_step1(step1: bootstrap.Fit, t: int, points: Points, target: Target) -> list[str]:
-    flags = []
-    if step1.points_T[t] < FEW_RUNS:
-        flags.append(f"few runs: {step1.points_T[t]} for a law of {len(step1.law.params)} parameters")
-    if not step1.converged_T[t]:
-        flags.append("the fit did not converge")
-    flags += [f"parameter at its bound: {name}" for name in step1.at_bound(t)]
-    if step1.noise_T[t] > SCATTER_TO_FLAG:
-        flags.append(f"large scatter: runs lie {step1.noise_T[t]:.1%} off the law (one sd)")
-    for name, key in (("N", "parameters"), ("D", "tokens")):
-        ratio = target.features[name] / points.features[name].max()
-        if ratio > 10:
-            flags.append(f"far extrapolation: {ratio:.0f} times the largest run's {key}")
-    return flags
-
-
-# What a prediction must say about itself --------------------------------------------------------
-
-
-def _settings(table, points: Points, step1, n_convention: str, n_resamples: int, seed: int):
+def _settings(table, points: Points, step1, step2, tested, n_convention: str, n_resamples: int, seed: int) -> dict:
     """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
-    law = step1.law if step1 else step1_law(points)
+    weights = dict(zip([f.name for f in step1.forms], step1.weights_FT.mean(axis=1), strict=True)) if step1 else {}
+    sigmoids = next((of.fit for of in step2.values() if of.fit), None)
     return {
         "method": "default",
-        "law": law.formula,
+        "law": f"average of {len(weights)} forms of {FAMILY.formula}",
+        "form_weights": {name: round(float(w), 4) for name, w in weights.items()},
+        "weights_from": tested.why if tested else "no backtest was possible: equal weights",
         "objective": "sum of Huber(ln measured - ln law)",
-        "huber_delta": HUBER_STEP1,
+        "huber_delta": average.HUBER,
         "solver": "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation",
         "starts": bootstrap.N_STARTS,
-        "bounds": {p.name: [*map(_finite, p.bounds)] for p in law.params},
+        "bounds": {p.name: [*map(_finite, p.bounds)] for p in FAMILY.params},
         "runs_used": list(points.runs),
         "runs_left_out": list(table.left_out),
-        "point": "last row of each decayed run, not smoothed",
+        "point": "mean of a decayed run's last evaluations (at most 5, of its last 3 % of steps)",
         "n_convention": n_convention,
-        "resampling": step1.method if step1 else None,
+        "resampling": step1.fit.method if step1 else None,
         "resamples": n_resamples,
         "seed": seed,
-        "converged": float(step1.resamples_converged_T.mean()) if step1 else None,
-        "noise_floor": NOISE_FLOOR_STEP1,
+        "converged": float(step1.fit.resamples_converged_T.mean()) if step1 else None,
+        "noise_floor": average.NOISE_FLOOR,
         "trunk_share": bootstrap.TRUNK_SHARE,
-        "form_sd_per_e_fold": bootstrap.FORM_SD,
-        "interval": "80 %: parameters, run noise, allowance for the form",
+        "interval": "80 %: form, parameters, run noise; stretched by a factor from the backtests",
+        "factor_bpb": tested.factor_bpb if tested else None,
+        "factor_acc": tested.factor_acc if tested else None,
         "step2": f"{SIGMOID.formula}, least squares, runs weighted equally",
+        "step2_converged": float(sigmoids.resamples_converged_T.mean()) if sigmoids else None,
     }
 
 
