@@ -81,12 +81,8 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
     at = checkpoints(rows, tasks)
     if at is None:
         return {}
-    chances = [
-        _chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)
-    ]
-    enough_T = [
-        len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn
-    ]
+    chances = [_chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)]
+    enough_T = [len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn]
     fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
     sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed) if fitted else None
     made = {}

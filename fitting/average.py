@@ -18,6 +18,7 @@ from fitting.points import Points
 # and a threshold above it makes the prediction's standard deviation 10-15 % smaller (simulated).
 HUBER = 1e-2
 NOISE_FLOOR = 2e-3
+N_STARTS, N_ITERATIONS = 16, 40
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def stack(forms: tuple[Form, ...], n_tasks: int, features: dict, n_points: int) 
 def fit(points: Points, weights_FT: np.ndarray, n_resamples: int, seed: int, forms=FORMS) -> Average:
     """Fit all forms to all tasks of `points` (a task may lack runs: nan)."""
     has_Tn = ~np.isnan(points.bpb_Tn)
-    fitted = fit_forms(points, has_Tn, seed, n_resamples=n_resamples, forms=forms, resample_starts=0)
+    fitted = fit_forms(
+        points, has_Tn, seed, n_resamples=n_resamples, forms=forms,
+        n_starts=N_STARTS, resample_starts=0, resample_iterations=N_ITERATIONS,
+    )  # fmt: skip
     return Average(forms, weights_FT, fitted)
 
 

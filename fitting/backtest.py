@@ -24,7 +24,7 @@ MIN_FIT_RUNS = 6
 MIN_HOLDOUTS = 3
 # Lengths (tokens per parameter) within this factor are the same multiple.
 SAME_LENGTH = 1.2
-N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 8, 12, 15, 200
+N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 6, 12, 15, 200
 # Without enough holdouts intervals are left as they are.
 NO_FACTOR = 1.0
 # Half-widths of accuracies are at least this many points.
@@ -141,7 +141,7 @@ def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> floa
 
 @dataclass(frozen=True)
 class Report:
-    """What a prediction takes from the backtests; why says it in words. acc_rows: the table of accuracies, in points."""
+    """What a prediction takes from the backtests; `why` says it in words. acc_rows: of accuracies, in points."""
 
     bpb: Backtest
     weights_FT: np.ndarray
@@ -205,7 +205,7 @@ def _half_widths(center_HXn, draws_HXRn, floor: float):
 
 
 def _accuracy(test: Backtest, table: Table, points: Points, step2: dict, n_convention: str, seed: int):
-    """-> (a row for each holdout, the factor of the intervals) of accuracies predicted through both steps, in points."""
+    """-> (a row for each holdout, the intervals' factor) of accuracies predicted through both steps, in points."""
     tasks = [t for t in points.tasks if t in step2 and step2[t].fit]
     at = accuracy.checkpoints(table.select(split="train"), tasks)
     if not tasks:
@@ -252,7 +252,7 @@ def _ends(table: Table, task: str, metric: str, points: Points, n_convention: st
 
 
 def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
-    """Errors of one holdout; the factor comes from the others. Beside it an interval of constant width, from them too."""
+    """Errors of one holdout; the factor comes from the others, and so does the interval of constant width beside it."""
     error_Xn = error_HXn[h]
     factor = stretch(error_HXn, half_HXn, without=h)
     below, above = (half[h] for half in half_HXn)

@@ -82,7 +82,7 @@ class Fit:
         features = {k: v[:, None, :] if v.ndim == 2 else v for k, v in features.items()}
         x = self.law.coordinates(features, centre)
         with jax.enable_x64(True):
-            y = self.law.form(self.params_TRP[:, :, None, :], x)
+            y = _form(self.law, self.params_TRP[:, :, None, :], x)
         return np.asarray(y) * centre["y"]
 
     def at_bound(self, task: int) -> list[str]:
@@ -257,6 +257,11 @@ def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
     for _ in range(REFINEMENTS):
         best = solve(residuals(law), best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
     return first, best
+
+
+@partial(jax.jit, static_argnums=0)
+def _form(law: Law, params, x):
+    return law.form(params, x)
 
 
 @partial(jax.jit, static_argnums=0)

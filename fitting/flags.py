@@ -66,7 +66,7 @@ def step2(of: AccuracyFit, entry: dict) -> list[str]:
 
 
 def rerun_noise(table: Table, points: Points, n_convention: str) -> dict[str, float]:
-    """{task: sd of ln bpb between runs of the same N and D}, from splits train and extra; only tasks with such pairs."""
+    """{task: sd of ln bpb between runs of the same N and D}, of splits train and extra, where there are such pairs."""
     try:
         every = ladder_points(table, list(points.tasks), n_convention, splits=("train", "extra"))
     except InputError:

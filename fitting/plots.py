@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fitting import bootstrap
+from fitting.points import Target, measured
 from fitting.table import Table
-from fitting.task_law import Prediction, Target, measured
+from fitting.task_law import Prediction
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TARGET, INSIDE, OUTSIDE, STAR = "#d1495b", "#2a7f62", "#d1495b", "#f2b134"
@@ -43,6 +44,7 @@ STYLE = {
 }
 # Learning curves are drawn as means over intervals of this width in ln tokens: a batch's loss is noise.
 BIN = 0.08
+BAND_DRAWS = 300
 
 
 def si(value: float) -> str:
@@ -166,7 +168,7 @@ def step2(table: Table, prediction: Prediction, target: Target, task: str) -> Fi
             )  # fmt: skip
         if accuracy.fit and entry["bpb"] is not None:
             x = np.linspace(min(entry["bpb"], accuracy.bpb_n.min()) * 0.98, accuracy.bpb_n.max(), 80)
-            y = accuracy.fit.predict({"bpb": x})[0]
+            y = accuracy.predict(x)
             lo, hi = bootstrap.interval(y[1:], 0.8, axis=0)
             axes.fill_between(x, lo, hi, color=color, alpha=0.18, lw=0)
             axes.plot(x, y[0], color=color, lw=1.6)
@@ -224,13 +226,14 @@ def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict,
         of_size = np.array(points.sizes) == size
         d = np.geomspace(points.features["D"][of_size].min() / 1.15, points.features["D"][of_size].max() * 1.15, 30)
         n = np.full_like(d, points.features["N"][of_size][0])
-        axes.plot(d, step1_fit.predict({"N": n, "D": d})[t, 0], color=color, lw=2 if large else 1.3, zorder=3)
+        axes.plot(d, step1_fit.predict({"N": n, "D": d})[t], color=color, lw=2 if large else 1.3, zorder=3)
     lo_d = min(target.tokens / 6, np.median(points.features["D"]))
     d = np.geomspace(lo_d, target.tokens * 1.25, 40)
-    y = step1_fit.predict({"N": np.full_like(d, target.n_params), "D": d})[t]
-    lo, hi = _band(prediction, step1_fit, t, target, d, y[1:])
+    along = {"N": np.full_like(d, target.n_params), "D": d}
+    y = step1_fit.predict(along)[t]
+    lo, hi = _band(prediction, y, step1_fit.draws(along, BAND_DRAWS, 0)[t])
     axes.fill_between(d, lo, hi, color=TARGET, alpha=0.15, lw=0, zorder=1)
-    axes.plot(d, y[0], color=TARGET, lw=2 if large else 1.4, ls=(0, (4, 2)), zorder=3)
+    axes.plot(d, y, color=TARGET, lw=2 if large else 1.4, ls=(0, (4, 2)), zorder=3)
     entry = _entry(prediction, target, task)
     bpb, (low, high) = entry["bpb"], entry["bpb_pi80"]
     axes.errorbar(
@@ -239,13 +242,10 @@ def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict,
     )  # fmt: skip
 
 
-def _band(prediction, step1_fit, t: int, target: Target, d, y_Rm):
-    """80 % band along the target's law: parameters, noise and form, as in `bootstrap.predictive`."""
-    rng = np.random.default_rng(0)
-    features = prediction.points.features
-    form_m = [bootstrap.extrapolation_sd(features, {"N": target.n_params, "D": tokens}) for tokens in d]
-    shift_R1 = step1_fit.noise_TR[t][:, None] * rng.standard_normal((len(y_Rm), 1))
-    return bootstrap.interval(y_Rm * np.exp(shift_R1 + np.outer(rng.standard_normal(len(y_Rm)), form_m)), 0.8, axis=0)
+def _band(prediction: Prediction, y_m: np.ndarray, draws_Rm: np.ndarray):
+    """80 % band along the target's law: form, parameters and noise, stretched as the predictions are."""
+    factor = prediction.tested.factor_bpb if prediction.tested else 1.0
+    return bootstrap.interval(y_m * (draws_Rm / y_m) ** factor, 0.8, axis=0)
 
 
 def _truth(table: Table, prediction: Prediction, target: Target, task: str, metric: str = "bpb") -> float | None:

@@ -55,6 +55,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         _section("Learning curves", _figure(plots.curves(table, prediction, task), "learning curves")),
         _section("Step 1: from parameters and tokens to bits per byte", _step1(table, prediction)),
         _section("Step 2: from bits per byte to accuracy", _step2(table, prediction)),
+        _section("Backtests: the ladder's own large rungs, predicted from its small ones", _backtests(prediction)),
         _section("What to be careful about", _flags(rows, table)),
         _section("How it was fitted", _settings(prediction)),
         _section("How to reproduce it", _reproduce(table, prediction, meta)),
@@ -197,16 +198,17 @@ def _step1(table: Table, prediction: Prediction) -> str:
         _figure(plots.step1(table, prediction, target, task), f"step 1 of {task}") for task in prediction.points.tasks
     ]
     step1 = prediction.step1
-    names = [p.name for p in step1.law.params] if step1 else []
-    head = ["task", *(f"#{name}" for name in names), "#run noise", "#runs"]
-    body = []
+    head, body = ["task", "#run noise", "#runs", "heaviest forms (weight)"], []
     for t, task in enumerate(prediction.fitted):
-        fitted = step1.params(t)
-        values = [f"{fitted[name]:.3g}" for name in names]
-        body.append([task, *values, f"{step1.noise_T[t]:.2%}", str(step1.points_T[t])])
+        order = np.argsort(-step1.weights_FT[:, t])[:3]
+        heaviest = ", ".join(f"{step1.forms[f].name} ({step1.weights_FT[f, t]:.0%})" for f in order)
+        body.append([task, f"{step1.noise_T[t]:.2%}", str(step1.points_T[t]), heaviest])
+    forms = [[f.name, f.formula, f"{w:.1%}"] for f, w in zip(step1.forms, step1.weights_FT.mean(axis=1), strict=True)]
     return (
-        f"<p>Law: <code>{escape(settings['law'])}</code>, with N = {escape(settings['n_convention'])}, D = tokens,"
-        f" one fit for each task.</p>{_html_table(head, body)}<div class='grid'>{''.join(images)}</div>"
+        f"<p>Law: <code>{escape(settings['law'])}</code>, with N = {escape(settings['n_convention'])}, D = tokens."
+        " Each task has its own fits and its own weights, from how well a form predicted held-out rungs.</p>"
+        f"{_html_table(head, body)}<h3>The forms and their mean weights</h3>"
+        f"{_html_table(['form', 'formula', '#weight'], forms)}<div class='grid'>{''.join(images)}</div>"
     )
 
 
@@ -226,6 +228,32 @@ def _step2(table: Table, prediction: Prediction) -> str:
     return f"{text}<ul>{''.join(reasons)}</ul><div class='grid'>{''.join(images)}</div>"
 
 
+def _backtests(prediction: Prediction) -> str:
+    """Errors and coverage of every holdout; weights and factor come from the other holdouts."""
+    tested = prediction.tested
+    if tested is None:
+        return "<p>The ladder is too short to hold anything out: forms weigh the same, intervals are as computed.</p>"
+    text = ""
+    for name, rows, scale, unit in (
+        ("Bits per byte", tested.bpb.table(), 100, " %"),
+        ("Accuracy, through both steps", tested.acc_rows, 1, " points"),
+    ):
+        body = [
+            [r["holdout"], str(r["fitted"]), str(r["tested"]), f"{np.exp(r['distance']):.1f}x",
+             f"{scale * r['error']:.2f}{unit}", f"{scale * r['bias']:+.2f}", f"{r['coverage_raw']:.0%}",
+             f"{r['coverage']:.0%}", f"{scale * r['width']:.2f}", f"{scale * r['score']:.2f}",
+             f"{scale * r['constant_score']:.2f}"]
+            for r in rows
+        ]  # fmt: skip
+        head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#coverage, raw", "#stretched"]
+        head += ["#width", "#interval score", "#constant width's"]
+        text += f"<h3>{name}</h3>" + _html_table(head, body) if rows else ""
+    return text + (
+        f'<p class="note">The 80 % intervals are stretched by {tested.factor_bpb:.2f} (bpb) and {tested.factor_acc:.2f}'
+        " (accuracy), so that they hold 80 % of the held-out rungs. Lower interval scores are better.</p>"
+    )
+
+
 def _flags(rows: list[dict], table: Table) -> str:
     several = len({r["target"] for r in rows}) > 1
     items = []
@@ -239,9 +267,9 @@ def _flags(rows: list[dict], table: Table) -> str:
 def _settings(prediction: Prediction) -> str:
     body = [[k.replace("_", " "), _setting(v)] for k, v in prediction.settings.items()]
     text = (
-        "<p>The interval has three sources: the law's parameters (resampled), the noise of a run (scatter around"
-        " the law, with the degrees of freedom that are left), and an allowance for a wrong form that grows with"
-        " the distance beyond the largest run.</p>"
+        "<p>The interval has three sources: the form (a draw is one form, with the probability of its weight), the"
+        " form's parameters (resampled), and the noise of a run (scatter around the law, with the degrees of freedom"
+        " that are left); backtests stretch it.</p>"
     )
     return text + _html_table(["setting", "value"], body)
 

@@ -19,6 +19,8 @@ from fitting.points import Points, Target, ladder_points, measured, targets_of
 from fitting.table import SCHEMA_VERSION, Table
 
 MIN_SIZES = 3
+# A draw is one of twelve forms, so each form needs only a part of the resamples.
+RESAMPLES_SHARED = 8
 SUITE = "all tasks"
 
 
@@ -83,7 +85,7 @@ def predict(
         used = replace(points, tasks=fitted, bpb_Tn=points.bpb_Tn[usable_T])
         tested = backtest.report(table, used, step2, n_convention, seed)
         weights_FT = tested.weights_FT if tested else backtest.no_weights(len(fitted))
-        step1 = average.fit(used, weights_FT, max(n_resamples // 5, 20), seed)
+        step1 = average.fit(used, weights_FT, max(n_resamples // RESAMPLES_SHARED, 20), seed)
     runs_noise = flags.rerun_noise(table, points, n_convention)
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:
@@ -164,6 +166,7 @@ def compare(prediction: Prediction, table: Table) -> list[dict]:
             row["acc_inside"] = entry["acc_pi80"][0] <= acc <= entry["acc_pi80"][1]
         out.append(row)
     return out
+
 
 # What a prediction must say about itself --------------------------------------------------------
 

@@ -25,6 +25,7 @@ VERBS = {
     "logs": ladders.logs,
     "verify": ladders.verify,
     "predict": laws.predict,
+    "backtest": laws.backtest,
     "report": laws.report,
     "export": laws.export,
 }

@@ -37,7 +37,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
     prediction.json is written before the target is trained, from the rungs alone.
     """
     prepare.check_tasks(ladder)
-    from fitting import report, table, task_law
+    from fitting import points, report, table, task_law
 
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
@@ -50,7 +50,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
         table.write(_of(table.read(folder), rungs), folder / "rungs.csv.gz")
         trained = table.read(folder / "rungs.csv.gz")
         targets = [
-            task_law.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
+            points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
             for rung in built.ladder.targets
         ]
         predicted = task_law.predict(trained, targets, n_resamples=RESAMPLES)

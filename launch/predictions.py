@@ -1,5 +1,6 @@
 """Predictions from a runs table, and how people see them: beside the truth where there is one."""
 
+import math
 from collections.abc import Iterable
 
 from rich.table import Table
@@ -7,16 +8,58 @@ from rich.table import Table
 from ladder.errors import InputError
 
 
+def read(table: str, targets: Iterable[str]) -> tuple:
+    """(the runs table, its targets); targets as text, NAME=N,D[,FLOPS], or none for those in the table."""
+    from fitting import points
+    from fitting import table as tables
+
+    wanted = [points.parse_target(text) for text in targets]
+    runs = tables.read(table)
+    return runs, wanted or points.targets_of(runs)
+
+
 def predict(table: str, targets: Iterable[str], tasks: list[str] | None, n_resamples: int, seed: int) -> tuple:
-    """(the runs table, task_law.Prediction); targets as text, NAME=N,D, or none for those in the table."""
+    """(the runs table, task_law.Prediction)."""
     if n_resamples < 2:
         raise InputError(f"--bootstrap {n_resamples}: an interval needs at least 2 resamples")
-    from fitting import table as tables
     from fitting import task_law
 
-    wanted = [task_law.parse_target(text) for text in targets]
-    read = tables.read(table)
-    return read, task_law.predict(read, wanted or None, tasks=tasks, n_resamples=n_resamples, seed=seed)
+    runs, wanted = read(table, targets)
+    return runs, task_law.predict(runs, wanted, tasks=tasks, n_resamples=n_resamples, seed=seed)
+
+
+def by_the_paper(table: str, targets: Iterable[str], tasks: list[str] | None, method: str) -> dict:
+    """pred.json of one of the paper's methods."""
+    from fitting import paper
+
+    runs, wanted = read(table, targets)
+    if not wanted:
+        raise InputError(f'{table}: no target to predict: add --target NAME=N,D (or rows with split "target")')
+    entries = paper.predict(runs, wanted, tasks, method)
+    return {
+        "table_sha256": runs.sha256,
+        "method": method,
+        "n_convention": "n_params",
+        "targets": [{k: v for k, v in vars(t).items() if v is not None} for t in wanted],
+        "predictions": entries,
+    }
+
+
+def backtests(rows: list[dict], title: str, scale: float) -> Table:
+    """rows: of backtest.Backtest.table, or accuracies; scale: 100 for relative errors in %."""
+    grid = Table(title=title, title_justify="left")
+    grid.add_column("held out", no_wrap=True)
+    for name in ("fitted", "tested", "compute", "error", "bias", "coverage raw", "stretched", "width", "score"):
+        grid.add_column(name, justify="right")
+    grid.add_column("score, constant width", justify="right")
+    for r in rows:
+        grid.add_row(
+            r["holdout"], str(r["fitted"]), str(r["tested"]), f"{math.exp(r['distance']):.1f}x",
+            f"{scale * r['error']:.2f}", f"{scale * r['bias']:+.2f}", f"{r['coverage_raw']:.0%}",
+            f"{r['coverage']:.0%}", f"{scale * r['width']:.2f}", f"{scale * r['score']:.2f}",
+            f"{scale * r['constant_score']:.2f}",
+        )  # fmt: skip
+    return grid
 
 
 def table(entries: Iterable[dict]) -> Table:
@@ -33,7 +76,7 @@ def table(entries: Iterable[dict]) -> Table:
     for e in entries:
         measured = (_number(e["actual_bpb"]), _percent(e["error"]), _yes(e["inside"])) if compared else ()
         bpb, acc = (_number(e["bpb"]), _interval(e["bpb_pi80"])), (_number(e["acc"]), _interval(e["acc_pi80"]))
-        grid.add_row(e["target"], e["task"], *bpb, *measured, *acc, "; ".join(e["flags"]))
+        grid.add_row(e["target"], e["task"], *bpb, *measured, *acc, "; ".join(e.get("flags", [])))
     return grid
 
 

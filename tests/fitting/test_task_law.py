@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fitting import task_law
+from fitting import points, task_law
 from fitting.errors import InputError
-from fitting.task_law import Target
+from fitting.points import Target
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_short_ladders_get_one_exponent(simulate):
     for table, formula in ((wide, "L = E + A/N^alpha + B/D^beta"), (short, "L = E + A/N^alpha + B/D^alpha")):
         prediction = task_law.predict(table, n_resamples=50)
         assert prediction.settings["law"] == formula
-    truth = task_law.measured(short, prediction.targets[0], "validation", "bpb")
+    truth = points.measured(short, prediction.targets[0], "validation", "bpb")
     assert abs(entry(prediction, "validation")["bpb"] / truth - 1) < 0.02
 
 
@@ -177,34 +177,17 @@ def test_what_is_not_there_is_named(table):
 )
 def test_wrong_targets_are_refused(text):
     with pytest.raises(InputError, match="write NAME=N,D"):
-        task_law.parse_target(text)
+        points.parse_target(text)
 
 
 def test_targets_are_parsed():
-    assert task_law.parse_target("7B-4T=6887575552,3945065873408") == Target("7B-4T", 6887575552, 3945065873408)
-    assert task_law.parse_target("7B-4T=6.9e9,3.9e12,1.9e23") == Target("7B-4T", 6.9e9, 3.9e12)
+    assert points.parse_target("7B-4T=6887575552,3945065873408") == Target("7B-4T", 6887575552, 3945065873408)
+    assert points.parse_target("7B-4T=6.9e9,3.9e12,1.9e23") == Target("7B-4T", 6.9e9, 3.9e12)
 
 
 def test_a_given_target_finds_its_measurement_by_name_or_by_size(table):
     n, d = 190_000, 7_600_000
-    assert task_law.measured(table, Target("target-2xC", 1, 1), "validation", "bpb") is not None
-    assert task_law.measured(table, Target("mine", n * 1.001, d), "validation", "bpb") is not None
-    assert task_law.measured(table, Target("mine", n * 1.1, d), "validation", "bpb") is None
-    assert task_law.measured(table.select(split="train"), Target("mine", n, d), "validation", "bpb") is None
-
-
-def test_fit_law_reports_what_fit_json_holds(table):
-    out = task_law.fit_law(table, delta=1e-2, n_resamples=100)
-    json.dumps(out, allow_nan=False)
-    assert out["n_points"] == 12 and out["n_resamples"] == 100 and out["converged"] > 0.95
-    for name in ("E", "A", "alpha", "B", "beta"):
-        lo, hi = out["ci95"][name]
-        assert lo <= out["params"][name] <= hi and out["se"][name] > 0
-    assert 0.1 < out["params"]["alpha"] < 0.7 and 0.1 < out["params"]["beta"] < 0.7
-    for wrong, message in (
-        ({"law": "nope"}, "no such law"),
-        ({"delta": 0.0}, "must be positive"),
-        ({"task": "x"}, "no task"),
-    ):
-        with pytest.raises(InputError, match=message):
-            task_law.fit_law(table, **wrong)
+    assert points.measured(table, Target("target-2xC", 1, 1), "validation", "bpb") is not None
+    assert points.measured(table, Target("mine", n * 1.001, d), "validation", "bpb") is not None
+    assert points.measured(table, Target("mine", n * 1.1, d), "validation", "bpb") is None
+    assert points.measured(table.select(split="train"), Target("mine", n, d), "validation", "bpb") is None
