@@ -84,7 +84,9 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
     chances = [_chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)]
     enough_T = [len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn]
     fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
-    sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed) if fitted else None
+    sigmoids = None
+    if fitted:  # one more start for each resample, with its ceiling on 1, where most fits end
+        sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed, resample_starts=1)
     made = {}
     for i, (task, metric) in enumerate(zip(at.tasks, at.metrics, strict=True)):
         has_n, fits = at.weights_Tn[i] > 0, i in fitted
@@ -112,8 +114,7 @@ def fit_sigmoids(at: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: in
         n_resamples=n_resamples,
         seed=seed,
         method="pairs" if n_fits else "auto",
-        resample_starts=0,
-        **settings,
+        **({"resample_starts": 0} | settings),
     )
 
 

@@ -27,6 +27,8 @@ SAME_LENGTH = 1.2
 N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 6, 12, 15, 200
 # Without enough holdouts intervals are left as they are.
 NO_FACTOR = 1.0
+# Few holdouts, which share runs, are weak evidence for a narrow interval.
+MIN_FACTOR = 0.6
 # Half-widths of accuracies are at least this many points.
 POINTS_FLOOR = 0.2
 
@@ -113,7 +115,7 @@ def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarr
     n_holdouts, n_forms, n_tasks = form_error_HFTn.shape[:3]
     keep = [h for h in range(n_holdouts) if h != without]
     if len(keep) < MIN_HOLDOUTS:
-        return np.full((n_forms, n_tasks), 1 / n_forms)
+        return no_weights(n_forms, n_tasks)
     error_FT = np.nanmean(np.nanmean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
     own_FT = error_FT / error_FT.mean(axis=0)
     raw_FT = 1 / (own_FT * own_FT.mean(axis=1, keepdims=True))
@@ -121,7 +123,7 @@ def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarr
 
 
 def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:
-    """80 % quantile of |error| / half-width on the error's side, every holdout weighing the same."""
+    """80 % quantile (or a little more) of |error| / half-width on the error's side, every holdout weighing the same."""
     keep = [h for h in range(len(error_HXn)) if h != without]
     if len(keep) < MIN_HOLDOUTS:
         return NO_FACTOR
@@ -136,7 +138,11 @@ def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> floa
     values, shares = np.concatenate(values), np.concatenate(shares)
     order = np.argsort(values)
     share = np.cumsum(shares[order]) / shares.sum()
-    return float(values[order][np.searchsorted(share, LEVEL)])
+    # Of m errors of independent tasks and holdouts, the interval must hold ceil(0.8 (m + 1)): the finite-sample rule
+    # of conformal prediction, which keeps a short ladder from shrinking its intervals on little evidence.
+    m = len(keep) * error_HXn.shape[1]
+    level = min(np.ceil(LEVEL * (m + 1)) / m, 1.0)
+    return max(float(values[order][min(np.searchsorted(share, level), len(values) - 1)]), MIN_FACTOR)
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,8 @@ class Report:
     why: str
 
 
-def no_weights(n_tasks: int) -> np.ndarray:
-    return np.full((len(FORMS), n_tasks), 1 / len(FORMS))
+def no_weights(n_forms: int, n_tasks: int) -> np.ndarray:
+    return np.full((n_forms, n_tasks), 1 / n_forms)
 
 
 def report(table: Table, points: Points, step2: dict, n_convention: str, seed: int = 0) -> Report | None:
@@ -160,7 +166,7 @@ def report(table: Table, points: Points, step2: dict, n_convention: str, seed: i
 
     step2: the tasks' AccuracyFits; those above chance are scored through the chain, (N, D) -> bpb -> accuracy.
     """
-    test = run(points, seed)
+    test = run(points, seed, average.forms_for(points))
     if test is None:
         return None
     acc_rows, factor_acc = _accuracy(test, table, points, step2, n_convention, seed)

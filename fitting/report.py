@@ -198,6 +198,8 @@ def _step1(table: Table, prediction: Prediction) -> str:
         _figure(plots.step1(table, prediction, target, task), f"step 1 of {task}") for task in prediction.points.tasks
     ]
     step1 = prediction.step1
+    if step1 is None:
+        return "<p>No task has enough runs for a law.</p>" + "".join(images)
     head, body = ["task", "#run noise", "#runs", "heaviest forms (weight)"], []
     for t, task in enumerate(prediction.fitted):
         order = np.argsort(-step1.weights_FT[:, t])[:3]

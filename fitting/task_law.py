@@ -83,9 +83,10 @@ def predict(
     step2 = accuracy.fit_all(table, points.tasks, n_resamples, seed)
     if fitted:
         used = replace(points, tasks=fitted, bpb_Tn=points.bpb_Tn[usable_T])
-        tested = backtest.report(table, used, step2, n_convention, seed)
-        weights_FT = tested.weights_FT if tested else backtest.no_weights(len(fitted))
-        step1 = average.fit(used, weights_FT, max(n_resamples // RESAMPLES_SHARED, 20), seed)
+        tested = backtest.report(table, used, step2, n_convention)
+        forms = average.forms_for(points)
+        weights_FT = tested.weights_FT if tested else backtest.no_weights(len(forms), len(fitted))
+        step1 = average.fit(used, weights_FT, max(n_resamples // RESAMPLES_SHARED, 20), seed, forms)
     runs_noise = flags.rerun_noise(table, points, n_convention)
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:

@@ -71,17 +71,15 @@ def test_the_page_says_what_a_stranger_asks(page, predicted, table):
         assert said in page.text, said
 
 
-@pytest.mark.parametrize("sizes", [None, (26_000, 34_000, 45_000, 60_000)])
-def test_parameters_stand_under_their_names(simulate, sizes):
-    table = simulate(sizes=sizes) if sizes else simulate()
+def test_the_weights_of_the_forms_stand_under_their_names(table):
     prediction = task_law.predict(table, n_resamples=20)
-    section = report.page(table, prediction).split("<h2>Step 1")[1]
-    names = re.findall(r"<th [^>]*>(.*?)</th>", section)
-    cells = re.findall(r"<td [^>]*>(.*?)</td>", section)[: names.index("runs") + 1]
-    shown = dict(zip(names, cells, strict=False))
-    assert shown["task"] == prediction.fitted[0]
-    for name, value in prediction.step1.params(0).items():
-        assert float(shown[name]) == pytest.approx(value, rel=0.01)
+    section = report.page(table, prediction).split("The forms and their mean weights")[1].split("</table>")[0]
+    cells = re.findall(r"<td [^>]*>(.*?)</td>", section)
+    shown = dict(zip(cells[::3], cells[2::3], strict=True))
+    assert set(shown) == {form.name for form in prediction.step1.forms}
+    for name, weight in prediction.settings["form_weights"].items():
+        assert float(shown[name].rstrip("%")) == pytest.approx(100 * weight, abs=0.06)
+    assert sum(prediction.settings["form_weights"].values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_names_from_the_table_are_text(table):
