@@ -140,12 +140,11 @@ def fit(
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
-    features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so).
-    groups_n: unit of each point that shares noise (the trunk); default: every point its own.
-    method: "residuals", "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest
-    standard deviation to believe. n_starts: of the fit; resample_starts: of each resample, beside the optimum of all
-    points; resample_iterations: at most (few will do where only a spread is wanted). Raises
-    InputError where a task has too few points.
+    features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
+    unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
+    "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest standard deviation to believe.
+    resample_starts: beside the optimum of all points; resample_iterations: at most (few will do where
+    only a spread is wanted). Raises InputError where a task has too few points.
     """
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
@@ -165,14 +164,8 @@ def fit(
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    drawn = solve(
-        residuals(law),
-        starts_TSP,
-        weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]),
-        lanes=lanes,
-        max_iterations=resample_iterations,
-        **problem,
-    )
+    problem |= {"lanes": lanes, "max_iterations": resample_iterations}
+    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), **problem)
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
         law=law,

@@ -20,10 +20,10 @@ def conclude(directory) -> None:
         unfinished = [run for run in left_out if states[run].name != "diverged" and not _skipped(folder, run, states)]
         if unfinished:
             raise InputError(f"{folder}: {', '.join(unfinished)} not over yet; finish with: ladder submit")
-        from fitting import report, table, task_law
+        from fitting import points, report, table, task_law
 
         read = table.read(folder).select(run=[run for run in states if run not in left_out])
-        targets = [task_law.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
+        targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
         predicted = task_law.predict(read, targets, n_resamples=config["resamples"])
         (record.directory / "prediction.json").write_text(show.to_json_text(predicted.json()))
         about = {

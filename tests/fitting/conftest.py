@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fitting.table import Table
+from fitting.table import read as read_table
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZES = (10_000, 17_000, 33_000, 60_000)
@@ -31,6 +32,15 @@ def shared():
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The paper's published runs as a table (bpb and accuracy); skipped aloud where they are not."""
+    if not (SHARED / "olmo_ladder_runs.csv.gz").exists():
+        pytest.skip("the paper's published runs are not beside the repository")
+    read = read_table(SHARED / "olmo_ladder_runs.csv.gz")
+    return read.select(read["metric"] != "loss")
 
 
 @pytest.fixture(scope="session")

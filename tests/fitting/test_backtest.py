@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitting import accuracy, backtest, points, table
+from fitting import accuracy, backtest, points
 from fitting.forms import FORMS
 
 
@@ -54,16 +54,6 @@ def test_the_stretched_interval_holds_its_share():
     assert factor == pytest.approx(1.2816, abs=0.1)
     assert 0.78 < backtest.coverage(error, factor * half[0], factor * half[1]) < 0.85
     assert backtest.interval_score(np.array([[0.0, 3.0]]), 1.0, 1.0) == pytest.approx(2 + 10 * 2 / 2)
-
-
-@pytest.fixture(scope="module")
-def published():
-    from conftest import SHARED
-
-    if not (SHARED / "olmo_ladder_runs.csv.gz").exists():
-        pytest.skip("the paper's published runs are not beside the repository")
-    read = table.read(SHARED / "olmo_ladder_runs.csv.gz")
-    return read.select(read["metric"] != "loss")
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from fitting import paper, paper_study, table
+from fitting import paper, paper_study
 from fitting.errors import InputError
 from fitting.points import Target, targets_of
 
 
-@pytest.fixture(scope="module")
-def runs():
-    from conftest import SHARED
-
-    if not (SHARED / "olmo_ladder_runs.csv.gz").exists():
-        pytest.skip("the paper's published runs are not beside the repository")
-    read = table.read(SHARED / "olmo_ladder_runs.csv.gz")
-    return read.select(read["metric"] != "loss")
-
-
-@pytest.fixture(scope="module")
-def expected():
-    from conftest import SHARED
-
-    return json.loads((SHARED / "task_ladder_expected.json").read_text())
+@pytest.fixture
+def expected(shared):
+    return json.loads(shared("task_ladder_expected.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -32,11 +20,11 @@ def expected():
     [("paper", "step1_pred_bpb", "chained_pred_acc"), ("paper-c", "flops_pred_bpb", "flops_chained_pred_acc"),
      ("paper-single", None, "single_step_pred_acc")],
 )  # fmt: skip
-def test_predictions_of_7b_4t_equal_the_papers(runs, expected, method, bpb, acc):
-    [target] = targets_of(runs)
+def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb, acc):
+    [target] = targets_of(published)
     flops = expected["tasks"]["mmlu_avg_test"]["7B-4T"]["C"]
     target = Target(target.name, target.n_params, target.tokens, flops)
-    entries = paper.predict(runs, [target], None, method)
+    entries = paper.predict(published, [target], None, method)
     assert len(entries) == 8
     for entry in entries:
         theirs = expected["tasks"][entry["task"]]["7B-4T"]
@@ -48,9 +36,9 @@ def test_predictions_of_7b_4t_equal_the_papers(runs, expected, method, bpb, acc)
         assert np.mean(error) == pytest.approx(3.816, abs=1e-3)
 
 
-def test_variance_equals_the_papers(runs, expected):
+def test_variance_equals_the_papers(published, expected):
     theirs = expected["variance_1.3B_10xC_last10"]
-    rows = paper_study.variance(runs, "1B-10xC")
+    rows = paper_study.variance(published, "1B-10xC")
     assert len(rows) == 8
     for row in rows:
         of = theirs[f"{row['task']}_5shot"]
@@ -58,24 +46,24 @@ def test_variance_equals_the_papers(runs, expected):
             assert row[mine] == pytest.approx(of[name], abs=1e-9)
 
 
-def test_smaller_ladders_err_as_the_papers_do_where_they_determine_the_law(runs, expected):
+def test_smaller_ladders_err_as_the_papers_do_where_they_determine_the_law(published, expected):
     theirs = expected["compute_vs_error_7B-4T"]
     few = ["piqa_val", "csqa_val"]
-    rows = paper_study.compute_versus_error(runs.select(task=few), targets_of(runs)[0])
+    rows = paper_study.compute_versus_error(published.select(task=few), targets_of(published)[0])
     assert len(rows) == len(theirs) == 24 and sum(r["determined"] for r in rows) >= 14
     for row, of in zip(rows, theirs.values(), strict=True):
         if row["determined"]:
             assert row["points"] == pytest.approx(np.mean([of[f"{t}_5shot"]["chained_pts"] for t in few]), abs=0.1)
 
 
-def test_what_a_method_lacks_is_said(runs):
+def test_what_a_method_lacks_is_said(published):
     with pytest.raises(InputError, match="needs FLOPs: NAME=N,D,FLOPS"):
-        paper.predict(runs, [Target("t", 1e9, 1e11)], ["piqa_val"], "paper-c")
+        paper.predict(published, [Target("t", 1e9, 1e11)], ["piqa_val"], "paper-c")
 
 
-def test_targets_and_extra_runs_enter_no_fit(runs):
+def test_targets_and_extra_runs_enter_no_fit(published):
     target = Target("7B-4T", 6.9e9, 3.9e12)
     for task in ("piqa_val",):
-        all_rows = paper.predict(runs, [target], [task])
-        train_only = paper.predict(runs.select(split="train"), [target], [task])
+        all_rows = paper.predict(published, [target], [task])
+        train_only = paper.predict(published.select(split="train"), [target], [task])
         assert all_rows == train_only
