@@ -149,9 +149,8 @@ def fit(
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
-    rng = np.random.default_rng(seed)
+    rng, problem = np.random.default_rng(seed), {"data": {"delta": delta}, "bounds": law.bounds}
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
-    problem = {"data": {"delta": delta}, "bounds": law.bounds}
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
     noise_T = np.maximum(noise_T, noise_floor)
@@ -163,8 +162,8 @@ def fit(
         weights_TRn *= resample_weights(groups_n, n_resamples, seed)
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     problem |= {"lanes": lanes, "max_iterations": resample_iterations}
+    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), **problem)
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
