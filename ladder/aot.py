@@ -174,7 +174,8 @@ def _held(tree) -> int:
 
 def _too_large(rung: Rung, devices: int, said: str) -> Exception:
     """The compiler's refusal as one line with what to change; any other error as it is."""
-    used = re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", said)
+    used = re.search(r"\(([\d.]+[KMGT])\) exceeds available HBM \(([\d.]+[KMGT])\)", said)
+    used = used or re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", said)
     if not used:
         return RuntimeError(said[:2000])
     again = 2 * rung.mesh.accumulation

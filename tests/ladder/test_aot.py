@@ -112,10 +112,10 @@ def test_what_does_not_divide_is_one_line(change, said):
 )
 def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
     rung = replace(RUNG, mesh=mesh, batch_tokens=sequences * 256)
-    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.10G of 15.75G hbm. Exceeded hbm"
+    said = "CompileTimeHbmOom: the total memory required for HLO temporaries (20.1G) exceeds available HBM (15.75G)"
     refused = aot._too_large(rung, 4, said)
     assert isinstance(refused, InputError)
-    assert str(refused) == f"rung s-1xC does not fit: it needs 20.10G of 15.75G bytes of a device; {change}"
+    assert str(refused) == f"rung s-1xC does not fit: it needs 20.1G of 15.75G bytes of a device; {change}"
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,11 @@ def test_two_slices_are_two_replicas():
     assert found["mesh"] == {"replica": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
     assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
     assert found["donated"] == pytest.approx(found["state"], rel=0.01)
+
+
+@needs_libtpu
+def test_the_compiler_refuses_what_does_not_fit():
+    wide = replace(RUNG.model, d_model=2048, n_heads=16, d_ff=65536, n_layers=16, seq_len=4096, n_kv_heads=16)
+    rung = replace(RUNG, model=wide, batch_tokens=512 * 4096, mesh=Mesh())
+    with pytest.raises(InputError, match=r"^rung s-1xC does not fit: it needs .* of 15\.75G .*; set mesh\.remat=full$"):
+        aot.check(rung, "v5e:2x2")
