@@ -267,6 +267,12 @@ def _linearised(law: Law, params_TP, lanes):
     return jax.vmap(fitted)(params_TP, lanes), jax.vmap(jax.jacfwd(fitted))(params_TP, lanes)
 
 
+def jacobian(law: Law, params_TP: np.ndarray, lanes: dict) -> np.ndarray:
+    """[T, n, P] derivative of the law (of its ln, where it is fitted in log space) by the fit coordinates."""
+    with jax.enable_x64(True):
+        return np.asarray(_linearised(law, params_TP, lanes)[1])
+
+
 def _noise(law, params_TP, lanes, weights_Tn, groups_n):
     """-> (noise_T, dof_T): run-to-run standard deviation, with the degrees of freedom left.
 

@@ -74,6 +74,56 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
         show.write_json(json, {"bpb": bpb, "accuracy": report.acc_rows, "form_weights": weights})
 
 
+def design(
+    table: Table,
+    /,
+    *,
+    target: Targets = (),
+    budget: Annotated[tuple[float, ...], arg(metavar="FLOPS ...")] = (),
+    json: Json = None,
+) -> None:
+    """Which of a table's runs to train for a budget, so that the target's error bar is smallest.
+
+    Example: ladder design runs.csv.gz --target 7B-4T=6887575552,3945065873408 --budget 7e20 1.4e21
+
+    Args:
+        target: name, parameters and tokens of a model (the first is designed for)
+        budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
+    """
+    import numpy as np
+    from rich.table import Table as Grid
+
+    from fitting import bootstrap, points
+    from fitting import design as designs
+    from fitting.laws import CHINCHILLA
+    from launch import predictions
+
+    runs, targets = predictions.read(table, target)
+    if not targets:
+        raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
+    at = points.ladder_points(runs, None, "n_params")
+    features = {k: at.features[k] for k in ("N", "D")}
+    flops_n = at.features.get("flops", 6 * features["N"] * features["D"])
+    has_Tn = ~np.isnan(at.bpb_Tn)
+    fitted = bootstrap.fit(
+        CHINCHILLA, features, np.where(has_Tn, at.bpb_Tn, 1.0), weights_Tn=has_Tn, delta=1e-2, n_resamples=2, method="residuals"
+    )  # fmt: skip
+    made = designs.candidates(fitted, features, targets[0].features, flops_n)
+    total = float(flops_n.sum())
+    rows = designs.frontier(made, budget or [share * total for share in (0.1, 0.2, 0.4, 1.0)])
+    grid = Grid(title=f"runs that predict {targets[0].name} best, of {len(at.runs)}", title_justify="left")
+    for name in ("budget, FLOPs", "of all", "80 % half-width of bpb", "runs"):
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        row["runs"] = [at.runs[i] for i in row["runs"]]
+        grid.add_row(
+            f"{row['budget']:.3g}", f"{row['flops'] / total:.0%}", f"{row['half_width']:.1%}", ", ".join(row["runs"])
+        )
+    show.console().print(grid)
+    if json:
+        show.write_json(json, {"target": targets[0].name, "frontier": rows})
+
+
 def report(
     table: Table,
     /,
