@@ -33,7 +33,7 @@ class Candidates:
     scale_T: np.ndarray
 
     def sd(self, chosen_Sn: np.ndarray) -> np.ndarray:
-        """[S]: the target's sd in ln bpb (root mean square over tasks) by sets of runs bool[S, n]; inf: undetermined."""
+        """[S]: the target's sd in ln bpb (root mean square over tasks) by sets bool[S, n]; inf: undetermined."""
         chosen_Sn = np.atleast_2d(chosen_Sn).astype(float)
         total_S = np.zeros(len(chosen_Sn))
         for jacobian_nP, gradient_P, scale in zip(self.jacobian_TnP, self.gradient_TP, self.scale_T, strict=True):

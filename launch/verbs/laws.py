@@ -105,8 +105,9 @@ def design(
     features = {k: at.features[k] for k in ("N", "D")}
     flops_n = at.features.get("flops", 6 * features["N"] * features["D"])
     has_Tn = ~np.isnan(at.bpb_Tn)
+    bpb_Tn = np.where(has_Tn, at.bpb_Tn, 1.0)
     fitted = bootstrap.fit(
-        CHINCHILLA, features, np.where(has_Tn, at.bpb_Tn, 1.0), weights_Tn=has_Tn, delta=1e-2, n_resamples=2, method="residuals"
+        CHINCHILLA, features, bpb_Tn, weights_Tn=has_Tn, delta=1e-2, n_resamples=2, method="residuals"
     )  # fmt: skip
     made = designs.candidates(fitted, features, targets[0].features, flops_n)
     total = float(flops_n.sum())
