@@ -91,10 +91,7 @@ def forms_for(points: Points) -> tuple[Form, ...]:
 def fit(points: Points, weights_FT: np.ndarray, n_resamples: int, seed: int, forms=FORMS) -> Average:
     """Fit forms to all tasks of `points` (a task may lack runs: nan)."""
     has_Tn = ~np.isnan(points.bpb_Tn)
-    fitted = fit_forms(
-        points, has_Tn, seed, n_resamples=n_resamples, forms=forms,
-        n_starts=N_STARTS, resample_starts=0, resample_iterations=N_ITERATIONS,
-    )  # fmt: skip
+    fitted = fit_forms(points, has_Tn, seed, n_resamples=n_resamples, forms=forms, n_starts=N_STARTS)
     return Average(forms, weights_FT, fitted)
 
 
@@ -115,5 +112,7 @@ def fit_forms(points: Points, use_Xn: np.ndarray, seed: int, *, n_resamples: int
         seed=seed,
         method="residuals",
         noise_floor=NOISE_FLOOR,
+        resample_starts=0,
+        iterations=N_ITERATIONS,
         **settings,
     )

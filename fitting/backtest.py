@@ -24,7 +24,7 @@ MIN_FIT_RUNS = 6
 MIN_HOLDOUTS = 3
 # Lengths (tokens per parameter) within this factor are the same multiple.
 SAME_LENGTH = 1.2
-N_STARTS, N_RESAMPLES, N_ITERATIONS, N_DRAWS = 6, 12, 15, 200
+N_STARTS, N_RESAMPLES, N_DRAWS = 6, 12, 200
 # Without enough holdouts intervals are left as they are.
 NO_FACTOR = 1.0
 # Few holdouts, which share runs, are weak evidence for a narrow interval.
@@ -184,7 +184,7 @@ def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backt
     use_Xn = np.concatenate([has_Tn & w.fit_n for w in ways])  # X = H * T
     fitted = average.fit_forms(
         points, use_Xn, seed, n_resamples=N_RESAMPLES, forms=forms,
-        n_starts=N_STARTS, resample_starts=0, resample_iterations=N_ITERATIONS,
+        n_starts=N_STARTS
     )  # fmt: skip
     every = Average(forms, np.full((len(forms), len(use_Xn)), 1 / len(forms)), fitted)
     log_FXn = np.log(every.form_predictions(points.features)[:, :, 0])

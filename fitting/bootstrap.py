@@ -136,20 +136,23 @@ def fit(
     noise_floor: float = 0.0,
     n_starts: int = N_STARTS,
     resample_starts: int = N_RESAMPLE_STARTS,
-    resample_iterations: int = MAX_ITERATIONS,
+    iterations: int = MAX_ITERATIONS,
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
     features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
     "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest standard deviation to believe.
-    resample_starts: beside the optimum of all points; resample_iterations: at most (few will do where
-    only a spread is wanted). Raises InputError where a task has too few points.
+    resample_starts: beside the optimum of all points; iterations: at most, for a lane (a number of its
+    own is a compilation of its own). Raises InputError where a task has too few points.
     """
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
-    rng, problem = np.random.default_rng(seed), {"data": {"delta": delta}, "bounds": law.bounds}
+    rng, problem = (
+        np.random.default_rng(seed),
+        {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations},
+    )
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
@@ -162,7 +165,7 @@ def fit(
         weights_TRn *= resample_weights(groups_n, n_resamples, seed)
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    problem |= {"lanes": lanes, "max_iterations": resample_iterations}
+    problem |= {"lanes": lanes}
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), **problem)
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
