@@ -143,8 +143,8 @@ def fit(
     features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
     "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest standard deviation to believe.
-    resample_starts: beside the optimum of all points; iterations: at most, for a lane (a number of its
-    own is a compilation of its own). Raises InputError where a task has too few points.
+    resample_starts: beside the optimum of all points; iterations: at most, for a lane. Raises InputError
+    where a task has too few points.
     """
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
