@@ -149,25 +149,22 @@ def fit(
     features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
-    rng, problem = (
-        np.random.default_rng(seed),
-        {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations},
-    )
+    rng = np.random.default_rng(seed)
+    problem = {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations}
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
     noise_T = np.maximum(noise_T, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
-    if method == "auto":
-        method = "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
+    method = _chosen(method, groups_n)
     weights_TRn = np.repeat(weights_Tn[:, None], n_resamples, axis=1)
     if method == "pairs":
         weights_TRn *= resample_weights(groups_n, n_resamples, seed)
     else:
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    problem |= {"lanes": lanes}
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_TRn.reshape(-1, y_Tn.shape[1]), **problem)
+    weights_Rn = weights_TRn.reshape(-1, y_Tn.shape[1])
+    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
     drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
         law=law,
@@ -184,6 +181,12 @@ def fit(
         method=method,
         seconds={k: first.seconds[k] + drawn.seconds[k] for k in first.seconds},
     )
+
+
+def _chosen(method: str, groups_n: np.ndarray) -> str:
+    if method != "auto":
+        return method
+    return "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
 
 
 def _filled_up(features, y_Tn, weights_Tn, groups_n):
