@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from ladder.errors import InputError
+from launch import compiled
 
 
 def read(table: str, targets: Iterable[str]) -> tuple:
     """(the runs table, its targets); targets as text, NAME=N,D[,FLOPS], or none for those in the table."""
+    compiled.keep()
     from fitting import points
     from fitting import table as tables
 

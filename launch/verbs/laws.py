@@ -54,10 +54,9 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
     """
     from fitting import accuracy, points
     from fitting import backtest as backtests
-    from fitting import table as tables
     from launch import predictions
 
-    runs = tables.read(table)
+    runs, _ = predictions.read(table, ())
     at = points.ladder_points(runs, None, "n_params")
     report = backtests.report(runs, at, accuracy.fit_all(runs, at.tasks, 100, seed), "n_params", seed)
     if report is None:
