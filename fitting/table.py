@@ -100,6 +100,16 @@ def read(path) -> Table:
     return _check(header, cells, places, str(path), hashlib.sha256(raw).hexdigest())
 
 
+def from_rows(rows: list[dict], source: str, left_out: tuple[str, ...] = ()) -> Table:
+    """Rows {column: cell} as a checked table; "place" of a row (file:line) is where a complaint points to."""
+    header = list(dict.fromkeys(name for row in rows for name in row if name != "place"))
+    _check_header(header, source)
+    cells = [[row.get(name) for row in rows] for name in header]
+    table = _check(header, cells, [r["place"] for r in rows], source, "", left_out)
+    sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
+    return Table(table.columns, table.source, sha256, table.left_out)
+
+
 def write(table: Table, path) -> None:
     """Write a table as CSV (.gz where the name says so); `read` gives the same table back."""
     path = Path(path) if isinstance(path, str) else path
@@ -228,11 +238,7 @@ def _read_runs(folder) -> Table:
         )
     if not rows:
         raise InputError(f"{folder}: the finished runs hold no metrics")
-    header = list(dict.fromkeys(name for row in rows for name in row if name != "place"))
-    cells = [[row.get(name) for row in rows] for name in header]
-    table = _check(header, cells, [r["place"] for r in rows], str(folder), "", tuple(left_out))
-    sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
-    return Table(table.columns, table.source, sha256, table.left_out)
+    return from_rows(rows, str(folder), tuple(left_out))
 
 
 def _unfinished(run) -> str:

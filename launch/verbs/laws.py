@@ -151,19 +151,57 @@ def report(
     print(out)
 
 
-def export(table: Table, /, *, out: Out) -> None:
-    """Write the finished runs of a folder as one runs table.
+def export(
+    table: Table,
+    /,
+    *,
+    out: Out,
+    source: Literal["ladder", "paper", "lm-eval", "wandb"] = "ladder",
+    run: Annotated[str | None, arg(metavar="NAME=N,D")] = None,
+    step: float = 0,
+    tokens: str = "tokens",
+) -> None:
+    """Write runs as one runs table: the finished runs of a folder, or another project's results.
 
     Example: ladder export runs/demo -o demo.csv.gz
+
+    Args:
+        source: paper: a folder of the task-ladder paper's CSVs; lm-eval: a result JSON; wandb: a history CSV
+        run: name and parameters of the run (lm-eval, wandb), and its training tokens (lm-eval): 1B-10xC=1.3e9,2.6e11
+        step: of the run when lm-eval evaluated it
+        tokens: wandb: the column with training tokens, or the number of tokens in a step
     """
+    from fitting import importers
     from fitting import table as tables
 
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
-    read = tables.read(table)
+    if source == "ladder":
+        read = tables.read(table)
+    elif source == "paper":
+        read = importers.paper(table)
+    else:
+        name, numbers = _run(run, 2 if source == "lm-eval" else 1)
+        if source == "lm-eval":
+            read = importers.lm_eval(table, name, *numbers, step)
+        else:
+            read = importers.wandb(table, name, *numbers, tokens)
     try:
         tables.write(read, out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None
     left = f"; left out: {'; '.join(read.left_out)}" if read.left_out else ""
     print(f"{out}: {len(read)} rows of {len(read.unique('run'))} runs{left}")
+
+
+def _run(text: str | None, n_numbers: int) -> tuple[str, list[float]]:
+    """ "NAME=N" or "NAME=N,D" -> (name, numbers)."""
+    name, _, numbers = (text or "").partition("=")
+    try:
+        values = [float(v) for v in numbers.split(",")]
+    except ValueError:
+        values = []
+    if not name or len(values) != n_numbers or not all(0 < v < float("inf") for v in values):
+        wanted = "NAME=N,D" if n_numbers == 2 else "NAME=N"
+        raise InputError(f"--run {text or ''!r}: write {wanted}, positive numbers, such as 1B-10xC=1.3e9,2.6e11")
+    return name, values
