@@ -26,6 +26,7 @@ VERBS = {
     "verify": ladders.verify,
     "predict": laws.predict,
     "backtest": laws.backtest,
+    "compare": laws.compare,
     "design": laws.design,
     "report": laws.report,
     "export": laws.export,

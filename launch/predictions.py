@@ -64,6 +64,28 @@ def backtests(rows: list[dict], title: str, scale: float) -> Table:
     return grid
 
 
+def comparison(rows: list[dict], target: str) -> Table:
+    """rows: of fitting.compare."""
+    grid = Table(title=f"the first recipe against the other, at {target}", title_justify="left")
+    grid.add_column("task", no_wrap=True)
+    for name in (
+        "lower bpb",
+        "difference",
+        "80 % interval",
+        "compute-equivalent gain",
+        "80 % interval",
+        "higher accuracy",
+    ):
+        grid.add_column(name, justify="right")
+    for r in rows:
+        lo, hi = ("beyond" if g is None else f"{g:.2f}x" for g in r["gain_pi80"])
+        gain = "beyond" if r["gain"] is None else f"{r['gain']:.2f}x"
+        acc = f"{r['probability_acc']:.0%}" if "probability_acc" in r else ""
+        difference = f"{r['difference']:+.4f}", "{:+.4f} to {:+.4f}".format(*r["difference_pi80"])
+        grid.add_row(r["task"], f"{r['probability']:.0%}", *difference, gain, f"{lo} to {hi}", acc)
+    return grid
+
+
 def table(entries: Iterable[dict]) -> Table:
     """entries: of pred.json, or of task_law.compare, which add what was measured."""
     entries = list(entries)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
 from launch import show
@@ -71,6 +71,36 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
     console.print(f"intervals are stretched by {report.factor_bpb:.2f} (bpb) and {report.factor_acc:.2f} (accuracy)")
     if json:
         show.write_json(json, {"bpb": bpb, "accuracy": report.acc_rows, "form_weights": weights})
+
+
+def compare(
+    table: Table,
+    other: Annotated[Positional[str], arg(metavar="OTHER", help="the runs table of the other recipe")],
+    /,
+    *,
+    target: Targets,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    json: Json = None,
+) -> None:
+    """Which of two recipes, each with a ladder of its own, will be better at a target, and worth how much compute.
+
+    Example: ladder compare mine.csv theirs.csv --target 7B-4T=6887575552,3945065873408
+
+    Args:
+        target: name, parameters and tokens of the model that both would train (the first counts)
+        bootstrap: resamples behind the intervals
+        seed: of the resamples
+    """
+    from launch import predictions
+
+    (_, a), (_, b) = (predictions.predict(t, target, None, bootstrap, seed) for t in (table, other))
+    from fitting import compare as comparing
+
+    rows = comparing.compare(a, b, a.targets[0], seed)
+    show.console().print(predictions.comparison(rows, a.targets[0].name))
+    if json:
+        show.write_json(json, {"target": a.targets[0].name, "tables": [table, other], "tasks": rows})
 
 
 def design(
