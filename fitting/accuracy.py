@@ -85,8 +85,8 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
     enough_T = [len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn]
     fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
     sigmoids = None
-    if fitted:  # one more start for each resample, with its ceiling on 1, where most fits end
-        sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed, resample_starts=1)
+    if fitted:  # two more starts for each resample: its ceiling on 1, where most fits end, and inside
+        sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
     made = {}
     for i, (task, metric) in enumerate(zip(at.tasks, at.metrics, strict=True)):
         has_n, fits = at.weights_Tn[i] > 0, i in fitted
@@ -110,7 +110,7 @@ def fit_sigmoids(at: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: in
         np.hstack([at.acc_Tn[task_X], one]),
         weights_Tn=np.hstack([weights_Xn, anchor_X1]),
         delta=1.0,  # beyond any residual: least squares
-        groups_n=np.append(at.groups_n, "anchor"),
+        groups_n=np.append(at.groups_n, bootstrap.ALWAYS),
         n_resamples=n_resamples,
         seed=seed,
         method="pairs" if n_fits else "auto",

@@ -91,13 +91,23 @@ class Fit:
         return [p.name for p, is_on in zip(self.law.params, on, strict=True) if is_on]
 
 
+# A group of this name is no measurement but an assumption (the anchor of step 2): every resample holds it once.
+ALWAYS = "always"
+
+
 def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3) -> np.ndarray:
     """int[R, n]: how often each row is drawn when whole groups are drawn with replacement.
 
-    groups_n: the label of each row's unit (run, trunk). A draw with fewer than min_groups distinct
-    groups is drawn again, since no law could be fitted to it.
+    groups_n: the label of each row's unit (run, trunk); a row of ALWAYS is in every resample. A draw with
+    fewer than min_groups distinct groups is drawn again, since no law could be fitted to it.
     """
-    labels, group_n = np.unique(np.asarray(groups_n), return_inverse=True)
+    groups_n = np.asarray(groups_n)
+    always_n = groups_n == ALWAYS
+    if always_n.any():
+        weights_Rn = np.ones((n_resamples, len(groups_n)), int)
+        weights_Rn[:, ~always_n] = resample_weights(groups_n[~always_n], n_resamples, seed, min_groups)
+        return weights_Rn
+    labels, group_n = np.unique(groups_n, return_inverse=True)
     if len(labels) < min_groups:
         raise InputError(f"{len(labels)} groups to resample; at least {min_groups} are needed")
     rng = np.random.default_rng(seed)

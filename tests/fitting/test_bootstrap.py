@@ -177,3 +177,10 @@ def test_tasks_do_not_change_each_others_fits():
     y = np.exp(0.1 * x + 0.01 * rng.standard_normal((3, 8)))
     alone = bootstrap.fit(LINE, {"N": x}, y[1], delta=1.0, n_resamples=2).params(0)
     assert bootstrap.fit(LINE, {"N": x}, y, delta=1.0, n_resamples=2).params(1) == pytest.approx(alone, abs=1e-9)
+
+
+def test_an_assumption_is_in_every_resample():
+    groups = np.array(["a", "a", "b", "c", bootstrap.ALWAYS])
+    counts = bootstrap.resample_weights(groups, 200, 0)
+    assert (counts[:, -1] == 1).all() and (counts[:, :4] != 1).any()
+    assert np.array_equal(counts[:, :4], bootstrap.resample_weights(groups[:4], 200, 0))
