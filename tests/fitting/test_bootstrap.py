@@ -181,6 +181,6 @@ def test_tasks_do_not_change_each_others_fits():
 
 def test_an_assumption_is_in_every_resample():
     groups = np.array(["a", "a", "b", "c", bootstrap.ALWAYS])
-    counts = bootstrap.resample_weights(groups, 200, 0)
+    counts = bootstrap.resample_weights(groups, 200, 0, min_groups=2)
     assert (counts[:, -1] == 1).all() and (counts[:, :4] != 1).any()
-    assert np.array_equal(counts[:, :4], bootstrap.resample_weights(groups[:4], 200, 0))
+    assert np.array_equal(counts[:, :4], bootstrap.resample_weights(groups[:4], 200, 0, min_groups=2))
