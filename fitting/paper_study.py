@@ -52,6 +52,9 @@ def compute_versus_error(table: Table, target: Target) -> list[dict]:
     Needs the target's own run in the table (split target).
     """
     tasks = [t for t in paper.points(table, None).tasks if paper.acc_metric(table, t)]
+    tasks = [t for t in tasks if measured(table, target, t, paper.acc_metric(table, t)) is not None]
+    if not tasks:
+        return []
     rows = []
     for name, runs, determined, largest, total in ladders(table):
         smaller = table.select(run=runs)

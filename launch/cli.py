@@ -28,6 +28,7 @@ VERBS = {
     "backtest": laws.backtest,
     "compare": laws.compare,
     "design": laws.design,
+    "study": laws.study,
     "report": laws.report,
     "export": laws.export,
 }

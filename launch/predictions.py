@@ -64,6 +64,31 @@ def backtests(rows: list[dict], title: str, scale: float) -> Table:
     return grid
 
 
+def noise(rows: list[dict], run: str) -> Table:
+    """rows: of paper_study.variance."""
+    grid = Table(title=f"noise of the last evaluations of {run}", title_justify="left")
+    for name in ("task", "bpb, sd", "bpb, CV", "accuracy, sd", "accuracy, CV"):
+        grid.add_column(name, justify="left" if name == "task" else "right")
+    for r in rows:
+        accuracy = (f"{r['acc_sd']:.4f}", f"{r['acc_cv']:.2%}") if "acc_sd" in r else ("", "")
+        grid.add_row(r["task"], f"{r['bpb_sd']:.4f}", f"{r['bpb_cv']:.2%}", *accuracy)
+    return grid
+
+
+def smaller_ladders(rows: list[dict], target: str) -> Table:
+    """rows: of paper_study.compute_versus_error."""
+    grid = Table(title=f"the paper's method for {target} from smaller ladders, mean over tasks", title_justify="left")
+    names = ("ladder", "runs", "FLOPs, all", "of the largest", "step 1", "step 2", "chained", "points", "")
+    for name in names:
+        grid.add_column(name, justify="left" if name in ("ladder", "") else "right")
+    for r in rows:
+        errors = (f"{r[k]:.1%}" for k in ("step1", "step2", "chained"))
+        flops = f"{r['sum_flops']:.3g}", f"{r['largest_flops']:.3g}"
+        note = "" if r["determined"] else "fewer runs or sizes than the law needs"
+        grid.add_row(r["ladder"], str(r["runs"]), *flops, *errors, f"{r['points']:.2f}", note)
+    return grid
+
+
 def comparison(rows: list[dict], target: str) -> Table:
     """rows: of fitting.compare."""
     grid = Table(title=f"the first recipe against the other, at {target}", title_justify="left")

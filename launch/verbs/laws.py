@@ -154,6 +154,40 @@ def design(
         show.write_json(json, {"target": targets[0].name, "frontier": rows})
 
 
+def study(
+    table: Table,
+    /,
+    *,
+    target: Targets = (),
+    run: Annotated[str | None, arg(metavar="RUN")] = None,
+    json: Json = None,
+) -> None:
+    """The task-ladder paper's error analysis: how noisy each task is, how the error falls with the ladder's compute.
+
+    Example: ladder study runs.csv.gz --run 1B-10xC
+
+    Args:
+        target: a model whose own run is in the table; without it, the first target there
+        run: whose last ten evaluations say how noisy a task is; without it, the largest run
+    """
+    from fitting import paper, paper_study
+    from launch import predictions
+
+    runs, targets = predictions.read(table, target)
+    chosen = run or paper.points(runs, None).runs[-1]
+    if chosen not in runs["run"]:
+        raise InputError(f"{table}: no run {chosen!r}; it has {', '.join(runs.unique('run'))}")
+    noise, console = paper_study.variance(runs, chosen), show.console()
+    console.print(predictions.noise(noise, chosen))
+    errors = paper_study.compute_versus_error(runs, targets[0]) if targets else []
+    if errors:
+        console.print(predictions.smaller_ladders(errors, targets[0].name))
+    else:
+        console.print("no target in the table has been measured: errors of smaller ladders cannot be told")
+    if json:
+        show.write_json(json, {"run": chosen, "variance": noise, "compute_versus_error": errors})
+
+
 def report(
     table: Table,
     /,

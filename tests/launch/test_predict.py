@@ -45,3 +45,16 @@ def test_design_names_runs_within_the_budget(runs, tmp_path, capsys):
 def test_paper_c_needs_flops(runs, capsys):
     assert cli.main(["predict", runs, "--target", TARGET, "--method", "paper-c", "--tasks", "piqa_val"]) == 2
     assert "needs FLOPs: NAME=N,D,FLOPS" in capsys.readouterr().err
+
+
+def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys):
+    from fitting import table
+
+    few = table.read(runs)
+    table.write(few.select(task=["piqa_val"]), tmp_path / "few.csv")
+    out = tmp_path / "study.json"
+    assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "1B-10xC", "--json", str(out)]) == 0
+    read = json.loads(out.read_text())
+    assert read["variance"][0]["task"] == "piqa_val" and len(read["compute_versus_error"]) == 24
+    assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "2B"]) == 2
+    assert "no run '2B'" in capsys.readouterr().err
