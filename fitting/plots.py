@@ -49,6 +49,8 @@ BAND_DRAWS = 300
 
 def si(value: float) -> str:
     """1234567 -> "1.23M"."""
+    if abs(value) >= 1e15:  # FLOPs: nobody counts them in units of a trillion
+        return f"{value:.3g}"
     for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * scale:
             return f"{value / scale:.3g}{unit}"

@@ -247,12 +247,12 @@ def _backtests(prediction: Prediction) -> str:
              f"{scale * r['constant_score']:.2f}"]
             for r in rows
         ]  # fmt: skip
-        head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#coverage, raw", "#stretched"]
-        head += ["#width", "#interval score", "#constant width's"]
+        head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#raw coverage", "#stretched"]
+        head += ["#width", "#score", "#score, constant width"]
         text += f"<h3>{name}</h3>" + _html_table(head, body) if rows else ""
     return text + (
         f'<p class="note">The 80 % intervals are stretched by {tested.factor_bpb:.2f} (bpb) and {tested.factor_acc:.2f}'
-        " (accuracy), so that they hold 80 % of the held-out rungs. Lower interval scores are better.</p>"
+        " (accuracy), so that they hold 80 % of the held-out rungs. Score: the mean interval score, lower is better.</p>"
     )
 
 
