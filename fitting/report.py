@@ -252,7 +252,7 @@ def _backtests(prediction: Prediction) -> str:
         text += f"<h3>{name}</h3>" + _html_table(head, body) if rows else ""
     return text + (
         f'<p class="note">The 80 % intervals are stretched by {tested.factor_bpb:.2f} (bpb) and {tested.factor_acc:.2f}'
-        " (accuracy), so that they hold 80 % of the held-out rungs. Score: the mean interval score, lower is better.</p>"
+        " (accuracy), so that they hold 80 % of the held-out rungs. Score: interval score, lower is better.</p>"
     )
 
 
