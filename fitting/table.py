@@ -8,15 +8,13 @@ import csv
 import gzip
 import hashlib
 import io
-import json
 import math
-import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fitting import cells
 from fitting.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -91,21 +89,16 @@ def read(path) -> Table:
     path = Path(path) if isinstance(path, str) else path
     if path.is_dir():
         return _read_runs(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    raw, text = _content(path)
-    name = path.name.removesuffix(".gz")
-    parse = _jsonl_rows if name.endswith((".jsonl", ".ndjson")) else _csv_rows
-    header, cells, places = parse(text, str(path))
-    return _check(header, cells, places, str(path), hashlib.sha256(raw).hexdigest())
+    found = cells.read(path, REQUIRED)
+    return _check(found.header, found.columns, found.places, str(path), found.sha256)
 
 
 def from_rows(rows: list[dict], source: str, left_out: tuple[str, ...] = ()) -> Table:
     """Rows {column: cell} as a checked table; "place" of a row (file:line) is where a complaint points to."""
     header = list(dict.fromkeys(name for row in rows for name in row if name != "place"))
-    _check_header(header, source)
-    cells = [[row.get(name) for row in rows] for name in header]
-    table = _check(header, cells, [r["place"] for r in rows], source, "", left_out)
+    cells.check_header(header, source, REQUIRED)
+    columns = [[row.get(name) for row in rows] for name in header]
+    table = _check(header, columns, [r["place"] for r in rows], source, "", left_out)
     sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
     return Table(table.columns, table.source, sha256, table.left_out)
 
@@ -151,68 +144,6 @@ def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
     sums[window:] = sums[window:] - sums[:-window]
     counts = np.minimum(np.arange(1, len(values_nm) + 1), window)
     return sums / counts.reshape(-1, *[1] * (np.ndim(values_nm) - 1))
-
-
-# Files ------------------------------------------------------------------------------------------
-
-
-def _content(path) -> tuple[bytes, str]:
-    """A file's bytes, and its text (unzipped where the name ends in .gz)."""
-    try:
-        raw = path.read_bytes()
-        return raw, (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text: {' '.join(str(error).split())}") from None
-
-
-def _csv_rows(text: str, source: str):
-    """-> (header, columns of cells, line number of each row)."""
-    reader = csv.reader(io.StringIO(text), strict=True)
-    rows, places = [], []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(header, f"{source}:1")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
-            rows.append(row)
-            places.append(reader.line_num)
-    except csv.Error as error:
-        raise InputError(f"{source}:{reader.line_num}: not CSV: {error}") from None
-    return header, list(zip(*rows, strict=True)), places
-
-
-def _jsonl_rows(text: str, source: str):
-    objects, places = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            objects.append(_json_object(line, f"{source}:{number}"))
-            places.append(number)
-    header = list(dict.fromkeys(name for o in objects for name in o))
-    _check_header(header, f"{source}:1")
-    return header, [[o.get(name) for o in objects] for name in header], places
-
-
-def _json_object(line: str, where: str) -> dict:
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        raise InputError(f"{where}: not a JSON object ({reason}); is the file cut off?") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: not a JSON object, but {type(value).__name__}")
-    return value
-
-
-def _check_header(header: list[str], where: str) -> None:
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise InputError(f"{where}: no column {', '.join(missing)}; required: {', '.join(REQUIRED)}")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise InputError(f"{where}: column {twice[0]!r} stands twice")
 
 
 # Run directories --------------------------------------------------------------------------------
@@ -262,11 +193,11 @@ def _run_rows(run) -> list[dict]:
         raise InputError(f"{run / 'config.json'}: no {error} in it") from None
     rows = []
     for segment in sorted((run / "metrics").glob("*.jsonl"), key=_first_step):
-        for number, line in enumerate(_content(segment)[1].split("\n"), start=1):
+        for number, line in enumerate(cells.content(segment)[1].split("\n"), start=1):
             if not line.strip():
                 continue
             place = f"{segment}:{number}"
-            row = _json_object(line, place)
+            row = cells.json_object(line, place)
             if row.get("tokens") == 0:
                 continue  # before training there is no D
             try:
@@ -284,21 +215,19 @@ def _first_step(segment) -> tuple:
 
 
 def _json_file(path) -> dict:
-    return _json_object(_content(path)[1], str(path))
+    return cells.json_object(cells.content(path)[1], str(path))
 
 
 # Checks -----------------------------------------------------------------------------------------
 
 
-def _check(header, cells, places, source: str, sha256: str, left_out=()) -> Table:
-    """Typed, finite columns with unique keys. places: line number, or "file:line", of each row."""
-    if not places:
-        raise InputError(f"{source}: the table has a header and no rows")
+def _check(header, columns, places, source: str, sha256: str, left_out=()) -> Table:
+    """Typed, finite columns with unique keys. columns: of cells. places: "file:line" of each row."""
 
     def where(i) -> str:
-        return places[i] if isinstance(places[i], str) else f"{source}:{places[i]}"
+        return places[i]
 
-    columns = {n: _typed(n, c, where) for n, c in zip(header, cells, strict=True)}
+    columns = {n: _typed(n, c, where) for n, c in zip(header, columns, strict=True)}
     for name in (n for n in POSITIVE if n in columns):
         bad = np.flatnonzero(columns[name] <= 0)
         if bad.size:
@@ -318,32 +247,15 @@ def _check(header, cells, places, source: str, sha256: str, left_out=()) -> Tabl
     return Table(columns, source, sha256, left_out)
 
 
-def _typed(name: str, cells: Iterable, where) -> np.ndarray:
+def _typed(name: str, column, where) -> np.ndarray:
     if name == "final":
-        return np.array([_truth(c, where(i)) for i, c in enumerate(cells)])
+        return np.array([_truth(c, where(i)) for i, c in enumerate(column)])
     if name in NUMBERS:
-        return _numbers(name, cells, where)
-    column = np.array(["" if c is None else str(c).strip() for c in cells], object)
-    if name in ("run", "task", "metric") and (column == "").any():
-        raise InputError(f"{where(int((column == '').argmax()))}: {name} is empty")
-    return column
-
-
-def _numbers(name: str, cells: Iterable, where) -> np.ndarray:
-    out = np.empty(len(cells))
-    for i, cell in enumerate(cells):
-        if cell is None or cell == "":
-            if name in REQUIRED:
-                raise InputError(f"{where(i)}: {name} is empty")
-            out[i] = math.nan
-            continue
-        try:
-            out[i] = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{where(i)}: {name} is {str(cell)[:40]!r}, not a number") from None
-        if not math.isfinite(out[i]):
-            raise InputError(f"{where(i)}: {name} is {cell!r}, not a finite number; drop the row")
-    return out
+        return cells.numbers(name, column, where, required=name in REQUIRED)
+    typed = np.array(["" if c is None else str(c).strip() for c in column], object)
+    if name in ("run", "task", "metric") and (typed == "").any():
+        raise InputError(f"{where(int((typed == '').argmax()))}: {name} is empty")
+    return typed
 
 
 def _truth(cell, where: str) -> bool:
