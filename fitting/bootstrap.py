@@ -143,6 +143,7 @@ def fit(
     n_resamples: int = 400,
     seed: int = 0,
     method: str = "auto",
+    resamples_Rn: np.ndarray | None = None,
     noise_floor: float = 0.0,
     n_starts: int = N_STARTS,
     resample_starts: int = N_RESAMPLE_STARTS,
@@ -152,34 +153,32 @@ def fit(
 
     features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
-    "pairs", or "auto" (pairs from 20 units on). noise_floor: smallest standard deviation to believe.
+    "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
+    drawing n_resamples of them (someone else's resamples). noise_floor: smallest standard deviation to believe.
     resample_starts: beside the optimum of all points; iterations: at most, for a lane. Raises InputError
     where a task has too few points.
     """
-    features, y_Tn, weights_Tn, groups_n = _filled_up(features, y_Tn, weights_Tn, groups_n)
+    n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
+    features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
     problem = {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations}
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
-    noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n)
-    noise_T = np.maximum(noise_T, noise_floor)
+    noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
-    method = _chosen(method, groups_n)
-    weights_TRn = np.repeat(weights_Tn[:, None], n_resamples, axis=1)
-    if method == "pairs":
-        weights_TRn *= resample_weights(groups_n, n_resamples, seed)
-    else:
+    method = _chosen(method, groups_n, resamples_Rn)
+    if method == "residuals":
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
+    times_Rn = _times(method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    weights_Rn = weights_TRn.reshape(-1, y_Tn.shape[1])
+    weights_Rn = (weights_Tn[:, None] * times_Rn).reshape(-1, y_Tn.shape[1])
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
-    drawn_TRP = drawn.params_RP.reshape(*noise_TR.shape, len(law.params))
     return Fit(
         law=law,
         centre=centre,
-        params_TRP=np.concatenate([best.params_RP[:, None], drawn_TRP], axis=1),
+        params_TRP=np.concatenate([best.params_RP[:, None], drawn.params_RP.reshape(*noise_TR.shape, -1)], axis=1),
         points_T=points_T,
         noise_T=noise_T,
         dof_T=dof_T,
@@ -193,13 +192,22 @@ def fit(
     )
 
 
-def _chosen(method: str, groups_n: np.ndarray) -> str:
+def _chosen(method: str, groups_n: np.ndarray, resamples_Rn: np.ndarray | None) -> str:
+    if resamples_Rn is not None:
+        return "given"
     if method != "auto":
         return method
     return "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
 
 
-def _filled_up(features, y_Tn, weights_Tn, groups_n):
+def _times(method: str, groups_n, n_resamples: int, seed: int, given_Rn) -> np.ndarray:
+    """[R, n] or [R, 1]: how often each resample holds each point."""
+    if method == "given":
+        return given_Rn
+    return resample_weights(groups_n, n_resamples, seed) if method == "pairs" else np.ones((n_resamples, 1))
+
+
+def _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn):
     """The arguments of `fit` as arrays over a multiple of PAD points."""
     y_Tn = np.atleast_2d(np.asarray(y_Tn, float))
     weights_Tn = np.ones_like(y_Tn) if weights_Tn is None else np.asarray(weights_Tn, float)
@@ -208,7 +216,8 @@ def _filled_up(features, y_Tn, weights_Tn, groups_n):
     pad = 0, -y_Tn.shape[1] % PAD
     features = {k: np.pad(v, ((0, 0), pad), mode="edge") for k, v in features.items()}
     y_Tn, groups_n = np.pad(y_Tn, ((0, 0), pad), mode="edge"), np.pad(groups_n, pad, mode="edge")
-    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n
+    resamples_Rn = None if resamples_Rn is None else np.pad(resamples_Rn, ((0, 0), pad))
+    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, resamples_Rn
 
 
 def _check(law: Law, points_T: np.ndarray, n_resamples: int) -> None:
@@ -289,7 +298,7 @@ def jacobian(law: Law, params_TP: np.ndarray, lanes: dict) -> np.ndarray:
         return np.asarray(_linearised(law, params_TP, lanes)[1])
 
 
-def _noise(law, params_TP, lanes, weights_Tn, groups_n):
+def _noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
     """-> (noise_T, dof_T): run-to-run standard deviation, with the degrees of freedom left.
 
     Residuals are (I - H) times the noise, H the projection on the law's tangent space, so with
@@ -311,7 +320,7 @@ def _noise(law, params_TP, lanes, weights_Tn, groups_n):
         trace = max(np.trace(s_nn), 0.1)
         noise.append(np.sqrt(np.sum((observed_Tn - fitted_Tn)[t, has] ** 2) / trace))
         dof.append(max(trace**2 / max(np.sum(s_nn**2), 1e-12), 1.0))
-    return np.array(noise), np.array(dof)
+    return np.maximum(noise, noise_floor), np.array(dof)
 
 
 def _noise_draws(noise_T, dof_T, n_resamples, rng):

@@ -21,6 +21,7 @@ with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and 
     warnings.simplefilter("ignore", DeprecationWarning)
     from jaxopt import LevenbergMarquardt
 
+NAME = "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation"
 CHUNK = 256
 MAX_ITERATIONS = 80
 # Converged: a further Gauss-Newton step promises less than this share of the objective.

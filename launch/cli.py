@@ -9,7 +9,7 @@ from fitting.errors import InputError as FitInputError
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends import Busy
 from launch.foreground import Failed
-from launch.verbs import checking, ladders, laws, material, running
+from launch.verbs import checking, ladders, laws, material, running, scaling
 
 VERBS = {
     "demo": material.demo,
@@ -24,6 +24,7 @@ VERBS = {
     "status": ladders.status,
     "logs": ladders.logs,
     "verify": ladders.verify,
+    "fit": scaling.fit,
     "predict": laws.predict,
     "backtest": laws.backtest,
     "compare": laws.compare,

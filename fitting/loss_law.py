@@ -1,0 +1,126 @@
+"""Fit one scaling law of the loss to one table: parameters, standard errors, intervals, and how it was done."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting import bootstrap, solve
+from fitting.errors import InputError
+from fitting.laws import LAWS, Law
+from fitting.loss_points import LossPoints
+
+# As Hoffmann et al. 2022 (approach 3) have it.
+HUBER = 1e-3
+LEVEL = 0.95
+FEW_UNITS = 20
+
+
+@dataclass(frozen=True)
+class LossFit:
+    """A law fitted to points. fit: of one task. delta: Huber's threshold, in ln y."""
+
+    law: Law
+    points: LossPoints
+    fit: bootstrap.Fit
+    delta: float
+    seed: int
+
+    def predict(self, features: dict) -> np.ndarray:
+        """[1 + R, m] of the law at features {name: [m]}; row 0 is the fit, the others its resamples."""
+        return self.fit.predict({k: features[k] for k in self.law.features})[0]
+
+    def flags(self) -> list[str]:
+        """Reasons not to trust the figures, in words."""
+        fitted, units = self.fit, len(np.unique(self.points.groups_n))
+        flags = []
+        if not fitted.converged_T[0]:
+            flags.append("the fit did not converge")
+        flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0)]
+        if fitted.agree_T[0] < 0.5:
+            flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
+        if units < FEW_UNITS:
+            flags.append(f"few runs: {units} that share no noise, for {len(self.law.params)} parameters")
+        return flags
+
+    def json(self) -> dict:
+        """What goes into fit.json (DESIGN, Contracts)."""
+        resampled, n_resamples = self.fit.resampled(0), self.fit.noise_TR.shape[1]
+        return {
+            "table_sha256": self.points.sha256,
+            "law": self.law.name,
+            "quantity": self.points.quantity,
+            "params": self.fit.params(0),
+            "se": {k: float(np.std(v, ddof=1)) for k, v in resampled.items()},
+            "ci95": {k: [float(q) for q in bootstrap.interval(v, LEVEL)] for k, v in resampled.items()},
+            "objective": float(self.fit.objective_T[0]),
+            "n_points": len(self.points),
+            "n_resamples": n_resamples,
+            "converged": float(self.fit.resamples_converged_T[0]),
+            "seconds": self.fit.seconds,
+            "flags": self.flags(),
+            "settings": self._settings(),
+        }
+
+    def _settings(self) -> dict:
+        """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
+        points = self.points
+        return {
+            "form": self.law.formula,
+            "source": self.law.source,
+            "units": {p.name: p.unit for p in self.law.params},
+            "bounds": {p.name: [b if np.isfinite(b) else None for b in p.bounds] for p in self.law.params},
+            "objective": "sum of Huber(ln y - ln law)" if self.law.log_space else "sum of Huber(y - law)",
+            "huber_delta": self.delta,
+            "solver": solve.NAME,
+            "starts": bootstrap.N_STARTS,
+            "starts_agree": float(self.fit.agree_T[0]),
+            "table": points.source,
+            "n_convention": points.n_convention,
+            "derived": list(points.derived),
+            "left_out": list(points.left_out),
+            "run_noise": float(self.fit.noise_T[0]),
+            "resampling": self.fit.method,
+            "units_resampled": len(np.unique(points.groups_n)),
+            "seed": self.seed,
+            "interval": f"{LEVEL:.0%}, percentiles of the resamples",
+        }
+
+
+def fit(
+    points: LossPoints,
+    law: str = "chinchilla",
+    *,
+    delta: float = HUBER,
+    n_resamples: int = 4000,
+    seed: int = 0,
+    resamples_Rn: np.ndarray | None = None,
+) -> LossFit:
+    """Fit a law of LAWS by its name. resamples_Rn: see bootstrap.fit.
+
+    Raises InputError where there is no such law or the points lack what it needs.
+    """
+    known = [name for name, of in LAWS.items() if set(of.features) <= {"N", "D", "C"}]
+    if law not in known:
+        raise InputError(f"--law {law!r}: no such law of the loss; there are: {', '.join(known)}")
+    if not delta > 0:
+        raise InputError(f"--huber {delta:g}: must be positive")
+    if n_resamples < 2:
+        raise InputError(f"--bootstrap {n_resamples}: a standard error needs at least 2 resamples")
+    form = LAWS[law]
+    missing = [name for name in form.features if name not in points.features]
+    if missing:
+        raise InputError(
+            f"{points.source}: {law} needs {', '.join(missing)}, which the table lacks; name the columns with"
+            f" {', '.join('--' + name.lower() for name in missing)}"
+        )
+    fitted = bootstrap.fit(
+        form,
+        {k: points.features[k] for k in form.features},
+        points.y_n,
+        delta=delta,
+        groups_n=points.groups_n,
+        n_resamples=n_resamples,
+        seed=seed,
+        resamples_Rn=resamples_Rn,
+    )
+    return LossFit(form, points, fitted, delta, seed)

@@ -1,0 +1,137 @@
+"""Points for a loss law: from a wide table (a row per run) or from the ends of the runs of a runs table."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fitting import cells
+from fitting import table as tables
+from fitting.errors import InputError
+from fitting.points import Points, ladder_points
+
+# Where a wide table has a law's features, unless the user names other columns.
+COLUMNS = {"N": "params", "D": "tokens", "C": "flops"}
+VALUE = "loss"
+# Columns that say which runs share noise, first found: branches of a trunk, points of a run.
+UNITS = ("trunk", "parent", "run")
+EXCLUDED = "excluded"
+NO = ("", "0", "0.0", "false", "no")
+
+
+@dataclass(frozen=True)
+class LossPoints:
+    """One point a run: features {"N": [n], "D": [n], "C": [n]} as far as known, y_n > 0, and the unit it is drawn by.
+
+    derived: features that the table did not have, with the formula they come from.
+    """
+
+    features: dict[str, np.ndarray]
+    y_n: np.ndarray
+    groups_n: np.ndarray
+    source: str
+    sha256: str
+    quantity: str
+    n_convention: str
+    left_out: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.y_n)
+
+    def select(self, keep_n: np.ndarray, why: str) -> "LossPoints":
+        """The points where keep_n; the others are counted in left_out."""
+        if keep_n.all():
+            return self
+        if not keep_n.any():
+            raise InputError(f"{self.source}: no point is left: {why}")
+        left = *self.left_out, f"{np.sum(~keep_n)} of {len(self)} points: {why}"
+        features = {k: v[keep_n] for k, v in self.features.items()}
+        return replace(self, features=features, y_n=self.y_n[keep_n], groups_n=self.groups_n[keep_n], left_out=left)
+
+
+def read(
+    path: str,
+    columns: dict[str, str] | None = None,
+    y: str | None = None,
+    *,
+    task: str = "validation",
+    metric: str = "bpb",
+    keep_excluded: bool = False,
+    drop_above: float | None = None,
+) -> LossPoints:
+    """Points of a wide table, or of a runs table's decayed runs (a folder of run directories is one).
+
+    columns: {feature: column} where it is not COLUMNS's; y: the fitted column. For a runs table columns["N"] is
+    the count of parameters, and task and metric say what is fitted. A wide table's rows marked in a column
+    "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. Raises InputError.
+    """
+    columns = {k: v for k, v in (columns or {}).items() if v}
+    path = Path(path)
+    found = None if path.is_dir() else cells.read(path)
+    if found is None or set(tables.REQUIRED) <= set(found.header):
+        points = _from_runs(tables.read(path), columns, y, task, metric)
+    else:
+        points = _from_wide(found, str(path), columns, y, keep_excluded)
+    if drop_above is not None:
+        points = points.select(points.y_n <= drop_above, f"{points.quantity} above {drop_above:g}")
+    return _completed(points)
+
+
+def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded: bool) -> LossPoints:
+    by_name = dict(zip(found.header, found.columns, strict=True))
+
+    def column(name: str, flag: str) -> np.ndarray:
+        if name not in by_name:
+            there = ", ".join(found.header)
+            raise InputError(f"{source}:1: no column {name!r}; name another with {flag}; there are: {there}")
+        values = cells.numbers(name, by_name[name], lambda i: found.places[i], required=True)
+        bad = np.flatnonzero(values <= 0)
+        if bad.size:
+            raise InputError(f"{found.places[bad[0]]}: {name} is {values[bad[0]]:g}; it must be positive")
+        return values
+
+    features = {}
+    for feature, default in COLUMNS.items():
+        name = columns.get(feature, default)
+        if feature in columns or name in by_name:
+            features[feature] = column(name, f"--{feature.lower()}")
+    y = y or VALUE
+    y_n = column(y, "--y")
+    unit = next((u for u in UNITS if u in by_name), None)
+    units = [str(c or "") for c in by_name[unit]] if unit else [""] * len(y_n)
+    groups_n = np.array([u or f"row {i}" for i, u in enumerate(units)])
+    convention = columns.get("N", COLUMNS["N"])
+    points = LossPoints(features, y_n, groups_n, source, found.sha256, y, convention)
+    if EXCLUDED in by_name and not keep_excluded:
+        keep_n = np.array([str("" if c is None else c).strip().lower() in NO for c in by_name[EXCLUDED]])
+        points = points.select(keep_n, f"marked in column {EXCLUDED!r}")
+    return points
+
+
+def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, metric: str) -> LossPoints:
+    if y or set(columns) - {"N"}:
+        raise InputError(f"{table.source}: a runs table; --task and --metric say what is fitted, --n how N is counted")
+    convention = columns.get("N", "n_params")
+    ends: Points = ladder_points(table, [task], convention, metric)
+    features = {{"flops": "C"}.get(k, k): v for k, v in ends.features.items()}
+    y_n = ends.bpb_Tn[0]
+    points = LossPoints(
+        features, y_n, ends.groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
+    )
+    return points.select(~np.isnan(y_n), f"no {metric} of {task}")
+
+
+def _completed(points: LossPoints) -> LossPoints:
+    """The features that follow from C = 6 N D."""
+    features, derived = dict(points.features), []
+    rules = {
+        "C": ("C = 6 N D", ("N", "D"), lambda n, d: 6 * n * d),
+        "D": ("D = C / (6 N)", ("C", "N"), lambda c, n: c / (6 * n)),
+        "N": ("N = C / (6 D)", ("C", "D"), lambda c, d: c / (6 * d)),
+    }
+    for name, (formula, needs, rule) in rules.items():
+        if name not in features and set(needs) <= set(features):
+            features[name] = rule(*(features[k] for k in needs))
+            derived.append(formula)
+    return replace(points, features=features, derived=tuple(derived))

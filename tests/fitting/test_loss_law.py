@@ -1,0 +1,146 @@
+"""Laws of the loss against the published fits of Chinchilla's points (Besiroglu et al. 2024)."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fitting import loss_law, loss_plots, loss_points
+from fitting.errors import InputError
+
+# shared/reference/scaling_laws.md, section 2: the optimum of Hoffmann's objective over 240 points, digit for digit.
+OPTIMA = {
+    1e-3: {"A": "477.826", "B": "2143.417", "E": "1.817218", "alpha": "0.347310", "beta": "0.367172"},
+    3e-6: {"A": "481.79", "B": "2084.1", "E": "1.81680", "alpha": "0.34779", "beta": "0.36582"},
+    1e-2: {"A": "538.75", "B": "2905.6", "E": "1.8381", "alpha": ".3544", "beta": ".3815"},
+}
+
+
+@pytest.fixture(scope="module")
+def points():
+    def of(path, **settings):
+        return loss_points.read(str(path), **settings)
+
+    return of
+
+
+def to_digits(value: float, like: str) -> str:
+    return f"{value:.{len(like.split('.')[1])}f}".lstrip("0" if like.startswith(".") else "")
+
+
+@pytest.mark.parametrize("delta", OPTIMA)
+def test_chinchillas_240_points_give_the_published_parameters_to_all_digits(shared, points, delta):
+    fitted = loss_law.fit(points(shared("chinchilla_points.csv")), delta=delta, n_resamples=2)
+    result = json.loads(json.dumps(fitted.json(), allow_nan=False))
+    assert result["n_points"] == 240 and result["settings"]["huber_delta"] == delta
+    for name, digits in OPTIMA[delta].items():
+        assert to_digits(result["params"][name], digits) == digits, name
+    if delta == 1e-3:
+        assert result["objective"] == pytest.approx(0.00101827402, abs=1e-10)
+
+
+def test_all_245_points_give_besiroglus_table_3(shared, points):
+    """Which, like their headline, is the limit of least absolute deviations (a small delta)."""
+    every = points(shared("chinchilla_points.csv"), keep_excluded=True)
+    assert len(every) == 245
+    params = loss_law.fit(every, delta=3e-6, n_resamples=2).fit.params(0)
+    for name, digits in {"E": "1.89", "alpha": ".345", "beta": ".452"}.items():
+        assert to_digits(params[name], digits) == digits, name
+    assert params["A"] == pytest.approx(463, abs=1) and params["B"] == pytest.approx(12530, abs=5)
+
+
+def test_given_resamples_are_the_ones_that_are_fitted(shared, points):
+    """Fifty of Epoch's resamples, each against a fit to the points that it drew."""
+    of = points(shared("chinchilla_points.csv"))
+    rng = np.random.RandomState(42)  # what np.random.seed(42) seeds
+    drawn = [rng.choice(np.arange(240), 240, replace=True) for _ in range(50)]
+    counts_Rn = np.stack([np.bincount(d, minlength=240) for d in drawn])
+    fitted = loss_law.fit(of, resamples_Rn=counts_Rn)
+    assert fitted.json()["n_resamples"] == 50 and fitted.json()["settings"]["resampling"] == "given"
+    for r in (0, 17):
+        again = loss_points.LossPoints(
+            {k: v[drawn[r]] for k, v in of.features.items()}, of.y_n[drawn[r]], np.arange(240), "", "", "loss", ""
+        )
+        expected = loss_law.fit(again, n_resamples=2).fit.params(0)
+        for name, value in expected.items():
+            assert fitted.fit.resampled(0)[name][r] == pytest.approx(value, rel=2e-3), name
+
+
+def test_a_figure_is_drawn_for_laws_of_one_and_of_two_features(shared, points, tmp_path):
+    fitted = loss_law.fit(points(shared("chinchilla_points.csv")), n_resamples=20)
+    loss_plots.law(fitted).savefig(tmp_path / "fit.png")
+    assert (tmp_path / "fit.png").stat().st_size > 20_000
+
+
+WIDE = "params,tokens,loss\n" + "".join(
+    f"{n:g},{20 * n * m:g},{2 + 300 / n**0.3:.4f}\n" for n in (1e7, 1e8, 1e9) for m in (1, 4)
+)
+
+
+def write(tmp_path, text, name="t.csv"):
+    (tmp_path / name).write_text(text)
+    return str(tmp_path / name)
+
+
+def test_columns_can_be_named_and_follow_from_one_another(tmp_path):
+    renamed = write(tmp_path, "P,C,trunk,L\n1e7,6e16,a,3\n1e8,6e18,a,2.5\n1e8,12e18,,2.4\n")
+    of = loss_points.read(renamed, {"N": "P", "C": "C"}, "L")
+    np.testing.assert_allclose(of.features["D"], [1e9, 1e10, 2e10])
+    assert of.derived == ("D = C / (6 N)",) and of.groups_n.tolist() == ["a", "a", "row 2"]
+    both = loss_points.read(write(tmp_path, WIDE))
+    np.testing.assert_allclose(both.features["C"], 6 * both.features["N"] * both.features["D"])
+
+
+def test_points_that_are_left_out_are_counted(tmp_path):
+    text = "params,tokens,loss,excluded\n1e7,1e9,3,0\n1e8,1e9,5,1\n1e8,1e10,4,false\n1e8,1e10,2,\n"
+    of = loss_points.read(write(tmp_path, text), drop_above=3.5)
+    assert of.y_n.tolist() == [3, 2] and [left.split(":")[0] for left in of.left_out] == [
+        "1 of 4 points",
+        "1 of 3 points",
+    ]
+    assert len(loss_points.read(write(tmp_path, text), keep_excluded=True)) == 4
+
+
+def test_the_ends_of_a_runs_table_are_points(simulate, tmp_path):
+    from fitting import table
+
+    table.write(simulate(), tmp_path / "runs.csv")
+    of = loss_points.read(str(tmp_path / "runs.csv"))
+    assert len(of) == 12 and len(set(of.groups_n)) == 4 and of.quantity == "bpb of validation"
+    assert loss_law.fit(of, n_resamples=10).json()["settings"]["resampling"] == "residuals"
+
+
+@pytest.mark.parametrize(
+    "text,settings,message",
+    [
+        (WIDE, {"y": "ppl"}, "t.csv:1: no column 'ppl'; name another with --y; there are: params, tokens, loss"),
+        (WIDE, {"columns": {"D": "T"}}, "t.csv:1: no column 'T'; name another with --d"),
+        (WIDE.replace("1e+08", "many", 1), {}, "t.csv:4: params is 'many', not a number"),
+        (WIDE.replace("1e+08", "-1", 1), {}, "t.csv:4: params is -1; it must be positive"),
+        (WIDE, {"drop_above": 1.0}, "no point is left: loss above 1"),
+        ("params,tokens,loss\n", {}, "t.csv: the table has a header and no rows"),
+    ],
+)  # fmt: skip
+def test_a_wrong_table_is_said_in_one_line(tmp_path, text, settings, message):
+    with pytest.raises(InputError) as error:
+        loss_points.read(write(tmp_path, text), **settings)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        ({"law": "sigmoid"}, "no such law of the loss; there are: chinchilla"),
+        ({"delta": 0.0}, "--huber 0: must be positive"),
+        ({"n_resamples": 1}, "--bootstrap 1: a standard error needs at least 2"),
+    ],
+)
+def test_wrong_settings_are_said_in_one_line(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        loss_law.fit(loss_points.read(write(tmp_path, WIDE)), **settings)
+
+
+def test_a_law_whose_feature_the_table_lacks_names_the_flag(tmp_path):
+    of = loss_points.read(write(tmp_path, "params,loss\n1e7,3\n1e8,2\n"))
+    with pytest.raises(InputError, match="chinchilla needs D, which the table lacks; name the columns with --d"):
+        loss_law.fit(of)

@@ -1,0 +1,52 @@
+"""ladder fit as a user calls it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from launch import cli
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Thirty runs of a known law with 0.2 % of noise, tokens given as FLOPs."""
+    rng = np.random.default_rng(0)
+    n, ratio = np.geomspace(1e7, 1e10, 30), rng.uniform(5, 100, 30)
+    loss = (1.8 + 400 / n**0.34 + 1500 / (ratio * n) ** 0.36) * np.exp(0.002 * rng.standard_normal(30))
+    rows = [f"{a:.6g},{6 * a * a * r:.6g},{b:.6g}" for a, r, b in zip(n, ratio, loss, strict=True)]
+    path = tmp_path / "wide.csv"
+    path.write_text("\n".join(["size,flops,nats", *rows]) + "\n")
+    return str(path)
+
+
+def test_fit_writes_what_programs_read_and_draws_what_people_see(table, tmp_path, capsys):
+    out, plot = tmp_path / "fit.json", tmp_path / "fit.png"
+    arguments = ["fit", table, "--n", "size", "--y", "nats", "--huber", "1e-2", "--bootstrap", "300"]
+    assert cli.main([*arguments, "--json", str(out), "--plot", str(plot)]) == 0
+    read = json.loads(out.read_text())
+    contract = "schema_version law params se ci95 objective n_points n_resamples converged seconds settings"
+    assert set(contract.split()) <= set(read) and set(read["seconds"]) == {"compile", "run"}
+    assert (read["law"], read["n_points"], read["n_resamples"]) == ("chinchilla", 30, 300)
+    for name, true in {"E": 1.8, "alpha": 0.34, "beta": 0.36}.items():
+        assert abs(read["params"][name] - true) < 4 * read["se"][name]
+        assert read["ci95"][name][0] < read["params"][name] < read["ci95"][name][1]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    assert "D = C / (6 N)" in shown and "nats * parameters^alpha" in shown
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(table, tmp_path, capsys):
+    for arguments, message in (
+        (["--n", "size"], "no column 'loss'; name another with --y; there are: size, flops, nats"),
+        (["--n", "size", "--y", "nats", "--law", "chinchila"], "no such law of the loss; there are: chinchilla"),
+        (["--n", "size", "--y", "nats", "--bootstrap", "9", "--plot", str(tmp_path / "a.xyz")], "cannot be written"),
+    ):
+        assert cli.main(["fit", table, *arguments]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.startswith("error: ") and err.count("\n") == 1
