@@ -116,10 +116,18 @@ def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarr
     keep = [h for h in range(n_holdouts) if h != without]
     if len(keep) < MIN_HOLDOUTS:
         return no_weights(n_forms, n_tasks)
-    error_FT = np.nanmean(np.nanmean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
-    own_FT = error_FT / error_FT.mean(axis=0)
+    error_FT = _mean(_mean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
+    # A task that no holdout tests has only its neighbours' evidence.
+    own_FT = np.nan_to_num(error_FT / error_FT.mean(axis=0), nan=1.0)
     raw_FT = 1 / (own_FT * own_FT.mean(axis=1, keepdims=True))
     return raw_FT / raw_FT.sum(axis=0)
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of what is not nan; nan where nothing is."""
+    has = ~np.isnan(values)
+    count = has.sum(axis=axis)
+    return np.where(count > 0, np.where(has, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
 def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:

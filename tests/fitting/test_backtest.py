@@ -45,6 +45,9 @@ def test_forms_that_predict_better_weigh_more_and_a_scored_holdout_has_no_say():
     changed[2] *= 100
     assert np.array_equal(backtest.weights(error, without=2), backtest.weights(changed, without=2))
     assert np.allclose(backtest.weights(error[:2]), 1 / 3)
+    error[:, :, 1] = np.nan  # a task that no holdout tests
+    only = backtest.weights(error)
+    assert np.allclose(only.sum(axis=0), 1) and only[1, 1] > only[0, 1]
 
 
 def test_the_stretched_interval_holds_its_share():
