@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ladder.errors import InputError
 from ladder.files import write_atomic
 from ladder.overrides import from_dict
 
-SCHEMA = 1  # of a cached result
+SCHEMA = 2  # of a cached result
 # Share of a chip's peak that matrix products reach, fused operations between them included. MaxText publishes 46 to
 # 67 % of model FLOPs on v5e-256 (1 to 32 slices, 16B to 128B), with a forward pass recomputed: 61 to 89 % of these.
 PRODUCT_SHARE = (0.60, 0.85)
@@ -87,35 +88,41 @@ def _in_own_process(request: dict) -> dict:
 
 
 def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
-    """Times (low, high) of a step by a roofline of closed forms.
+    """Times (low, high) of a step by a roofline.
 
-    Low: products at the higher share of the peak, and what is sent hides behind them; high: at the lower share, and
-    nothing hides. Sent over the links, for each microbatch: parameters twice in 2 bytes (forward, and again backward),
-    gradients once in 4; over tensors, activations in 2 bytes summed twice a layer in the forward pass, its repetition
-    and the backward pass, on the links of one dimension; between slices, gradients there and back once a step.
+    Products run at a share of the peak, and what is between them at the rate of the memory. Low: the higher share, and
+    all that is sent hides behind them, unless it, or the memory, takes longer. High: the lower share, nothing hides.
     """
-    chip, mesh = topologies.KINDS[kind.kind], compiled["mesh"]
-    devices, slices = compiled["devices"], compiled["slices"]
-    peak, weights = devices * chip.peak, compiled["parameters"] / mesh["tensor"]
+    chip, peak = topologies.KINDS[kind.kind], compiled["devices"] * topologies.KINDS[kind.kind].peak
+    sent = [row | {"seconds": row["bytes"] / _rate(row, chip)} for row in compiled["collectives"]]
+    network = sum(row["seconds"] for row in sent if row["axes"] == ["slices"])
+    links = sum(row["seconds"] for row in sent) - network
     compute = compiled["hardware_flops"] / peak
-    links = rung.mesh.accumulation * weights * 8 / chip.link_rate if mesh["fsdp"] > 1 else 0.0
-    tensor = mesh["tensor"]
-    activations = 2 * rung.batch_tokens * rung.model.d_model / (mesh["replica"] * mesh["fsdp"] * mesh["sequence"])
-    sums = 6 * rung.model.n_layers * 2 * (tensor - 1) / tensor
-    links += sums * activations / (chip.link_rate / chip.dimensions)
-    network = 8 * weights / mesh["fsdp"] * (slices - 1) / slices / chip.network_rate
-    low = max(compute / PRODUCT_SHARE[1], links, network)
-    high = compute / PRODUCT_SHARE[0] + links + network
-    terms = {"compute": compute / PRODUCT_SHARE[1], "interconnect": links, "data-centre network": network}
+    vector = compiled["hbm_bytes"]["vector"] / chip.hbm_rate
+    terms = {
+        "compute": compute / PRODUCT_SHARE[1] + vector,
+        "memory": compiled["hbm_bytes"]["all"] / chip.hbm_rate,
+        "interconnect": links,
+        "data-centre network": network,
+    }
+    low = max(terms.values())
+    high = max(compute / PRODUCT_SHARE[0] + vector, terms["memory"]) + links + network
     return {
+        "collectives": sent,
         "step_seconds": [low, high],
+        "terms": terms,
         "utilisation": [compiled["model_flops"] / peak / high, compiled["model_flops"] / peak / low],
         "bound_by": max(terms, key=terms.get),
         "tokens_per_second": [rung.batch_tokens / high, rung.batch_tokens / low],
         "hours": [low * rung.steps / 3600, high * rung.steps / 3600],
-        "tpu_hours": [low * rung.steps * devices / 3600, high * rung.steps * devices / 3600],
+        "tpu_hours": [seconds * rung.steps * compiled["devices"] / 3600 for seconds in (low, high)],
         "hbm": chip.hbm,
     }
+
+
+def _rate(row: dict, chip: topologies.Kind) -> float:
+    """Bytes/s at which a chip sends it."""
+    return chip.network_rate if row["axes"] == ["slices"] else chip.link_rate * row["link_share"]
 
 
 def _compile(rung: Rung, topology: str, slices: int) -> dict:
@@ -133,10 +140,14 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
     began = time.monotonic()
     traced = program.train_step.trace(program.abstract_state, batch)
     lowered = traced.lower()
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        raise _too_large(rung, len(devices), str(error)) from None
+    with (
+        tempfile.TemporaryDirectory() as dump
+    ):  # the text of a compiled module fails on some topologies, the dump does not
+        try:
+            compiled = lowered.compile(compiler_options={"xla_dump_to": dump, "xla_dump_hlo_as_text": True})
+        except jax.errors.JaxRuntimeError as error:
+            raise _too_large(rung, len(devices), str(error)) from None
+        text = next(Path(dump).glob("*.after_optimizations.txt")).read_text()
     memory, state = compiled.memory_analysis(), program.abstract_state
     return {
         "devices": len(devices),
@@ -156,11 +167,27 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
         "parameters": sum(x.size for x in jax.tree.leaves(state["params"])),
         "model_flops": flops.model_flops_per_token(rung.model) * rung.batch_tokens,
         "hardware_flops": flops.walk(traced.jaxpr.jaxpr),
+        **_moved(text, program.mesh, topologies.parse(topology), slices),
         "shardings": {
             jax.tree_util.keystr(path): [list(x.shape), str(x.dtype), str(x.sharding.spec), _held(x)]
             for path, x in jax.tree_util.tree_leaves_with_path(state)
         },
     }
+
+
+def _moved(text: str, mesh, kind: topologies.Slice, slices: int) -> dict:
+    """What a step sends, with the share of a chip's links that carries it, and what it moves in memory."""
+    from ladder import hlo, sharding
+
+    module = hlo.Module(text)
+    sites = module.sites()
+    shape, coordinates = sharding.of_one_slice(mesh, slices)
+    sent = hlo.collectives(sites, shape, slices)
+    for row in sent:
+        line = coordinates[tuple(slice(None) if axis in row["axes"] else 0 for axis in shape)]
+        spans = [len(set(place.tolist())) for place in line.reshape(-1, line.shape[-1]).T]
+        row["link_share"] = kind.link_share(spans[: topologies.KINDS[kind.kind].dimensions])
+    return {"collectives": sent, "hbm_bytes": hlo.traffic(module, sites)}
 
 
 def _held(tree) -> int:

@@ -48,6 +48,13 @@ def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
 
+def of_one_slice(mesh: jax.sharding.Mesh, slices: int) -> tuple[dict[str, int], np.ndarray]:
+    """The axes of a mesh within its first slice, and where its chips stand: coordinates[axes..., 3]."""
+    shape = dict(mesh.shape) | {"replica": mesh.shape["replica"] // slices}
+    coordinates = np.array([device.coords for device in mesh.devices.flat[: mesh.size // slices]])
+    return shape, coordinates.reshape(*shape.values(), -1)
+
+
 def spec(mesh: jax.sharding.Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
     """The partition of an array with these logical axes; an axis that its devices do not divide stays whole."""
 

@@ -16,7 +16,8 @@ class Kind:
     Of a chip: peak in bf16 FLOP/s, hbm in bytes, rates in bytes/s: of its memory, of its links to other chips (all
     together, one way), of its share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
     kind, system architecture (its two-way figure for the links halved; the network of a pod over its chips). For v4
-    no network figure is published: the smallest of the others stands there.
+    no network figure is published: the smallest of the others stands there. ring: a dimension of a multiple of this
+    many chips is closed to a ring; an open one carries half as much.
     """
 
     accelerator: str
@@ -29,14 +30,15 @@ class Kind:
     hbm_rate: float
     link_rate: float
     network_rate: float
+    ring: int
 
 
 GIB = 1 << 30
 KINDS = {
-    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12, 32 * GIB, 1200e9, 300e9, 3.125e9),
-    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12, 16 * GIB, 819e9, 200e9, 3.125e9),
-    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9),
-    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9),
+    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12, 32 * GIB, 1200e9, 300e9, 3.125e9, 4),
+    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12, 16 * GIB, 819e9, 200e9, 3.125e9, 16),
+    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9, 4),
+    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9, 16),
 }
 
 
@@ -64,6 +66,12 @@ class Slice:
         """v5p-1024, v5litepod-16."""
         kind = KINDS[self.kind]
         return f"{kind.accelerator}-{self.chips * kind.counts}"
+
+    def link_share(self, spans: list[int]) -> float:
+        """Of a chip's links, the share that serves a group of chips which spans so many along each dimension."""
+        ring, lengths = KINDS[self.kind].ring, map(int, self.topology.split("x"))
+        closed = [n == length and n % ring == 0 for n, length in zip(spans, lengths, strict=True)]
+        return sum((1 if c else 0.5) * (n > 1) for n, c in zip(spans, closed, strict=True)) / len(spans)
 
     @property
     def peak(self) -> float:

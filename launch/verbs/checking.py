@@ -102,6 +102,11 @@ def _table(label: str, found: dict) -> Table:
     grid.add_row("state donated", f"{found['donated'] / found['state']:.2%}")
     grid.add_row("attention kernels", str(found["kernels"]))
     grid.add_row("FLOPs of a step", f"{found['model_flops']:.4g} the model's, {found['hardware_flops']:.4g} computed")
+    for row in found["collectives"]:
+        if row["bytes"] > 1e-3 * found["collectives"][0]["bytes"]:
+            how = f"{row['kind']} of {show.size(row['bytes'])} in {row['count']}, {row['seconds']:.2g} s"
+            grid.add_row(f"sent over {' x '.join(row['axes'])}", how)
+    grid.add_row("at least", ", ".join(f"{term} {seconds:.3g} s" for term, seconds in found["terms"].items()))
     grid.add_row("a step", _range(found["step_seconds"], "{:.3g}") + " s, bound by " + found["bound_by"])
     grid.add_row("utilisation", _range([100 * u for u in found["utilisation"]], "{:.0f}") + " % of model FLOPs")
     grid.add_row("tokens per second", _range(found["tokens_per_second"], "{:,.0f}"))

@@ -68,18 +68,39 @@ def test_the_estimate_is_a_range_that_hangs_together(found):
 
 
 def test_the_roofline_by_hand():
-    """On v5e, 200 GB/s of links in two dimensions, 3.125 GB/s of network, 197 TFLOP/s."""
-    mesh = {"replica": 2, "fsdp": 4, "tensor": 2, "sequence": 1}
-    compiled = {"devices": 16, "slices": 2, "mesh": mesh, "parameters": 10**9}
-    compiled |= {"hardware_flops": 16 * 197e12, "model_flops": 0.8 * 16 * 197e12}
-    found = aot._estimate(replace(RUNG, batch_tokens=16 * 256 * 8), aot.topologies.parse("v5e:2x4"), compiled)
-    gathered = 8 * 0.5e9 / 200e9
-    summed = 2 * 6 * (2 * 0.5) * (2 * 32768 * 256 / 8) / 100e9  # 2 layers, 6 sums each, half of it twice
-    network = 8 * 0.5e9 / 4 * 0.5 / 3.125e9
-    assert found["step_seconds"][0] == pytest.approx(1 / 0.85)
-    assert found["step_seconds"][1] == pytest.approx(1 / 0.6 + gathered + summed + network)
-    assert found["utilisation"] == pytest.approx([0.8 / found["step_seconds"][1], 0.8 * 0.85])
+    """On v5e, 200 GB/s of links, 3.125 GB/s of network, 819 GB/s of memory, 197 TFLOP/s."""
+    sent = [
+        {"axes": ["fsdp"], "bytes": 20e9, "link_share": 0.5},
+        {"axes": ["tensor"], "bytes": 5e9, "link_share": 0.25},
+        {"axes": ["slices"], "bytes": 1e9, "link_share": 0.0},
+    ]
+    compiled = {"devices": 16, "hardware_flops": 16 * 197e12, "model_flops": 0.8 * 16 * 197e12}
+    compiled |= {"collectives": sent, "hbm_bytes": {"all": 409.5e9, "vector": 81.9e9}}
+    found = aot._estimate(RUNG, aot.topologies.parse("v5e:2x4"), compiled)
+    assert found["terms"] == pytest.approx(
+        {"compute": 1 / 0.85 + 0.1, "memory": 0.5, "interconnect": 0.2 + 0.1, "data-centre network": 0.32}
+    )
+    assert found["step_seconds"] == pytest.approx([1 / 0.85 + 0.1, 1 / 0.6 + 0.1 + 0.3 + 0.32])
+    assert found["utilisation"] == pytest.approx([0.8 / s for s in reversed(found["step_seconds"])])
     assert found["bound_by"] == "compute"
+    sent[2]["bytes"] = 10e9
+    found = aot._estimate(RUNG, aot.topologies.parse("v5e:2x4"), compiled)
+    assert (found["bound_by"], found["step_seconds"][0]) == ("data-centre network", pytest.approx(3.2))
+
+
+@needs_libtpu
+def test_what_is_sent_is_read_from_the_compiled_module(found):
+    """Over fsdp alone, in two bytes, three quarters of it for others: every weight of a layer gathered forward and
+    again backward (XLA takes queries, keys and values a third time), its gradient scattered; the head once."""
+    m = RUNG.model
+    attention, mlp = m.d_model * (2 * m.d_model + m.d_model), 3 * m.d_model * m.d_ff
+    layers, qkv = m.n_layers * (attention + mlp), m.n_layers * (attention - m.d_model**2)
+    head = m.vocab_size * m.d_model
+    sent = {row["kind"]: row["bytes"] for row in found["collectives"]}
+    assert all((row["axes"], row["link_share"]) == (["fsdp"], 0.5) for row in found["collectives"])  # no ring of two
+    assert sent["all-gather"] == pytest.approx(1.5 * (2 * layers + qkv + head), rel=0.01)
+    assert sent["reduce-scatter"] == pytest.approx(1.5 * (layers + head), rel=0.01)
+    assert 0 < found["hbm_bytes"]["vector"] < found["hbm_bytes"]["all"]
 
 
 @needs_libtpu
@@ -150,6 +171,11 @@ def test_two_slices_are_two_replicas():
     assert found["mesh"] == {"replica": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
     assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
     assert found["donated"] == pytest.approx(found["state"], rel=0.01)
+    crossing = [row for row in found["collectives"] if row["axes"] == ["slices"]]
+    gradient = 2 * n_total(RUNG.model) / 4  # a device's part, in two bytes: each slice sends its own
+    assert [row["kind"] for row in crossing] == ["all-reduce"]
+    assert crossing[0]["bytes"] == pytest.approx(gradient, rel=0.02)
+    assert {tuple(row["axes"]) for row in found["collectives"]} == {("fsdp",), ("slices",)}
 
 
 @needs_libtpu
