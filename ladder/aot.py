@@ -23,7 +23,7 @@ from ladder.errors import InputError
 from ladder.files import write_atomic
 from ladder.overrides import from_dict
 
-SCHEMA = 2  # of a cached result
+SCHEMA = 3  # of a cached result
 # Share of a chip's peak that matrix products reach, fused operations between them included. MaxText publishes 46 to
 # 67 % of model FLOPs on v5e-256 (1 to 32 slices, 16B to 128B), with a forward pass recomputed: 61 to 89 % of these.
 PRODUCT_SHARE = (0.60, 0.85)
@@ -91,7 +91,7 @@ def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
     """Times (low, high) of a step by a roofline.
 
     Products run at a share of the peak, and what is between them at the rate of the memory. Low: the higher share, and
-    all that is sent hides behind them, unless it, or the memory, takes longer. High: the lower share, nothing hides.
+    what can hide behind them does, unless it, or the memory, takes longer. High: the lower share, nothing hides.
     """
     chip, peak = topologies.KINDS[kind.kind], compiled["devices"] * topologies.KINDS[kind.kind].peak
     sent = [row | {"seconds": row["bytes"] / _rate(row, chip)} for row in compiled["collectives"]]
@@ -105,7 +105,8 @@ def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
         "interconnect": links,
         "data-centre network": network,
     }
-    low = max(terms.values())
+    waits = sum(row["seconds"] for row in sent if not row["hides"])
+    low = max(terms["compute"] + waits, terms["memory"], links, network)
     high = max(compute / PRODUCT_SHARE[0] + vector, terms["memory"]) + links + network
     return {
         "collectives": sent,

@@ -116,35 +116,40 @@ def _bytes(shape: str) -> int:
 
 
 def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> list[dict]:
-    """What a device sends in a step: {"kind", "axes", "count", "bytes"}, the most first.
+    """What a device sends in a step: {"kind", "axes", "hides", "count", "bytes"}, the most first.
 
     mesh: of one slice, as the module is; axes: those over which the members of a group differ, and "slices" for what
-    goes through the hosts and the data-centre network. An asynchronous collective that is fused into several operations
-    keeps its channel, and counts once in its computation.
+    goes through the hosts and the data-centre network. hides: whether other work runs meanwhile. A collective that
+    hides stands in several operations under one channel, and counts once in its computation.
     """
-    total: dict[tuple[str, tuple[str, ...]], list[float]] = {}
-    seen = set()
+    places: dict[tuple[str, str], list[Site]] = {}
     for site in sites:
+        if site.op.kind in SENT or _crosses_slices(site.op):
+            channel = site.op.attribute(r"channel_id=(\d+)") or site.op.name
+            places.setdefault((site.caller, channel), []).append(site)
+    total: dict[tuple, list[float]] = {}
+    for site, *again in places.values():
         op, kind = site.op, site.op.kind
-        crosses = op.code == "send" and "megascale" in op.rest
-        if kind not in SENT and not crosses:
-            continue
-        mark = site.caller, op.attribute(r"channel_id=(\d+)") or op.name
-        if mark in seen:
-            continue
-        seen.add(mark)
         held = sum(_bytes(site.computation[name].shape) for name in op.operands)
-        if crosses:
+        if _crosses_slices(op):
             kind = (op.attribute(r'transfer_type="(\w+)"') or "send").lower().replace("_", "-")
             axes, n = ("slices",), slices
         else:
             kind = "reduce-scatter" if kind == "all-reduce" and _scattered(site) else kind
             axes, n = _axes(op, mesh)
-        found = total.setdefault((kind, axes), [0, 0.0])
+        hides = bool(again) or op.code == "send" or op.code.endswith("-start")
+        found = total.setdefault((kind, axes, hides), [0, 0.0])
         found[0] += site.times
         found[1] += site.times * SENT.get(kind, SENT["collective-permute"])(held, n)
-    rows = [{"kind": k, "axes": list(a), "count": count, "bytes": sent} for (k, a), (count, sent) in total.items()]
+    rows = [
+        {"kind": kind, "axes": list(axes), "hides": hides, "count": count, "bytes": sent}
+        for (kind, axes, hides), (count, sent) in total.items()
+    ]
     return sorted(rows, key=lambda row: -row["bytes"])
+
+
+def _crosses_slices(op: Op) -> bool:
+    return op.code == "send" and "megascale" in op.rest
 
 
 def _scattered(site: Site) -> bool:

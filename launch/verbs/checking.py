@@ -105,6 +105,7 @@ def _table(label: str, found: dict) -> Table:
     for row in found["collectives"]:
         if row["bytes"] > 1e-3 * found["collectives"][0]["bytes"]:
             how = f"{row['kind']} of {show.size(row['bytes'])} in {row['count']}, {row['seconds']:.2g} s"
+            how += " beside other work" if row["hides"] else ""
             grid.add_row(f"sent over {' x '.join(row['axes'])}", how)
     grid.add_row("at least", ", ".join(f"{term} {seconds:.3g} s" for term, seconds in found["terms"].items()))
     grid.add_row("a step", _range(found["step_seconds"], "{:.3g}") + " s, bound by " + found["bound_by"])

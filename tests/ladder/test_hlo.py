@@ -77,9 +77,9 @@ def test_collectives_are_counted_once_for_each_turn_of_the_loop():
     found = hlo.collectives(hlo.Module(TEXT).sites(), MESH)
     half = 8 * 16 * 2
     assert found == [
-        {"kind": "all-gather", "axes": ["model"], "count": 3, "bytes": 3 * half},
-        {"kind": "reduce-scatter", "axes": ["data"], "count": 3, "bytes": 3 * half / 2},
-        {"kind": "all-reduce", "axes": ["data", "model"], "count": 1, "bytes": 2 * 40 * 3 / 4},
+        {"kind": "all-gather", "axes": ["model"], "hides": True, "count": 3, "bytes": 3 * half},
+        {"kind": "reduce-scatter", "axes": ["data"], "hides": False, "count": 3, "bytes": 3 * half / 2},
+        {"kind": "all-reduce", "axes": ["data", "model"], "hides": False, "count": 1, "bytes": 2 * 40 * 3 / 4},
     ]
 
 
@@ -104,7 +104,7 @@ frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xl
 }
 """
     found = hlo.collectives(hlo.Module(text).sites(), MESH, slices=4)
-    assert found == [{"kind": "all-reduce", "axes": ["slices"], "count": 1, "bytes": 2 * 64 * 3 / 4}]
+    assert found == [{"kind": "all-reduce", "axes": ["slices"], "hides": True, "count": 1, "bytes": 2 * 64 * 3 / 4}]
 
 
 @pytest.mark.parametrize(
