@@ -22,7 +22,7 @@ from fitting.laws import Law, residuals
 from fitting.solve import MAX_ITERATIONS, solve
 
 N_STARTS = 24
-# The fit itself (not its resamples) is taken up again from its optimum so many times: in a flat valley
+# Without a polish the fit itself (not its resamples) is taken up again from its optimum so many times: in a flat valley
 # the objective is right to 1e-8 long before the parameters are.
 REFINEMENTS = 3
 # Points are filled up to a multiple of this with points of weight 0, so that ladders of about the same
@@ -148,6 +148,7 @@ def fit(
     n_starts: int = N_STARTS,
     resample_starts: int = N_RESAMPLE_STARTS,
     iterations: int = MAX_ITERATIONS,
+    polish: int = 0,
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
@@ -155,15 +156,15 @@ def fit(
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
     "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
     drawing n_resamples of them (someone else's resamples). noise_floor: smallest standard deviation to believe.
-    resample_starts: beside the optimum of all points; iterations: at most, for a lane. Raises InputError
-    where a task has too few points.
+    resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError where a
+    task has too few points.
     """
     n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
     features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
-    problem = {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations}
+    problem = {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
@@ -271,7 +272,7 @@ def _prepare(law, features, y_Tn, weights_Tn, n_starts, rng):
 def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
     """-> (Solution of all starts, Solution taken up again from its optimum until nothing moves)."""
     first = best = solve(residuals(law), starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
-    for _ in range(REFINEMENTS):
+    for _ in range(0 if problem["polish"] else REFINEMENTS):
         best = solve(residuals(law), best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
     return first, best
 

@@ -71,7 +71,7 @@ class LossFit:
             "bounds": {p.name: [b if np.isfinite(b) else None for b in p.bounds] for p in self.law.params},
             "objective": "sum of Huber(ln y - ln law)" if self.law.log_space else "sum of Huber(y - law)",
             "huber_delta": self.delta,
-            "solver": solve.NAME,
+            "solver": solve.POLISHED,
             "starts": bootstrap.N_STARTS,
             "starts_agree": float(self.fit.agree_T[0]),
             "table": points.source,
@@ -122,5 +122,9 @@ def fit(
         n_resamples=n_resamples,
         seed=seed,
         resamples_Rn=resamples_Rn,
+        iterations=solve.SEARCH,
+        polish=solve.POLISH,
+        # From many runs a resample's optimum lies near the fit's; on few it may lie on a bound.
+        resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
     )
     return LossFit(form, points, fitted, delta, seed)

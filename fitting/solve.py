@@ -2,16 +2,17 @@
 
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of
 equal size (one compilation serves them all; 250-500 lanes were fastest on 2 cores) and solved by
-jaxopt's Levenberg-Marquardt, vmapped, in float64. Bounds are kept by reparametrising, so a lane
-creeps towards a bound for hundreds of iterations; a start that lies on a bound stays there, and
-one such start for each likely bound makes the creeping lanes superfluous.
+jaxopt's Levenberg-Marquardt, vmapped, in float64; a polish by damped Newton steps finds the floor of a
+flat valley, where Levenberg-Marquardt creeps. Bounds are kept by reparametrising, so a lane creeps
+towards a bound for hundreds of iterations; a start that lies on a bound stays there, and one such start
+for each likely bound makes the creeping lanes superfluous.
 """
 
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,15 @@ with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and 
     from jaxopt import LevenbergMarquardt
 
 NAME = "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation"
+POLISHED = "jaxopt LevenbergMarquardt, then damped Newton, float64, bounds by reparametrisation"
 CHUNK = 256
 MAX_ITERATIONS = 80
-# Converged: a further Gauss-Newton step promises less than this share of the objective.
-DECREMENT = 1e-7
+# With a polish: iterations of Levenberg-Marquardt, which then only has to find the valley, and of Newton's method.
+SEARCH, POLISH = 20, 60
+# Converged: a further Newton step promises less than this share of the objective. They go on to the second.
+DECREMENT, EXACT = 1e-7, 1e-12
+# Of Newton's steps: smallest damping of a flat direction, and the damping at which no step helps any more.
+RIDGE, MAX_DAMPING = 1e-9, 1e8
 # Beyond this range exp() and softplus() leave float64.
 FREE_LIMIT = 40.0
 
@@ -58,6 +64,7 @@ def solve(
     lanes: dict | None = None,
     bounds: tuple[tuple[float, float], ...],
     max_iterations: int = MAX_ITERATIONS,
+    polish: int = 0,
 ) -> Solution:
     """Minimise 1/2 sum_n weights_n residuals_n(params)^2 for R problems from S starts each.
 
@@ -65,7 +72,8 @@ def solve(
     compilation cache). starts: [S, P] for all problems, or [G, S, P]. data: arrays that all
     problems share. lanes: arrays with a leading axis G, where G divides R: entry g serves R/G
     consecutive problems (all resamples of one task, say). weights_Rn: >= 0; integer counts make a
-    bootstrap resample. bounds: (lo, hi) of each parameter, infinite where there is none.
+    bootstrap resample. bounds: (lo, hi) of each parameter, infinite where there is none. polish: Newton
+    steps at most, after max_iterations of Levenberg-Marquardt.
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
@@ -75,7 +83,7 @@ def solve(
     data = {k: np.asarray(v, np.float64) for k, v in data.items()}
     shapes = _shapes(data), _shapes(lanes, 1), np.shape(weights_Rn)[1:], n_params
     misses = _executable.cache_info().misses
-    search, seconds_compile = _executable(residuals, tuple(bounds), max_iterations, shapes)
+    search, seconds_compile = _executable(residuals, tuple(bounds), max_iterations, polish, shapes)
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
@@ -117,7 +125,7 @@ def _shapes(arrays: dict, skip: int = 0) -> tuple:
 
 
 @lru_cache(maxsize=32)
-def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, shapes: tuple):
+def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, polish: int, shapes: tuple):
     """Compile the solver of one chunk of lanes; -> (executable, seconds)."""
 
     def weighted(free_P, data, lane, weights_n):
@@ -136,13 +144,19 @@ def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, shapes
     )
 
     def one(start_P, data, lane, weights_n):
+        def objective(free_P):
+            return 0.5 * jnp.sum(weighted(free_P, data, lane, weights_n) ** 2)
+
         free_P, state = solver.run(start_P, data, lane, weights_n)
+        if polish:
+            free_P, value, decrement = _newton(objective, free_P, polish)
+        else:
+            ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(free_P.size)
+            value = state.value
+            decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
         # The Newton decrement has the scale of the objective and does not see flat directions (a
         # parameter on its bound); the norm of the gradient has neither virtue.
-        ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(free_P.size)
-        decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
-        converged = decrement <= DECREMENT * state.value + 1e-12
-        return _from_free(free_P, bounds), state.value, converged
+        return _from_free(free_P, bounds), value, decrement <= DECREMENT * value + 1e-12
 
     data_shapes, lane_shapes, weights_shape, n_params = shapes
     began = time.perf_counter()
@@ -158,6 +172,34 @@ def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, shapes
             spec((CHUNK, *weights_shape)),
         )
         return lowered.compile(), time.perf_counter() - began
+
+
+def _newton(objective: Callable, start_P: jax.Array, max_iterations: int):
+    """Damped Newton steps -> (point, its objective, the Newton decrement: what a further step promises to take off)."""
+
+    def gradient(free_P):
+        value, gradient_P = jax.value_and_grad(objective)(free_P)
+        return gradient_P, (value, gradient_P)
+
+    def step(state):
+        iteration, damping, trial_P, best, _ = state
+        hessian_PP, (value, gradient_P) = jax.jacfwd(gradient, has_aux=True)(trial_P)
+        better = value < best[1]
+        best = jax.tree.map(partial(jnp.where, better), (trial_P, value, gradient_P, hessian_PP), best)
+        damping = jnp.where(better, damping / 10, damping * 8)
+        point_P, _, gradient_P, hessian_PP = best
+        # Curvature may be negative off the optimum, and is zero along a parameter on its bound.
+        scale_P = jnp.abs(jnp.diag(hessian_PP)) + RIDGE * jnp.trace(jnp.abs(hessian_PP))
+        step_P = jnp.linalg.solve(hessian_PP + damping * jnp.diag(scale_P), gradient_P)
+        return iteration + 1, damping, point_P - step_P, best, jnp.abs(gradient_P @ step_P) / 2
+
+    def goes_on(state):
+        iteration, damping, _, best, promise = state
+        return (iteration <= max_iterations) & (promise > EXACT * best[1]) & (damping < MAX_DAMPING)
+
+    nowhere = start_P, jnp.finfo(start_P.dtype).max, jnp.zeros_like(start_P), jnp.eye(start_P.size)
+    state = jax.lax.while_loop(goes_on, step, (0, 1e-2, start_P, nowhere, jnp.inf))
+    return *state[3][:2], state[4]
 
 
 def _from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
