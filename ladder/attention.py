@@ -4,6 +4,8 @@ H query heads share G <= H key-value heads, R = H / G each (grouped-query attent
 scaled by 1/sqrt(K) and normalised in float32.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -49,6 +51,42 @@ def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
     scores_BGQM = jnp.matmul(q_BGQK, k_BGMK.swapaxes(2, 3), preferred_element_type=jnp.float32)
     weights_BGQM = jax.nn.softmax(jnp.where(jnp.arange(M) <= position_Q[:, None], scores_BGQM, -jnp.inf), axis=-1)
     return jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK)
+
+
+class Prefix(NamedTuple):
+    """Keys and values [N, P, G, K] of every layer for tokens that all rows have before them; the first n are real."""
+
+    keys: jax.Array
+    values: jax.Array
+    n: jax.Array
+
+
+class Tree(NamedTuple):
+    """Rows of tokens that are nodes of trees, in depth-first order.
+
+    depth_BL: positions. end_BL: where in its row a node's descendants end.
+    """
+
+    depth_BL: jax.Array
+    end_BL: jax.Array
+    prefix: Prefix | None = None
+
+
+def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
+    """Nodes attend to the whole prefix and to their ancestors and themselves: the j <= l that end after l."""
+    B, L, H, K = q_BLHK.shape
+    P, G = k_PGK.shape[:2]
+    q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K) * K**-0.5
+    place_L = jnp.arange(L)
+    ancestor_BLM = (place_L <= place_L[:, None]) & (place_L[:, None] < end_BL[:, None])
+    inside_BGRLM = jnp.einsum("blgrk,bmgk->bgrlm", q_BLGRK, k_BLGK, preferred_element_type=jnp.float32)
+    inside_BGRLM = jnp.where(ancestor_BLM[:, None, None], inside_BGRLM, -jnp.inf)
+    prefix_BGRLP = jnp.einsum("blgrk,pgk->bgrlp", q_BLGRK, k_PGK, preferred_element_type=jnp.float32)
+    prefix_BGRLP = jnp.where(jnp.arange(P) < n_prefix, prefix_BGRLP, -jnp.inf)
+    weights = jax.nn.softmax(jnp.concatenate([prefix_BGRLP, inside_BGRLM], axis=-1), axis=-1).astype(v_BLGK.dtype)
+    o_BLGRK = jnp.einsum("bgrlp,pgk->blgrk", weights[..., :P], v_PGK)
+    o_BLGRK += jnp.einsum("bgrlm,bmgk->blgrk", weights[..., P:], v_BLGK)
+    return o_BLGRK.reshape(B, L, H, K)
 
 
 def splash(q_BLHK, k_BLGK, v_BLGK, interpret: bool = False):

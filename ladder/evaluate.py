@@ -15,34 +15,70 @@ import jax.numpy as jnp
 import numpy as np
 
 from ladder import config, tasks
+from ladder.attention import Prefix, Tree
 from ladder.loss import token_nats
+from ladder.prefix_tree import HEAD_TOKENS, Arrays, Bucket, pack
 
 METRICS = ("bpb", "acc", "len_norm")
 # Bumped by hand whenever the same requests and parameters would give different numbers.
 EVALUATION_VERSION = 1
 
 
-def score_requests(functions, params, arrays: tasks.Arrays):
+def score_requests(functions, params, arrays: Arrays):
     """S_Q: log-probability (nats) of every request's continuation.
 
-    Only hidden states that predict a continuation's token reach the head (exact, and a fraction of the rows), and
-    token_nats takes those in chunks, so that no B x L x V array stands in memory.
+    A step's prefix is computed where it is another than the step before's. Only hidden states that predict a
+    continuation's token reach the head, HEAD_TOKENS of every row at a time, and none where all that is left is padding.
     """
-    n_requests = arrays.bytes_Q.shape[0]
-
-    def nats(rows: tasks.Bucket):
-        x_BLD = functions.hidden(params, rows.tokens_nBL)
-        x_BTD = jnp.take_along_axis(x_BLD, rows.place_nBT[:, :, None], axis=1)
-        return token_nats(functions.logits, params, _flat(x_BTD), rows.target_nBT.reshape(-1))[0]
-
-    S = jnp.zeros(n_requests + 1)
+    nats_2Q = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1))
     for bucket in arrays.buckets:
-        nats_nT = jax.lax.map(nats, bucket)
-        S -= jax.ops.segment_sum(nats_nT.ravel(), bucket.request_nBT.ravel(), n_requests + 1)
-    return S[:n_requests]
+        nats_2Q = _score_bucket(functions, params, bucket, nats_2Q)
+    return -nats_2Q.sum(0)[:-1]
 
 
-def summarise(S_Q, arrays: tasks.Arrays, n_tasks: int):
+def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
+    """Adds the bucket's nats to its requests; the last Q takes those of padding."""
+    padding = nats_2Q.shape[1] - 1
+
+    def prefix(tokens_P, n):
+        P = tokens_P.shape[0]
+        chain = Tree(jnp.arange(P)[None], jnp.full((1, P), P))
+        return Prefix(*(x_NBPGK[:, 0] for x_NBPGK in functions.nodes(params, tokens_P[None], chain)[1]), n)
+
+    def head(x_BLD, nats_2Q, scored):
+        place_BT, target_BT, request_BT = scored
+        x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
+        nats_T, _ = token_nats(functions.logits, params, _flat(x_BTD), target_BT.reshape(-1))
+        # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
+        coarse_T = jnp.round(nats_T * 256) / 256
+        return nats_2Q.at[:, request_BT.reshape(-1)].add(jnp.stack([coarse_T, nats_T - coarse_T]))
+
+    def step(carry, rows: Bucket):
+        nats_2Q, before = carry
+        if before is not None:
+            fresh = lambda: prefix(rows.prefix_nP, rows.n_prefix_n)  # noqa: E731
+            before = jax.lax.cond(rows.fresh_n, fresh, lambda: before)
+        x_BLD, _ = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, before))
+
+        def chunk(nats_2Q, scored):
+            some = (scored[2] < padding).any()
+            return jax.lax.cond(some, lambda: head(x_BLD, nats_2Q, scored), lambda: nats_2Q), None
+
+        scored = [_chunks(x) for x in (rows.place_nBT, rows.target_nBT, rows.request_nBT)]
+        return (jax.lax.scan(chunk, nats_2Q, scored)[0], before), None
+
+    first = None
+    if bucket.prefix_nP.shape[1]:
+        shapes = jax.eval_shape(prefix, bucket.prefix_nP[0], bucket.n_prefix_n[0])
+        first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(step, (nats_2Q, first), bucket)[0][0]
+
+
+def _chunks(x_BT):
+    return x_BT.reshape(x_BT.shape[0], -1, HEAD_TOKENS).swapaxes(0, 1)
+
+
+def summarise(S_Q, arrays: Arrays, n_tasks: int):
     """(mean, stderr), each [3, n_tasks]: every task's METRICS over its docs; stderr = sample std / sqrt(docs)."""
     S_MC = jnp.append(S_Q, -jnp.inf)[arrays.choices_MC]
     per_char_MC = jnp.append(S_Q / arrays.chars_Q, -jnp.inf)[arrays.choices_MC]
@@ -107,11 +143,11 @@ class Evaluator:
         put: places an array on the device(s); out_sharding: where the scores go (every process reads all of them).
         Raises InputError for tasks that are unknown, missing or malformed.
         """
-        self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in evaluation.tasks]
+        self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         if batch_tokens is None:
             batch_tokens = 2048 if jax.default_backend() == "cpu" else 16384 * rows_multiple
-        packed = tasks.pack(self.tasks, tokenizer, seq_len, batch_tokens, rows_multiple) if self.tasks else None
+        packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, rows_multiple) if self.tasks else None
         validation = None if validation_tokens_nBL1 is None else (validation_tokens_nBL1, token_bytes_V)
         self.n_tokens = packed.n_tokens if packed else 0
         self.n_cut = packed.n_cut if packed else 0

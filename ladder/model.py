@@ -9,6 +9,7 @@ known to nobody here: `Hooks.constrain(x, logical_axes)` is the identity until s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +51,15 @@ def dense(x_BLD, w_DF, bias_F=None):
     return y_TF.reshape(*x_BLD.shape[:-1], w_DF.shape[-1])
 
 
-def rope(x_BLHK, theta: float):
-    """Rotary positions (Su et al. 2021), the two halves of a head as the pairs (as in Llama and OLMo checkpoints)."""
-    L, K = x_BLHK.shape[1], x_BLHK.shape[3]
+def rope(x_BLHK, position, theta: float):
+    """Rotary positions (Su et al. 2021), the two halves of a head as the pairs (as in Llama and OLMo checkpoints).
+
+    position: of every token, [L] or [B, L].
+    """
+    K = x_BLHK.shape[3]
     frequency_k = theta ** (-jnp.arange(0, K, 2, dtype=jnp.float32) / K)
-    angle_Lk = jnp.arange(L, dtype=jnp.float32)[:, None] * frequency_k
-    cos_L1k, sin_L1k = jnp.cos(angle_Lk)[:, None], jnp.sin(angle_Lk)[:, None]
+    angle_L1k = (position.astype(jnp.float32)[..., None] * frequency_k)[..., None, :]
+    cos_L1k, sin_L1k = jnp.cos(angle_L1k), jnp.sin(angle_L1k)
     a, b = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos_L1k - b * sin_L1k, b * cos_L1k + a * sin_L1k], axis=-1).astype(x_BLHK.dtype)
 
@@ -98,18 +102,21 @@ class Block(nnx.Module):
         if c.family == "olmo2":
             self.query_norm, self.key_norm = Norm(c, D), Norm(c, KV)
 
-    def __call__(self, x_BLD, hooks: Hooks):
+    def __call__(self, x_BLD, position, attend: Callable, hooks: Hooks):
+        """-> x_BLD, and the layer's keys and values."""
         if self.c.family == "olmo2":  # the norm stands on what a sub-layer puts out
-            x_BLD = x_BLD + self.attention_norm(self.attention(x_BLD, hooks))
-            return x_BLD + self.mlp_norm(self.mlp(x_BLD, hooks))
-        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), hooks)
-        return x_BLD + self.mlp(self.mlp_norm(x_BLD), hooks)
+            o_BLD, keys_values = self.attention(x_BLD, position, attend, hooks)
+            x_BLD = x_BLD + self.attention_norm(o_BLD)
+            return x_BLD + self.mlp_norm(self.mlp(x_BLD, hooks)), keys_values
+        o_BLD, keys_values = self.attention(self.attention_norm(x_BLD), position, attend, hooks)
+        x_BLD = x_BLD + o_BLD
+        return x_BLD + self.mlp(self.mlp_norm(x_BLD), hooks), keys_values
 
     def dense(self, x, name: str):
         bias = getattr(self, f"{name}_bias")[...] if self.c.family == "gpt2" else None
         return dense(x, getattr(self, name)[...], bias)
 
-    def attention(self, x_BLD, hooks: Hooks):
+    def attention(self, x_BLD, position, attend: Callable, hooks: Hooks):
         c, (B, L, _) = self.c, x_BLD.shape
         q, k, v = (self.dense(x_BLD, name) for name in ("query", "key", "value"))
         if c.family == "olmo2":
@@ -117,9 +124,9 @@ class Block(nnx.Module):
         q_BLHK = q.reshape(B, L, c.n_heads, c.head_dim)
         k_BLGK, v_BLGK = (a.reshape(B, L, c.kv_heads, c.head_dim) for a in (k, v))
         if c.family != "gpt2":
-            q_BLHK, k_BLGK = rope(q_BLHK, c.rope_theta), rope(k_BLGK, c.rope_theta)
+            q_BLHK, k_BLGK = rope(q_BLHK, position, c.rope_theta), rope(k_BLGK, position, c.rope_theta)
         q_BLHK = hooks.constrain(q_BLHK, ("batch", "length", "heads", None))
-        return self.dense(hooks.attend(q_BLHK, k_BLGK, v_BLGK).reshape(B, L, -1), "out")
+        return self.dense(attend(q_BLHK, k_BLGK, v_BLGK).reshape(B, L, -1), "out"), (k_BLGK, v_BLGK)
 
     def mlp(self, x_BLD, hooks: Hooks):
         up_BLF = self.dense(x_BLD, "up")
@@ -151,19 +158,41 @@ class Transformer(nnx.Module):
 
     def hidden(self, tokens_BL, hooks: Hooks):
         """int tokens_BL -> x_BLD in the compute dtype, after the final norm."""
+
+        def layer(x_BLD, block):
+            return block(x_BLD, jnp.arange(tokens_BL.shape[1]), hooks.attend, hooks)[0], None
+
+        return self.through(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
+
+    def nodes(self, tokens_BL, tree: attention.Tree, hooks: Hooks):
+        """The same of rows of tree nodes, and their own keys_NBLGK and values_NBLGK."""
+        c = self.c
+        nothing = jnp.zeros((c.n_layers, 0, c.kv_heads, c.head_dim), c.compute_dtype)
+        prefix = tree.prefix or attention.Prefix(nothing, nothing, 0)
+
+        def layer(x_BLD, scanned):
+            block, k_PGK, v_PGK = scanned
+            attend = partial(attention.tree, end_BL=tree.end_BL, k_PGK=k_PGK, v_PGK=v_PGK, n_prefix=prefix.n)
+            return block(x_BLD, tree.depth_BL, attend, hooks)
+
+        return self.through(layer, (self.blocks, prefix.keys, prefix.values), tokens_BL, tree.depth_BL, hooks)
+
+    def through(self, layer: Callable, layers, tokens_BL, position, hooks: Hooks):
+        """Embedding, `layer` (x_BLD, one of `layers`) -> (x_BLD, kept) for each, final norm; x_BLD and all that is kept."""
         x_BLD = self.embedding[...].astype(self.c.compute_dtype)[tokens_BL]
         if self.c.family == "gpt2":
-            x_BLD = x_BLD + self.positions[...].astype(x_BLD.dtype)[: tokens_BL.shape[1]]
+            x_BLD = x_BLD + self.positions[...].astype(x_BLD.dtype)[position]
         x_BLD = hooks.constrain(x_BLD, ("batch", "length", None))
 
-        def body(x_BLD, block):
-            return hooks.constrain(block(x_BLD, hooks), ("batch", "length", None)), None
+        def body(x_BLD, one):
+            x_BLD, kept = layer(x_BLD, one)
+            return hooks.constrain(x_BLD, ("batch", "length", None)), kept
 
         if hooks.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if hooks.remat == "dots" else None
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        x_BLD, _ = jax.lax.scan(body, x_BLD, self.blocks, unroll=hooks.unroll)
-        return self.final_norm(x_BLD)
+        x_BLD, kept = jax.lax.scan(body, x_BLD, layers, unroll=hooks.unroll)
+        return self.final_norm(x_BLD), kept
 
     def logits(self, x_TD):
         """x_..D -> float32 logits_..V."""
@@ -184,10 +213,15 @@ def init_params(c: Model, seed: int) -> dict:
 
 @dataclass(frozen=True)
 class Functions:
-    """The model as two pure functions: hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V."""
+    """The model as pure functions.
+
+    hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V, and for scoring
+    nodes(params, tokens_BL, attention.Tree) -> x_BLD, (keys_NBLGK, values_NBLGK).
+    """
 
     hidden: Callable
     logits: Callable
+    nodes: Callable
 
 
 def functions(c: Model, hooks: Hooks | None = None) -> Functions:
@@ -201,4 +235,5 @@ def functions(c: Model, hooks: Hooks | None = None) -> Functions:
     return Functions(
         hidden=lambda params, tokens_BL: module(params).hidden(tokens_BL, hooks),
         logits=lambda params, x: module(params).logits(x),
+        nodes=lambda params, tokens_BL, tree: module(params).nodes(tokens_BL, tree, hooks),
     )

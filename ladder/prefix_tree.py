@@ -1,0 +1,319 @@
+"""Requests as prefix trees: what requests share is computed once, and each still gets exactly its own score.
+
+The tokens of a task's requests form a tree. A stretch that many share (a few-shot prompt) is a group's prefix: it is
+computed once and its keys and values are kept. What hangs below it is laid out in rows, in depth-first order, several
+requests to a row. A token sees the prefix and its ancestors in its row; its position is its depth. Sharing is decided
+on token ids, so it is exact whatever a tokenizer does where texts meet.
+
+Shapes: n steps, B rows of a step, L length of a row, P of a prefix, T scored targets of a row, Q requests, M docs,
+C choices.
+"""
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ladder.tasks import Doc, Task
+
+ROW_TOKENS = 512  # shorter rows repeat more of what their requests share, longer ones attend to more that is not theirs
+HEAD_TOKENS = 64  # scored targets of a row that go through the head at once; T is a multiple
+PREFIX_TOKENS = 128  # prefixes are padded to this, its double, ...
+SHORTEST = 64  # the shortest prefix that is set apart
+
+
+class Encoded(NamedTuple):
+    """A request in tokens. The last len(targets) places of `inputs` predict `targets`.
+
+    n_bytes and n_chars are the continuation's, leading space included; where it is longer than the model (`cut`), they
+    shrink with the bytes of the targets that are left.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    n_bytes: float
+    n_chars: float
+    cut: bool
+
+    @property
+    def first(self) -> int:
+        """The first place that predicts a target."""
+        return len(self.inputs) - len(self.targets)
+
+
+def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int) -> list[Encoded]:
+    """Tokens of every request of every doc, in order.
+
+    As ai2-olmo-eval: context and continuation are tokenised separately, BOS goes before the context where the tokenizer
+    has one, and query = (context + continuation[:-1])[-seq_len:]. Where neither BOS nor context gives a token to
+    predict from, the document separator (eos) stands there, as it does in training.
+    """
+    encoded = []
+    for doc in docs:
+        contexts: dict[str, np.ndarray] = {}  # a doc's choices mostly share theirs
+        for context, continuation in ((r.context, r.continuation) for r in doc.choices):
+            if context not in contexts:
+                contexts[context] = _context(context, tokenizer)
+            answer = np.asarray(tokenizer.encode(continuation), np.int32)
+            inputs = np.concatenate([contexts[context], answer[:-1]])[-seq_len:]
+            targets = answer[-seq_len:]
+            all_bytes = tokenizer.token_bytes[answer].sum()
+            left = tokenizer.token_bytes[targets].sum() / all_bytes if len(targets) < len(answer) else 1.0
+            n_bytes, n_chars = left * len(continuation.encode()), left * len(continuation)
+            encoded.append(Encoded(inputs, targets, n_bytes, n_chars, len(targets) < len(answer)))
+    return encoded
+
+
+def _context(text: str, tokenizer) -> np.ndarray:
+    ids = np.asarray(tokenizer.encode(text), np.int32)
+    if tokenizer.bos is not None and (len(ids) == 0 or ids[0] != tokenizer.bos):
+        return np.concatenate([np.int32([tokenizer.bos]), ids])
+    return ids if len(ids) else np.int32([tokenizer.eos])
+
+
+class Bucket(NamedTuple):
+    """Steps of one shape. request_nBT is Q, one past the last, where there is nothing to score."""
+
+    prefix_nP: np.ndarray
+    n_prefix_n: np.ndarray  # how many of P are real
+    fresh_n: np.ndarray  # whether the prefix is another than the step before's
+    tokens_nBL: np.ndarray
+    depth_nBL: np.ndarray
+    end_nBL: np.ndarray  # where in the row the token's descendants end: it is seen by those before
+    place_nBT: np.ndarray  # where in the row a target is predicted
+    target_nBT: np.ndarray
+    request_nBT: np.ndarray  # whose log-probability the target belongs to
+
+
+class Arrays(NamedTuple):
+    """What the device needs to score a task set. choices_MC is Q where a doc has fewer than C choices."""
+
+    buckets: tuple[Bucket, ...]
+    bytes_Q: np.ndarray
+    chars_Q: np.ndarray
+    choices_MC: np.ndarray
+    gold_M: np.ndarray
+    task_M: np.ndarray
+
+
+class Packed(NamedTuple):
+    """A task set in rows, and what it costs.
+
+    n_tokens: what the model processes, padding included. n_pairs: the (query, key) pairs that attention computes,
+    masked ones included. n_real: tokens of all requests one by one. n_nodes: tokens of the tree, each once. n_cut:
+    requests whose continuation is longer than the model.
+    """
+
+    arrays: Arrays
+    n_tokens: int
+    n_pairs: int
+    n_real: int
+    n_nodes: int
+    n_cut: int
+
+
+def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, rows_multiple: int = 1) -> Packed:
+    """The prefix trees of a task set in steps of about `batch_tokens` tokens.
+
+    rows_multiple: what B must be a multiple of (the devices that share a step).
+    """
+    parts, scores, n_real, n_nodes, n_cut = defaultdict(list), [], 0, 0, 0
+    for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
+        encoded = encode(task.docs, tokenizer, seq_len)
+        for prefix, rows in _groups(encoded, len(scores), seq_len):
+            P = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0
+            for L, alike in rows.items():
+                B = _batch(len(alike), max(1, batch_tokens // L), rows_multiple)
+                parts[P, B, L] += [(prefix, alike[i : i + B]) for i in range(0, len(alike), B)]
+        shared = _shared(_sorted(encoded), encoded)
+        n_nodes += int(sum(len(r.inputs) for r in encoded) - shared.sum())
+        n_real += sum(len(request.inputs) for request in encoded)
+        n_cut += sum(request.cut for request in encoded)
+        scores += [(request.n_bytes, request.n_chars) for request in encoded]
+
+    docs = [doc for task in tasks for doc in task.docs]
+    n_choices_M = np.array([len(doc.choices) for doc in docs])
+    first_M = np.cumsum(n_choices_M) - n_choices_M
+    choice_C = np.arange(n_choices_M.max())
+    buckets = tuple(_bucket(parts[shape], *shape, len(scores)) for shape in sorted(parts))
+    arrays = Arrays(
+        buckets,
+        *np.array(scores, np.float32).T,
+        np.where(choice_C < n_choices_M[:, None], first_M[:, None] + choice_C, len(scores)).astype(np.int32),
+        np.array([doc.gold for doc in docs], np.int32),
+        np.repeat(np.arange(len(tasks), dtype=np.int32), [len(task.docs) for task in tasks]),
+    )
+    n_tokens = sum(b.tokens_nBL.size + int(b.fresh_n.sum()) * b.prefix_nP.shape[1] for b in buckets)
+    return Packed(arrays, n_tokens, sum(map(_pairs, buckets)), n_real, n_nodes, n_cut)
+
+
+def _pairs(bucket: Bucket) -> int:
+    P, L = bucket.prefix_nP.shape[1], bucket.tokens_nBL.shape[2]
+    return bucket.tokens_nBL.size * (P + L) + int(bucket.fresh_n.sum()) * P * P
+
+
+def _at_least(n: int, start: int) -> int:
+    """The smallest of start, 2 start, 4 start ... that is not below n."""
+    return start << max(0, math.ceil(math.log2(n / start)))
+
+
+def _batch(rows: int, most: int, rows_multiple: int) -> int:
+    """Rows of a step: `most`, or a quarter or a sixteenth of it where a group has fewer."""
+    while most > rows:
+        most = -(-most // 4)
+    return math.ceil(most / rows_multiple) * rows_multiple
+
+
+def _capacity(n: int, seq_len: int) -> int:
+    """The length of a row for n tokens: few shapes to compile."""
+    return _at_least(n, min(ROW_TOKENS, 2 * seq_len))
+
+
+# The tree ---------------------------------------------------------------------------------------
+
+
+def _sorted(encoded: list[Encoded]) -> np.ndarray:
+    """Requests in the depth-first order of their tree."""
+    keys = [request.inputs.astype(">u4").tobytes() for request in encoded]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _shared(order: np.ndarray, encoded: list[Encoded]) -> np.ndarray:
+    """For each request in order, how many first tokens it has in common with the one before (0 for the first)."""
+    inputs = [encoded[q].inputs for q in order]
+    return np.array([0, *map(_common, inputs, inputs[1:])][: len(inputs)])
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    n = min(len(a), len(b))
+    differ = a[:n] != b[:n]
+    return int(differ.argmax()) if differ.any() else n
+
+
+def _groups(encoded: list[Encoded], offset: int, seq_len: int):
+    """(prefix, rows by length) of a task: requests whose prefix is worth keeping, and all others with none. offset: of their Q."""
+    order = _sorted(encoded)
+    shared, lengths = _shared(order, encoded), np.array([len(encoded[q].inputs) for q in order])
+    first = np.array([encoded[q].first for q in order])
+    rest = []
+    for start, stop, depth in _plan(shared, lengths, first):
+        if depth == 0:
+            rest += range(start, stop)
+        else:
+            prefix = encoded[order[start]].inputs[:depth]
+            yield prefix, _rows([order[i] for i in range(start, stop)], encoded, depth, offset, seq_len)
+    if rest:
+        yield np.zeros(0, np.int32), _rows([order[i] for i in rest], encoded, 0, offset, seq_len)
+
+
+def _plan(shared: np.ndarray, lengths: np.ndarray, first: np.ndarray) -> list[tuple[int, int, int]]:
+    """Ranges of the sorted requests, each with the length of its prefix (0: none), so that few tokens are computed.
+
+    Going down from the root, a branch gets a prefix of its own where that costs less than what its branches cost. A
+    prefix ends before the first scored place, which must stand in a row.
+    """
+
+    def rows_cost(start, stop, depth):
+        """Tokens in rows below `depth`: every row repeats the path that leads to its first request."""
+        before = np.maximum(shared[start + 1 : stop], depth)
+        nodes = lengths[start] - depth + (lengths[start + 1 : stop] - before).sum()
+        repeated = (before - depth).mean() if len(before) else 0
+        return nodes * ROW_TOKENS / max(ROW_TOKENS - repeated, ROW_TOKENS / 16)
+
+    def best(start, stop):
+        cost, plan = rows_cost(start, stop, 0), [(start, stop, 0)]
+        if stop - start == 1 or cost <= 2 * ROW_TOKENS:  # nothing to gain: half a row is lost where a group ends
+            return cost, plan
+        inner = shared[start + 1 : stop]
+        depth = int(min(inner.min(), first[start:stop].min()))
+        if depth >= SHORTEST:
+            kept = _at_least(depth, PREFIX_TOKENS) + ROW_TOKENS // 2 + rows_cost(start, stop, depth)
+            if kept < cost:
+                cost, plan = kept, [(start, stop, depth)]
+        bounds = [start, *(start + 1 + np.flatnonzero(inner < inner.min() + SHORTEST)), stop]
+        parts = [best(a, b) for a, b in pairwise(bounds)]
+        split = sum(part[0] for part in parts)
+        return (split, [group for part in parts for group in part[1]]) if split < cost else (cost, plan)
+
+    return best(0, len(lengths))[1]
+
+
+class Row(NamedTuple):
+    """One row of a Bucket, without padding."""
+
+    tokens: np.ndarray
+    depth: np.ndarray
+    end: np.ndarray
+    place: np.ndarray
+    target: np.ndarray
+    request: np.ndarray
+
+
+def _rows(requests: list[int], encoded: list[Encoded], depth: int, offset: int, seq_len: int) -> dict[int, list[Row]]:
+    """Rows of these requests, given in depth-first order, below a prefix of `depth` tokens; by their length."""
+    builders: dict[int, list[_Builder]] = defaultdict(list)
+    for q in requests:
+        tail = encoded[q].inputs[depth:]
+        capacity = _capacity(len(tail), seq_len)
+        rows = builders[capacity]
+        if not rows or not rows[-1].fits(tail, capacity):
+            rows.append(_Builder(depth))
+        rows[-1].add(tail, encoded[q].targets, q + offset)
+    return {capacity: [builder.row() for builder in rows] for capacity, rows in builders.items()}
+
+
+class _Builder:
+    """A row as its requests come, in depth-first order."""
+
+    def __init__(self, depth: int):
+        self.depth = depth
+        self.tail = np.zeros(0, np.int32)  # of the last request
+        self.path = np.zeros(0, np.int64)  # where its tokens stand in the row
+        self.n = 0
+        self.nodes, self.closed, self.scored = [], [], []
+
+    def fits(self, tail: np.ndarray, capacity: int) -> bool:
+        return self.n + len(tail) - _common(self.tail, tail) <= capacity
+
+    def add(self, tail: np.ndarray, targets: np.ndarray, request: int) -> None:
+        common = _common(self.tail, tail)
+        new = np.arange(self.n, self.n + len(tail) - common)
+        self.closed.append((self.path[common:], self.n))
+        self.nodes.append((tail[common:], self.depth + np.arange(common, len(tail))))
+        self.tail, self.path = tail, np.concatenate([self.path[:common], new])
+        self.n += len(new)
+        self.scored.append((self.path[len(tail) - len(targets) :], targets, np.full(len(targets), request)))
+
+    def row(self) -> Row:
+        end = np.empty(self.n, np.int64)
+        for places, at in [*self.closed, (self.path, self.n)]:
+            end[places] = at
+        tokens, depth = (np.concatenate(column) for column in zip(*self.nodes, strict=True))
+        return Row(tokens, depth, end, *(np.concatenate(column) for column in zip(*self.scored, strict=True)))
+
+
+# Steps ------------------------------------------------------------------------------------------
+
+
+def _bucket(steps: list[tuple[np.ndarray, list[Row]]], P: int, B: int, L: int, n_requests: int) -> Bucket:
+    """steps: (prefix, rows), those of a prefix one after another."""
+    n, T = len(steps), max(len(row.target) for _, rows in steps for row in rows)
+    T = math.ceil(T / HEAD_TOKENS) * HEAD_TOKENS
+    bucket = Bucket(
+        np.zeros((n, P), np.int32),
+        np.array([len(prefix) for prefix, _ in steps], np.int32),
+        np.array([i == 0 or steps[i - 1][0] is not prefix for i, (prefix, _) in enumerate(steps)]),
+        *np.zeros((2, n, B, L), np.int32),
+        # Padding is seen by itself alone.
+        np.tile(np.arange(1, L + 1, dtype=np.int32), (n, B, 1)),
+        *np.zeros((2, n, B, T), np.int32),
+        np.full((n, B, T), n_requests, np.int32),
+    )
+    for i, (prefix, rows) in enumerate(steps):
+        bucket.prefix_nP[i, : len(prefix)] = prefix
+        for b, row in enumerate(rows):
+            for array, values in zip(bucket[3:], row, strict=True):
+                array[i, b, : len(values)] = values
+    return bucket

