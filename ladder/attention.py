@@ -73,20 +73,30 @@ class Tree(NamedTuple):
 
 
 def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
-    """Nodes attend to the whole prefix and to their ancestors and themselves: the j <= l that end after l."""
+    """Nodes attend to the whole prefix and to their ancestors and themselves: the places j <= l that end after l.
+
+    In blocks of queries, each against the prefix and the row up to its own end, so that scores stay in the cache.
+    """
     B, L, H, K = q_BLHK.shape
     P, G = k_PGK.shape[:2]
-    q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K) * K**-0.5
-    place_L = jnp.arange(L)
-    ancestor_BLM = (place_L <= place_L[:, None]) & (place_L[:, None] < end_BL[:, None])
-    inside_BGRLM = jnp.einsum("blgrk,bmgk->bgrlm", q_BLGRK, k_BLGK, preferred_element_type=jnp.float32)
-    inside_BGRLM = jnp.where(ancestor_BLM[:, None, None], inside_BGRLM, -jnp.inf)
-    prefix_BGRLP = jnp.einsum("blgrk,pgk->bgrlp", q_BLGRK, k_PGK, preferred_element_type=jnp.float32)
-    prefix_BGRLP = jnp.where(jnp.arange(P) < n_prefix, prefix_BGRLP, -jnp.inf)
-    weights = jax.nn.softmax(jnp.concatenate([prefix_BGRLP, inside_BGRLM], axis=-1), axis=-1).astype(v_BLGK.dtype)
-    o_BLGRK = jnp.einsum("bgrlp,pgk->blgrk", weights[..., :P], v_PGK)
-    o_BLGRK += jnp.einsum("bgrlm,bmgk->blgrk", weights[..., P:], v_BLGK)
-    return o_BLGRK.reshape(B, L, H, K)
+    q_BGRLK = q_BLHK.reshape(B, L, G, H // G, K).transpose(0, 2, 3, 1, 4) * K**-0.5
+    k_BGMK, v_BGMK = (
+        jnp.concatenate([jnp.broadcast_to(prefix, (B, P, G, K)), own], axis=1).swapaxes(1, 2)
+        for prefix, own in ((k_PGK, k_BLGK), (v_PGK, v_BLGK))
+    )
+    end_P = jnp.where(jnp.arange(P) < n_prefix, P + L, 0)  # padding is seen by none
+    end_BM = jnp.concatenate([jnp.broadcast_to(end_P, (B, P)), P + end_BL], axis=1)
+    blocks = []
+    for start in range(0, L, BLOCK):
+        stop = min(start + BLOCK, L)
+        M, q_BGQK = P + stop, q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
+        place_Q1 = (P + start + jnp.arange(q_BGQK.shape[2]) % (stop - start))[:, None]
+        seen_BQM = (jnp.arange(M) <= place_Q1) & (place_Q1 < end_BM[:, None, :M])
+        scores_BGQM = jnp.matmul(q_BGQK, k_BGMK[:, :, :M].swapaxes(2, 3), preferred_element_type=jnp.float32)
+        weights_BGQM = jax.nn.softmax(jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf), axis=-1)
+        o_BGQK = jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK[:, :, :M])
+        blocks.append(o_BGQK.reshape(B, G, H // G, stop - start, K))
+    return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
 
 def splash(q_BLHK, k_BLGK, v_BLGK, interpret: bool = False):

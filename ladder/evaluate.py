@@ -138,15 +138,15 @@ class Evaluator:
     ):
         """functions: hidden(params, tokens_BL) -> x_BLD, causal, and logits(params, x_..D) -> float32 logits_..V.
 
-        batch_tokens: about how many tokens a batch has; None takes 2048 on CPU, where larger batches fall out of the
-        cache (half the speed), and 16384 for each of the rows_multiple devices that share one elsewhere.
+        batch_tokens: about how many tokens a step has; None takes one row on CPU, where more fall out of the cache
+        (half the speed), and 16384 tokens for each of the rows_multiple devices that share a step elsewhere.
         put: places an array on the device(s); out_sharding: where the scores go (every process reads all of them).
         Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         if batch_tokens is None:
-            batch_tokens = 2048 if jax.default_backend() == "cpu" else 16384 * rows_multiple
+            batch_tokens = 1 if jax.default_backend() == "cpu" else 16384 * rows_multiple
         packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, rows_multiple) if self.tasks else None
         validation = None if validation_tokens_nBL1 is None else (validation_tokens_nBL1, token_bytes_V)
         self.n_tokens = packed.n_tokens if packed else 0

@@ -20,7 +20,7 @@ from ladder.tasks import Doc, Task
 
 ROW_TOKENS = 512  # shorter rows repeat more of what their requests share, longer ones attend to more that is not theirs
 HEAD_TOKENS = 64  # scored targets of a row that go through the head at once; T is a multiple
-PREFIX_TOKENS = 128  # prefixes are padded to this, its double, ...
+PREFIX_TOKENS = 128  # prefixes are padded to this, half as much again, its double ...
 SHORTEST = 64  # the shortest prefix that is set apart
 
 
@@ -155,8 +155,9 @@ def _pairs(bucket: Bucket) -> int:
 
 
 def _at_least(n: int, start: int) -> int:
-    """The smallest of start, 2 start, 4 start ... that is not below n."""
-    return start << max(0, math.ceil(math.log2(n / start)))
+    """The smallest of start, 3/2 start, 2 start, 3 start, 4 start ... that is not below n."""
+    above = start << max(0, math.ceil(math.log2(n / start)))
+    return above * 3 // 4 if start < above and n <= above * 3 // 4 else above
 
 
 def _batch(rows: int, most: int, rows_multiple: int) -> int:
