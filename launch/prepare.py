@@ -27,7 +27,7 @@ def check_tasks(ladder: Ladder) -> None:
     """Raise InputError where a task's requests are missing: now, and not hours later at the first evaluation."""
     from ladder import tasks
 
-    for task in sorted({task for rung in ladder.all for task in rung.eval.tasks}):
+    for task in sorted({task for rung in ladder.all for task in tasks.expand(rung.eval.tasks)}):
         tasks.load_task(task)
 
 

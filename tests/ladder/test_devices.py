@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.ladder.asked import line, write
+
 HERE = Path(__file__).parent
 # layout: the mesh (replica, fsdp, tensor, sequence), and the share of an "up" matrix [N, D, F] that a device holds
 LAYOUTS = {
@@ -25,12 +27,13 @@ LAYOUTS = {
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     requests = folder / "colours.jsonl"
+    prompts = {doc: f"grass is green; {doc} is" if doc < 5 else f"{doc} is" for doc in range(7)}
     rows = [
-        {"doc_id": doc, "idx": i, "label": doc % 3, "request": {"context": f"{doc} is", "continuation": f" {colour}"}}
-        for doc in range(7)
+        line(doc, i, doc % 3, prompt, f" {colour}")
+        for doc, prompt in prompts.items()
         for i, colour in enumerate(["red", "green", "bluish"])
     ]
-    requests.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(requests, rows)
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in a third of the time

@@ -11,19 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ladder import loss, tasks
+from ladder import loss, prefix_tree, tasks
+from ladder.attention import Tree
 from ladder.config import Eval
 from ladder.errors import InputError
 from ladder.evaluate import Evaluator, score_requests, summarise
+from ladder.prefix_tree import pack
+from ladder.requests import Doc, Request
+from ladder.tasks import Task
+from tests.ladder.asked import byte_tokenizer, save
 
 SEQ_LEN = 128
-
-
-def byte_tokenizer():
-    sizes = np.ones(256, np.int32)
-    sizes[255] = 0
-    encode = lambda text: np.frombuffer(text.encode(), np.uint8)  # noqa: E731
-    return SimpleNamespace(bos=None, eos=255, encode=encode, token_bytes=sizes, hash="bytes")
 
 
 # A causal model: a decaying sum of embeddings, squashed, and a linear head.
@@ -36,22 +34,36 @@ def toy_params(seed=0, vocab=256, width=12):
     return {"embedding": draw(vocab, width), "head": draw(width, vocab)}
 
 
+def toy_nodes(params, tokens_BL, tree):
+    """Its keys are the embeddings of the tokens; its values, their positions."""
+    x_BLD = params["embedding"][tokens_BL]
+    place_L = jnp.arange(tokens_BL.shape[1])
+    sees_BLM = (place_L <= place_L[:, None]) & (place_L[:, None] < tree.end_BL[:, None])
+    distance_BLM = tree.depth_BL[:, :, None] - tree.depth_BL[:, None]
+    state_BLD = jnp.einsum("blm,bmd->bld", jnp.where(sees_BLM, DECAY ** distance_BLM.clip(0), 0), x_BLD)
+    if tree.prefix:
+        keys_PD, position_P = tree.prefix.keys[0, :, 0], tree.prefix.values[0, :, 0, 0]
+        weight_BLP = DECAY ** (tree.depth_BL[:, :, None] - position_P).clip(0)
+        weight_BLP = jnp.where(jnp.arange(len(position_P)) < tree.prefix.n, weight_BLP, 0)
+        state_BLD += jnp.einsum("blp,pd->bld", weight_BLP, keys_PD)
+    values_BL = tree.depth_BL.astype(x_BLD.dtype)
+    return jnp.tanh(state_BLD), (x_BLD[None, :, :, None], values_BL[None, :, :, None, None])
+
+
 def toy_hidden(params, tokens_BL):
-    distance_LL = jnp.arange(tokens_BL.shape[1])[:, None] - jnp.arange(tokens_BL.shape[1])
-    weight_LL = jnp.where(distance_LL >= 0, DECAY ** distance_LL.clip(0), 0)
-    return jnp.tanh(jnp.einsum("lm,bmd->bld", weight_LL, params["embedding"][tokens_BL]))
+    depth_BL = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
+    return toy_nodes(params, tokens_BL, Tree(depth_BL, jnp.full(tokens_BL.shape, tokens_BL.shape[1])))[0]
 
 
-TOY = SimpleNamespace(hidden=toy_hidden, logits=lambda params, x: x @ params["head"])
+TOY = SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, logits=lambda params, x: x @ params["head"])
 
 
 def unigram(**probability):
     """p(byte) as given for single letters, the rest spread over the other bytes; deaf to the context."""
     p = np.full(256, (1 - sum(probability.values())) / (256 - len(probability)))
     p[[ord(letter) for letter in probability]] = list(probability.values())
-    return SimpleNamespace(
-        hidden=toy_hidden, logits=lambda params, x: jnp.broadcast_to(jnp.log(p), (*x.shape[:-1], 256))
-    )
+    logits = lambda params, x: jnp.broadcast_to(jnp.log(p), (*x.shape[:-1], 256))  # noqa: E731
+    return SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, logits=logits)
 
 
 def log_p(params, ids):
@@ -83,46 +95,39 @@ def naive(params, task, seq_len):
 
 
 def random_tasks():
-    """A ranked task: unicode, unequal numbers of choices, a doc twice, long contexts; a gold task with long answers."""
+    """A ranked task with a prompt for each of three subjects: unicode, unequal numbers of choices, a doc twice, long
+    contexts; a gold task with long answers."""
     rng = np.random.default_rng(1)
     alphabet = list("abcde fg\n") + ["é", "中", "😀"]
     text = lambda low, high: "".join(rng.choice(alphabet, rng.integers(low, high)))  # noqa: E731
     ranked, gold = [], []
+    prompts = [text(15, 50) for _ in range(3)]
     for i in range(40):
-        context = text(0, 99)
-        choices = tuple(tasks.Request(context, " " + text(1, 12)) for _ in range(rng.integers(1, 6)))
-        ranked.append(tasks.Doc(i, choices, int(rng.integers(len(choices)))))
-    ranked.append(tasks.Doc(99, ranked[3].choices, ranked[3].gold))
+        context = prompts[i % 3] + text(0, 99)
+        choices = tuple(Request(context, " " + text(1, 12)) for _ in range(rng.integers(1, 6)))
+        ranked.append(Doc(i, choices, int(rng.integers(len(choices)))))
+    ranked.append(Doc(99, ranked[3].choices, ranked[3].gold))
     for i in range(15):
-        gold.append(tasks.Doc(i, (tasks.Request(text(5, 30), text(20, 180)),), 0))
-    return [tasks.Task("ranked", tuple(ranked)), tasks.Task("gold", tuple(gold))]
-
-
-def save(task, path):
-    """The docs as a request file of the reference's shape, shuffled choices and all."""
-    lines = [
-        {
-            "doc_id": doc.id,
-            "idx": idx,
-            "label": doc.gold,
-            "request": {"context": request.context, "continuation": request.continuation},
-        }
-        for doc in task.docs
-        for idx, request in reversed(list(enumerate(doc.choices)))
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return str(path)
+        gold.append(Doc(i, (Request(text(5, 30), text(20, 180)),), 0))
+    return [Task("ranked", tuple(ranked)), Task("gold", tuple(gold))]
 
 
 def by_metric(rows):
     return {(row["task"], row["metric"]): row for row in rows}
 
 
-def test_a_task_set_scores_as_one_request_at_a_time(tmp_path):
+def short_rows(monkeypatch):
+    for name, value in {"ROW_TOKENS": 64, "HEAD_TOKENS": 16, "PREFIX_TOKENS": 8, "SHORTEST": 8}.items():
+        monkeypatch.setattr(prefix_tree, name, value)
+
+
+def test_a_task_set_scores_as_one_request_at_a_time(tmp_path, monkeypatch):
+    short_rows(monkeypatch)
     task_set, params = random_tasks(), toy_params()
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in task_set)
     evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, batch_tokens=600)
-    assert len({bucket.tokens_nBL.shape[2] for bucket in evaluator._data[0].buckets}) == 3
+    shapes = {(bucket.prefix_nP.shape[1] > 0, bucket.tokens_nBL.shape[2]) for bucket in evaluator._data[0].buckets}
+    assert {prefixed for prefixed, _ in shapes} == {False, True} and len({length for _, length in shapes}) > 1
     rows = evaluator.rows(params)
     assert [(row["task"], row["metric"]) for row in rows] == [
         ("ranked", "bpb"),
@@ -148,8 +153,10 @@ def test_a_task_set_scores_as_one_request_at_a_time(tmp_path):
 @pytest.mark.parametrize(("batch_tokens", "chunk_elements"), [(1, 1 << 25), (700, 4096), (1 << 20, 1 << 14)])
 def test_every_request_scores_the_same_in_any_batch_and_chunk(monkeypatch, batch_tokens, chunk_elements):
     monkeypatch.setattr(loss, "CHUNK_ELEMENTS", chunk_elements)
+    if batch_tokens == 700:
+        short_rows(monkeypatch)
     task_set, params = random_tasks(), toy_params(2)
-    packed = tasks.pack(task_set, byte_tokenizer(), SEQ_LEN, batch_tokens, rows_multiple=2)
+    packed = pack(task_set, byte_tokenizer(), SEQ_LEN, batch_tokens, rows_multiple=2)
     S_Q = jax.jit(lambda params, arrays: score_requests(TOY, params, arrays))(params, packed.arrays)
     expected = [s for task in task_set for s in naive(params, task, SEQ_LEN)[1]]
     np.testing.assert_allclose(S_Q, expected, rtol=2e-6, atol=2e-5)
@@ -158,10 +165,9 @@ def test_every_request_scores_the_same_in_any_batch_and_chunk(monkeypatch, batch
 def rows_of(tmp_path, functions, *docs):
     """docs: (gold, continuations...)."""
     built = [
-        tasks.Doc(i, tuple(tasks.Request("Q:", c) for c in continuations), gold)
-        for i, (gold, *continuations) in enumerate(docs)
+        Doc(i, tuple(Request("Q:", c) for c in continuations), gold) for i, (gold, *continuations) in enumerate(docs)
     ]
-    path = save(tasks.Task("t", tuple(built)), tmp_path / "t.jsonl")
+    path = save(Task("t", tuple(built)), tmp_path / "t.jsonl")
     evaluator = Evaluator(Eval(tasks=(path,)), functions, byte_tokenizer(), SEQ_LEN)
     return {row["metric"]: row for row in evaluator.rows(toy_params())}
 
@@ -186,9 +192,9 @@ def test_by_hand_accuracies(tmp_path):
 
 def preferred(*continuations):
     """Which choice each metric prefers where every byte costs 8 bits: one task for each choice as the gold one."""
-    choices = tuple(tasks.Request("Q:", c) for c in continuations)
-    task_set = [tasks.Task(f"{gold}", (tasks.Doc(0, choices, gold),)) for gold in range(len(choices))]
-    arrays = tasks.pack(task_set, byte_tokenizer(), SEQ_LEN).arrays
+    choices = tuple(Request("Q:", c) for c in continuations)
+    task_set = [Task(f"{gold}", (Doc(0, choices, gold),)) for gold in range(len(choices))]
+    arrays = pack(task_set, byte_tokenizer(), SEQ_LEN).arrays
     (bpb, acc, len_norm), _ = summarise(-8 * math.log(2) * arrays.bytes_Q, arrays, len(task_set))
     np.testing.assert_allclose(bpb, 8, rtol=1e-6)
     assert acc.sum() == len_norm.sum() == 1
@@ -248,19 +254,19 @@ def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatc
     validation = np.zeros((2, 8, SEQ_LEN + 1), np.int32)
     tokenizer = byte_tokenizer()
     evaluator = Evaluator(Eval(tasks=names), TOY, tokenizer, SEQ_LEN, validation, tokenizer.token_bytes)
-    first, second = (evaluator.rows(toy_params(seed)) for seed in (0, 1))
+    first, second = (evaluator.rows(toy_params(seed, vocab=300)) for seed in (0, 1))
     assert evaluator._scores._cache_size() == 1
-    assert first != second and first == evaluator.rows(toy_params(0))
+    assert first != second and first == evaluator.rows(toy_params(0, vocab=300))
 
     def sizes(jaxpr):
         for equation in jaxpr.eqns:
-            yield from (var.aval.size for var in equation.outvars if 256 in var.aval.shape)
+            yield from (var.aval.size for var in equation.outvars if 300 in var.aval.shape)
             for inner in jax.extend.core.jaxprs_in_params(equation.params):
                 yield from sizes(inner)
 
-    jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(), evaluator._data).jaxpr
+    jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(vocab=300), evaluator._data).jaxpr
     found = list(sizes(jaxpr))
-    assert found and max(found) <= 1 << 14  # 8 x 128 x 256 = 262144 for a batch of validation
+    assert found and max(found) <= 1 << 14  # 8 x 128 x 300 = 307200 for a batch of validation
 
 
 def test_the_hash_follows_contents_and_settings_and_not_the_cadence(tmp_path):

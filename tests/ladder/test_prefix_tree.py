@@ -1,0 +1,198 @@
+"""Prefix trees: that rows hold exactly the reference's queries, and that packed requests score as one by one."""
+
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ladder import prefix_tree
+from ladder.attention import Prefix, Tree
+from ladder.config import Model
+from ladder.evaluate import score_requests
+from ladder.model import functions, init_params
+from ladder.prefix_tree import pack
+from ladder.tasks import Task
+from tests.ladder.asked import byte_tokenizer, doc
+
+# So small that a dozen short requests have prefixes, several rows and steps, and chunks of targets.
+SMALL = {"ROW_TOKENS": 32, "HEAD_TOKENS": 4, "PREFIX_TOKENS": 8, "SHORTEST": 4}
+SIZES = {"as built": {name: getattr(prefix_tree, name) for name in SMALL}, "small": SMALL}
+
+
+@pytest.mark.parametrize(
+    ("context", "continuation", "bos", "inputs", "targets", "n_bytes", "n_chars"),
+    [
+        ("ab", " cd", None, "ab c", " cd", 3, 3),
+        ("ab", " é", None, b"ab \xc3", b" \xc3\xa9", 3, 2),
+        ("abcdefgh", " cd", None, "efgh c", " cd", 3, 3),  # left-truncated
+        ("ab", "cdefgh", None, "bcdefg", "cdefgh", 6, 6),  # the longest that fits
+        ("ab", "cdefghi", None, "cdefgh", "defghi", 6, 6),  # one too long: its last part
+        ("ab", "éfghijklmn", None, "hijklm", "ijklmn", 6, 10 * 6 / 11),  # characters in proportion to bytes
+        ("", "xy", None, b"\xffx", "xy", 2, 2),  # nothing before it: the document separator
+        ("ab", "c", 256, [256, 97, 98], "c", 1, 1),
+        ("", "c", 256, [256], "c", 1, 1),
+        ("abcdef", "c", 256, "abcdef", "c", 1, 1),  # BOS falls to truncation, as in the reference
+    ],
+)
+def test_encode(context, continuation, bos, inputs, targets, n_bytes, n_chars):
+    ids = lambda x: list(x.encode() if isinstance(x, str) else x)  # noqa: E731
+    (encoded,) = prefix_tree.encode((doc(continuation, context=context),), byte_tokenizer(bos), seq_len=6)
+    assert encoded.inputs.tolist() == ids(inputs) and encoded.targets.tolist() == ids(targets)
+    assert (encoded.n_bytes, encoded.n_chars) == pytest.approx((n_bytes, n_chars))
+    assert encoded.cut == (len(continuation.encode()) > 6)
+
+
+prompts = st.sampled_from(["", "Q: a A: b\n\n", "Q: é? A: no\n\nQ: é? A: yes\n\n", "x" * 30, "x" * 29 + "y" * 90])
+texts = st.text(st.sampled_from("ab é中😀\n"), min_size=1, max_size=12)
+documents = st.builds(
+    lambda prompt, question, answers, gold: doc(*answers, context=prompt + question, gold=gold % len(answers)),
+    prompts,
+    st.text(st.sampled_from("ab é"), max_size=20),
+    st.lists(texts, min_size=1, max_size=5),
+    st.integers(0, 4),
+)
+task_sets = st.lists(st.lists(documents, min_size=1, max_size=9), min_size=1, max_size=3).map(
+    lambda groups: [Task(f"t{i}", tuple(group)) for i, group in enumerate(groups)]
+)
+
+
+def query(request, seq_len, bos=None) -> tuple[list[int], list[int]]:
+    """The reference's query and the targets in it, from its own definition."""
+    context, answer = list(request.context.encode()), list(request.continuation.encode())
+    context = [bos] + context if bos else context or [255]
+    return (context + answer[:-1])[-seq_len:], answer[-seq_len:]
+
+
+def taken_apart(bucket, Q):
+    """{request: (query, targets)} of a bucket, by who sees whom; checks positions and that prefixes are kept rightly."""
+    found, before = {}, None
+    for prefix, n, fresh, *rows in zip(*bucket, strict=True):
+        assert fresh or (before == prefix[:n]).all()
+        before = prefix[:n]
+        for tokens, depth, end, place, target, request in zip(*rows, strict=True):
+            for q in np.unique(request[request < Q]):
+                places = place[request == q]
+                seen = np.arange(places[-1] + 1)
+                seen = seen[end[seen] > places[-1]]
+                assert (depth[seen] == n + np.arange(len(seen))).all()
+                assert (seen[-len(places) :] == places).all()
+                assert q not in found
+                found[q] = [*prefix[:n], *tokens[seen]], target[request == q].tolist()
+    return found
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@settings(max_examples=80, deadline=None)
+@given(task_sets, st.sampled_from([4, 33, 64, 100]), st.sampled_from([1, 64, 300]), st.sampled_from([1, 4]), st.data())
+def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, rows_multiple, data):
+    bos = data.draw(st.sampled_from([None, 256]))
+    with mock.patch.multiple(prefix_tree, **SIZES[sizes]):
+        packed = pack(task_set, byte_tokenizer(bos), seq_len, batch_tokens, rows_multiple)
+    arrays, Q, found, n_tokens = packed.arrays, len(packed.arrays.bytes_Q), {}, 0
+    for bucket in arrays.buckets:
+        _, B, L = bucket.tokens_nBL.shape
+        assert B % rows_multiple == 0 and B - rows_multiple < max(1, batch_tokens // L)
+        of_bucket = taken_apart(bucket, Q)
+        assert not of_bucket.keys() & found.keys()
+        found |= of_bucket
+        n_tokens += bucket.tokens_nBL.size + bucket.fresh_n.sum() * bucket.prefix_nP.shape[1]
+
+    q, n_nodes = 0, 0
+    for i, task in enumerate(task_set):
+        nodes = set()
+        for document in task.docs:
+            m = sum(arrays.choices_MC[:, 0] < q)
+            n_choices = len(document.choices)
+            assert arrays.task_M[m] == i and arrays.gold_M[m] == document.gold
+            assert arrays.choices_MC[m].tolist()[:n_choices] == list(range(q, q + n_choices))
+            assert (arrays.choices_MC[m][n_choices:] == Q).all()
+            for request in document.choices:
+                expected = query(request, seq_len, bos)
+                assert found[q] == expected
+                nodes |= {tuple(expected[0][:stop]) for stop in range(1, len(expected[0]) + 1)}
+                n_bytes = len(request.continuation.encode())
+                if n_bytes <= seq_len:
+                    assert (arrays.bytes_Q[q], arrays.chars_Q[q]) == (n_bytes, len(request.continuation))
+                q += 1
+        n_nodes += len(nodes)
+    assert q == Q == len(found)
+    assert packed.n_real == sum(len(query) for query, _ in found.values())
+    assert packed.n_nodes == n_nodes <= packed.n_tokens == n_tokens
+
+
+FAMILIES = ("olmo2", "llama", "gpt2")
+
+
+def model(family, seq_len):
+    heads = {"n_kv_heads": 1} if family == "llama" else {}
+    c = Model(family, 16, 2, 2, 24, 257, seq_len, compute_dtype="float32", init_std=0.3, **heads)
+    return c, functions(c), init_params(c, 1)
+
+
+def one_by_one(f, params, task_set, seq_len, bos=None):
+    """ln p of every continuation, one padded row per request, through the forward pass that trains."""
+    asked = [query(r, seq_len, bos) for task in task_set for doc in task.docs for r in doc.choices]
+    score = jax.jit(lambda tokens_L: jax.nn.log_softmax(f.logits(params, f.hidden(params, tokens_L[None])[0])))
+    S = []
+    for inputs, targets in asked:
+        log_p_LV = np.asarray(score(jnp.array(inputs + [0] * (seq_len - len(inputs)))), np.float64)
+        first = len(inputs) - len(targets)
+        S.append(sum(log_p_LV[first + i, target] for i, target in enumerate(targets)))
+    return np.array(S)
+
+
+def hard_tasks():
+    """Shared prompts, unicode, one choice, docs twice, contexts and answers longer than the model, no context."""
+    prompt = "Q: é? A: no\n\nQ: 中? A: yes\n\n"
+    ranked = [doc(" no", " yes", " yes!", context=f"{prompt}Q: {word}? A:") for word in ("ab", "abc", "中", "😀", "ab")]
+    ranked += [doc(" no", context=f"{prompt}Q: ab? A:"), doc("a", "é", context=""), doc("x", "y", context="z" * 200)]
+    gold = [doc("word " * n, context="def f" * n) for n in (1, 5, 40)]
+    return [Task("ranked", tuple(ranked)), Task("gold", tuple(gold))]
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_task_set_scores_packed_as_one_by_one(family):
+    _, f, params = model(family, 100)
+    with mock.patch.multiple(prefix_tree, **SMALL):
+        packed = pack(hard_tasks(), byte_tokenizer(), 100, batch_tokens=40)
+        assert {bool(b.prefix_nP.shape[1]) for b in packed.arrays.buckets} == {False, True}
+        S_Q = jax.jit(lambda params, arrays: score_requests(f, params, arrays))(params, packed.arrays)
+    np.testing.assert_allclose(S_Q, one_by_one(f, params, hard_tasks(), 100), atol=5e-5)
+
+
+P, L = 4, 12
+trees = st.lists(st.integers(0, L), min_size=L, max_size=L)  # how far down from its predecessor's child a node goes up
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_nodes_of_any_tree_are_computed_as_if_each_stood_on_a_path_of_its_own(family):
+    c, f, params = model(family, P + L)
+    nodes, hidden = jax.jit(f.nodes), jax.jit(f.hidden)
+    nothing = jnp.zeros((c.n_layers, 0, c.kv_heads, c.head_dim))
+    chain = Tree(jnp.arange(P)[None], jnp.full((1, P), P), Prefix(nothing, nothing, 0))
+
+    @settings(max_examples=40, deadline=None)
+    @given(trees, st.integers(0, P), st.integers(0, 99))
+    def check(ups, n, seed):
+        tokens = np.random.default_rng(seed).integers(0, 257, P + L)
+        _, keys_values = nodes(params, tokens[None, :P], chain)
+        prefix = Prefix(*(x[:, 0] for x in keys_values), n)
+        paths = [[0]]
+        for node in range(1, L):
+            paths.append([*paths[-1][: max(0, len(paths[-1]) - ups[node])], node])
+        depth = np.array([n + len(path) - 1 for path in paths])
+        end = np.array([1 + max(m for m in range(L) if node in paths[m]) for node in range(L)])
+        x_LD = np.asarray(nodes(params, tokens[None, P:], Tree(depth[None], end[None], prefix))[0])[0]
+        alone_LMD = np.zeros((L, P + L), int)
+        for node, path in enumerate(paths):
+            alone_LMD[node, : n + len(path)] = [*tokens[:n], *tokens[P:][path]]
+        expected_LD = np.asarray(hidden(params, alone_LMD))[np.arange(L), depth]
+        np.testing.assert_allclose(x_LD, expected_LD, atol=2e-5)
+
+    check()
