@@ -178,7 +178,7 @@ class Transformer(nnx.Module):
         return self.through(layer, (self.blocks, prefix.keys, prefix.values), tokens_BL, tree.depth_BL, hooks)
 
     def through(self, layer: Callable, layers, tokens_BL, position, hooks: Hooks):
-        """Embedding, every one of `layers` by `layer`: (x_BLD, one) -> (x_BLD, kept), final norm; -> x_BLD, all kept."""
+        """Embedding, `layers` one by one by `layer`: (x_BLD, one) -> (x_BLD, kept), final norm; -> x_BLD, all kept."""
         x_BLD = self.embedding[...].astype(self.c.compute_dtype)[tokens_BL]
         if self.c.family == "gpt2":
             x_BLD = x_BLD + self.positions[...].astype(x_BLD.dtype)[position]

@@ -92,9 +92,7 @@ def find_requests(root: str | os.PathLike | None = None) -> Path:
 
 def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | None = None) -> Task:
     """Read a task by name or path (see the module). max_docs keeps the docs whose ids hash lowest."""
-    short = (
-        Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if name.endswith((".jsonl", ".jsonl.gz")) else name
-    )
+    short = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if _is_file(name) else name
     docs = _read(name, root)
     if max_docs is not None:
         # By hash, not position: files are often sorted, and 100 docs should be among the 200 of a larger evaluation.
@@ -103,8 +101,12 @@ def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | 
     return Task(short, docs)
 
 
+def _is_file(name: str) -> bool:
+    return name.endswith((".jsonl", ".jsonl.gz"))
+
+
 def _read(name: str, root) -> tuple[Doc, ...]:
-    if name.endswith((".jsonl", ".jsonl.gz")):
+    if _is_file(name):
         return read_requests(Path(name))
     if name in _MMLU_NAMES:
         return read_mmlu(find_requests(root) / "hf_datasets" / "hails" / "mmlu_no_train", *_MMLU_NAMES[name])

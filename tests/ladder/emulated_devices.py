@@ -77,6 +77,7 @@ def evaluation(program: step.Program, params, requests: str) -> dict:
         np.asarray(tokenizer.token_bytes),
         rows_multiple=shards,
     )
+    assert any(bucket.prefix_nP.shape[1] for bucket in evaluator._data[0].buckets)
     return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
 
 

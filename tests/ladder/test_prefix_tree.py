@@ -68,7 +68,7 @@ def query(request, seq_len, bos=None) -> tuple[list[int], list[int]]:
 
 
 def taken_apart(bucket, Q):
-    """{request: (query, targets)} of a bucket, by who sees whom; checks positions and that prefixes are kept rightly."""
+    """{request: (query, targets)} of a bucket, by who sees whom; checks positions and kept prefixes."""
     found, before = {}, None
     for prefix, n, fresh, *rows in zip(*bucket, strict=True):
         assert fresh or (before == prefix[:n]).all()

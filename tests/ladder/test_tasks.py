@@ -119,15 +119,10 @@ def test_mmlu_is_57_subjects_in_four_categories(olmes):
 
 def test_the_mmlu_prompt_names_the_subject_and_answers_five_development_questions(olmes):
     first = tasks.load_task("mmlu_stem_val").docs[0]
-    prompt = (
-        "The following are multiple choice questions (with answers) about abstract algebra:\n\nQuestion: Find all c"
-    )
+    prompt = "The following are multiple choice questions (with answers) about abstract algebra:\n\nQuestion: Find"
     (context,) = {request.context for request in first.choices}
     assert context.startswith(prompt) and context.count("\nAnswer:") == 6 and context.endswith("\nAnswer:")
-    assert (
-        "\nAnswer: 1\n\nQuestion: Statement 1 | If aH is an element of a factor group, then |aH| divides |a|."
-        in context
-    )
+    assert "\nAnswer: 1\n\nQuestion: Statement 1 | If aH is an element of a factor group, then" in context
     assert all(request.continuation.startswith(" ") for request in first.choices)
     bare = tasks.load_task("mmlu_stem_val:0shot").docs[0]
     assert context.endswith(f"\n\n{bare.choices[0].context}") and bare.choices[0].context.count("Question: ") == 1
