@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.laws import Law, residuals
+from fitting.law import Law, residuals
 from fitting.solve import MAX_ITERATIONS, solve
 
 N_STARTS = 24

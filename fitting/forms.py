@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws import CHINCHILLA, INF, NO_E, SOFT, Law
+from fitting.law import INF, NO_E, Law, floor
+from fitting.laws import CHINCHILLA
 
 # An exponent of 0 is a term that never falls: E twice.
 EXPONENT = (0.01, 2.0)
@@ -74,7 +75,7 @@ def _terms(theta, flags: dict, xp=jnp):
     log_b = xp.where(flags["product"] > 0, 0.0, theta[..., 3] - xp.log(beta))
     root = xp.where(flags["kaplan"] > 0, beta, 1.0)
     level = xp.where(flags["no_floor"] > 0, NO_E, theta[..., 0] - xp.exp(_joined(log_a, log_b, root, flags, xp)))
-    return SOFT * xp.logaddexp(level / SOFT, 0.0), log_a, log_b, alpha, beta, root
+    return floor(level, xp), log_a, log_b, alpha, beta, root
 
 
 def _joined(log_a, log_b, root, flags: dict, xp=jnp):

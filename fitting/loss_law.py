@@ -6,13 +6,16 @@ import numpy as np
 
 from fitting import bootstrap, solve
 from fitting.errors import InputError
-from fitting.laws import LAWS, Law
+from fitting.law import Law
+from fitting.laws import LAWS
 from fitting.loss_points import LossPoints
 
 # As Hoffmann et al. 2022 (approach 3) have it.
 HUBER = 1e-3
 LEVEL = 0.95
 FEW_UNITS = 20
+# What a table of losses can have; the other laws are of other quantities.
+FEATURES = {"N", "D", "C", "S", "B", "L", "S_min", "C_min"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class LossFit:
             "starts_agree": float(self.fit.agree_T[0]),
             "table": points.source,
             "n_convention": points.n_convention,
-            "derived": list(points.derived),
+            "derived": [points.derived[name] for name in self.law.features if name in points.derived],
             "left_out": list(points.left_out),
             "run_noise": float(self.fit.noise_T[0]),
             "resampling": self.fit.method,
@@ -99,7 +102,7 @@ def fit(
 
     Raises InputError where there is no such law or the points lack what it needs.
     """
-    known = [name for name, of in LAWS.items() if set(of.features) <= {"N", "D", "C"}]
+    known = [name for name, of in LAWS.items() if set(of.features) <= FEATURES]
     if law not in known:
         raise InputError(f"--law {law!r}: no such law of the loss; there are: {', '.join(known)}")
     if not delta > 0:
@@ -110,8 +113,8 @@ def fit(
     missing = [name for name in form.features if name not in points.features]
     if missing:
         raise InputError(
-            f"{points.source}: {law} needs {', '.join(missing)}, which the table lacks; name the columns with"
-            f" {', '.join('--' + name.lower() for name in missing)}"
+            f"{points.source}: {law} needs {', '.join(missing)}, and the table has {', '.join(points.features)};"
+            " name its columns with --n, --d, --c, --s (steps), --b (tokens of a batch)"
         )
     fitted = bootstrap.fit(
         form,

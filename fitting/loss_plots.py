@@ -9,7 +9,15 @@ from fitting import bootstrap
 from fitting.loss_law import LEVEL, LossFit
 from fitting.plots import INK, MUTED, SIZES, TARGET, si, style
 
-LABELS = {"N": "parameters N", "D": "training tokens D", "C": "training compute C, FLOPs"}
+LABELS = {
+    "N": "parameters N",
+    "D": "training tokens D",
+    "C": "training compute C, FLOPs",
+    "C_min": "least compute C_min, FLOPs",
+    "S_min": "fewest steps S_min",
+    "B": "tokens of a batch B",
+    "L": "loss L",
+}
 N_LINES = 6
 
 
@@ -19,7 +27,7 @@ def law(fitted: LossFit) -> Figure:
         figure = Figure(figsize=(9.6, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         if len(fitted.law.features) > 1:
-            _against_tokens(figure, left, fitted)
+            _against_two(figure, left, fitted)
         else:
             _against_one(left, fitted)
         _residuals(right, fitted)
@@ -38,12 +46,14 @@ def _against_one(axes, fitted: LossFit) -> None:
     axes.legend()
 
 
-def _against_tokens(figure, axes, fitted: LossFit) -> None:
-    n_n, d_n, y_n = fitted.points.features["N"], fitted.points.features["D"], fitted.points.y_n
+def _against_two(figure, axes, fitted: LossFit) -> None:
+    """A law of N and of one other feature: against that, by N."""
+    other = fitted.law.features[1]
+    n_n, d_n, y_n = fitted.points.features["N"], fitted.points.features[other], fitted.points.y_n
     norm = LogNorm(n_n.min(), n_n.max())
     for n in np.geomspace(n_n.min(), n_n.max(), N_LINES):
         d_m = np.geomspace(d_n.min(), d_n.max(), 100)
-        y_m = fitted.predict({"N": np.full(100, n), "D": d_m})[0]
+        y_m = fitted.predict({"N": np.full(100, n), other: d_m})[0]
         axes.plot(d_m, y_m, color=SIZES(norm(n)), lw=1.1)
     dots = axes.scatter(d_n, y_n, c=n_n, cmap=SIZES, norm=norm, s=18, edgecolors="white", linewidths=0.5, zorder=3)
     bar = figure.colorbar(dots, ax=axes, pad=0.02)
@@ -51,9 +61,9 @@ def _against_tokens(figure, axes, fitted: LossFit) -> None:
     axes.set_title(fitted.law.formula)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    # A law at the smallest D of the largest N would squeeze what was measured.
+    # A law at the smallest D of the smallest N would squeeze what was measured.
     axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)
-    _axes(axes, LABELS["D"], fitted.points.quantity)
+    _axes(axes, LABELS[other], fitted.points.quantity)
 
 
 def _residuals(axes, fitted: LossFit) -> None:

@@ -1,17 +1,17 @@
 """Points for a loss law: from a wide table (a row per run) or from the ends of the runs of a runs table."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from fitting import cells
+from fitting import cells, kaplan
 from fitting import table as tables
 from fitting.errors import InputError
 from fitting.points import Points, ladder_points
 
 # Where a wide table has a law's features, unless the user names other columns.
-COLUMNS = {"N": "params", "D": "tokens", "C": "flops"}
+COLUMNS = {"N": "params", "D": "tokens", "C": "flops", "S": "steps", "B": "batch_tokens"}
 VALUE = "loss"
 # Columns that say which runs share noise, first found: branches of a trunk, points of a run.
 UNITS = ("trunk", "parent", "run")
@@ -21,9 +21,9 @@ NO = ("", "0", "0.0", "false", "no")
 
 @dataclass(frozen=True)
 class LossPoints:
-    """One point a run: features {"N": [n], "D": [n], "C": [n]} as far as known, y_n > 0, and the unit it is drawn by.
+    """One point a run: features {"N": [n], "D": [n], ...} as far as known, y_n > 0, and the unit it is drawn by.
 
-    derived: features that the table did not have, with the formula they come from.
+    derived: {feature that the table did not have: the formula it comes from}.
     """
 
     features: dict[str, np.ndarray]
@@ -34,7 +34,7 @@ class LossPoints:
     quantity: str
     n_convention: str
     left_out: tuple[str, ...] = ()
-    derived: tuple[str, ...] = ()
+    derived: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y_n)
@@ -59,12 +59,14 @@ def read(
     metric: str = "bpb",
     keep_excluded: bool = False,
     drop_above: float | None = None,
+    critical: dict | None = None,
 ) -> LossPoints:
     """Points of a wide table, or of a runs table's decayed runs (a folder of run directories is one).
 
     columns: {feature: column} where it is not COLUMNS's; y: the fitted column. For a runs table columns["N"] is
     the count of parameters, and task and metric say what is fitted. A wide table's rows marked in a column
-    "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. Raises InputError.
+    "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. critical: constants of
+    B_crit(L) by which S_min and C_min follow from S, B and C (Kaplan's). Raises InputError.
     """
     columns = {k: v for k, v in (columns or {}).items() if v}
     path = Path(path)
@@ -75,7 +77,7 @@ def read(
         points = _from_wide(found, str(path), columns, y, keep_excluded)
     if drop_above is not None:
         points = points.select(points.y_n <= drop_above, f"{points.quantity} above {drop_above:g}")
-    return _completed(points)
+    return _completed(points, critical or kaplan.BATCH)
 
 
 def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded: bool) -> LossPoints:
@@ -98,6 +100,7 @@ def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, ke
             features[feature] = column(name, f"--{feature.lower()}")
     y = y or VALUE
     y_n = column(y, "--y")
+    features["L"] = y_n if y == VALUE or VALUE not in by_name else column(VALUE, "--y")
     unit = next((u for u in UNITS if u in by_name), None)
     units = [str(c or "") for c in by_name[unit]] if unit else [""] * len(y_n)
     groups_n = np.array([u or f"row {i}" for i, u in enumerate(units)])
@@ -115,23 +118,42 @@ def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, met
     convention = columns.get("N", "n_params")
     ends: Points = ladder_points(table, [task], convention, metric)
     features = {{"flops": "C"}.get(k, k): v for k, v in ends.features.items()}
-    y_n = ends.bpb_Tn[0]
+    y_n = features["L"] = ends.bpb_Tn[0]
+    if "batch_tokens" in table:
+        of_run = dict(zip(table["run"], table["batch_tokens"], strict=True))
+        features["B"] = np.array([of_run[run] for run in ends.runs])
     points = LossPoints(
         features, y_n, ends.groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
     )
     return points.select(~np.isnan(y_n), f"no {metric} of {task}")
 
 
-def _completed(points: LossPoints) -> LossPoints:
-    """The features that follow from C = 6 N D."""
-    features, derived = dict(points.features), []
-    rules = {
-        "C": ("C = 6 N D", ("N", "D"), lambda n, d: 6 * n * d),
-        "D": ("D = C / (6 N)", ("C", "N"), lambda c, n: c / (6 * n)),
-        "N": ("N = C / (6 D)", ("C", "D"), lambda c, d: c / (6 * d)),
-    }
-    for name, (formula, needs, rule) in rules.items():
+def _completed(points: LossPoints, critical: dict) -> LossPoints:
+    """The features that follow from others, first rule first."""
+    scale, alpha = critical["B_star"], critical["alpha_B"]
+    at_critical = f"B_crit = {scale:.4g} / L^(1/{alpha:.4g})"
+    rules = (
+        ("D", "D = S B", ("S", "B"), lambda s, b: s * b),
+        ("C", "C = 6 N D", ("N", "D"), lambda n, d: 6 * n * d),
+        ("D", "D = C / (6 N)", ("C", "N"), lambda c, n: c / (6 * n)),
+        ("N", "N = C / (6 D)", ("C", "D"), lambda c, d: c / (6 * d)),
+        ("S", "S = D / B", ("D", "B"), lambda d, b: d / b),
+        (
+            "S_min",
+            f"S_min = S / (1 + B_crit / B), {at_critical}",
+            ("S", "B", "L"),
+            lambda s, b, loss: kaplan.fewest_steps(s, b, loss, critical),
+        ),
+        (
+            "C_min",
+            f"C_min = C / (1 + B / B_crit), {at_critical}",
+            ("C", "B", "L"),
+            lambda c, b, loss: kaplan.least_compute(c, b, loss, critical),
+        ),
+    )
+    features, derived = dict(points.features), {}
+    for name, formula, needs, rule in rules:
         if name not in features and set(needs) <= set(features):
             features[name] = rule(*(features[k] for k in needs))
-            derived.append(formula)
-    return replace(points, features=features, derived=tuple(derived))
+            derived[name] = formula
+    return replace(points, features=features, derived=derived)

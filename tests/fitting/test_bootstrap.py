@@ -8,7 +8,8 @@ import pytest
 
 from fitting import bootstrap, table
 from fitting.errors import InputError
-from fitting.laws import CHINCHILLA, INF, Law, Param
+from fitting.law import INF, Law, Param
+from fitting.laws import CHINCHILLA
 
 # ln y = a + b N: a law whose standard errors and prediction intervals are in every textbook.
 LINE = Law(

@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize
 
 from fitting import laws, solve
+from fitting.law import residuals
 
 INF = float("inf")
 
@@ -83,8 +84,8 @@ def test_unfinished_lanes_are_counted():
     law = laws.CHINCHILLA
     y, lanes, starts_SP = _simulated_ladder(noise=0.005, seed=3)
     settings = {"data": {"delta": 1e-3}, "weights_Rn": np.ones((1, len(y))), "bounds": law.bounds, "lanes": lanes}
-    assert solve.solve(laws.residuals(law), starts_SP, **settings).converged_R.all()
-    assert not solve.solve(laws.residuals(law), starts_SP[:1], max_iterations=2, **settings).converged_R.any()
+    assert solve.solve(residuals(law), starts_SP, **settings).converged_R.all()
+    assert not solve.solve(residuals(law), starts_SP[:1], max_iterations=2, **settings).converged_R.any()
 
 
 def _simulated_ladder(noise, seed, n_starts=24):
@@ -123,7 +124,7 @@ def test_small_ladders_reach_scipys_optimum(noise, seed, delta):
     law = laws.CHINCHILLA
     y, lanes, starts_SP = _simulated_ladder(noise, seed)
     found = solve.solve(
-        laws.residuals(law),
+        residuals(law),
         starts_SP,
         data={"delta": delta},
         weights_Rn=np.ones((1, 12)),
@@ -144,7 +145,7 @@ def test_chinchillas_points_give_the_published_optimum(shared):
     centre = law.scale(features, y[keep])
     x = law.coordinates(features, centre) | {"y": y[keep] / centre["y"]}
     found = solve.solve(
-        laws.residuals(law),
+        residuals(law),
         law.starts(x, x["y"], 24, np.random.default_rng(0)),
         data={"delta": 1e-3},
         weights_Rn=np.ones((1, 240)),
