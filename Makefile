@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 RUN := .venv/bin/python
 READY := .venv/installed-$(VERSION)
-OLMES := .cache/olmes/.installed-with-mmlu
+OLMES := .cache/olmes/.installed-mmlu
 
 export JAX_PLATFORMS ?= cpu
 

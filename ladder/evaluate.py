@@ -1,12 +1,16 @@
 """In-jit scoring: log-probabilities -> per-task bits per byte and accuracies, all on the device; plus validation bpb.
 
-bpb      -S / (bytes ln 2) of the gold continuation, mean over docs         (Bhagia et al. 2024, "task loss")
-acc      share of docs whose gold choice has the largest S
-len_norm the same with S / characters, leading space included               (OLMES, Gu et al. 2024)
+bpb       -S / (bytes ln 2) of the gold continuation, mean over docs        (Bhagia et al. 2024, "task loss")
+ce_loss   -S / characters of the gold continuation
+acc       share of docs whose gold choice has the largest S
+len_norm  the same with S / characters                                      (OLMES, Gu et al. 2024)
+soft      the gold choice's part of the softmax over the choices' S / characters; soft_log its logarithm
 
-S is the sum of ln p over a continuation's tokens. Of equal scores the first choice counts. Shapes as in tasks.py.
+S is the sum of ln p over a continuation's tokens, in nats. Bytes and characters count the leading space. Of equal
+scores the first choice counts. Shapes as in prefix_tree.py.
 """
 
+import functools
 import hashlib
 import math
 
@@ -19,9 +23,10 @@ from ladder.attention import Prefix, Tree
 from ladder.loss import token_nats
 from ladder.prefix_tree import Arrays, Bucket, pack
 
-METRICS = ("bpb", "acc", "len_norm")
+# Those of any task, and those that need something to choose from.
+METRICS, RANKED = ("bpb", "ce_loss"), ("acc", "len_norm", "soft", "soft_log")
 # Bumped by hand whenever the same requests and parameters would give different numbers.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 def score_requests(functions, params, arrays: Arrays):
@@ -79,22 +84,29 @@ def _chunks(x_BT):
 
 
 def summarise(S_Q, arrays: Arrays, n_tasks: int):
-    """(mean, stderr), each [3, n_tasks]: every task's METRICS over its docs; stderr = sample std / sqrt(docs)."""
+    """{metric: (mean, stderr)}, each [n_tasks], over a task's docs; stderr = sample std / sqrt(docs)."""
+    gold_M1 = arrays.gold_M[:, None]
     S_MC = jnp.append(S_Q, -jnp.inf)[arrays.choices_MC]
     per_char_MC = jnp.append(S_Q / arrays.chars_Q, -jnp.inf)[arrays.choices_MC]
-    gold_request_M = jnp.take_along_axis(arrays.choices_MC, arrays.gold_M[:, None], axis=1)[:, 0]
-    bpb_M = -S_Q[gold_request_M] / (arrays.bytes_Q[gold_request_M] * math.log(2))
-    values_M3 = jnp.stack(
-        [bpb_M, S_MC.argmax(1) == arrays.gold_M, per_char_MC.argmax(1) == arrays.gold_M], axis=1, dtype=jnp.float32
-    )
+    bits_per_byte_MC = jnp.append(-S_Q / (arrays.bytes_Q * math.log(2)), jnp.inf)[arrays.choices_MC]
+    soft_log_M = jnp.take_along_axis(jax.nn.log_softmax(per_char_MC), gold_M1, axis=1)[:, 0]
+    values = {
+        "bpb": jnp.take_along_axis(bits_per_byte_MC, gold_M1, axis=1)[:, 0],
+        "ce_loss": -jnp.take_along_axis(per_char_MC, gold_M1, axis=1)[:, 0],
+        "acc": (S_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
+        "len_norm": (per_char_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
+        "soft": jnp.exp(soft_log_M),
+        "soft_log": soft_log_M,
+    }
+    total = functools.partial(jax.ops.segment_sum, segment_ids=arrays.task_M, num_segments=n_tasks)
+    n_docs = total(jnp.ones_like(soft_log_M))
 
-    def total(x_M3):
-        return jax.ops.segment_sum(x_M3, arrays.task_M, n_tasks)
+    def moments(value_M):
+        mean = total(value_M) / n_docs
+        variance = total(jnp.square(value_M - mean[arrays.task_M])) / (n_docs - 1)
+        return mean, jnp.sqrt(variance / n_docs)
 
-    n_docs = total(jnp.ones_like(values_M3))
-    mean = total(values_M3) / n_docs
-    variance = total(jnp.square(values_M3 - mean[arrays.task_M])) / (n_docs - 1)
-    return mean.T, jnp.sqrt(variance / n_docs).T
+    return {metric: moments(value_M) for metric, value_M in values.items()}
 
 
 def validation_score(functions, params, tokens_nBL1, token_bytes_V):
@@ -165,7 +177,7 @@ class Evaluator:
         return asked, read
 
     def rows(self, params) -> list[dict]:
-        """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm (ranked choice only) also chance, majority.
+        """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm also have chance and majority.
 
         Validation bpb is in bits per byte, validation loss in nats per token.
         """
@@ -179,11 +191,11 @@ class Evaluator:
                 _row("validation", "loss", nats / n_targets),
             ]
         for i, task in enumerate(self.tasks):
-            for metric, mean, stderr in zip(METRICS, *asked, strict=True):
-                if metric == "bpb" or task.ranked:
-                    n = len(task.docs)
-                    row = _row(task.name, metric, mean[i], stderr[i] if n > 1 else None, n)
-                    rows.append(row if metric == "bpb" else row | {"chance": task.chance, "majority": task.majority})
+            guessed, n = {"chance": task.chance, "majority": task.majority}, len(task.docs)
+            for metric in METRICS + RANKED if task.ranked else METRICS:
+                mean, stderr = asked[metric]
+                row = _row(task.name, metric, mean[i], stderr[i] if n > 1 else None, n)
+                rows.append(row | guessed if metric in ("acc", "len_norm") else row)
         return rows
 
 

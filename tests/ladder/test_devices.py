@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ladder.evaluate import METRICS, RANKED
 from tests.ladder.asked import line, write
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def test_the_reference_run_moves(results):
     one = results["one"]
     assert one["devices"] == 1
     assert one["losses"][0] > one["losses"][-1]
-    assert set(one["evaluation"]) == {f"colours {name}" for name in ("bpb", "acc", "len_norm")} | {
+    assert set(one["evaluation"]) == {f"colours {name}" for name in METRICS + RANKED} | {
         "validation bpb",
         "validation loss",
     }

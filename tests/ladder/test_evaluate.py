@@ -15,7 +15,7 @@ from ladder import loss, prefix_tree, tasks
 from ladder.attention import Tree
 from ladder.config import Eval
 from ladder.errors import InputError
-from ladder.evaluate import Evaluator, score_requests, summarise
+from ladder.evaluate import METRICS, RANKED, Evaluator, score_requests, summarise
 from ladder.prefix_tree import pack
 from ladder.requests import Doc, Request
 from ladder.tasks import Task
@@ -78,7 +78,7 @@ def log_p(params, ids):
 
 def naive(params, task, seq_len):
     """The reference scorer's definitions, one request at a time: {metric: values over docs}, and S of every request."""
-    values, scores = {"bpb": [], "acc": [], "len_norm": []}, []
+    values, scores = {metric: [] for metric in METRICS + RANKED}, []
     for doc in task.docs:
         S, per_char, bpb = [], [], []
         for request in doc.choices:
@@ -90,6 +90,9 @@ def naive(params, task, seq_len):
         values["bpb"].append(bpb[doc.gold])
         values["acc"].append(float(S.index(max(S)) == doc.gold))
         values["len_norm"].append(float(per_char.index(max(per_char)) == doc.gold))
+        values["ce_loss"].append(-per_char[doc.gold])
+        values["soft_log"].append(per_char[doc.gold] - np.logaddexp.reduce(per_char))
+        values["soft"].append(math.exp(values["soft_log"][-1]))
         scores += S
     return values, scores
 
@@ -130,20 +133,19 @@ def test_a_task_set_scores_as_one_request_at_a_time(tmp_path, monkeypatch):
     assert {prefixed for prefixed, _ in shapes} == {False, True} and len({length for _, length in shapes}) > 1
     rows = evaluator.rows(params)
     assert [(row["task"], row["metric"]) for row in rows] == [
-        ("ranked", "bpb"),
-        ("ranked", "acc"),
-        ("ranked", "len_norm"),
+        *(("ranked", metric) for metric in ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log")),
         ("gold", "bpb"),
+        ("gold", "ce_loss"),
     ]
     rows = by_metric(rows)
     for task in task_set:
         values, _ = naive(params, task, SEQ_LEN)
-        for metric in ("bpb", "acc", "len_norm") if task.ranked else ("bpb",):
+        for metric in METRICS + RANKED if task.ranked else METRICS:
             row = rows[task.name, metric]
             assert row["value"] == pytest.approx(np.mean(values[metric]), rel=2e-6)
             assert row["stderr"] == pytest.approx(np.std(values[metric], ddof=1) / math.sqrt(len(task.docs)), rel=1e-4)
             assert row["n_docs"] == len(task.docs)
-            assert ("chance" in row) == ("majority" in row) == (metric != "bpb")
+            assert ("chance" in row) == ("majority" in row) == (metric in ("acc", "len_norm"))
     assert rows["ranked", "acc"]["chance"] == pytest.approx(task_set[0].chance)
     assert rows["ranked", "acc"]["majority"] == pytest.approx(task_set[0].majority)
     assert rows["ranked", "acc"]["value"] != rows["ranked", "len_norm"]["value"]
@@ -175,7 +177,7 @@ def rows_of(tmp_path, functions, *docs):
 def test_by_hand_bits_per_byte_and_standard_error(tmp_path):
     """p(a) = 1/2 and p(b) = 1/8: "aab" costs 1 + 1 + 3 bits over 3 bytes, "b" costs 3 over 1."""
     rows = rows_of(tmp_path, unigram(a=1 / 2, b=1 / 8), (0, "aab"), (0, "b"))
-    assert set(rows) == {"bpb"}
+    assert set(rows) == {"bpb", "ce_loss"}
     assert rows["bpb"]["value"] == pytest.approx((5 / 3 + 3) / 2, rel=1e-6)
     assert rows["bpb"]["stderr"] == pytest.approx((3 - 5 / 3) / 2, rel=1e-5)  # two values: half their distance
 
@@ -186,6 +188,10 @@ def test_by_hand_accuracies(tmp_path):
     assert rows["acc"]["value"] == pytest.approx(2 / 4)
     assert rows["len_norm"]["value"] == pytest.approx(3 / 4)
     assert rows["bpb"]["value"] == pytest.approx((1 + 2 + 1 + 2) / 4, rel=1e-6)
+    assert rows["ce_loss"]["value"] == pytest.approx(math.log(2) * (1 + 2 + 1 + 2) / 4, rel=1e-6)
+    softs = [2 / 3, 1 / 3, 2 / 3, 1]  # 1/2 a character against 1/4; then no choice at all
+    assert rows["soft"]["value"] == pytest.approx(np.mean(softs), rel=1e-6)
+    assert rows["soft_log"]["value"] == pytest.approx(np.mean(np.log(softs)), rel=1e-5)
     assert rows["acc"]["stderr"] == pytest.approx(math.sqrt((4 * 0.25 / 3) / 4), rel=1e-6)
     assert rows["acc"]["chance"] == pytest.approx((3 * 0.5 + 1) / 4) and rows["acc"]["majority"] == 0.5
 
@@ -195,10 +201,14 @@ def preferred(*continuations):
     choices = tuple(Request("Q:", c) for c in continuations)
     task_set = [Task(f"{gold}", (Doc(0, choices, gold),)) for gold in range(len(choices))]
     arrays = pack(task_set, byte_tokenizer(), SEQ_LEN).arrays
-    (bpb, acc, len_norm), _ = summarise(-8 * math.log(2) * arrays.bytes_Q, arrays, len(task_set))
-    np.testing.assert_allclose(bpb, 8, rtol=1e-6)
-    assert acc.sum() == len_norm.sum() == 1
-    return {"acc": int(acc.argmax()), "len_norm": int(len_norm.argmax())}
+    means = {
+        metric: mean
+        for metric, (mean, _) in summarise(-8 * math.log(2) * arrays.bytes_Q, arrays, len(task_set)).items()
+    }
+    np.testing.assert_allclose(means["bpb"], 8, rtol=1e-6)
+    assert means["acc"].sum() == means["len_norm"].sum() == 1
+    assert means["soft"].sum() == pytest.approx(1)
+    return {metric: int(means[metric].argmax()) for metric in ("acc", "len_norm")}
 
 
 @pytest.mark.parametrize(
@@ -309,6 +319,6 @@ def test_real_requests():
     for name in names:
         task = tasks.load_task(name, max_docs=5)
         values, _ = naive(params, task, 256)
-        for metric in ("bpb", "acc", "len_norm") if task.ranked else ("bpb",):
+        for metric in METRICS + RANKED if task.ranked else METRICS:
             assert rows[name, metric]["value"] == pytest.approx(np.mean(values[metric]), rel=2e-6)
             assert rows[name, metric]["n_docs"] == 5
