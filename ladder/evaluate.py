@@ -85,21 +85,25 @@ def _chunks(x_BT):
 
 def summarise(S_Q, arrays: Arrays, n_tasks: int):
     """{metric: (mean, stderr)}, each [n_tasks], over a task's docs; stderr = sample std / sqrt(docs)."""
-    gold_M1 = arrays.gold_M[:, None]
-    S_MC = jnp.append(S_Q, -jnp.inf)[arrays.choices_MC]
-    per_char_MC = jnp.append(S_Q / arrays.chars_Q, -jnp.inf)[arrays.choices_MC]
-    bits_per_byte_MC = jnp.append(-S_Q / (arrays.bytes_Q * math.log(2)), jnp.inf)[arrays.choices_MC]
-    soft_log_M = jnp.take_along_axis(jax.nn.log_softmax(per_char_MC), gold_M1, axis=1)[:, 0]
+
+    def by_doc(x_Q):
+        return jnp.append(x_Q, -jnp.inf)[arrays.choices_MC]
+
+    def gold(x_MC):
+        return jnp.take_along_axis(x_MC, arrays.gold_M[:, None], axis=1)[:, 0]
+
+    S_MC, per_char_MC = by_doc(S_Q), by_doc(S_Q / arrays.chars_Q)
+    soft_log_MC = jax.nn.log_softmax(per_char_MC)
     values = {
-        "bpb": jnp.take_along_axis(bits_per_byte_MC, gold_M1, axis=1)[:, 0],
-        "ce_loss": -jnp.take_along_axis(per_char_MC, gold_M1, axis=1)[:, 0],
+        "bpb": gold(by_doc(-S_Q / (arrays.bytes_Q * math.log(2)))),
+        "ce_loss": -gold(per_char_MC),
         "acc": (S_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
         "len_norm": (per_char_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
-        "soft": jnp.exp(soft_log_M),
-        "soft_log": soft_log_M,
+        "soft": jnp.exp(gold(soft_log_MC)),
+        "soft_log": gold(soft_log_MC),
     }
     total = functools.partial(jax.ops.segment_sum, segment_ids=arrays.task_M, num_segments=n_tasks)
-    n_docs = total(jnp.ones_like(soft_log_M))
+    n_docs = total(jnp.ones(arrays.gold_M.shape))
 
     def moments(value_M):
         mean = total(value_M) / n_docs
@@ -142,7 +146,6 @@ class Evaluator:
         validation_tokens_nBL1: np.ndarray | None = None,
         token_bytes_V: np.ndarray | None = None,
         *,
-        root=None,
         batch_tokens: int | None = None,
         rows_multiple: int = 1,
         put=jnp.asarray,
@@ -155,7 +158,7 @@ class Evaluator:
         put: places an array on the device(s); out_sharding: where the scores go (every process reads all of them).
         Raises InputError for tasks that are unknown, missing or malformed.
         """
-        self.tasks = [tasks.load_task(name, root, evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
+        self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         if batch_tokens is None:
             batch_tokens = 1 if jax.default_backend() == "cpu" else 16384 * rows_multiple
@@ -167,29 +170,25 @@ class Evaluator:
             self.n_tokens += validation_tokens_nBL1[..., 1:].size
         self.hash = _hash(self.tasks, tokenizer, seq_len, validation)
         self._data = jax.tree.map(put, (packed and packed.arrays, validation))
-        self._scores = jax.jit(
-            lambda params, data: self._on_device(functions, params, *data), out_shardings=out_sharding
-        )
 
-    def _on_device(self, functions, params, arrays, validation):
-        asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
-        read = validation_score(functions, params, *validation) if validation else None
-        return asked, read
+        def scores(params, arrays, validation):
+            asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
+            return asked, validation_score(functions, params, *validation) if validation else None
+
+        self._scores = jax.jit(scores, out_shardings=out_sharding)
 
     def rows(self, params) -> list[dict]:
         """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm also have chance and majority.
 
         Validation bpb is in bits per byte, validation loss in nats per token.
         """
-        asked, read = jax.device_get(self._scores(params, self._data))
+        asked, read = jax.device_get(self._scores(params, *self._data))
         rows = []
         if read:
             nats, nats_of_bytes, n_bytes = (x.sum(dtype=np.float64) for x in read)
             n_targets = self._data[1][0][..., 1:].size
-            rows += [
-                _row("validation", "bpb", nats_of_bytes / (math.log(2) * n_bytes)),
-                _row("validation", "loss", nats / n_targets),
-            ]
+            rows.append(_row("validation", "bpb", nats_of_bytes / (math.log(2) * n_bytes)))
+            rows.append(_row("validation", "loss", nats / n_targets))
         for i, task in enumerate(self.tasks):
             guessed, n = {"chance": task.chance, "majority": task.majority}, len(task.docs)
             for metric in METRICS + RANKED if task.ranked else METRICS:

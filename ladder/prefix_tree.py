@@ -34,13 +34,14 @@ class Encoded(NamedTuple):
 
     inputs: np.ndarray
     targets: np.ndarray
+    request: int
     n_bytes: float
     n_chars: float
     cut: bool
 
 
-def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int) -> list[Encoded]:
-    """Tokens of every request of every doc, in order.
+def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int, first: int = 0) -> list[Encoded]:
+    """Tokens of every request of every doc, in order; `first`: the first one's number.
 
     As ai2-olmo-eval: context and continuation are tokenised separately, BOS goes before the context where the tokenizer
     has one, and query = (context + continuation[:-1])[-seq_len:]. Where neither BOS nor context gives a token to
@@ -55,10 +56,10 @@ def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int) -> list[Encoded]:
             answer = np.asarray(tokenizer.encode(continuation), np.int32)
             inputs = np.concatenate([contexts[context], answer[:-1]])[-seq_len:]
             targets = answer[-seq_len:]
-            all_bytes = tokenizer.token_bytes[answer].sum()
-            left = tokenizer.token_bytes[targets].sum() / all_bytes if len(targets) < len(answer) else 1.0
+            cut = len(targets) < len(answer)
+            left = tokenizer.token_bytes[targets].sum() / tokenizer.token_bytes[answer].sum() if cut else 1.0
             n_bytes, n_chars = left * len(continuation.encode()), left * len(continuation)
-            encoded.append(Encoded(inputs, targets, n_bytes, n_chars, len(targets) < len(answer)))
+            encoded.append(Encoded(inputs, targets, first + len(encoded), n_bytes, n_chars, cut))
     return encoded
 
 
@@ -112,8 +113,8 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
     row_tokens = min(ROW_TOKENS, 2 * seq_len)
     steps, scores, n_real, n_cut = defaultdict(list), [], 0, 0
     for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
-        encoded = encode(task.docs, tokenizer, seq_len)
-        for prefix, rows in _groups(Sorted.of(encoded), len(scores), row_tokens):
+        encoded = encode(task.docs, tokenizer, seq_len, len(scores))
+        for prefix, rows in _groups(_tree(encoded), row_tokens):
             P, by_length = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0, defaultdict(list)
             for row in rows:
                 by_length[_at_least(len(row.tokens), row_tokens)].append(row)
@@ -153,23 +154,19 @@ def _batch(rows: int, most: int, rows_multiple: int) -> int:
     return math.ceil(most / rows_multiple) * rows_multiple
 
 
-class Sorted(NamedTuple):
-    """A task's requests in the depth-first order of their tree, and where in the task they stand.
+class Tree(NamedTuple):
+    """A task's requests in the depth-first order of their tree.
 
     shared: how many first tokens each has in common with the one before it (0 for the first).
     """
 
     requests: list[Encoded]
-    place: list[int]
     shared: np.ndarray
 
-    @classmethod
-    def of(cls, encoded: list[Encoded]) -> "Sorted":
-        keys = [request.inputs.astype(">u4").tobytes() for request in encoded]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        requests = [encoded[i] for i in order]
-        shared = [0] + [_common(a.inputs, b.inputs) for a, b in pairwise(requests)]
-        return cls(requests, order, np.array(shared))
+
+def _tree(encoded: list[Encoded]) -> Tree:
+    requests = sorted(encoded, key=lambda request: request.inputs.astype(">u4").tobytes())
+    return Tree(requests, np.array([0, *(_common(a.inputs, b.inputs) for a, b in pairwise(requests))]))
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:
@@ -178,20 +175,17 @@ def _common(a: np.ndarray, b: np.ndarray) -> int:
     return int(differ.argmax()) if differ.any() else n
 
 
-def _groups(tree: Sorted, offset: int, row_tokens: int):
-    """(prefix, rows) for every prefix that is worth keeping, and for all other requests together, without one.
-
-    offset: the task's first Q.
-    """
+def _groups(tree: Tree, row_tokens: int):
+    """(prefix, rows) for every prefix that is worth keeping, and for all other requests together, without one."""
     plan = _plan(tree)
     for start, stop, depth in plan:
         if depth:
-            yield tree.requests[start].inputs[:depth], _rows(tree, range(start, stop), depth, offset, row_tokens)
+            yield tree.requests[start].inputs[:depth], _rows(tree, range(start, stop), depth, row_tokens)
     if bare := [i for start, stop, depth in plan if not depth for i in range(start, stop)]:
-        yield np.zeros(0, np.int32), _rows(tree, bare, 0, offset, row_tokens)
+        yield np.zeros(0, np.int32), _rows(tree, bare, 0, row_tokens)
 
 
-def _plan(tree: Sorted) -> list[tuple[int, int, int]]:
+def _plan(tree: Tree) -> list[tuple[int, int, int]]:
     """Ranges of a tree's requests, each with the length of its prefix (0: none), so that few tokens are computed.
 
     Going down from the root, a branch gets a prefix of its own where that costs less than what its branches cost. A
@@ -236,7 +230,7 @@ class Row(NamedTuple):
     request: np.ndarray
 
 
-def _rows(tree: Sorted, requests: Sequence[int], depth: int, offset: int, row_tokens: int) -> list[Row]:
+def _rows(tree: Tree, requests: Sequence[int], depth: int, row_tokens: int) -> list[Row]:
     """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one."""
     rows, n = [[]], 0
     for i in requests:
@@ -247,21 +241,21 @@ def _rows(tree: Sorted, requests: Sequence[int], depth: int, offset: int, row_to
             n, known = 0, depth
         rows[-1].append((i, known))
         n += length - known
-    return [_row(tree, row, depth, offset) for row in rows]
+    return [_row(tree, row, depth) for row in rows]
 
 
-def _row(tree: Sorted, requests: list[tuple[int, int]], depth: int, offset: int) -> Row:
+def _row(tree: Tree, requests: list[tuple[int, int]], depth: int) -> Row:
     """requests: each with how many of its tokens are those of the one before it (or of the prefix)."""
     n = sum(len(tree.requests[i].inputs) - known for i, known in requests)
     tokens_L, depth_L, end_L = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, n, np.int32)
     path, scored, stop = np.zeros(0, np.int32), [], 0  # path: where a request's tokens stand in the row
     for i, known in requests:
-        inputs, targets, *_ = tree.requests[i]
+        inputs, targets, request, *_ = tree.requests[i]
         new = np.arange(stop, stop + len(inputs) - known)
         end_L[path[known - depth :]] = stop
         tokens_L[new], depth_L[new] = inputs[known:], np.arange(known, len(inputs))
         path = np.concatenate([path[: known - depth], new])
-        scored.append((path[len(path) - len(targets) :], targets, np.full(len(targets), tree.place[i] + offset)))
+        scored.append((path[len(path) - len(targets) :], targets, np.full(len(targets), request)))
         stop += len(new)
     return Row(tokens_L, depth_L, end_L, *map(np.concatenate, zip(*scored, strict=True)))
 

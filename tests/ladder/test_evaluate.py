@@ -274,7 +274,7 @@ def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatc
             for inner in jax.extend.core.jaxprs_in_params(equation.params):
                 yield from sizes(inner)
 
-    jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(vocab=300), evaluator._data).jaxpr
+    jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(vocab=300), *evaluator._data).jaxpr
     found = list(sizes(jaxpr))
     assert found and max(found) <= 1 << 14  # 8 x 128 x 300 = 307200 for a batch of validation
 
