@@ -23,7 +23,7 @@ from ladder.errors import InputError
 from ladder.files import write_atomic
 from ladder.overrides import from_dict
 
-SCHEMA = 3  # of a cached result
+SCHEMA = 4  # of a cached result
 # Share of a chip's peak that matrix products reach, fused operations between them included. MaxText publishes 46 to
 # 67 % of model FLOPs on v5e-256 (1 to 32 slices, 16B to 128B), with a forward pass recomputed: 61 to 89 % of these.
 PRODUCT_SHARE = (0.60, 0.85)

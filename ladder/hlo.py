@@ -17,6 +17,7 @@ SENT = {
 }
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "iota"}
 PRODUCTS = {"dot", "convolution", "custom-call"}
+ASYNC = 'custom_call_target="AsyncCollective'
 CALLS = {"while", "call", "conditional"}  # what they call is counted in their place
 
 
@@ -41,12 +42,11 @@ class Op:
 
 @dataclass(frozen=True)
 class Site:
-    """An operation where it runs: `times` a step, in `computation`; `caller` is that, or what the fusion stands in."""
+    """An operation where it runs: `times` a step, in `computation`; `fused` or otherwise part of another operation."""
 
     op: Op
     times: int
     computation: dict[str, Op]
-    caller: str
     fused: bool
 
 
@@ -62,15 +62,14 @@ class Module:
                 ops[op.name] = op
 
     def sites(self) -> list[Site]:
-        return list(self._sites(self.entry, 1, self.entry, False))
+        return list(self._sites(self.entry, 1, False))
 
-    def _sites(self, name: str, times: int, caller: str, fused: bool) -> Iterator[Site]:
+    def _sites(self, name: str, times: int, fused: bool) -> Iterator[Site]:
         for op in self.computations[name].values():
-            yield Site(op, times, self.computations[name], caller, fused)
+            yield Site(op, times, self.computations[name], fused)
+            inner = times * (self._trips(op) if op.code == "while" else 1)
             for called in self.called(op):
-                within = fused or op.code not in CALLS
-                inner = times * (self._trips(op) if op.code == "while" else 1)
-                yield from self._sites(called, inner, caller if within else called, within)
+                yield from self._sites(called, inner, fused or op.code not in CALLS)
 
     def called(self, op: Op) -> list[str]:
         """Computations that run where `op` stands (not the scalar functions of a reduction)."""
@@ -119,17 +118,16 @@ def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> lis
     """What a device sends in a step: {"kind", "axes", "hides", "count", "bytes"}, the most first.
 
     mesh: of one slice, as the module is; axes: those over which the members of a group differ, and "slices" for what
-    goes through the hosts and the data-centre network. hides: whether other work runs meanwhile. A collective that
-    hides stands in several operations under one channel, and counts once in its computation.
+    goes through the hosts and the data-centre network. hides: whether other work runs meanwhile. A collective that is
+    fused with such work stands in each of its operations, under one channel, and counts where it starts.
     """
-    places: dict[tuple[str, str], list[Site]] = {}
-    for site in sites:
-        if site.op.kind in SENT or _crosses_slices(site.op):
-            channel = site.op.attribute(r"channel_id=(\d+)") or site.op.name
-            places.setdefault((site.caller, channel), []).append(site)
+    sending = [site for site in sites if site.op.kind in SENT or _crosses_slices(site.op)]
+    starts = {_channel(site.op) for site in sending if _starts(site)}
     total: dict[tuple, list[float]] = {}
-    for site, *again in places.values():
+    for site in sending:
         op, kind = site.op, site.op.kind
+        if _channel(op) in starts and not _starts(site):
+            continue
         held = sum(_bytes(site.computation[name].shape) for name in op.operands)
         if _crosses_slices(op):
             kind = (op.attribute(r'transfer_type="(\w+)"') or "send").lower().replace("_", "-")
@@ -137,7 +135,7 @@ def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> lis
         else:
             kind = "reduce-scatter" if kind == "all-reduce" and _scattered(site) else kind
             axes, n = _axes(op, mesh)
-        hides = bool(again) or op.code == "send" or op.code.endswith("-start")
+        hides = _channel(op) in starts or op.code == "send" or op.code.endswith("-start")
         found = total.setdefault((kind, axes, hides), [0, 0.0])
         found[0] += site.times
         found[1] += site.times * SENT.get(kind, SENT["collective-permute"])(held, n)
@@ -146,6 +144,14 @@ def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> lis
         for (kind, axes, hides), (count, sent) in total.items()
     ]
     return sorted(rows, key=lambda row: -row["bytes"])
+
+
+def _channel(op: Op) -> tuple[str, str]:
+    return op.kind, op.attribute(r"channel_id=(\d+)") or op.name
+
+
+def _starts(site: Site) -> bool:
+    return any(ASYNC + "Start" in op.rest for op in site.computation.values() if op.code == "custom-call")
 
 
 def _crosses_slices(op: Op) -> bool:
@@ -237,7 +243,7 @@ def _used(inner: list[Op], place: int) -> float:
                 total += _bytes(op.shape)
             elif op.code == "dynamic-update-slice" and op.operands[0] == name:
                 total += 0  # what is updated in place is not read
-            elif op.code != "tuple" and op.kind not in SENT:
+            elif op.code != "tuple" and op.kind not in SENT and ASYNC not in op.rest:
                 return math.inf
     return total
 
@@ -260,6 +266,6 @@ def _written(op: Op, inner: list[Op]) -> int:
 def _made(op: Op, made: dict[str, Op]) -> int:
     while op.code == "bitcast":
         op = made[op.operands[0]]
-    if op.code == "parameter":
+    if op.code == "parameter" or ASYNC + "Start" in op.rest:
         return 0
     return _bytes(made[op.operands[1]].shape if op.code == "dynamic-update-slice" else op.shape)

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 CHUNK_ELEMENTS = 1 << 25  # logits of a chunk on one device: 128 MiB in float32
 
 
-def token_nats(logits, params, x_TD, targets_T, shards: int = 1):
+def token_nats(logits, params, x_TD, targets_T):
     """(nats_T, log_z_T): -ln p(target) of every token and the log of its softmax normaliser, in float32.
 
     logits: (params, x_..D) -> logits_..V. The backward pass recomputes a chunk's logits.
-    shards: the devices that T is split over, in equal parts.
     """
 
     def score(params, x_TD, targets_T):
@@ -20,10 +19,10 @@ def token_nats(logits, params, x_TD, targets_T, shards: int = 1):
 
     T = x_TD.shape[0]
     V = jax.eval_shape(logits, params, x_TD).shape[-1]
-    chunks = _chunks(T // shards, V)
+    chunks = _chunks(T, V)
     if chunks == 1:
         return score(params, x_TD, targets_T)
-    # Every device keeps its own tokens: chunk c takes tokens c, c + chunks, c + 2 chunks, ...
+    # Where GSPMD splits the tokens, every device keeps its own: chunk c takes tokens c, c + chunks, c + 2 chunks, ...
     split = (x_TD.reshape(T // chunks, chunks, -1).swapaxes(0, 1), targets_T.reshape(-1, chunks).T)
     nats, log_z = jax.lax.map(lambda chunk: jax.checkpoint(score)(params, *chunk), split)
     return nats.T.reshape(T), log_z.T.reshape(T)

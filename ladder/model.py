@@ -51,6 +51,11 @@ def dense(x_BLD, w_DF, bias_F=None):
     return y_TF.reshape(*x_BLD.shape[:-1], w_DF.shape[-1])
 
 
+def project(head_DV, x_TD):
+    """Float32 logits_TV."""
+    return dense(x_TD, head_DV).astype(jnp.float32)
+
+
 def rope(x_BLHK, position, theta: float):
     """Rotary positions (Su et al. 2021), the two halves of a head as the pairs (as in Llama and OLMo checkpoints).
 
@@ -194,10 +199,8 @@ class Transformer(nnx.Module):
         x_BLD, kept = jax.lax.scan(body, x_BLD, layers, unroll=hooks.unroll)
         return self.final_norm(x_BLD), kept
 
-    def logits(self, x_TD):
-        """x_..D -> float32 logits_..V."""
-        head_DV = self.embedding[...].T if self.c.tie_embeddings else self.head[...]
-        return dense(x_TD, head_DV).astype(jnp.float32)
+    def head_DV(self):
+        return self.embedding[...].T if self.c.tie_embeddings else self.head[...]
 
 
 def _normal(c: Model, rngs: nnx.Rngs, shape: tuple[int, ...], shrink: float = 1.0):
@@ -215,11 +218,12 @@ def init_params(c: Model, seed: int) -> dict:
 class Functions:
     """The model as pure functions.
 
-    hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V, and for scoring
+    hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V = project(head(params), x), and for scoring
     nodes(params, tokens_BL, attention.Tree) -> x_BLD, (keys_NBLGK, values_NBLGK).
     """
 
     hidden: Callable
+    head: Callable
     logits: Callable
     nodes: Callable
 
@@ -234,6 +238,7 @@ def functions(c: Model, hooks: Hooks | None = None) -> Functions:
 
     return Functions(
         hidden=lambda params, tokens_BL: module(params).hidden(tokens_BL, hooks),
-        logits=lambda params, x: module(params).logits(x),
+        head=lambda params: module(params).head_DV(),
+        logits=lambda params, x: project(module(params).head_DV(), x),
         nodes=lambda params, tokens_BL, tree: module(params).nodes(tokens_BL, tree, hooks),
     )

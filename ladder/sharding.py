@@ -87,6 +87,21 @@ def on_each_device(mesh: jax.sharding.Mesh, attend):
     return split
 
 
+def on_own_tokens(mesh: jax.sharding.Mesh, nats):
+    """nats(head_DV, x_BLD, targets_BL) run by every device on its own tokens: the head is gathered once, and its
+    gradient summed once; GSPMD would do both again for every chunk of a loop. The vocabulary stays split by GSPMD."""
+
+    def split(head_DV, x_BLD, targets_BL):
+        whole, tokens = PartitionSpec(), spec(mesh, ("batch", "length"), targets_BL.shape)
+        data = {*RULES["batch"], *RULES["length"]}
+        each = jax.shard_map(
+            nats, mesh=mesh, in_specs=(whole, tokens, tokens), out_specs=tokens, axis_names=data, check_vma=False
+        )
+        return each(head_DV, x_BLD, targets_BL)
+
+    return split
+
+
 def shardings(mesh: jax.sharding.Mesh, tree):
     """NamedShardings for parameters, and for optimizer state that mirrors them, by each leaf's own name."""
 

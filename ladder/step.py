@@ -91,7 +91,8 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     sharding.refuse_replication(mesh, abstract, shardings)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     scalar = sharding.replicated(mesh)
-    train_step = _train_step(rung, functions, data_shards)
+    nats = sharding.on_own_tokens(mesh, _nats) if mesh.size > 1 else _nats
+    train_step = _train_step(rung, functions, nats)
     return Program(
         mesh=mesh,
         functions=functions,
@@ -110,17 +111,22 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     )
 
 
-def _train_step(rung: Rung, functions: model.Functions, shards: int):
+def _nats(head_DV, x_BLD, targets_BL):
+    """nats_BL, log_z_BL of the next tokens."""
+    nats_T, log_z_T = token_nats(model.project, head_DV, x_BLD.reshape(-1, x_BLD.shape[-1]), targets_BL.reshape(-1))
+    return nats_T.reshape(targets_BL.shape), log_z_T.reshape(targets_BL.shape)
+
+
+def _train_step(rung: Rung, functions: model.Functions, nats):
     transform = optimizer.build(rung)
     accumulation = rung.mesh.accumulation
 
     def total(params, tokens):
         """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
         x_BLD = functions.hidden(params, tokens[:, :-1])
-        x_TD = x_BLD.reshape(-1, x_BLD.shape[-1])
-        nats_T, log_z_T = token_nats(functions.logits, params, x_TD, tokens[:, 1:].reshape(-1), shards)
-        nats = nats_T.sum()
-        return nats + rung.optimizer.z_loss * jnp.square(log_z_T).sum(), nats
+        nats_BL, log_z_BL = nats(functions.head(params), x_BLD, tokens[:, 1:])
+        loss = nats_BL.sum()
+        return loss + rung.optimizer.z_loss * jnp.square(log_z_BL).sum(), loss
 
     gradient = jax.grad(total, has_aux=True)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ladder import aot
+from ladder import aot, loss
 from ladder.config import Mesh, Model, Optimizer, Rung
 from ladder.errors import InputError
 from ladder.sizes import matmul_flops_per_token, n_total
@@ -92,7 +92,8 @@ def test_the_roofline_by_hand():
 @needs_libtpu
 def test_what_is_sent_is_read_from_the_compiled_module(found):
     """Over fsdp alone, in two bytes, three quarters of it for others: every weight of a layer gathered forward and
-    again backward (XLA takes queries, keys and values a third time), its gradient scattered; the head once."""
+    again backward (XLA takes queries, keys and values a third time), its gradient scattered; the head once, with
+    its gradient in four bytes."""
     m = RUNG.model
     attention, mlp = m.d_model * (2 * m.d_model + m.d_model), 3 * m.d_model * m.d_ff
     layers, qkv = m.n_layers * (attention + mlp), m.n_layers * (attention - m.d_model**2)
@@ -103,8 +104,21 @@ def test_what_is_sent_is_read_from_the_compiled_module(found):
     assert any(row["hides"] for row in found["collectives"])
     assert all((row["axes"], row["link_share"]) == (["fsdp"], 0.5) for row in found["collectives"])  # no ring of two
     assert sent["all-gather"] == pytest.approx(1.5 * (2 * layers + qkv + head), rel=0.01)
-    assert sent["reduce-scatter"] == pytest.approx(1.5 * (layers + head), rel=0.01)
+    assert sent["reduce-scatter"] == pytest.approx(1.5 * layers + 3 * head, rel=0.01)
     assert 0 < found["hbm_bytes"]["vector"] < found["hbm_bytes"]["all"]
+
+
+@needs_libtpu
+def test_chunks_of_the_loss_send_the_head_once(cache):
+    """Four chunks, one gather in two bytes and one sum in four; the layers' part is a tenth of that."""
+    rung = replace(RUNG, model=replace(RUNG.model, vocab_size=1 << 15), batch_tokens=64 * 256)
+    assert rung.batch_tokens // 4 * rung.model.vocab_size == 4 * loss.CHUNK_ELEMENTS
+    found = aot.check(rung, "v5e:2x2", cache=cache)
+    head = rung.model.vocab_size * rung.model.d_model
+    gathered = sum(row["bytes"] for row in found["collectives"] if row["kind"] == "all-gather")
+    summed = sum(row["bytes"] for row in found["collectives"] if "reduce" in row["kind"])
+    assert gathered == pytest.approx(1.5 * head, rel=0.15)
+    assert summed == pytest.approx(3 * head, rel=0.15)
 
 
 @needs_libtpu
@@ -176,7 +190,8 @@ def test_two_slices_are_two_replicas():
     assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
     assert found["donated"] == pytest.approx(found["state"], rel=0.01)
     crossing = [row for row in found["collectives"] if row["axes"] == ["slices"]]
-    gradient = 2 * n_total(RUNG.model) / 4  # a device's part, in two bytes: each slice sends its own
+    head = RUNG.model.vocab_size * RUNG.model.d_model
+    gradient = 2 * (n_total(RUNG.model) + head) / 4  # a device's part, in two bytes, of the head in four
     assert [row["kind"] for row in crossing] == ["all-reduce"]
     assert crossing[0]["bytes"] == pytest.approx(gradient, rel=0.02)
     assert {tuple(row["axes"]) for row in found["collectives"]} == {("fsdp",), ("slices",)}

@@ -5,7 +5,7 @@ import pytest
 
 from ladder import hlo
 
-# A loop of 3 over 4 devices as 2 x 2: a gather in two bytes over the inner axis whose asynchronous form stands in two
+# A loop of 3 over 4 devices as 2 x 2: a gather in two bytes over the inner axis whose asynchronous form stands in three
 # fusions, a sum of which only a slice is kept, and a sum over all devices after the loop.
 TEXT = """HloModule step, is_scheduled=true
 
@@ -20,13 +20,22 @@ TEXT = """HloModule step, is_scheduled=true
 %begin (p.2: bf16[8,16]) -> (bf16[8,16], bf16[16,16]) {
   %p.2 = bf16[8,16]{1,0} parameter(0)
   %gather.1 = bf16[16,16]{1,0} all-gather(%p.2), channel_id=1, replica_groups=[2,2]<=[4], dimensions={0}
-  ROOT %t = (bf16[8,16]{1,0}, bf16[16,16]{1,0}) tuple(%p.2, %gather.1)
+  ROOT %t = (bf16[8,16]{1,0}, bf16[16,16]{1,0}) custom-call(%gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%during (p.8: bf16[8,16], p.9: bf16[16,16]) -> (bf16[8,16], bf16[16,16], bf16[8,8]) {
+  %p.8 = bf16[8,16]{1,0} parameter(0)
+  %p.9 = bf16[16,16]{1,0} parameter(1)
+  %gather.3 = bf16[16,16]{1,0} all-gather(%p.8), channel_id=1, replica_groups=[2,2]<=[4], dimensions={0}
+  %square = bf16[8,8]{1,0} convolution(%p.8, %p.8), dim_labels=bf_oi->bf
+  ROOT %tuple.1 = (bf16[8,16]{1,0}, bf16[16,16]{1,0}, bf16[8,8]{1,0}) tuple(%p.8, %p.9, %square)
 }
 
 %end (p.3: bf16[8,16], p.4: bf16[16,16]) -> bf16[16,16] {
   %p.3 = bf16[8,16]{1,0} parameter(0)
   %p.4 = bf16[16,16]{1,0} parameter(1)
-  ROOT %gather.2 = bf16[16,16]{1,0} all-gather(%p.3), channel_id=1, replica_groups=[2,2]<=[4], dimensions={0}
+  %gather.2 = bf16[16,16]{1,0} all-gather(%p.3), channel_id=1, replica_groups=[2,2]<=[4], dimensions={0}
+  ROOT %done = bf16[16,16]{1,0} custom-call(%p.4, %gather.2), custom_call_target="AsyncCollectiveDone"
 }
 
 %layer (p.5: bf16[3,8,16], p.6: s32[]) -> bf16[8,16] {
@@ -49,6 +58,7 @@ TEXT = """HloModule step, is_scheduled=true
   %start = (bf16[8,16]{1,0}, bf16[16,16]{1,0}) fusion(%mine), kind=kCustom, calls=%begin
   %from = bf16[8,16]{1,0} get-tuple-element(%start), index=0
   %into = bf16[16,16]{1,0} get-tuple-element(%start), index=1
+  %work = (bf16[8,16]{1,0}, bf16[16,16]{1,0}, bf16[8,8]{1,0}) fusion(%from, %into), kind=kOutput, calls=%during
   %whole = bf16[16,16]{1,0:T(8,128)(2,1)S(1)} fusion(%from, %into), kind=kCustom, calls=%end
   %y = bf16[16,16]{1,0} fusion(%whole), kind=kOutput, calls=%product
   %part = bf16[4,16]{1,0} fusion(%mine), kind=kCustom, calls=%scatter
@@ -88,10 +98,10 @@ def test_memory_moves_what_is_used():
     module = hlo.Module(TEXT)
     layer, index, whole, part = 8 * 16 * 2, 4, 16 * 16 * 2, 4 * 16 * 2
     sliced = index + layer + layer
-    gathered, product, scattered = 0, whole, part  # the gathered array lies on the chip
+    beside, product, scattered = layer + 8 * 8 * 2, whole, part  # the gathered array lies on the chip
     found = hlo.traffic(module, module.sites())
     negated, summed = 40, 40
-    assert found == {"all": 3 * (sliced + gathered + product + scattered) + negated + summed, "vector": 3 * sliced + 40}
+    assert found == {"all": 3 * (sliced + beside + product + scattered) + negated + summed, "vector": 3 * sliced + 40}
 
 
 def test_what_crosses_slices_goes_through_the_hosts():
