@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from ladder import topologies
@@ -24,19 +23,16 @@ from ladder.files import write_atomic
 from ladder.overrides import from_dict
 
 SCHEMA = 4  # of a cached result
-# Share of a chip's peak that matrix products reach, fused operations between them included. MaxText publishes 46 to
-# 67 % of model FLOPs on v5e-256 (1 to 32 slices, 16B to 128B), with a forward pass recomputed: 61 to 89 % of these.
-PRODUCT_SHARE = (0.60, 0.85)
 
 
 def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None) -> dict:
     """What `rung` takes on `slices` slices of `topology`; compiled once, then read from `cache`.
 
-    Result: devices, mesh, bytes per device ("memory"), FLOPs of a step, seconds of a step and utilisation (low, high),
-    days and TPU-hours of the rung, attention kernels, where every leaf of the state lies. Raises InputError where mesh
-    or batch do not divide, the step does not fit, or libtpu is not installed.
+    Result: devices, mesh, bytes per device ("memory"), FLOPs of a step, what it sends and moves, attention kernels,
+    where every leaf of the state lies. Raises InputError where mesh or batch do not divide, the step does not fit, or
+    libtpu is not installed.
     """
-    kind = topologies.parse(topology)
+    topologies.parse(topology)
     if slices < 1:
         raise InputError(f"--slices {slices}: must be at least 1")
     if importlib.util.find_spec("libtpu") is None:
@@ -51,28 +47,7 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
         if cache:
             cache.mkdir(parents=True, exist_ok=True)
             write_atomic(cache / f"{name}.json", json.dumps(compiled), durable=False)
-    return compiled | {"topology": topology, "slices": slices, "versions": versions} | _estimate(rung, kind, compiled)
-
-
-def candidates(rung: Rung, topology: str, slices: int = 1) -> list[Rung]:
-    """The rung on the meshes worth compiling: whole slices as replicas, one or two devices for tensors, the fewest
-    microbatches, and each of what the backward pass may keep. Only those whose batch divides."""
-    chips = topologies.parse(topology).chips * slices
-    found = []
-    for tensor in (1, 2):
-        shards = chips // tensor
-        if chips % tensor or rung.model.kv_heads % tensor or rung.batch_sequences % shards:
-            continue
-        for remat in ("none", "dots", "full"):
-            mesh = replace(rung.mesh, replica=slices, fsdp=-1, tensor=tensor, accumulation=1, remat=remat)
-            found.append(replace(rung, mesh=mesh))
-    return found
-
-
-def ranked(tried: list[tuple[Rung, dict]]) -> list[tuple[Rung, dict]]:
-    """Those that leave a tenth of the memory free, the fastest first."""
-    fit = [(rung, found) for rung, found in tried if sum(found["memory"].values()) <= 0.9 * found["hbm"]]
-    return sorted(fit, key=lambda one: sum(one[1]["step_seconds"]))
+    return compiled | {"topology": topology, "slices": slices, "versions": versions}
 
 
 def _in_own_process(request: dict) -> dict:
@@ -85,45 +60,6 @@ def _in_own_process(request: dict) -> dict:
     if done.returncode:
         raise RuntimeError(f"the compiler ended with {done.returncode}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _estimate(rung: Rung, kind: topologies.Slice, compiled: dict) -> dict:
-    """Times (low, high) of a step by a roofline.
-
-    Products run at a share of the peak, and what is between them at the rate of the memory. Low: the higher share, and
-    what can hide behind them does, unless it, or the memory, takes longer. High: the lower share, nothing hides.
-    """
-    chip, peak = topologies.KINDS[kind.kind], compiled["devices"] * topologies.KINDS[kind.kind].peak
-    sent = [row | {"seconds": row["bytes"] / _rate(row, chip)} for row in compiled["collectives"]]
-    network = sum(row["seconds"] for row in sent if row["axes"] == ["slices"])
-    links = sum(row["seconds"] for row in sent) - network
-    compute = compiled["hardware_flops"] / peak
-    vector = compiled["hbm_bytes"]["vector"] / chip.hbm_rate
-    terms = {
-        "compute": compute / PRODUCT_SHARE[1] + vector,
-        "memory": compiled["hbm_bytes"]["all"] / chip.hbm_rate,
-        "interconnect": links,
-        "data-centre network": network,
-    }
-    waits = sum(row["seconds"] for row in sent if not row["hides"])
-    low = max(terms["compute"] + waits, terms["memory"], links, network)
-    high = max(compute / PRODUCT_SHARE[0] + vector, terms["memory"]) + links + network
-    return {
-        "collectives": sent,
-        "step_seconds": [low, high],
-        "terms": terms,
-        "utilisation": [compiled["model_flops"] / peak / high, compiled["model_flops"] / peak / low],
-        "bound_by": max(terms, key=terms.get),
-        "tokens_per_second": [rung.batch_tokens / high, rung.batch_tokens / low],
-        "hours": [low * rung.steps / 3600, high * rung.steps / 3600],
-        "tpu_hours": [seconds * rung.steps * compiled["devices"] / 3600 for seconds in (low, high)],
-        "hbm": chip.hbm,
-    }
-
-
-def _rate(row: dict, chip: topologies.Kind) -> float:
-    """Bytes/s at which a chip sends it."""
-    return chip.network_rate if row["axes"] == ["slices"] else chip.link_rate * row["link_share"]
 
 
 def _compile(rung: Rung, topology: str, slices: int) -> dict:

@@ -219,53 +219,50 @@ def traffic(module: Module, sites: list[Site]) -> dict[str, int]:
     return total
 
 
-def _read(site: Site, inner: list[Op]) -> int:
+def _read(site: Site, inner: list[Op]) -> float:
     """Bytes of the operands in HBM, and of those that a fusion only slices, the slices."""
     if site.op.code.endswith("-done"):
         return 0
     total = 0
     for place, name in enumerate(site.op.operands):
         whole = sum(size for size, in_hbm in sizes(site.computation[name].shape) if in_hbm)
-        total += min(whole, _used(inner, place)) if inner else whole
+        parameters = [i.name for i in inner if i.code == "parameter" and i.rest.startswith(f"{place})")]
+        total += min(whole, sum(_used(inner, parameter) for parameter in parameters)) if inner else whole
     return total
 
 
-def _used(inner: list[Op], place: int) -> float:
-    """Bytes that a called computation takes of a parameter; infinity where it takes it whole."""
+def _used(inner: list[Op], name: str) -> float:
+    """Bytes that a fusion takes of a value; infinity where it takes the whole."""
     total = 0
-    follow = [op.name for op in inner if op.code == "parameter" and op.rest.startswith(f"{place})")]
-    while follow:
-        name = follow.pop()
-        for op in (i for i in inner if name in i.operands):
-            if op.code == "bitcast":
-                follow.append(op.name)
-            elif op.code in ("dynamic-slice", "slice"):
-                total += _bytes(op.shape)
-            elif op.code == "dynamic-update-slice" and op.operands[0] == name:
-                total += 0  # what is updated in place is not read
-            elif op.code != "tuple" and op.kind not in SENT and ASYNC not in op.rest:
-                return math.inf
+    for op in (i for i in inner if name in i.operands):
+        if op.code == "bitcast":
+            total += _used(inner, op.name)
+        elif op.code in ("dynamic-slice", "slice"):
+            total += _bytes(op.shape)
+        elif not (op.code == "tuple" or op.kind in SENT or ASYNC in op.rest or _updates(op, name)):
+            return math.inf
     return total
+
+
+def _updates(op: Op, name: str) -> bool:
+    return op.code == "dynamic-update-slice" and op.operands[0] == name
 
 
 def _written(op: Op, inner: list[Op]) -> int:
     """Bytes of the results in HBM; of an array updated in place, the update; of one only passed on, nothing."""
-    results = [size if in_hbm else 0 for size, in_hbm in sizes(op.shape)]
     if op.code.endswith("-start"):
         return 0
+    results = [size if in_hbm else 0 for size, in_hbm in sizes(op.shape)]
     made = {i.name: i for i in inner}
     root = next((i for i in inner if i.root), None)
     if root is None or root.code != "tuple":
         return min(sum(results), _made(root, made)) if root else sum(results)
-    return sum(
-        min(size, _made(made[name], made) if made[name].kind not in SENT else 0)
-        for name, size in zip(root.operands, results, strict=True)
-    )
+    return sum(min(size, _made(made[name], made)) for name, size in zip(root.operands, results, strict=True))
 
 
 def _made(op: Op, made: dict[str, Op]) -> int:
-    while op.code == "bitcast":
-        op = made[op.operands[0]]
-    if op.code == "parameter" or ASYNC + "Start" in op.rest:
+    if op.code == "bitcast":
+        return _made(made[op.operands[0]], made)
+    if op.code == "parameter" or op.kind in SENT or ASYNC + "Start" in op.rest:
         return 0
     return _bytes(made[op.operands[1]].shape if op.code == "dynamic-update-slice" else op.shape)

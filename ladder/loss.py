@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-CHUNK_ELEMENTS = 1 << 25  # logits of a chunk on one device: 128 MiB in float32
+from ladder.sizes import CHUNK_ELEMENTS
 
 
 def token_nats(logits, params, x_TD, targets_T):

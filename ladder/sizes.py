@@ -9,6 +9,7 @@ import math
 from ladder.config import Model
 
 TOKENS_PER_PARAM = 20
+CHUNK_ELEMENTS = 1 << 25  # logits that stand at once on one device: 128 MiB in float32
 
 
 def _block_matrices(m: Model) -> int:
@@ -114,5 +115,5 @@ def memory_bytes(m: Model, sequences: int, shards: int = 1, remat: str = "full")
         "gradients": 4 * n_total(m) // shards,
         "optimizer": 8 * n_total(m) // shards,
         "activations": width * tokens * (m.n_layers * kept + one_block),
-        "logits": 2 * 4 * tokens * m.vocab_size,
+        "logits": 2 * 4 * min(tokens * m.vocab_size, CHUNK_ELEMENTS),
     }

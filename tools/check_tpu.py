@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 import configs
-from ladder import aot
 from ladder.errors import InputError
-from launch import runs, show
+from launch import roofline, runs, show
 from launch.verbs.checking import CACHE
 
 # rung, topology, slices, overrides: what the paper's batch sizes divide over
@@ -32,7 +31,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> tuple[str, dict]:
     rung = runs.pick(configs.overridden(configs.load("olmo2"), overrides), label)
-    found = aot.check(rung, topology, slices, CACHE)
+    found = roofline.check(rung, topology, slices, CACHE)
     step, used, hours = found["step_seconds"], found["utilisation"], found["tpu_hours"]
     held = f"{show.size(sum(found['memory'].values()))} of {show.size(found['hbm'])}"
     cells = (

@@ -11,7 +11,7 @@ from tyro.conf import arg
 import configs
 from ladder.config import Rung
 from ladder.errors import InputError
-from launch import runs, show
+from launch import meshes, roofline, runs, show
 from launch.flags import Json, Name, Overrides
 
 CACHE = Path(".cache/check")
@@ -40,14 +40,12 @@ def check(
         shardings: where every array of the state lies
         recommend: compile it on several meshes (minutes for each) and rank them
     """
-    from ladder import aot
-
     chosen = runs.pick(configs.overridden(configs.load(name), overrides), rung)
     if recommend:
         chosen = _recommend(chosen, topology, slices) or chosen
     with _progress() as progress:
         progress.add_task(f"compiling {chosen.label} for {slices} x {topology} (minutes; kept in {CACHE})")
-        found = aot.check(chosen, topology, slices, CACHE)
+        found = roofline.check(chosen, topology, slices, CACHE)
     show.console().print(_table(chosen.label, found))
     if shardings:
         show.console().print(_shardings(found))
@@ -62,19 +60,17 @@ def _progress() -> Progress:
 
 def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:
     """Print the ranking; the first of it."""
-    from ladder import aot
-
-    tried, refused, todo = [], [], aot.candidates(rung, topology, slices)
+    tried, refused, todo = [], [], meshes.candidates(rung, topology, slices)
     with _progress() as progress:
         bar = progress.add_task("")
         for done, one in enumerate(todo):
             progress.update(bar, description=f"{done} of {len(todo)} compiled; now {_named(one)} (minutes)")
             try:
-                tried.append((one, aot.check(one, topology, slices, CACHE)))
+                tried.append((one, roofline.check(one, topology, slices, CACHE)))
             except InputError as error:
                 refused.append(str(error))
     grid = Table("mesh", "memory of a device", "a step", "utilisation", title="ranked, fastest first")
-    ranking = aot.ranked(tried)
+    ranking = meshes.ranked(tried)
     for one, found in ranking:
         used = _range([100 * u for u in found["utilisation"]], "{:.0f}") + " %"
         step = _range(found["step_seconds"], "{:.3g}") + " s"
@@ -87,7 +83,8 @@ def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:
 
 def _named(rung: Rung) -> str:
     """As overrides, to be copied."""
-    return f"mesh.replica={rung.mesh.replica} mesh.tensor={rung.mesh.tensor} mesh.remat={rung.mesh.remat}"
+    names = ("replica", "fsdp", "tensor", "accumulation", "remat")
+    return " ".join(f"mesh.{name}={getattr(rung.mesh, name)}" for name in names)
 
 
 def _table(label: str, found: dict) -> Table:

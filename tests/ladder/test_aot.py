@@ -58,38 +58,6 @@ def test_activations_are_split_over_the_devices(found):
 
 
 @needs_libtpu
-def test_the_estimate_is_a_range_that_hangs_together(found):
-    for name in ("step_seconds", "utilisation", "tokens_per_second", "hours", "tpu_hours"):
-        low, high = found[name]
-        assert 0 < low < high
-    assert found["utilisation"][1] < 1
-    least = found["model_flops"] / (4 * 197e12)
-    assert found["step_seconds"][0] == pytest.approx(least / found["utilisation"][1])
-    assert found["tpu_hours"][0] == pytest.approx(4 * found["hours"][0])
-
-
-def test_the_roofline_by_hand():
-    """On v5e, 200 GB/s of links, 3.125 GB/s of network, 819 GB/s of memory, 197 TFLOP/s."""
-    sent = [
-        {"axes": ["fsdp"], "hides": True, "bytes": 20e9, "link_share": 0.5},
-        {"axes": ["tensor"], "hides": False, "bytes": 5e9, "link_share": 0.25},
-        {"axes": ["slices"], "hides": True, "bytes": 1e9, "link_share": 0.0},
-    ]
-    compiled = {"devices": 16, "hardware_flops": 16 * 197e12, "model_flops": 0.8 * 16 * 197e12}
-    compiled |= {"collectives": sent, "hbm_bytes": {"all": 409.5e9, "vector": 81.9e9}}
-    found = aot._estimate(RUNG, aot.topologies.parse("v5e:2x4"), compiled)
-    assert found["terms"] == pytest.approx(
-        {"compute": 1 / 0.85 + 0.1, "memory": 0.5, "interconnect": 0.2 + 0.1, "data-centre network": 0.32}
-    )
-    assert found["step_seconds"] == pytest.approx([1 / 0.85 + 0.1 + 0.1, 1 / 0.6 + 0.1 + 0.3 + 0.32])
-    assert found["utilisation"] == pytest.approx([0.8 / s for s in reversed(found["step_seconds"])])
-    assert found["bound_by"] == "compute"
-    sent[2]["bytes"] = 10e9
-    found = aot._estimate(RUNG, aot.topologies.parse("v5e:2x4"), compiled)
-    assert (found["bound_by"], found["step_seconds"][0]) == ("data-centre network", pytest.approx(3.2))
-
-
-@needs_libtpu
 def test_what_is_sent_is_read_from_the_compiled_module(found):
     """Over fsdp alone, in two bytes, three quarters of it for others: every weight of a layer gathered forward and
     again backward (XLA takes queries, keys and values a third time), its gradient scattered; the head once, with
@@ -155,30 +123,6 @@ def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
     refused = aot._too_large(rung, 4, said)
     assert isinstance(refused, InputError)
     assert str(refused) == f"rung s-1xC does not fit: it needs 20.1G of 15.75G bytes of a device; {change}"
-
-
-@pytest.mark.parametrize(
-    ("topology", "slices", "sequences", "meshes"),
-    [
-        ("v5e:2x2", 1, 16, {(1, 1), (1, 2)}),
-        ("v5e:2x2", 2, 16, {(2, 1), (2, 2)}),
-        ("v5e:2x2", 1, 6, {(1, 2)}),  # six sequences do not divide over four devices
-        ("v5e:2x2", 1, 5, set()),
-    ],
-)
-def test_candidates_divide(topology, slices, sequences, meshes):
-    rung = replace(RUNG, model=replace(RUNG.model, n_kv_heads=2), batch_tokens=sequences * 256)
-    found = [r.mesh for r in aot.candidates(rung, topology, slices)]
-    assert {(m.replica, m.tensor) for m in found} == meshes
-    assert len(found) == 3 * len(meshes)
-
-
-def test_the_fastest_that_fits_is_recommended():
-    def found(held, seconds):
-        return {"memory": {"all": held}, "hbm": 100, "step_seconds": [seconds, seconds + 1]}
-
-    tried = [("slow", found(10, 3)), ("full", found(95, 1)), ("fast", found(80, 2))]
-    assert [name for name, _ in aot.ranked(tried)] == ["fast", "slow"]
 
 
 @needs_libtpu
