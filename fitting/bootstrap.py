@@ -65,13 +65,14 @@ class Fit:
 
     def params(self, task: int) -> dict:
         """Natural parameters of one task's fit, {name: number}."""
-        return {k: float(v[0]) for k, v in self._natural(task).items()}
+        return {k: float(v[0]) for k, v in self.natural(task).items()}
 
     def resampled(self, task: int) -> dict:
         """Natural parameters of one task's resamples, {name: [R]}."""
-        return {k: v[1:] for k, v in self._natural(task).items()}
+        return {k: v[1:] for k, v in self.natural(task).items()}
 
-    def _natural(self, task: int) -> dict:
+    def natural(self, task: int) -> dict:
+        """Natural parameters of one task, {name: [1 + R]}; row 0 is the fit."""
         centre = {k: v[task] for k, v in self.centre.items()}
         return self.law.natural(self.params_TRP[task], centre)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fitting import bootstrap, solve
@@ -31,6 +33,13 @@ class LossFit:
     def predict(self, features: dict) -> np.ndarray:
         """[1 + R, m] of the law at features {name: [m]}; row 0 is the fit, the others its resamples."""
         return self.fit.predict({k: features[k] for k in self.law.features})[0]
+
+    def predict_each(self, features: dict) -> np.ndarray:
+        """[1 + R, m] of the law where every resample has features of its own, {name: [1 + R, m]}."""
+        centre = {k: v[0] for k, v in self.fit.centre.items()}
+        x = self.law.coordinates({k: features[k] for k in self.law.features}, centre)
+        with jax.enable_x64(True):
+            return np.asarray(self.law.form(jnp.asarray(self.fit.params_TRP[0][:, None]), x)) * centre["y"]
 
     def flags(self) -> list[str]:
         """Reasons not to trust the figures, in words."""

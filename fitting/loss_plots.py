@@ -6,7 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fitting import bootstrap
+from fitting.allocation import Frontier
 from fitting.loss_law import LEVEL, LossFit
+from fitting.loss_points import LossPoints
 from fitting.plots import INK, MUTED, SIZES, TARGET, si, style
 
 LABELS = {
@@ -81,6 +83,56 @@ def _residuals(axes, fitted: LossFit) -> None:
     axes.set_xlabel(LABELS[name])
     axes.set_ylabel("measured above the law, %")
     axes.set_title(f"one sd: {spread:.2g} %")
+
+
+def allocation(frontier: Frontier, points: LossPoints | None, budgets) -> Figure:
+    """Compute-optimal parameters against compute, with the runs that there are and the budgets asked for."""
+    budgets = np.asarray(budgets, float)
+    with style():
+        panels = 2 if frontier.parabolas else 1
+        figure = Figure(figsize=(5.6 * panels + 0.8, 4.2), layout="constrained")
+        *left, axes = figure.subplots(1, panels, squeeze=False)[0]
+        if left:
+            _isoflops(left[0], frontier.parabolas)
+        ends = [budgets.min(), budgets.max()]
+        if points is not None:
+            c_n, n_n = points.features["C"], points.features["N"]
+            dots = axes.scatter(c_n, n_n, c=points.y_n, cmap=SIZES.reversed(), s=14, alpha=0.8, label="runs")
+            figure.colorbar(dots, ax=axes, pad=0.02).set_label(points.quantity)
+            ends = [min(c_n.min(), *ends), max(c_n.max(), *ends)]
+        c_m = np.geomspace(*ends, 100) if ends[0] < ends[1] else np.geomspace(ends[0] / 10, ends[1] * 10, 100)
+        n_Rm = frontier.n(c_m)
+        if len(n_Rm) > 1:
+            axes.fill_between(c_m, *bootstrap.interval(n_Rm[1:], LEVEL, axis=0), color=TARGET, alpha=0.18, lw=0)
+        axes.plot(c_m, n_Rm[0], color=TARGET, label=f"$N_{{opt}} \\propto C^{{{frontier.a_R[0]:.3f}}}$ (95 %)")
+        if frontier.minima:
+            at = [(m["flops"], m["n_params"]) for m in frontier.minima]
+            axes.plot(*zip(*at, strict=True), "s", color=INK, ms=4, label="minima")
+        axes.plot(budgets, frontier.n(budgets)[0], "D", color=TARGET, mec="white", ms=8, label="budgets asked for")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(LABELS["C"])
+        axes.set_ylabel(LABELS["N"])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+        axes.set_title(f"approach {frontier.approach}")
+        axes.legend(loc="upper left")
+    return figure
+
+
+def _isoflops(axes, parabolas) -> None:
+    """Loss against parameters at each budget, with parabolas and minima (Hoffmann et al. 2022, figure 3)."""
+    for i, p in enumerate(parabolas):
+        color = SIZES(i / max(len(parabolas) - 1, 1))
+        x_n = p.basis[:, 1]
+        x_m = np.linspace(x_n.min(), x_n.max(), 60)
+        axes.plot(np.exp(p.center + x_m), np.polyval(p.q[::-1], x_m), color=color, lw=1.2)
+        axes.plot(np.exp(p.center + x_n), p.y_n, "o", color=color, ms=3.5, label=f"{np.exp(p.log_c):.2g}")
+        axes.plot(np.exp(p.center + p.vertex), p.least, "*", color=TARGET, ms=10, zorder=4)
+    axes.set_xscale("log")
+    axes.set_xlabel(LABELS["N"])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+    axes.set_ylabel("loss")
+    axes.legend(title="FLOPs", loc="upper right", fontsize=8)
 
 
 def _axes(axes, x: str, y: str) -> None:

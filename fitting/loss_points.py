@@ -8,7 +8,7 @@ import numpy as np
 from fitting import cells, kaplan
 from fitting import table as tables
 from fitting.errors import InputError
-from fitting.points import Points, ladder_points
+from fitting.points import ladder_points
 
 # Where a wide table has a law's features, unless the user names other columns.
 COLUMNS = {"N": "params", "D": "tokens", "C": "flops", "S": "steps", "B": "batch_tokens"}
@@ -60,19 +60,21 @@ def read(
     keep_excluded: bool = False,
     drop_above: float | None = None,
     critical: dict | None = None,
+    curves: bool = False,
 ) -> LossPoints:
     """Points of a wide table, or of a runs table's decayed runs (a folder of run directories is one).
 
     columns: {feature: column} where it is not COLUMNS's; y: the fitted column. For a runs table columns["N"] is
     the count of parameters, and task and metric say what is fitted. A wide table's rows marked in a column
     "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. critical: constants of
-    B_crit(L) by which S_min and C_min follow from S, B and C (Kaplan's). Raises InputError.
+    B_crit(L) by which S_min and C_min follow from S, B and C (Kaplan's). curves: every row of a runs table's runs
+    instead of the ends of the decayed ones. Raises InputError.
     """
     columns = {k: v for k, v in (columns or {}).items() if v}
     path = Path(path)
     found = None if path.is_dir() else cells.read(path)
     if found is None or set(tables.REQUIRED) <= set(found.header):
-        points = _from_runs(tables.read(path), columns, y, task, metric)
+        points = _from_runs(tables.read(path), columns, y, task, metric, curves)
     else:
         points = _from_wide(found, str(path), columns, y, keep_excluded)
     if drop_above is not None:
@@ -112,18 +114,24 @@ def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, ke
     return points
 
 
-def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, metric: str) -> LossPoints:
+def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, metric: str, curves: bool) -> LossPoints:
     if y or set(columns) - {"N"}:
         raise InputError(f"{table.source}: a runs table; --task and --metric say what is fitted, --n how N is counted")
     convention = columns.get("N", "n_params")
-    ends: Points = ladder_points(table, [task], convention, metric)
-    features = {{"flops": "C"}.get(k, k): v for k, v in ends.features.items()}
-    y_n = features["L"] = ends.bpb_Tn[0]
+    ends = ladder_points(table, [task], convention, metric)
+    if curves:
+        rows = table.select(split="train", task=task, metric=metric)
+        features = {"N": rows[convention], "D": rows["tokens"]} | ({"C": rows["flops"]} if "flops" in rows else {})
+        y_n, runs, groups_n = rows["value"], rows["run"], rows["run"].astype(str)
+    else:
+        features = {{"flops": "C"}.get(k, k): v for k, v in ends.features.items()}
+        y_n, runs, groups_n = ends.bpb_Tn[0], ends.runs, ends.groups_n
     if "batch_tokens" in table:
         of_run = dict(zip(table["run"], table["batch_tokens"], strict=True))
-        features["B"] = np.array([of_run[run] for run in ends.runs])
+        features["B"] = np.array([of_run[run] for run in runs])
+    features["L"] = y_n
     points = LossPoints(
-        features, y_n, ends.groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
+        features, y_n, groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
     )
     return points.select(~np.isnan(y_n), f"no {metric} of {task}")
 

@@ -25,6 +25,7 @@ VERBS = {
     "logs": ladders.logs,
     "verify": ladders.verify,
     "fit": scaling.fit,
+    "allocate": scaling.allocate,
     "predict": laws.predict,
     "backtest": laws.backtest,
     "compare": laws.compare,

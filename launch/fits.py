@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ladder.errors import InputError
+from launch import show
 
 
 def table(result: dict) -> Table:
@@ -34,6 +35,34 @@ def summary(result: dict) -> str:
     lines += [f"left out: {reason}" for reason in settings["left_out"]]
     lines += [f"not in the table: {formula}" for formula in settings["derived"]]
     return "\n".join(lines + [f"[yellow]{flag}" for flag in result["flags"]])
+
+
+def allocations(result: dict) -> Table:
+    """result: of allocation.Frontier.json."""
+    a = result["exponents"]
+    title = f"what to train: N_opt ~ C^{a['N']:.3f}{_range(a['N_ci95'])}, D_opt ~ C^{a['D']:.3f}{_range(a['D_ci95'])}"
+    grid = Table(title=f"{title}; approach {result['approach']}", title_justify="left")
+    shown = {"n_params": show.count, "tokens": show.count, "tokens_per_param": "{:.3g}".format, "loss": "{:.4g}".format}
+    shown |= {"batch_tokens": show.count, "steps": show.count}
+    shown = {name: how for name, how in shown.items() if name in result["allocations"][0]}
+    grid.add_column("FLOPs", no_wrap=True)
+    for name in shown:
+        heading = {"n_params": "parameters", "batch_tokens": "tokens of a batch"}.get(name, name.replace("_", " "))
+        grid.add_column(heading.replace("per param", "per parameter"), justify="right", no_wrap=True)
+    grid.add_column("flags", overflow="fold")
+    for row in result["allocations"]:
+        cells = [_with_range(row, name, how) for name, how in shown.items()]
+        grid.add_row(f"{row['flops']:.4g}", *cells, "; ".join(row["flags"]))
+    return grid
+
+
+def _with_range(row: dict, name: str, shown) -> str:
+    bounds = row[f"{name}_ci95"]
+    return shown(row[name]) + (f" ({shown(bounds[0])} to {shown(bounds[1])})" if bounds else "")
+
+
+def _range(bounds: list[float] | None) -> str:
+    return f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else ""
 
 
 def save(figure, path: Path) -> None:

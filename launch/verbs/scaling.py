@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -45,7 +45,7 @@ class Reading:
     critical_batch: Annotated[str | None, arg(metavar="B_STAR,ALPHA_B", help_behavior_hint="")] = None
     """constants of B_crit(L), by which S_min and C_min follow from S, B and C (Kaplan's 2e8,0.21)"""
 
-    def points(self, table: str):
+    def points(self, table: str, curves: bool = False):
         """loss_points.LossPoints of a table."""
         from fitting import loss_points
 
@@ -57,8 +57,22 @@ class Reading:
             metric=self.metric,
             keep_excluded=self.keep_excluded,
             drop_above=self.drop_above,
-            critical=_constants(self.critical_batch),
+            critical=self.critical(),
+            curves=curves,
         )
+
+    def critical(self) -> dict | None:
+        """Constants of B_crit(L), where they are given."""
+        text = self.critical_batch
+        if text is None:
+            return None
+        try:
+            b_star, alpha_b = (float(v) for v in text.split(","))
+        except ValueError:
+            b_star = alpha_b = 0.0
+        if not (0 < b_star < float("inf") and 0 < alpha_b < float("inf")):
+            raise InputError(f"--critical-batch {text!r}: write B_STAR,ALPHA_B, positive numbers, such as 2e8,0.21")
+        return {"B_star": b_star, "alpha_B": alpha_b}
 
 
 Read = Annotated[Reading, arg(name="")]
@@ -102,14 +116,73 @@ def fit(
         fits.save(loss_plots.law(fitted), plot)
 
 
-def _constants(text: str | None) -> dict | None:
-    """ "2e8,0.21" -> {"B_star", "alpha_B"}."""
-    if text is None:
-        return None
-    try:
-        b_star, alpha_b = (float(v) for v in text.split(","))
-    except ValueError:
-        b_star = alpha_b = 0.0
-    if not (0 < b_star < float("inf") and 0 < alpha_b < float("inf")):
-        raise InputError(f"--critical-batch {text!r}: write B_STAR,ALPHA_B, positive numbers, such as 2e8,0.21")
-    return {"B_star": b_star, "alpha_B": alpha_b}
+def allocate(
+    table: Annotated[Positional[str | None], arg(metavar="[TABLE]", help_behavior_hint="")] = None,
+    /,
+    *,
+    budget: Annotated[tuple[float, ...], arg(metavar="FLOPS ...")],
+    approach: Literal[1, 2, 3] = 3,
+    law: str = "chinchilla",
+    published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
+    huber: float = 1e-3,
+    isoflop: Annotated[tuple[float, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
+    bootstrap: int = 4000,
+    seed: int = 0,
+    reading: Read = Reading(),
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """What to train with a budget: compute-optimal parameters and tokens, with intervals.
+
+    Example: ladder allocate points.csv --budget 1e22 5.76e23
+
+    Args:
+        budget: training FLOPs (6 N D)
+        approach: of Hoffmann et al. 2022: 1 envelope of learning curves, 2 IsoFLOP parabolas, 3 a fitted law
+        law: of approach 3: chinchilla, chinchilla-tied, kaplan-nd, kaplan-ns
+        published: what a published fit says, without a table: hoffmann, besiroglu, muennighoff, kaplan
+        huber: approach 3: threshold of the Huber loss, in ln loss
+        isoflop: approach 2: the budgets that the table's runs were trained for, where they do not stand apart
+        bootstrap: resamples behind the intervals
+        seed: of the resamples
+    """
+    compiled.keep()
+    from fitting import allocation, kaplan, loss_law
+
+    if (table is None) == (published is None):
+        raise InputError("give a TABLE, or --published NAME and no table")
+    points = None if published else reading.points(table, curves=approach == 1)
+    if published:
+        frontier = allocation.of_published(published)
+    elif approach == 1:
+        frontier = allocation.envelope(points, bootstrap, seed)
+    elif approach == 2:
+        frontier = allocation.isoflop(points, bootstrap, seed, isoflop)
+    else:
+        fitted = loss_law.fit(points, law, delta=huber, n_resamples=bootstrap, seed=seed)
+        frontier = allocation.of_law(fitted, reading.critical() or kaplan.BATCH)
+    result = frontier.json(budget)
+    show.console().print(fits.allocations(result))
+    for note in [*result["notes"], *_bias(points, isoflop, huber, approach)]:
+        show.console().print(f"[yellow]{note}")
+    if json:
+        show.write_json(json, result)
+    if plot:
+        from fitting import loss_plots
+
+        fits.save(loss_plots.allocation(frontier, points, budget), plot)
+
+
+def _bias(points, isoflop: tuple[float, ...], huber: float, approach: int) -> list[str]:
+    """What the shape of the grid does to parabolas, in words."""
+    if approach != 2:
+        return []
+    import numpy as np
+
+    from fitting import allocation, loss_law
+
+    of_a, of_n = allocation.isoflop_bias(points, loss_law.fit(points, delta=huber, n_resamples=2), isoflop)
+    return [
+        f"bias of approach 2 on this grid, of a law without noise: {of_a:+.3f} in the exponent of N_opt,"
+        f" {np.expm1(of_n):+.1%} in N_opt at the largest budget"
+    ]

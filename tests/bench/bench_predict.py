@@ -46,7 +46,7 @@ def step1(at, sample):
     rng, theirs, good, tried = np.random.default_rng(0), 0.0, 0, 0
     for _ in range(sample):
         t, r = rng.integers(len(at.tasks)), rng.integers(RESAMPLES)
-        p = {k: float(v[0]) for k, v in fit._natural(t).items()}
+        p = {k: float(v[0]) for k, v in fit.natural(t).items()}
         rows = np.repeat(np.arange(len(at.runs)), counts_Rn[r])
         n, d, y = features["N"][rows], features["D"][rows], at.bpb_Tn[t][rows]
         start = [np.log(p["A"]), np.log(p["B"]), p["alpha"], p["beta"], p["E"]]

@@ -50,3 +50,26 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(table, tmp_path, capsys):
         assert cli.main(["fit", table, *arguments]) == 2
         err = capsys.readouterr().err
         assert message in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_allocate_says_what_to_train(table, tmp_path, capsys):
+    out, plot = tmp_path / "allocate.json", tmp_path / "allocate.svg"
+    arguments = ["allocate", table, "--n", "size", "--y", "nats", "--budget", "1e21", "1e23", "--bootstrap", "100"]
+    assert cli.main([*arguments, "--json", str(out), "--plot", str(plot)]) == 0
+    read = json.loads(out.read_text())
+    assert [row["flops"] for row in read["allocations"]] == [1e21, 1e23] and read["approach"] == "3: parametric"
+    for row in read["allocations"]:
+        low, high = row["n_params_ci95"]
+        assert low < row["n_params"] < high and row["n_params"] * row["tokens"] * 6 == pytest.approx(row["flops"])
+    assert "<svg" in plot.read_text() and "tokens per parameter" in capsys.readouterr().out
+    assert cli.main(["allocate", "--published", "kaplan", "--budget", "1e21"]) == 0
+    assert "tokens of a batch" in capsys.readouterr().out
+    for wrong, message in (
+        (["allocate", "--budget", "1e21"], "give a TABLE, or --published NAME"),
+        (["allocate", table, "--published", "kaplan", "--budget", "1"], "give a TABLE, or --published NAME"),
+        ([*arguments, "--approach", "2"], "0 budgets with a minimum between their sizes"),
+        ([*arguments, "--approach", "1"], "no interior minimum"),
+        ([*arguments, "--critical-batch", "2e8"], "--critical-batch '2e8': write B_STAR,ALPHA_B"),
+    ):
+        assert cli.main(wrong) == 2
+        assert message in capsys.readouterr().err
