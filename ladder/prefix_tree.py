@@ -114,7 +114,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
     steps, scores, n_real, n_cut = defaultdict(list), [], 0, 0
     for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
         encoded = encode(task.docs, tokenizer, seq_len, len(scores))
-        for prefix, rows in _groups(_tree(encoded), row_tokens):
+        for prefix, rows in _groups(tree_of(encoded), row_tokens):
             P, by_length = _at_least(len(prefix), PREFIX_TOKENS) if len(prefix) else 0, defaultdict(list)
             for row in rows:
                 by_length[_at_least(len(row.tokens), row_tokens)].append(row)
@@ -164,7 +164,7 @@ class Tree(NamedTuple):
     shared: np.ndarray
 
 
-def _tree(encoded: list[Encoded]) -> Tree:
+def tree_of(encoded: list[Encoded]) -> Tree:
     requests = sorted(encoded, key=lambda request: request.inputs.astype(">u4").tobytes())
     return Tree(requests, np.array([0, *(_common(a.inputs, b.inputs) for a, b in pairwise(requests))]))
 

@@ -20,7 +20,7 @@ from ladder import attention, model, tasks, tokenizer
 from ladder.config import Model
 from ladder.evaluate import score_requests
 from ladder.loss import token_nats
-from ladder.prefix_tree import encode, pack
+from ladder.prefix_tree import encode, pack, tree_of
 
 TIE = 2e-4  # nats
 NEOX = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"
@@ -39,14 +39,22 @@ def count(task_set, tok, seq_len: int) -> None:
     print("|---|---|---|---|---|---|---|---|")
     total = np.zeros(7)
     for task in task_set:
-        lengths = np.array([len(request.inputs) for request in encode(task.docs, tok, seq_len)])
+        encoded = encode(task.docs, tok, seq_len)
+        lengths = np.array([len(request.inputs) for request in encoded])
+        nodes = lengths.sum() - tree_of(encoded).shared.sum()
         packed = pack([task], tok, seq_len, batch_tokens=1)
-        padded = len(lengths) * lengths.max()
-        pairs = (lengths * (lengths + 1) // 2).sum()
-        row = np.array([len(lengths), packed.n_real, padded, packed.n_nodes, packed.n_tokens, pairs, packed.n_pairs])
+        pairs = (lengths * (lengths + 1) // 2).sum(), sum(map(attended, packed.arrays.buckets))
+        tokens = packed.n_real, len(lengths) * lengths.max(), nodes, packed.n_tokens
+        row = np.array([len(lengths), *tokens, *pairs])
         total += row
         print(_counted(task.name, row), flush=True)
     print(_counted("all", total))
+
+
+def attended(bucket) -> int:
+    """(query, key) pairs up to the query's own place, masked or not."""
+    P, L = bucket.prefix_nP.shape[1], bucket.tokens_nBL.shape[2]
+    return bucket.tokens_nBL.size * (P + L // 2) + int(bucket.fresh_n.sum()) * P * P // 2
 
 
 def _counted(name: str, row) -> str:
