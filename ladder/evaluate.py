@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ladder import config, prefix_tree, tasks
+from ladder import config, prefix_tree, sharding, tasks
 from ladder.attention import Prefix, Tree
 from ladder.loss import token_nats
 from ladder.prefix_tree import Arrays, Bucket, pack
@@ -143,39 +143,37 @@ class Evaluator:
         functions,
         tokenizer,
         seq_len: int,
-        validation_tokens_nBL1: np.ndarray | None = None,
-        token_bytes_V: np.ndarray | None = None,
+        validation_nBL1: np.ndarray | None = None,
         *,
+        mesh: jax.sharding.Mesh | None = None,
         batch_tokens: int | None = None,
-        rows_multiple: int = 1,
-        put=jnp.asarray,
-        out_sharding=None,
     ):
-        """functions: hidden(params, tokens_BL) -> x_BLD, causal, and logits(params, x_..D) -> float32 logits_..V.
+        """functions: as model.Functions, causal. mesh: the rows of a step are split over its data axes.
 
         batch_tokens: about how many tokens a step has; None takes one row on CPU, where more fall out of the cache
-        (half the speed), and 16384 tokens for each of the rows_multiple devices that share a step elsewhere.
-        put: places an array on the device(s); out_sharding: where the scores go (every process reads all of them).
+        (half the speed), and 16384 tokens for each of the devices that share a step elsewhere.
         Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
+        shards, everywhere = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
         if batch_tokens is None:
-            batch_tokens = 1 if jax.default_backend() == "cpu" else 16384 * rows_multiple
-        packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, rows_multiple) if self.tasks else None
-        validation = None if validation_tokens_nBL1 is None else (validation_tokens_nBL1, token_bytes_V)
+            batch_tokens = 1 if jax.default_backend() == "cpu" else 16384 * shards
+        packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, shards) if self.tasks else None
+        validation = None if validation_nBL1 is None else (validation_nBL1, np.asarray(tokenizer.token_bytes))
         self.n_tokens = packed.n_tokens if packed else 0
         self.n_cut = packed.n_cut if packed else 0
         if validation:
-            self.n_tokens += validation_tokens_nBL1[..., 1:].size
-        self.hash = _hash(self.tasks, tokenizer, seq_len, validation)
+            self.n_tokens += validation_nBL1[..., 1:].size
+        self.hash = _hash(self.tasks, tokenizer, seq_len, validation_nBL1)
+        put = functools.partial(sharding.put, sharding=everywhere) if mesh else jnp.asarray
         self._data = jax.tree.map(put, (packed and packed.arrays, validation))
 
         def scores(params, arrays, validation):
             asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
             return asked, validation_score(functions, params, *validation) if validation else None
 
-        self._scores = jax.jit(scores, out_shardings=out_sharding)
+        self._scores = jax.jit(scores, out_shardings=everywhere)
 
     def rows(self, params) -> list[dict]:
         """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm also have chance and majority.
@@ -209,6 +207,6 @@ def _hash(task_set, tokenizer, seq_len: int, validation) -> str:
         "tasks": [task.hash for task in task_set],
         "tokenizer": tokenizer.hash,
         "seq_len": seq_len,
-        "validation": validation and hashlib.sha256(np.ascontiguousarray(validation[0])).hexdigest(),
+        "validation": None if validation is None else hashlib.sha256(np.ascontiguousarray(validation)).hexdigest(),
     }
     return hashlib.sha256(config.canonical_json(asked).encode()).hexdigest()[:16]

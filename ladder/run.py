@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 
 from ladder import batches, corpus, sharding, staging, step
 from ladder.chaos import phase
@@ -134,20 +133,11 @@ def open_run(record: Record) -> Run:
         )
     mesh = sharding.make_mesh(rung.mesh)
     program = step.build(rung, mesh)
-    shards = mesh.shape["replica"] * mesh.shape["fsdp"]
+    shards = sharding.data_shards(mesh)
     rows = shards * max(1, 8192 // (rung.model.seq_len * shards))
-    tokenizer = text.tokenizer
-    evaluator = Evaluator(
-        rung.eval,
-        program.functions,
-        tokenizer,
-        rung.model.seq_len,
-        batches.validation(text, rung.eval.validation_tokens, rows),
-        np.asarray(tokenizer.token_bytes),
-        rows_multiple=shards,
-        put=lambda x: sharding.put(x, sharding.replicated(mesh)),
-        out_sharding=sharding.replicated(mesh),
-    )
+    validation = batches.validation(text, rung.eval.validation_tokens, rows)
+    seq_len = rung.model.seq_len
+    evaluator = Evaluator(rung.eval, program.functions, text.tokenizer, seq_len, validation, mesh=mesh)
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
     return Run(
         rung=rung,

@@ -55,6 +55,11 @@ def of_one_slice(mesh: jax.sharding.Mesh, slices: int) -> tuple[dict[str, int], 
     return shape, coordinates.reshape(*shape.values(), -1)
 
 
+def data_shards(mesh: jax.sharding.Mesh) -> int:
+    """How many parts a batch's rows are split into."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
 def spec(mesh: jax.sharding.Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
     """The partition of an array with these logical axes; an axis that its devices do not divide stays whole."""
 

@@ -68,7 +68,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
     grad_norm before clipping; the state is donated.
     """
-    data_shards = mesh.shape["replica"] * mesh.shape["fsdp"]
+    data_shards = sharding.data_shards(mesh)
     micro = rung.batch_sequences // rung.mesh.accumulation
     if micro % data_shards:
         tensor = mesh.shape["tensor"] * data_shards // math.gcd(micro, data_shards)

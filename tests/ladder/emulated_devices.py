@@ -65,18 +65,8 @@ def leaves(tree):
 
 def evaluation(program: step.Program, params, requests: str) -> dict:
     """What train.py does: a task and validation text, rows in multiples of the devices that share a batch."""
-    shards = program.mesh.shape["replica"] * program.mesh.shape["fsdp"]
-    tokenizer = byte_tokenizer()
-    validation = TOKENS[0].reshape(2, 8, 33)
-    evaluator = Evaluator(
-        Eval(tasks=(requests,)),
-        program.functions,
-        tokenizer,
-        MODEL.seq_len,
-        validation,
-        np.asarray(tokenizer.token_bytes),
-        rows_multiple=shards,
-    )
+    validation, asked = TOKENS[0].reshape(2, 8, 33), Eval(tasks=(requests,))
+    evaluator = Evaluator(asked, program.functions, byte_tokenizer(), MODEL.seq_len, validation, mesh=program.mesh)
     assert any(bucket.prefix_nP.shape[1] for bucket in evaluator._data[0].buckets)
     return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
 

@@ -237,7 +237,8 @@ def test_validation_by_hand():
     sizes[ord("c")], sizes[ord("d")] = 2, 0
     ids = lambda text: [ord(letter) for letter in text]  # noqa: E731
     tokens_nBL1 = np.array([[ids("xaab"), ids("dadb")], [ids("xccd"), ids("aaaa")]], np.int32)
-    evaluator = Evaluator(Eval(), functions, byte_tokenizer(), 3, tokens_nBL1, sizes)
+    tokenizer = SimpleNamespace(**vars(byte_tokenizer()) | {"token_bytes": sizes})
+    evaluator = Evaluator(Eval(), functions, tokenizer, 3, tokens_nBL1)
     rows = by_metric(evaluator.rows(toy_params()))
     bits_of_text = (1 + 1 + 3) + (1 + 3) + (3 + 3) + (1 + 1 + 1)  # targets aab, a(d)b, cc(d), aaa
     assert rows["validation", "bpb"]["value"] == pytest.approx(bits_of_text / (3 + 2 + 4 + 3), rel=1e-6)
@@ -251,7 +252,7 @@ def test_validation_against_the_naive_scorer():
     tokenizer = byte_tokenizer()
     tokens_nBL1 = np.random.default_rng(4).integers(0, 256, (3, 2, 33)).astype(np.int32)
     tokens_nBL1[:, 0, 7] = 255
-    rows = by_metric(Evaluator(Eval(), TOY, tokenizer, 32, tokens_nBL1, tokenizer.token_bytes).rows(params))
+    rows = by_metric(Evaluator(Eval(), TOY, tokenizer, 32, tokens_nBL1).rows(params))
     nats = np.array([-np.array(log_p(params, row)) for row in tokens_nBL1.reshape(-1, 33)])
     text = tokens_nBL1.reshape(-1, 33)[:, 1:] != 255
     assert rows["validation", "loss"]["value"] == pytest.approx(nats.mean(), rel=2e-6)
@@ -262,8 +263,7 @@ def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatc
     monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 1 << 14)
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in random_tasks())
     validation = np.zeros((2, 8, SEQ_LEN + 1), np.int32)
-    tokenizer = byte_tokenizer()
-    evaluator = Evaluator(Eval(tasks=names), TOY, tokenizer, SEQ_LEN, validation, tokenizer.token_bytes)
+    evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, validation)
     first, second = (evaluator.rows(toy_params(seed, vocab=300)) for seed in (0, 1))
     assert evaluator._scores._cache_size() == 1
     assert first != second and first == evaluator.rows(toy_params(0, vocab=300))
@@ -285,8 +285,7 @@ def test_the_hash_follows_contents_and_settings_and_not_the_cadence(tmp_path):
     other = SimpleNamespace(**vars(byte_tokenizer()) | {"hash": "other"})
 
     def of(names=(ranked, gold), tokenizer=None, seq_len=32, validation=tokens, **more):
-        tokenizer = tokenizer or byte_tokenizer()
-        return Evaluator(Eval(tasks=names, **more), TOY, tokenizer, seq_len, validation, tokenizer.token_bytes).hash
+        return Evaluator(Eval(tasks=names, **more), TOY, tokenizer or byte_tokenizer(), seq_len, validation).hash
 
     assert of() == of(every=7)
     changed = [
