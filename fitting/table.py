@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -191,22 +192,40 @@ def _run_rows(run) -> list[dict]:
         flops_per_token = derived["flops_per_token"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{run / 'config.json'}: no {error} in it") from None
+    read = partial(_segment_rows, flops_per_token=flops_per_token, last=last)
+    rows = [row for path in sorted((run / "metrics").glob("*.jsonl"), key=_first_step) for row in read(path)]
+    for path in sorted((run / "evaluations").glob("*.jsonl")):  # made afterwards, by `ladder eval`
+        rows = _instead(rows, read(path))
+    return [common | row for row in rows]
+
+
+def _segment_rows(segment, flops_per_token: float, last: int) -> list[dict]:
     rows = []
-    for segment in sorted((run / "metrics").glob("*.jsonl"), key=_first_step):
-        for number, line in enumerate(cells.content(segment)[1].split("\n"), start=1):
-            if not line.strip():
-                continue
-            place = f"{segment}:{number}"
-            row = cells.json_object(line, place)
-            if row.get("tokens") == 0:
-                continue  # before training there is no D
-            try:
-                row["flops"] = flops_per_token * row["tokens"]
-                row["final"] = row["step"] == last and row["kind"] != "trunk"
-            except (KeyError, TypeError):
-                raise InputError(f"{place}: no step, tokens or kind in it") from None
-            rows.append(common | row | {"place": place})
+    for number, line in enumerate(cells.content(segment)[1].split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{segment}:{number}"
+        row = cells.json_object(line, place)
+        if row.get("tokens") == 0:
+            continue  # before training there is no D
+        try:
+            row["flops"] = flops_per_token * row["tokens"]
+            row["final"] = row["step"] == last and row["kind"] != "trunk"
+        except (KeyError, TypeError):
+            raise InputError(f"{place}: no step, tokens or kind in it") from None
+        rows.append(row | {"place": place})
     return rows
+
+
+def _instead(rows: list[dict], later: list[dict]) -> list[dict]:
+    """rows; where `later` has the same score from no fewer docs, that in its place."""
+
+    def key(row):
+        return row["step"], row.get("task"), row.get("metric")
+
+    docs = {key(row): row.get("n_docs") or 0 for row in rows}
+    later = {key(row): row for row in later if (row.get("n_docs") or 0) >= docs.get(key(row), 0)}
+    return [row for row in rows if key(row) not in later] + list(later.values())
 
 
 def _first_step(segment) -> tuple:

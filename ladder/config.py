@@ -142,7 +142,7 @@ class Eval:
     def __post_init__(self):
         _check(self.every >= 0, f"eval.every = {self.every}: must not be negative")
         _check(self.max_docs is None or self.max_docs >= 1, "eval.max_docs must be at least 1")
-        _check(self.validation_tokens >= 1, "eval.validation_tokens must be at least 1")
+        _check(self.validation_tokens >= 0, "eval.validation_tokens must not be negative")
 
 
 @dataclass(frozen=True)

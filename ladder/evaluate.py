@@ -53,7 +53,7 @@ def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
     def head(x_BLD, nats_2Q, scored):
         place_BT, target_BT, request_BT = scored
         x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
-        nats_T, _ = token_nats(functions.logits, params, _flat(x_BTD), target_BT.reshape(-1))
+        nats_T, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.ravel())
         # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
         coarse_T = jnp.round(nats_T * 256) / 256
         return nats_2Q.at[:, request_BT.reshape(-1)].add(jnp.stack([coarse_T, nats_T - coarse_T]))
@@ -61,15 +61,15 @@ def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
     def step(carry, rows: Bucket):
         nats_2Q, before = carry
         if before is not None:
-            fresh = lambda: prefix(rows.prefix_nP, rows.n_prefix_n)  # noqa: E731
-            before = jax.lax.cond(rows.fresh_n, fresh, lambda: before)
+            before = jax.lax.cond(rows.fresh_n, prefix, lambda *_: before, rows.prefix_nP, rows.n_prefix_n)
         x_BLD, _ = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, before))
 
         def chunk(nats_2Q, scored):
             some = (scored[2] < padding).any()
             return jax.lax.cond(some, lambda: head(x_BLD, nats_2Q, scored), lambda: nats_2Q), None
 
-        scored = [_chunks(x) for x in (rows.place_nBT, rows.target_nBT, rows.request_nBT)]
+        places = rows.place_nBT, rows.target_nBT, rows.request_nBT
+        scored = [x_BT.reshape(len(x_BT), -1, prefix_tree.HEAD_TOKENS).swapaxes(0, 1) for x_BT in places]
         return (jax.lax.scan(chunk, nats_2Q, scored)[0], before), None
 
     first = None
@@ -77,10 +77,6 @@ def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
         shapes = jax.eval_shape(prefix, bucket.prefix_nP[0], bucket.n_prefix_n[0])
         first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(step, (nats_2Q, first), bucket)[0][0]
-
-
-def _chunks(x_BT):
-    return x_BT.reshape(x_BT.shape[0], -1, prefix_tree.HEAD_TOKENS).swapaxes(0, 1)
 
 
 def summarise(S_Q, arrays: Arrays, n_tasks: int):
@@ -119,15 +115,11 @@ def validation_score(functions, params, tokens_nBL1, token_bytes_V):
     def score(tokens_BL1):
         x_BLD = functions.hidden(params, tokens_BL1[:, :-1])
         target_T = tokens_BL1[:, 1:].reshape(-1)
-        nats_T, _ = token_nats(functions.logits, params, _flat(x_BLD), target_T)
+        nats_T, _ = token_nats(functions.logits, params, x_BLD.reshape(-1, x_BLD.shape[-1]), target_T)
         bytes_T = token_bytes_V[target_T]
         return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum()
 
     return jax.lax.map(score, tokens_nBL1)
-
-
-def _flat(x):
-    return x.reshape(-1, x.shape[-1])
 
 
 class Evaluator:

@@ -96,12 +96,11 @@ class Arrays(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A task set in rows. n_tokens counts what the model processes, padding included, n_real what it would one request
-    at a time; n_cut counts requests whose continuation is longer than the model."""
+    """A task set in rows. n_tokens counts what the model processes, padding included, n_cut requests whose continuation
+    is longer than the model."""
 
     arrays: Arrays
     n_tokens: int
-    n_real: int
     n_cut: int
 
 
@@ -111,7 +110,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
     rows_multiple: what B must be a multiple of (the devices that share a step).
     """
     row_tokens = min(ROW_TOKENS, 2 * seq_len)
-    steps, scores, n_real, n_cut = defaultdict(list), [], 0, 0
+    steps, scores, n_cut = defaultdict(list), [], 0
     for task in tasks:  # one at a time: a task's requests in full can take hundreds of megabytes
         encoded = encode(task.docs, tokenizer, seq_len, len(scores))
         for prefix, rows in _groups(tree_of(encoded), row_tokens):
@@ -121,7 +120,6 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
             for L, alike in by_length.items():
                 B = _batch(len(alike), max(1, batch_tokens // L), rows_multiple)
                 steps[P, B, L] += [(prefix, alike[i : i + B]) for i in range(0, len(alike), B)]
-        n_real += sum(len(request.inputs) for request in encoded)
         n_cut += sum(request.cut for request in encoded)
         scores += [(request.n_bytes, request.n_chars) for request in encoded]
 
@@ -138,7 +136,7 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 2048, r
         np.repeat(np.arange(len(tasks), dtype=np.int32), [len(task.docs) for task in tasks]),
     )
     n_tokens = sum(b.tokens_nBL.size + int(b.fresh_n.sum()) * b.prefix_nP.shape[1] for b in buckets)
-    return Packed(arrays, n_tokens, n_real, n_cut)
+    return Packed(arrays, n_tokens, n_cut)
 
 
 def _at_least(n: int, start: int) -> int:

@@ -30,6 +30,7 @@ class StatusLine:
     def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
         self.label, self.steps, self.batch_tokens = label, steps, batch_tokens
         self.flops_per_token, self.bytes_per_token, self.every = flops_per_token, bytes_per_token, every
+        self.began, self.evaluating = time.monotonic(), 0.0
         self.restart(None)
 
     @cached_property
@@ -40,6 +41,12 @@ class StatusLine:
     def restart(self, step: int | None):
         """Count the rate from here."""
         self.since, self.first, self.printed = time.monotonic(), step, time.monotonic()
+
+    def evaluated(self, step: int, tokens: int, seconds: float):
+        """Print what an evaluation cost, and all so far as a share of the time since the start."""
+        self.evaluating += seconds
+        share = self.evaluating / (time.monotonic() - self.began)
+        print(f"{self.label}  evaluated at step {step:,}: {tokens:,} tokens, {seconds:.1f} s; {share:.1%} of the time")
 
     def due(self) -> bool:
         return time.monotonic() - self.printed >= self.every

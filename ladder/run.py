@@ -2,14 +2,14 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
 from ladder import batches, corpus, sharding, staging, step
 from ladder.chaos import phase
 from ladder.checkpoint import Checkpoints
-from ladder.config import Rung
+from ladder.config import Eval, Mesh, Rung
 from ladder.errors import Diverged, InputError
 from ladder.evaluate import Evaluator
 from ladder.optimizer import learning_rate
@@ -87,9 +87,14 @@ class Run:
     def evaluate(self, step: int, params) -> None:
         began = time.monotonic()
         phase("eval")
-        self.record.log([self._row(step, **row) for row in self.evaluator.rows(params)])
+        self.record.log(self.scores(step, params))
         seconds = time.monotonic() - began
         self.record.timing(step=step, phase="evaluation", seconds=seconds, tokens=self.evaluator.n_tokens)
+        if jax.process_index() == 0:
+            self.status.evaluated(step, self.evaluator.n_tokens, seconds)
+
+    def scores(self, step: int, params) -> list[dict]:
+        return [self._row(step, **row) for row in self.evaluator.rows(params)]
 
     def save(self, step: int, state: dict) -> None:
         """Metrics up to the step, then its checkpoint: from now on both count."""
@@ -122,21 +127,27 @@ class Run:
         return row | {"stderr": stderr, "n_docs": n_docs} | more
 
 
-def open_run(record: Record) -> Run:
-    """Everything but the state, checked against config.json. Raises InputError where the corpus is another one."""
-    config = record.read_config()
+def open_run(record: Record, evaluation: Eval | None = None) -> Run:
+    """Everything but the state, checked against config.json. Raises InputError where the corpus is another one.
+
+    evaluation: instead of the run's own, and not to train it: any devices will do.
+    """
+    config, devices = record.read_config(), jax.devices()
     rung = from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
+    if evaluation:
+        rung = replace(rung, eval=evaluation, mesh=Mesh())
+        devices = devices[: math.gcd(rung.batch_sequences, len(devices))]
     text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
     if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
         raise InputError(
             f"{config['corpus_dir']}: corpus {text.hash}, this run needs {rung.data.corpus}; build it again"
         )
-    mesh = sharding.make_mesh(rung.mesh)
+    mesh = sharding.make_mesh(rung.mesh, devices)
     program = step.build(rung, mesh)
     shards = sharding.data_shards(mesh)
     rows = shards * max(1, 8192 // (rung.model.seq_len * shards))
-    validation = batches.validation(text, rung.eval.validation_tokens, rows)
-    seq_len = rung.model.seq_len
+    tokens, seq_len = rung.eval.validation_tokens, rung.model.seq_len
+    validation = batches.validation(text, tokens, rows) if tokens else None
     evaluator = Evaluator(rung.eval, program.functions, text.tokenizer, seq_len, validation, mesh=mesh)
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
     return Run(

@@ -29,7 +29,7 @@ def train(directory) -> None:
     records = [_record(record.directory.parent / run_id) for run_id in members] or [record]
     if all(one.is_done() for one in records):
         return
-    _share_compiled(record.directory.parent)
+    share_compiled(record.directory.parent)
     with _leased(records) as leases, processes.notice() as stops:
         runs = [open_run(one) for one in records]
         run = Group(runs) if members else runs[0]
@@ -87,7 +87,7 @@ def _leased(records: Sequence[Record]):
         yield leases
 
 
-def _share_compiled(ladder_directory: epath.Path) -> None:
+def share_compiled(ladder_directory: epath.Path) -> None:
     """Keep compiled programs beside the runs (or in JAX_COMPILATION_CACHE_DIR): rungs of a shape compile once."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(ladder_directory / ".compiled"))

@@ -17,6 +17,7 @@ VERBS = {
     "plan": running.plan,
     "check": checking.check,
     "train": running.train,
+    "eval": running.evaluate,
     "conclude": running.conclude,
     "submit": ladders.submit,
     "watch": ladders.watch,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ladder.errors import InputError
 
@@ -12,6 +13,12 @@ from ladder.errors import InputError
 def console() -> Console:
     """Standard output; a pipe or a file gets lines wide enough for the tables."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def progress(*more: ProgressColumn) -> Progress:
+    """On standard error, where that is a screen; gone when done."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), *more
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def count(n: float) -> str:

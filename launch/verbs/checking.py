@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from tyro.conf import arg
 
@@ -43,7 +41,7 @@ def check(
     chosen = runs.pick(configs.overridden(configs.load(name), overrides), rung)
     if recommend:
         chosen = _recommend(chosen, topology, slices) or chosen
-    with _progress() as progress:
+    with show.progress() as progress:
         progress.add_task(f"compiling {chosen.label} for {slices} x {topology} (minutes; kept in {CACHE})")
         found = roofline.check(chosen, topology, slices, CACHE)
     show.console().print(_table(chosen.label, found))
@@ -53,15 +51,10 @@ def check(
         show.write_json(json, {"run_id": chosen.run_id} | found)
 
 
-def _progress() -> Progress:
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
 def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:
     """Print the ranking; the first of it."""
     tried, refused, todo = [], [], meshes.candidates(rung, topology, slices)
-    with _progress() as progress:
+    with show.progress() as progress:
         bar = progress.add_task("")
         for done, one in enumerate(todo):
             progress.update(bar, description=f"{done} of {len(todo)} compiled; now {_named(one)} (minutes)")

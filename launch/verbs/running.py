@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from rich.progress import BarColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 import configs
 from ladder.errors import InputError
+from ladder.record import Record
 from launch import runs, show
 from launch.flags import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
 
@@ -84,6 +86,67 @@ def _run_directory(
 
         return prepare.write_group(built, group.members(built.ladder.all[chosen], vmap), root)
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]
+
+
+def evaluate(
+    run: Annotated[
+        Positional[str],
+        arg(metavar="RUN_DIR|CHECKPOINT|NAME", help="a run directory, one of its checkpoints, or all runs of a ladder"),
+    ],
+    /,
+    *,
+    tasks: Annotated[tuple[str, ...] | None, arg(metavar="TASK ...", help_behavior_hint="")] = None,
+    max_docs: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    step: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    missing: bool = False,
+    rung: str | None = None,
+    root: Root = RUNS,
+    json: Json = None,
+) -> None:
+    """Evaluate what is trained already, from its checkpoints; the scores stand beside the run's own from then on.
+
+    Example: ladder eval runs/demo --tasks olmes my/questions.jsonl
+
+    Args:
+        tasks: by name (olmes is the paper's eight), or files of requests; without it, what the run itself asks
+        max_docs: of each task at most so many docs
+        step: which checkpoint; without it, the newest
+        missing: every checkpoint that has no such evaluation yet
+        rung: only this run of a ladder, by the start of its run_id
+    """
+    from launch import evaluation
+
+    if missing and step is not None:
+        raise InputError("--missing and --step: choose one")
+    directories, at = _evaluated(run, rung, place(root))
+    tasks = tasks and tuple(name for given in tasks for name in given.split(",") if name)
+    wanted = evaluation.Wanted(tasks, max_docs, step if at is None else at, missing)
+    made = []
+    with show.progress(BarColumn(), TimeRemainingColumn()) as progress:
+        bar = progress.add_task("", total=len(directories))
+        for directory in directories:
+            progress.update(bar, description=f"evaluating {directory.name}")
+            for one in evaluation.evaluate(directory, wanted):
+                made.append(one)
+                show.console().print(evaluation.table(one))
+                show.console().print(evaluation.cost(one))
+            progress.advance(bar)
+    if not made:
+        show.console().print("no evaluation is missing")
+    if json:
+        show.write_json(json, evaluation.to_json(made))
+
+
+def _evaluated(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
+    """The run directories that are meant, and the step where it is one checkpoint."""
+    there = place(run)
+    if there.parent.name == "checkpoints" and there.name.isdigit():
+        return [there.parent.parent], int(there.name)
+    if rung is not None:
+        return [runs.directory(run, rung, root)], None
+    found = runs.directories(runs.folder(run, root))
+    done = [path for path in found if Record(path).is_done()]
+    return (found, None) if len(found) == 1 else (done, None)
 
 
 def conclude(

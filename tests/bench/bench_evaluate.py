@@ -44,7 +44,7 @@ def count(task_set, tok, seq_len: int) -> None:
         nodes = lengths.sum() - tree_of(encoded).shared.sum()
         packed = pack([task], tok, seq_len, batch_tokens=1)
         pairs = (lengths * (lengths + 1) // 2).sum(), sum(map(attended, packed.arrays.buckets))
-        tokens = packed.n_real, len(lengths) * lengths.max(), nodes, packed.n_tokens
+        tokens = lengths.sum(), len(lengths) * lengths.max(), nodes, packed.n_tokens
         row = np.array([len(lengths), *tokens, *pairs])
         total += row
         print(_counted(task.name, row), flush=True)

@@ -198,6 +198,28 @@ def test_finished_run_directories_become_a_table(tmp_path):
     np.testing.assert_array_equal(exported["final"], t["final"])
 
 
+def test_evaluations_made_afterwards_are_read_where_they_have_no_fewer_docs(tmp_path):
+    run = make_run(tmp_path, "d8-1xC-s0-aaaaaaaa")
+    row = {"step": 20, "tokens": 2000, "kind": "full", "task": "quiz", "metric": "acc", "stderr": 0.1}
+    with (run / "metrics" / "000000011-000000020.jsonl").open("a") as segment:
+        for metric in ("acc", "soft"):
+            segment.write(json.dumps(row | {"metric": metric, "value": 0.1, "n_docs": 50}) + "\n")
+    (run / "evaluations").mkdir()
+    for name, rows in {
+        "000000020-1.jsonl": [("acc", 0.2, 100), ("len_norm", 0.3, 100)],
+        "000000020-2.jsonl": [("acc", 0.4, 100), ("soft", 0.5, 49)],
+        "000000020-3.jsonl": [("acc", 0.6, 10)],
+    }.items():
+        lines = [json.dumps(row | {"metric": m, "value": value, "n_docs": n}) for m, value, n in rows]
+        (run / "evaluations" / name).write_text("".join(line + "\n" for line in lines))
+    quiz = table.read(tmp_path).select(task="quiz")
+    assert dict(zip(quiz["metric"], quiz["value"], strict=True)) == {"acc": 0.4, "len_norm": 0.3, "soft": 0.1}
+    assert quiz["final"].all() and set(quiz["flops"]) == {12e6}
+    (run / "evaluations" / "000000020-4.jsonl").write_text('{"step": 20}\n')
+    with pytest.raises(InputError, match=r"evaluations/000000020-4\.jsonl:1: no step, tokens or kind"):
+        table.read(tmp_path)
+
+
 def test_one_run_directory_alone_is_a_table(tmp_path):
     assert table.read(make_run(tmp_path, "d8-1xC-s0-aaaaaaaa")).unique("run") == ["d8-1xC-s0-aaaaaaaa"]
 

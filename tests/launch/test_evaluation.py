@@ -1,0 +1,110 @@
+"""`ladder eval`: scores of finished runs from their checkpoints, recorded beside the run's own."""
+
+import json
+
+import pytest
+
+from fitting import table
+from ladder.config import Eval
+from ladder.record import Record
+from ladder.train import train
+from launch import cli
+from tests.ladder.asked import line, write
+from tests.ladder.conftest import World
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with the checkpoints of steps 45 and 60, evaluated at 20, 40 and 60."""
+    world = World(tmp_path_factory.mktemp("world"))
+    (directory,) = world([world.rung()], tmp_path_factory.mktemp("runs"))
+    train(directory)
+    return directory
+
+
+@pytest.fixture
+def quiz(tmp_path):
+    answers = list(enumerate([" blue", " red"]))
+    lines = [line(doc, i, doc % 2, "The stone is", answer) for doc in range(6) for i, answer in answers]
+    return str(write(tmp_path / "quiz.jsonl", lines))
+
+
+def evaluated(tmp_path, *arguments):
+    assert cli.main(["eval", *map(str, arguments), "--json", str(tmp_path / "out.json")]) == 0
+    return json.loads((tmp_path / "out.json").read_text())["evaluations"]
+
+
+def scores(rows):
+    return {(row["task"], row["metric"]): row["value"] for row in rows}
+
+
+def test_the_runs_own_evaluation_is_found_recorded_and_made_again_from_a_checkpoint(trained, tmp_path, capsys):
+    (found,) = evaluated(tmp_path, trained)
+    assert found["step"] == 60 and found["seconds"] is None
+    assert "recorded before; nothing was computed" in capsys.readouterr().out
+    done = trained / "DONE.json"
+    text = done.read_text()
+    done.write_text(json.dumps(json.loads(text) | {"evaluation": "another"}))
+    try:
+        (made,) = evaluated(tmp_path, trained)
+    finally:
+        done.write_text(text)
+    assert made["seconds"] > 0 and made["hash"] == found["hash"] and made["tokens"] == found["tokens"] > 0
+    assert scores(made["rows"]) == pytest.approx(scores(found["rows"]), rel=1e-5)
+    assert made["share"] == pytest.approx(made["tokens"] / 3 / (60 * 4 * 32))
+    (trained / "evaluations" / f"000000060-{made['hash']}.jsonl").unlink()
+
+
+def test_another_task_joins_the_runs_table_and_is_computed_once(trained, quiz, tmp_path, capsys):
+    made, again = evaluated(tmp_path, trained, "--tasks", quiz), evaluated(tmp_path, trained, "--tasks", quiz)
+    assert made[0]["rows"] == again[0]["rows"] and again[0]["seconds"] is None
+    assert {row["task"] for row in made[0]["rows"]} == {"quiz"} and all(row["step"] == 60 for row in made[0]["rows"])
+    bpb = next(row for row in made[0]["rows"] if row["metric"] == "bpb")
+    shown = capsys.readouterr().out
+    assert f"{bpb['value']:.4f} ± {bpb['stderr']:.4f}" in shown and "of the compute of its training" in shown
+    rows = table.read(trained).select(task="quiz", final=True)
+    assert dict(zip(rows["metric"], rows["value"], strict=True))["bpb"] == bpb["value"]
+    assert set(rows["n_docs"]) == {6}
+
+
+def test_what_is_missing_is_made_from_every_checkpoint(trained, quiz, tmp_path, capsys):
+    made = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
+    assert [one["step"] for one in made] == Record(trained).saved_steps() == [45, 60]
+    assert evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing") == []
+    assert "no evaluation is missing" in capsys.readouterr().out
+    cut_off = trained / "evaluations" / f"000000045-{made[0]['hash']}.jsonl"
+    cut_off.unlink()  # as a process leaves it that is killed before the rename
+    (again,) = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
+    assert again["step"] == 45 and again["rows"] == made[0]["rows"]
+    own = evaluated(tmp_path, trained, "--missing")  # evaluated at 20, 40 and 60, saved at 45 and 60
+    assert [one["step"] for one in own] == [45]
+
+
+def test_a_checkpoint_and_a_ladder_can_be_named(trained, quiz, tmp_path):
+    (one,) = evaluated(tmp_path, trained / "checkpoints" / "45", "--tasks", quiz)
+    assert one["step"] == 45
+    (of_ladder,) = evaluated(tmp_path, trained.parent, "--tasks", quiz, "--step", 45)
+    assert (of_ladder["step"], of_ladder["rows"]) == (45, one["rows"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--step", "7"], "no checkpoint of step 7; there are 45, 60"),
+        (["--tasks", "arc_eazy"], "unknown task 'arc_eazy'"),
+        (["--tasks", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["--max-docs", "0"], "eval.max_docs must be at least 1"),
+        (["--missing", "--step", "45"], "choose one"),
+    ],
+)
+def test_wrong_input_is_one_line(trained, arguments, says, capsys):
+    assert cli.main(["eval", str(trained), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_a_run_without_checkpoints_is_refused(tmp_path, capsys):
+    world = World(tmp_path)
+    (directory,) = world([world.rung(eval=Eval((), validation_tokens=2048))], tmp_path / "runs")
+    assert cli.main(["eval", str(directory)]) == 2
+    assert "no checkpoint to evaluate; train it first" in capsys.readouterr().err
