@@ -40,7 +40,7 @@ chaos: $(READY) $(OLMES)  ## many kills and faults (long)
 
 check-tpu: $(READY)  ## compile the large rungs for TPUs, without one (libtpu; an hour): docs/tpu.md
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
-	$(RUN) -m pytest -q tests/ladder/test_aot.py
+	$(RUN) -m pytest -q tests/launch/test_aot.py
 	$(RUN) tools/check_tpu.py $(ARGS)
 
 lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)

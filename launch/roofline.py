@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from ladder import aot, topologies
+from ladder import topologies
 from ladder.config import Rung
+from launch import aot
 
 # Share of a chip's peak that matrix products reach.
 PRODUCT_SHARE = (0.60, 0.85)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ladder import hlo
+from launch import hlo
 
 # A loop of 3 over 4 devices as 2 x 2: a gather in two bytes over the inner axis whose asynchronous form stands in three
 # fusions, a sum of which only a slice is kept, and a sum over all devices after the loop.

@@ -1,6 +1,6 @@
 """Compile a rung's real train step for a TPU topology on a machine without a TPU, and say what it will take.
 
-libtpu compiles in a process of its own (`python -m ladder.aot`, request on standard input, result on standard output):
+libtpu compiles in a process of its own (`python -m launch.aot`, request on standard input, result on standard output):
 it takes a lock, prints what it likes, and keeps gigabytes.
 """
 
@@ -53,7 +53,7 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
 def _in_own_process(request: dict) -> dict:
     env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     env["PYTHONPATH"] = str(Path(__file__).parents[1])
-    command = [sys.executable, "-m", "ladder.aot"]
+    command = [sys.executable, "-m", "launch.aot"]
     done = subprocess.run(command, input=json.dumps(request), env=env, capture_output=True, text=True)
     if done.returncode == 2:
         raise InputError(done.stdout.strip())
@@ -114,7 +114,8 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
 
 def _moved(text: str, mesh, kind: topologies.Slice, slices: int) -> dict:
     """What a step sends, with the share of a chip's links that carries it, and what it moves in memory."""
-    from ladder import hlo, sharding
+    from ladder import sharding
+    from launch import hlo
 
     module = hlo.Module(text)
     sites = module.sites()

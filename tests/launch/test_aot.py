@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from ladder import aot, loss
+from ladder import loss
 from ladder.config import Mesh, Model, Optimizer, Rung
 from ladder.errors import InputError
 from ladder.sizes import matmul_flops_per_token, n_total
+from launch import aot
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 RUNG = Rung(
