@@ -39,12 +39,14 @@ def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
             f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
         )
     slices = len({getattr(device, "slice_index", None) for device in devices})
-    if slices == 1:
-        return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
     if layout.replica % slices:  # only gradients may cross the slow network between slices
         raise InputError(f"mesh.replica = {layout.replica} does not divide over {slices} slices: set it to {slices}")
     within = (layout.replica // slices, *shape[1:])
-    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices)
+    # A mesh axis may take part of a dimension of the torus: 2 x 256 of 8x8x8.
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
     return jax.sharding.Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
 

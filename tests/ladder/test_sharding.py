@@ -1,8 +1,10 @@
 """Layouts without devices: which axis of which array goes where, and what is refused."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
@@ -13,6 +15,18 @@ from ladder.errors import InputError
 from ladder.model import AXES
 
 DATA = ("replica", "fsdp")
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What JAX reads of a v5p chip."""
+
+    slice_index: int
+    coords: tuple[int, int, int]
+    core_on_chip: int = 0
+    process_index: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
 
 
 def mesh(replica=1, fsdp=1, tensor=1, sequence=1):
@@ -83,6 +97,25 @@ def test_a_large_array_is_not_replicated_in_silence(monkeypatch):
     said = r"'down'.* whole on each of 64 devices.*fsdp = 64.*d_model = 16; set mesh\.fsdp=16 mesh\.replica=4$"
     with pytest.raises(InputError, match=said):
         refuse(mesh(fsdp=64))
+
+
+@pytest.mark.parametrize(
+    ("layout", "spans"),
+    [
+        ({"replica": 8}, {"replica": [1, 1, 8], "fsdp": [8, 8, 1]}),
+        ({"replica": 2}, {"replica": [1, 1, 2], "fsdp": [8, 8, 4]}),
+        ({"tensor": 2, "replica": 4}, {"tensor": [2, 1, 1], "replica": [4, 1, 1], "fsdp": [1, 8, 8]}),
+    ],
+)
+@pytest.mark.parametrize("slices", [1, 2])
+def test_an_axis_may_take_part_of_a_dimension_of_the_torus(layout, spans, slices):
+    """Of v5p:8x8x8: how many chips along each dimension an axis spans within a slice."""
+    devices = [Chip(s, coords) for s in range(slices) for coords in np.ndindex(8, 8, 8)]
+    layout = layout | {"replica": layout["replica"] * slices}
+    made, coordinates = sharding.of_one_slice(sharding.make_mesh(config.Mesh(**layout), devices), slices)
+    for axis, expected in spans.items():
+        line = coordinates[tuple(slice(None) if a == axis else 0 for a in made)]
+        assert [len(set(along)) for along in line.T] == expected
 
 
 def test_slices_are_joined_by_replicas_only():
