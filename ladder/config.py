@@ -75,7 +75,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW and its schedule. Rates are per step; `decay_fraction` is the share of the run that a WSD decay takes."""
+    """AdamW and its schedule. Rates are per step; `decay_fraction` is the share of the run that a WSD decay takes.
+
+    mu_dtype, nu_dtype: in which the first and second moment are kept (None: model.param_dtype); computed in float32.
+    """
 
     peak_lr: float
     warmup_tokens: int
@@ -88,6 +91,8 @@ class Optimizer:
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     z_loss: float = 1e-5
+    mu_dtype: Literal["float32", "bfloat16"] | None = None
+    nu_dtype: Literal["float32", "bfloat16"] | None = None
 
     def __post_init__(self):
         _check(0 < self.peak_lr < 1, f"optimizer.peak_lr = {self.peak_lr}: must lie between 0 and 1")
@@ -100,6 +105,11 @@ class Optimizer:
             _check(getattr(self, name) >= 0, f"optimizer.{name} must not be negative")
         for name in ("eps", "grad_clip"):
             _check(getattr(self, name) > 0, f"optimizer.{name} must be positive")
+        _check(
+            self.nu_dtype != "bfloat16" or 1 - self.beta2 > 2**-8,
+            f"optimizer.beta2 = {self.beta2}: rounding to bfloat16 would keep a second moment from ever falling; "
+            "set optimizer.nu_dtype=float32, or beta2 to at most 0.996",
+        )
 
 
 @dataclass(frozen=True)
@@ -269,10 +279,12 @@ class Rung:
     @property
     def identity(self) -> str:
         """8 hex digits over everything that changes the numbers, and nothing else (DESIGN, run_id)."""
+        # What came later counts only where it is set: runs of before keep their names.
+        later = [name for name in ("mu_dtype", "nu_dtype") if getattr(self.optimizer, name) is None]
         numbers = {
             "numerics_version": NUMERICS_VERSION,
             "model": asdict(self.model),
-            "optimizer": asdict(self.optimizer),
+            "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in later},
             "corpus": self.data.corpus,
             "tokenizer": self.data.tokenizer_hash,
             # A trunk can be made longer later: its length changes none of its numbers.

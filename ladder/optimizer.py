@@ -32,12 +32,28 @@ def build(rung: Rung) -> optax.GradientTransformation:
 
     Weight decay on everything but the embeddings (Bhagia et al. 2024).
     """
-    o = rung.optimizer
+    o, params = rung.optimizer, rung.model.param_dtype
     return optax.chain(
         optax.clip_by_global_norm(o.grad_clip),
-        optax.scale_by_adam(b1=o.beta1, b2=o.beta2, eps=o.eps),
+        _kept_as(optax.scale_by_adam(b1=o.beta1, b2=o.beta2, eps=o.eps), params, o.mu_dtype, o.nu_dtype),
         optax.add_decayed_weights(o.weight_decay, mask=_decayed),
     )
+
+
+def _kept_as(adam: optax.GradientTransformation, params: str, mu: str | None, nu: str | None):
+    """`adam` with its moments kept in these types between steps (both in bfloat16: DeepSeek-AI 2024, section 3.3.3)."""
+    mu, nu = mu or params, nu or params
+    if mu == nu == params:
+        return adam
+
+    def cast(state, mu, nu):
+        return state._replace(mu=optax.tree.cast(state.mu, mu), nu=optax.tree.cast(state.nu, nu))
+
+    def update(grads, state, params=None):
+        updates, state = adam.update(grads, cast(state, "float32", "float32"), params)
+        return updates, cast(state, mu, nu)
+
+    return optax.GradientTransformation(lambda params: cast(adam.init(params), mu, nu), update)
 
 
 def _decayed(params: dict) -> dict:

@@ -6,9 +6,10 @@ Kaplan's (the matrices of the blocks), n_total is everything.
 
 import math
 
-from ladder.config import Model
+from ladder.config import Model, Optimizer
 
 TOKENS_PER_PARAM = 20
+WIDTH = {"float32": 4, "bfloat16": 2}  # bytes
 CHUNK_ELEMENTS = 1 << 25  # logits that stand at once on one device: 128 MiB in float32
 
 
@@ -95,14 +96,17 @@ def kaplan_peak_lr(n: int) -> float:
     return 0.003239 - 0.0001395 * math.log(n)
 
 
-def memory_bytes(m: Model, sequences: int, shards: int = 1, remat: str = "full") -> dict[str, int]:
+def memory_bytes(
+    m: Model, sequences: int, shards: int = 1, remat: str = "full", optimizer: Optimizer | None = None
+) -> dict[str, int]:
     """Estimated bytes on one device while training, by category (an estimate; `ladder check` compiles the truth).
 
-    sequences: of one microbatch on this device. State is fp32 parameters, gradients and two AdamW moments, split
-    over `shards`. Activations follow Korthikanti et al. 2022 counts, without the L x L scores.
+    sequences: of one microbatch on this device. State is parameters and AdamW's two moments in their types, and fp32
+    gradients, split over `shards`. Activations follow Korthikanti et al. 2022 counts, without the L x L scores.
     """
     tokens = sequences * m.seq_len
-    width = 2 if m.compute_dtype == "bfloat16" else 4
+    width = WIDTH[m.compute_dtype]
+    moments = (optimizer.mu_dtype, optimizer.nu_dtype) if optimizer else (None, None)
     kv = m.kv_heads * m.head_dim
     kept = {
         "full": m.d_model,
@@ -111,9 +115,9 @@ def memory_bytes(m: Model, sequences: int, shards: int = 1, remat: str = "full")
     }[remat]
     one_block = 10 * m.d_model + 2 * kv + 4 * m.d_ff
     return {
-        "parameters": 4 * n_total(m) // shards,
+        "parameters": WIDTH[m.param_dtype] * n_total(m) // shards,
         "gradients": 4 * n_total(m) // shards,
-        "optimizer": 8 * n_total(m) // shards,
+        "optimizer": sum(WIDTH[moment or m.param_dtype] for moment in moments) * n_total(m) // shards,
         "activations": width * tokens * (m.n_layers * kept + one_block),
         "logits": 2 * 4 * min(tokens * m.vocab_size, CHUNK_ELEMENTS),
     }

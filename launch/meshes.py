@@ -33,7 +33,9 @@ def _that_fit(rung: Rung, rows: int, hbm: int) -> list[Rung]:
     found = []
     for remat in KEPT:
         for accumulation in (n for n in range(1, rows + 1) if rows % n == 0):
-            held = memory_bytes(rung.model, rows // accumulation, rung.mesh.fsdp * rung.mesh.tensor, remat)
+            held = memory_bytes(
+                rung.model, rows // accumulation, rung.mesh.fsdp * rung.mesh.tensor, remat, rung.optimizer
+            )
             if sum(held.values()) <= ROOM * hbm:
                 found.append(replace(rung, mesh=replace(rung.mesh, remat=remat, accumulation=accumulation)))
                 break

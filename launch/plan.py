@@ -96,7 +96,7 @@ def _row(rung: Rung, parent: Rung | None, devices: int) -> Row:
         flops_per_token=flops_per_token(rung.model),
         flops=flops_per_token(rung.model) * rung.tokens,
         own_flops=own_flops(rung),
-        memory_bytes=memory_bytes(rung.model, per_device, devices, rung.mesh.remat),
+        memory_bytes=memory_bytes(rung.model, per_device, devices, rung.mesh.remat, rung.optimizer),
         depends_on=(parent.run_id,) if parent else (),
         branch_of=parent.run_id if parent else None,
         parent_step=rung.parent_step,

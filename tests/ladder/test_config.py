@@ -36,6 +36,7 @@ BRANCH = replace(WSD, kind="branch", parent=TRUNK.identity, parent_step=100)
         (lambda: Optimizer(1e-3, 1, beta2=1.0), "beta2"),
         (lambda: Optimizer(1e-3, 1, weight_decay=-0.1), "weight_decay"),
         (lambda: Optimizer(1e-3, 1, grad_clip=0.0), "grad_clip"),
+        (lambda: Optimizer(1e-3, 1, beta2=0.999, nu_dtype="bfloat16"), "set optimizer.nu_dtype=float32, or beta2"),
         (lambda: Data(text=()), "data.text is empty"),
         (lambda: Data(validation=0.6), "validation = 0.6"),
         (lambda: Data(tokenizer="bpe:8k"), "'bpe:8k'"),
@@ -100,6 +101,8 @@ OTHER_NUMBERS = {
     "model": replace(RUNG, model=replace(MODEL, d_ff=128)),
     "dtype": replace(RUNG, model=replace(MODEL, compute_dtype="float32")),
     "rate": replace(RUNG, optimizer=replace(RUNG.optimizer, peak_lr=1.0000001e-3)),
+    "mu_dtype": replace(RUNG, optimizer=replace(RUNG.optimizer, mu_dtype="bfloat16")),
+    "nu_dtype": replace(RUNG, optimizer=replace(RUNG.optimizer, nu_dtype="bfloat16")),
     "schedule": WSD,
     "tokens": replace(RUNG, tokens=1_000_001),
     "batch": replace(RUNG, batch_tokens=8192),
@@ -127,6 +130,11 @@ def test_run_id_reads_as_documented():
     assert re.fullmatch(r"d64-trunk-s0-[0-9a-f]{8}", TRUNK.run_id)
     assert re.fullmatch(r"d64-0\.5xC-s7-[0-9a-f]{8}", replace(RUNG, multiple=0.5, seed=7).run_id)
     assert RUNG.run_id == "d64-2xC-s0-" + RUNG.identity
+
+
+def test_runs_keep_the_names_they_were_given():
+    """The hash of a run from before optimizer.mu_dtype and nu_dtype."""
+    assert RUNG.identity == "e84cacf0"
 
 
 def test_a_longer_trunk_is_the_same_trunk():

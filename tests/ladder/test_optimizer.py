@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -141,6 +142,38 @@ def test_adamw_with_clipping_and_masks(clip):
         for name, u in flat(updates).items():
             np.testing.assert_allclose(u, expected[name], rtol=2e-5, atol=1e-6, err_msg=f"{name}, step {t}")
         params = jax.tree.map(lambda p, u: p - np.float32(0.1) * np.asarray(u), params, updates)
+
+
+@pytest.mark.parametrize(
+    ("mu", "nu", "param_dtype"),
+    [("bfloat16", None, "float32"), ("bfloat16", "bfloat16", "float32"), ("float32", "float32", "bfloat16")],
+)
+def test_moments_are_kept_in_their_types(mu, nu, param_dtype):
+    """Between steps rounded to the type, within one as NumPy computes it."""
+    r = replace(
+        rung(mu_dtype=mu, nu_dtype=nu, eps=1e-3, weight_decay=0.0), model=replace(MODEL, param_dtype=param_dtype)
+    )
+    mu, nu = jnp.dtype(mu or param_dtype), jnp.dtype(nu or param_dtype)
+    transform, rng = build(r), np.random.default_rng(0)
+    params = jax.tree.map(lambda p: jnp.asarray(p, param_dtype), tree(rng))
+    update, state, m, v = jax.jit(transform.update), transform.init(params), {}, {}
+    for t in range(1, 5):
+        grads = tree(rng)
+        updates, state = update(grads, state, params)
+        values = {name: p.astype(np.float32) for name, p in flat(params).items()}
+        expected = adamw(flat(grads), values, m, v, t, r.optimizer)
+        assert {x.dtype for x in jax.tree.leaves(state[1].mu)} == {mu}
+        assert {x.dtype for x in jax.tree.leaves(state[1].nu)} == {nu}
+        for name, u in flat(updates).items():
+            np.testing.assert_allclose(u, expected[name], rtol=2e-5, atol=1e-5, err_msg=f"{name}, step {t}")
+        m, v = ({name: x.astype(np.float32) for name, x in flat(kept).items()} for kept in (state[1].mu, state[1].nu))
+
+
+def test_moments_are_as_the_parameters_where_nothing_is_said():
+    for dtype in ("float32", "bfloat16"):
+        r = replace(rung(), model=replace(MODEL, param_dtype=dtype))
+        state = build(r).init({"head": jnp.zeros(3, dtype)})
+        assert state[1].mu["head"].dtype == state[1].nu["head"].dtype == dtype
 
 
 def test_everything_but_the_embeddings_decays():

@@ -4,7 +4,7 @@ import pytest
 
 import configs
 from configs.olmo2 import SHAPES, model
-from ladder.config import Model
+from ladder.config import Model, Optimizer
 from ladder.sizes import (
     CHUNK_ELEMENTS,
     flops_per_token,
@@ -120,3 +120,13 @@ def test_memory_is_split_over_devices():
     assert four["logits"] == one["logits"] == 8 * CHUNK_ELEMENTS  # of one chunk
     remat = {kept: memory_bytes(model("190M"), 8, remat=kept)["activations"] for kept in ("none", "dots", "full")}
     assert remat["none"] > remat["dots"] > remat["full"]
+
+
+def test_moments_take_the_memory_of_their_types():
+    def held(**dtypes):
+        return memory_bytes(model("190M"), 8, optimizer=Optimizer(1e-3, 1, **dtypes))["optimizer"]
+
+    n = 190354176 + 100352 * 768
+    assert held() == 8 * n
+    assert held(mu_dtype="bfloat16") == 6 * n
+    assert held(mu_dtype="bfloat16", nu_dtype="bfloat16") == 4 * n
