@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ladder.config import Eval, Rung, canonical_json
+from ladder.config import Eval, Mesh, Rung, canonical_json
 from ladder.errors import InputError
 from ladder.files import read_json, write_atomic
 from ladder.overrides import from_dict
@@ -25,13 +25,13 @@ SHOWN = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
 @dataclass(frozen=True)
 class Evaluation:
     """seconds: None where it was recorded before. share: of the compute that trained the run up to the step (a token
-    costs a forward pass here, three times that in training)."""
+    costs a forward pass here, three times that in training). step and share: None of a model from a file."""
 
     run_id: str
-    step: int
+    step: int | None
     hash: str
     tokens: int
-    share: float
+    share: float | None
     cut: int
     seconds: float | None
     rows: tuple[dict, ...]
@@ -49,13 +49,16 @@ class Wanted:
 
 
 def evaluate(directory: Path, wanted: Wanted) -> Iterator[Evaluation]:
-    """The evaluations of one run that are wanted, each recorded before it is handed out.
+    """The evaluations of one run that are wanted, each recorded before it is handed out; or that of a .gguf file.
 
     Raises InputError where there is no such checkpoint, task or corpus.
     """
     from ladder.run import open_run
     from ladder.train import share_compiled
 
+    if directory.suffix == ".gguf":
+        yield evaluate_file(directory, wanted)
+        return
     record = Record(directory)
     saved = record.saved_steps()
     if wanted.step is not None and wanted.step not in saved:
@@ -76,6 +79,31 @@ def evaluate(directory: Path, wanted: Wanted) -> Iterator[Evaluation]:
         tokens, cut = run.evaluator.n_tokens, run.evaluator.n_cut
         share = tokens / 3 / (step * run.rung.batch_tokens)
         yield Evaluation(directory.name, step, run.evaluator.hash, tokens, share, cut, seconds, tuple(rows))
+
+
+def evaluate_file(path: Path, wanted: Wanted) -> Evaluation:
+    """The wanted tasks of a published model (ladder/pretrained.py), over all devices; recorded nowhere.
+
+    Raises InputError where the file cannot be read, or tasks are not named.
+    """
+    import jax
+
+    from ladder import pretrained, sharding
+    from ladder.evaluate import Evaluator
+    from ladder.model import Hooks, functions
+
+    if not wanted.tasks:
+        raise InputError(f"{path}: say what to ask of it, as in --tasks olmes --max-docs 100")
+    if wanted.missing or wanted.step is not None:
+        raise InputError(f"{path}: it is one model, without checkpoints; leave out --step and --missing")
+    began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
+    model, weights, tokenizer = pretrained.read(path)
+    params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))
+    computed = functions(model, Hooks(constrain=sharding.constrain(mesh)))
+    asks = Eval(wanted.tasks, max_docs=wanted.max_docs)
+    evaluator = Evaluator(asks, computed, tokenizer, model.seq_len, mesh=mesh)
+    rows, seconds = tuple(evaluator.rows(params)), time.monotonic() - began
+    return Evaluation(path.stem, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
 
 
 def asked(record: Record, wanted: Wanted) -> Eval:
@@ -110,7 +138,8 @@ def _listed(steps: Sequence[int]) -> str:
 
 def table(evaluation: Evaluation) -> Table:
     """For people: a line a task."""
-    grid = Table(title=f"{evaluation.run_id} at step {evaluation.step:,}", title_justify="left")
+    at = "" if evaluation.step is None else f" at step {evaluation.step:,}"
+    grid = Table(title=f"{evaluation.run_id}{at}", title_justify="left")
     by_task: dict[str, dict] = {}
     for row in evaluation.rows:
         by_task.setdefault(row["task"], {})[row["metric"]] = row
@@ -136,8 +165,8 @@ def cost(evaluation: Evaluation) -> str:
     """One line under the table."""
     if evaluation.seconds is None:
         return "recorded before; nothing was computed"
-    said = f"{evaluation.tokens:,} tokens in {show.duration(evaluation.seconds)}, "
-    said += f"{evaluation.share:.2%} of the compute of its training"
+    said = f"{evaluation.tokens:,} tokens in {show.duration(evaluation.seconds)}"
+    said += "" if evaluation.share is None else f", {evaluation.share:.2%} of the compute of its training"
     return said + (f"; {evaluation.cut} answers are longer than the model" if evaluation.cut else "")
 
 

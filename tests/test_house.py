@@ -19,6 +19,7 @@ KNOWN_BY = {
     "grain": {"ladder/corpus.py", "ladder/batches.py"},
     "tensorflow_datasets": {"ladder/corpus.py", "ladder/batches.py"},
     "jaxopt": {"fitting/solve.py"},
+    "gguf": {"ladder/pretrained.py"},
     "tensorflow": set(),
     "torch": set(),
     "pickle": set(),
@@ -26,7 +27,7 @@ KNOWN_BY = {
 }
 NO_JAX_AT_TOP = {f"ladder/{name}.py" for name in ("config", "sizes", "topologies", "record", "errors", "tokenizer")}
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxopt"}
-OPTIONAL = {"kubernetes", "google", "wandb", "tensorboardX", "trackio"}
+OPTIONAL = {"kubernetes", "google", "gguf", "wandb", "tensorboardX", "trackio"}
 FORBIDDEN_CALLS = {"yaml.load", "os.system", "pickle.load", "pickle.loads", "eval", "exec"}
 
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

@@ -91,7 +91,10 @@ def _run_directory(
 def evaluate(
     run: Annotated[
         Positional[str],
-        arg(metavar="RUN_DIR|CHECKPOINT|NAME", help="a run directory, one of its checkpoints, or all runs of a ladder"),
+        arg(
+            metavar="RUN_DIR|CHECKPOINT|NAME|MODEL.gguf",
+            help="a run directory, one of its checkpoints, all runs of a ladder, or a published llama",
+        ),
     ],
     /,
     *,
@@ -104,6 +107,8 @@ def evaluate(
     json: Json = None,
 ) -> None:
     """Evaluate what is trained already, from its checkpoints; the scores stand beside the run's own from then on.
+
+    A published model's are only shown (and written by --json).
 
     Example: ladder eval runs/demo --tasks olmes my/questions.jsonl
 
@@ -138,8 +143,10 @@ def evaluate(
 
 
 def _evaluated(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
-    """The run directories that are meant, and the step where it is one checkpoint."""
+    """The run directories (or the published model) that are meant, and the step where it is one checkpoint."""
     there = place(run)
+    if there.suffix == ".gguf" and rung is None:
+        return [there], None
     if there.parent.name == "checkpoints" and there.name.isdigit():
         return [there.parent.parent], int(there.name)
     if rung is not None:
