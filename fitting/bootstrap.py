@@ -147,6 +147,8 @@ def fit(
     resamples_Rn: np.ndarray | None = None,
     noise_floor: float = 0.0,
     n_starts: int = N_STARTS,
+    starts: dict | None = None,
+    over: float = 1.0,
     resample_starts: int = N_RESAMPLE_STARTS,
     iterations: int = MAX_ITERATIONS,
     polish: int = 0,
@@ -157,6 +159,8 @@ def fit(
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
     "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
     drawing n_resamples of them (someone else's resamples). noise_floor: smallest standard deviation to believe.
+    starts: natural parameters {name: [S]} instead of n_starts from the data. over: how much more a point below the law
+    counts than one above; other than 1 it needs pairs, since simulated noise lies to both sides of the law.
     resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError where a
     task has too few points.
     """
@@ -165,8 +169,9 @@ def fit(
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
-    problem = {"data": {"delta": delta}, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
-    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
+    data = {"delta": delta} | ({"over": over} if over != 1 else {})
+    problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
+    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, starts or n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
@@ -254,15 +259,20 @@ def predictive(fitted: Fit, target: dict, form_sd: float, seed: int = 0) -> np.n
     return y_TR * np.exp(shift_TR) if fitted.law.log_space else y_TR + shift_TR
 
 
-def _prepare(law, features, y_Tn, weights_Tn, n_starts, rng):
-    """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP)."""
+def _prepare(law, features, y_Tn, weights_Tn, wanted, rng):
+    """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP).
+
+    wanted: a number of starts, or their natural parameters.
+    """
     centres, starts = [], []
     for t, weights_n in enumerate(weights_Tn):
         has = weights_n > 0
         at = {k: v[t, has] for k, v in features.items()}
         centres.append(law.scale(at, y_Tn[t, has]))
         x = law.coordinates(at, centres[-1])
-        starts.append(law.starts(x, y_Tn[t, has] / centres[-1]["y"], n_starts, rng))
+        given = isinstance(wanted, dict)
+        y = y_Tn[t, has] / centres[-1]["y"]
+        starts.append(law.theta(wanted, centres[-1]) if given else law.starts(x, y, wanted, rng))
     centre = {k: np.array([[c[k]] for c in centres]) for k in centres[0]}
     lanes = law.coordinates(features, centre) | {"y": y_Tn / centre["y"]}
     # A point that a task lacks has weight 0, but its residual must still be a number.

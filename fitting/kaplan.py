@@ -13,6 +13,7 @@ from fitting.published import PF_DAY, PUBLISHED
 ND = PUBLISHED["kaplan", "kaplan-nd"].params
 NS = PUBLISHED["kaplan", "kaplan-ns"].params
 BATCH = PUBLISHED["kaplan", "kaplan-bcrit"].params
+LR = PUBLISHED["kaplan", "kaplan-lr"].params
 # Table 6, fitted by eye of C_min in PF-days: (coefficient, exponent). D_opt is what one pass at B << B_crit reads.
 TABLE_6 = {"N_opt": (1.3e9, 0.73), "B": (2.0e6, 0.24), "S_min": (5.4e3, 0.03), "D_opt": (2e10, 0.27)}
 # Equation 6.7: tokens read by compute-efficient training at B_crit, twice D_opt.
@@ -52,6 +53,12 @@ def enough_tokens(n, share: float = 0.02, nd: dict = ND):
     return nd["D_c"] * (n / nd["N_c"]) ** (nd["alpha_N"] / nd["alpha_D"]) / room
 
 
+def steps_to(loss, n, ns: dict = NS):
+    """S_min with which N parameters come to a loss (1.6): sample efficiency (figures 2 and 19); nan where never."""
+    left = loss - (ns["N_c"] / np.asarray(n, float)) ** ns["alpha_N"]
+    return ns["S_c"] / np.where(left > 0, left, np.nan) ** (1 / ns["alpha_S"])
+
+
 def earliest_stop(n, d, nd: dict = ND, ns: dict = NS):
     """Lower bound of the step at which training on D tokens should stop (5.7)."""
     infinite = (nd["N_c"] / n) ** nd["alpha_N"]
@@ -63,7 +70,7 @@ def earliest_stop(n, d, nd: dict = ND, ns: dict = NS):
 
 def learning_rate(n):
     """Peak learning rate (D.1); meant for less than 1e10 parameters, where it reaches 0."""
-    return 0.003239 - 0.0001395 * np.log(n)
+    return LR["a"] - LR["c"] * np.log(n)
 
 
 # Compute-efficient training (appendix B) ---------------------------------------------------------

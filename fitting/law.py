@@ -77,7 +77,8 @@ def residuals(law: Law) -> Callable[[jax.Array, dict, dict], jax.Array]:
     """Huber residuals of a law for `solve`: half their squares sum to sum_n Huber(u_n / delta).
 
     lane: the features in fit coordinates and "y" (scaled); data["delta"]: Huber's threshold, in
-    ln y or in y. Cached, since `solve` compiles once for each function that it is given.
+    ln y or in y; data["over"], where it is given: how much more a point below the law counts than one above.
+    Cached, since `solve` compiles once for each function that it is given.
     """
 
     def huber_residuals(theta_P, data, lane):
@@ -88,7 +89,8 @@ def residuals(law: Law) -> Callable[[jax.Array, dict, dict], jax.Array]:
         # sqrt(2 |u| - 1) squares to twice Huber's linear branch; the inner where keeps its gradient
         # finite on the other branch.
         linear = jnp.sign(u) * jnp.sqrt(jnp.where(beyond, 2 * jnp.abs(u) - 1, 1.0))
-        return jnp.where(beyond, linear, u)
+        r = jnp.where(beyond, linear, u)
+        return jnp.where(u < 0, jnp.sqrt(data["over"]) * r, r) if "over" in data else r
 
     return huber_residuals
 

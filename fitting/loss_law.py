@@ -16,19 +16,24 @@ from fitting.loss_points import LossPoints
 HUBER = 1e-3
 LEVEL = 0.95
 FEW_UNITS = 20
+# A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
+IDLE = 1e-9
 # What a table of losses can have; the other laws are of other quantities.
-FEATURES = {"N", "D", "C", "S", "B", "L", "S_min", "C_min"}
+FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}
 
 
 @dataclass(frozen=True)
 class LossFit:
-    """A law fitted to points. fit: of one task. delta: Huber's threshold, in ln y."""
+    """A law fitted to points. fit: of one task. delta: Huber's threshold, in ln y. over: of points below the law.
+    n_starts: of the fit itself."""
 
     law: Law
     points: LossPoints
     fit: bootstrap.Fit
     delta: float
     seed: int
+    over: float = 1.0
+    n_starts: int = bootstrap.N_STARTS
 
     def predict(self, features: dict) -> np.ndarray:
         """[1 + R, m] of the law at features {name: [m]}; row 0 is the fit, the others its resamples."""
@@ -48,11 +53,21 @@ class LossFit:
         if not fitted.converged_T[0]:
             flags.append("the fit did not converge")
         flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0)]
+        flags += [f"no point depends on {name}: its value is where the search started" for name in self._idle()]
         if fitted.agree_T[0] < 0.5:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
             flags.append(f"few runs: {units} that share no noise, for {len(self.law.params)} parameters")
         return flags
+
+    def _idle(self) -> list[str]:
+        """Names of the parameters that change no point's prediction, such as repetitions where nothing is repeated."""
+        centre = self.fit.centre  # arrays [1, 1], one task
+        x = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
+        lanes = x | {"y": self.points.y_n / centre["y"]}
+        moved_P = np.abs(bootstrap.jacobian(self.law, self.fit.params_TRP[:, 0], lanes)[0]).max(axis=0)
+        names = [p.name for p, moved in zip(self.law.params, moved_P, strict=True) if moved < IDLE]
+        return [name for name in names if name not in self.fit.at_bound(0)]
 
     def json(self) -> dict:
         """What goes into fit.json (DESIGN, Contracts)."""
@@ -84,7 +99,9 @@ class LossFit:
             "objective": "sum of Huber(ln y - ln law)" if self.law.log_space else "sum of Huber(y - law)",
             "huber_delta": self.delta,
             "solver": solve.POLISHED,
-            "starts": bootstrap.N_STARTS,
+            "overestimate_penalty": self.over,
+            "weighted": points.weights_n is not None,
+            "starts": self.n_starts,
             "starts_agree": float(self.fit.agree_T[0]),
             "table": points.source,
             "n_convention": points.n_convention,
@@ -106,9 +123,13 @@ def fit(
     n_resamples: int = 4000,
     seed: int = 0,
     resamples_Rn: np.ndarray | None = None,
+    over: float = 1.0,
+    grid: bool = False,
 ) -> LossFit:
     """Fit a law of LAWS by its name. resamples_Rn: see bootstrap.fit.
 
+    over: how much more a point below the law counts than one above: runs that were tuned badly or stopped too soon lie
+    above what their size can reach (OLMo-core's overestimate_penalty). grid: from the published 4,500 starts.
     Raises InputError where there is no such law or the points lack what it needs.
     """
     known = [name for name, of in LAWS.items() if set(of.features) <= FEATURES]
@@ -118,19 +139,28 @@ def fit(
         raise InputError(f"--huber {delta:g}: must be positive")
     if n_resamples < 2:
         raise InputError(f"--bootstrap {n_resamples}: a standard error needs at least 2 resamples")
+    if not over > 0:
+        raise InputError(f"--overestimate-penalty {over:g}: must be positive")
+    if grid and law != "chinchilla":
+        raise InputError(f"--starts grid: Hoffmann et al. 2022 have one for chinchilla, not for {law}")
     form = LAWS[law]
     missing = [name for name in form.features if name not in points.features]
     if missing:
         raise InputError(
             f"{points.source}: {law} needs {', '.join(missing)}, and the table has {', '.join(points.features)};"
-            " name its columns with --n, --d, --c, --s (steps), --b (tokens of a batch)"
+            " name its columns with --n, --d, --c, --s (steps), --b (tokens of a batch), --u (unique tokens), --t"
+            " (position)"
         )
     fitted = bootstrap.fit(
         form,
         {k: points.features[k] for k in form.features},
         points.y_n,
         delta=delta,
+        weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
+        starts=published_grid() if grid else None,
+        over=over,
+        method="auto" if over == 1 else "pairs",
         n_resamples=n_resamples,
         seed=seed,
         resamples_Rn=resamples_Rn,
@@ -139,4 +169,18 @@ def fit(
         # From many runs a resample's optimum lies near the fit's; on few it may lie on a bound.
         resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
     )
-    return LossFit(form, points, fitted, delta, seed)
+    return LossFit(form, points, fitted, delta, seed, over, N_GRID if grid else bootstrap.N_STARTS)
+
+
+N_GRID = 4500
+
+
+def published_grid() -> dict[str, np.ndarray]:
+    """The 4,500 starts of Hoffmann et al. 2022, approach 3, as natural parameters.
+
+    Exponents of 0 and 2 are moved inside our bounds of them, from which no gradient leads away.
+    """
+    exponents, log_scales = np.clip(np.linspace(0, 2, 5), 0.01, 1.99), np.arange(0, 30, 5)
+    grid = np.meshgrid(exponents, exponents, np.linspace(-1, 1, 5), log_scales, log_scales)
+    alpha, beta, e, a, b = (values.ravel() for values in grid)
+    return {"E": np.exp(e), "A": np.exp(a), "alpha": alpha, "B": np.exp(b), "beta": beta}

@@ -11,7 +11,15 @@ from fitting.errors import InputError
 from fitting.points import ladder_points
 
 # Where a wide table has a law's features, unless the user names other columns.
-COLUMNS = {"N": "params", "D": "tokens", "C": "flops", "S": "steps", "B": "batch_tokens"}
+COLUMNS = {
+    "N": "params",
+    "D": "tokens",
+    "C": "flops",
+    "S": "steps",
+    "B": "batch_tokens",
+    "U": "unique_tokens",
+    "T": "position",
+}
 VALUE = "loss"
 # Columns that say which runs share noise, first found: branches of a trunk, points of a run.
 UNITS = ("trunk", "parent", "run")
@@ -23,7 +31,7 @@ NO = ("", "0", "0.0", "false", "no")
 class LossPoints:
     """One point a run: features {"N": [n], "D": [n], ...} as far as known, y_n > 0, and the unit it is drawn by.
 
-    derived: {feature that the table did not have: the formula it comes from}.
+    derived: {feature that the table did not have: the formula it comes from}. weights_n: how much each point counts.
     """
 
     features: dict[str, np.ndarray]
@@ -35,6 +43,7 @@ class LossPoints:
     n_convention: str
     left_out: tuple[str, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
+    weights_n: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y_n)
@@ -47,7 +56,9 @@ class LossPoints:
             raise InputError(f"{self.source}: no point is left: {why}")
         left = *self.left_out, f"{np.sum(~keep_n)} of {len(self)} points: {why}"
         features = {k: v[keep_n] for k, v in self.features.items()}
-        return replace(self, features=features, y_n=self.y_n[keep_n], groups_n=self.groups_n[keep_n], left_out=left)
+        kept = {"y_n": self.y_n[keep_n], "groups_n": self.groups_n[keep_n], "left_out": left}
+        weights_n = None if self.weights_n is None else self.weights_n[keep_n]
+        return replace(self, features=features, weights_n=weights_n, **kept)
 
 
 def read(
@@ -61,6 +72,9 @@ def read(
     drop_above: float | None = None,
     critical: dict | None = None,
     curves: bool = False,
+    reach: float | None = None,
+    weights: str | None = None,
+    against: str | None = None,
 ) -> LossPoints:
     """Points of a wide table, or of a runs table's decayed runs (a folder of run directories is one).
 
@@ -68,21 +82,57 @@ def read(
     the count of parameters, and task and metric say what is fitted. A wide table's rows marked in a column
     "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. critical: constants of
     B_crit(L) by which S_min and C_min follow from S, B and C (Kaplan's). curves: every row of a runs table's runs
-    instead of the ends of the decayed ones. Raises InputError.
+    instead of the ends of the decayed ones. reach: of those curves, the steps to this loss instead (`reached`).
+    weights: a wide table's column of how much each row counts. against: a runs table's task whose loss is L.
+    Raises InputError.
     """
+    if against and (curves or reach):
+        raise InputError("--against: is of the ends of runs, not of curves")
     columns = {k: v for k, v in (columns or {}).items() if v}
     path = Path(path)
     found = None if path.is_dir() else cells.read(path)
     if found is None or set(tables.REQUIRED) <= set(found.header):
-        points = _from_runs(tables.read(path), columns, y, task, metric, curves)
+        if weights:
+            raise InputError(f"{path}: a runs table; --weights names a column of a wide table")
+        points = _from_runs(tables.read(path), columns, y, task, metric, curves or reach is not None, against)
     else:
-        points = _from_wide(found, str(path), columns, y, keep_excluded)
+        points = _from_wide(found, str(path), columns, y, keep_excluded, weights)
     if drop_above is not None:
         points = points.select(points.y_n <= drop_above, f"{points.quantity} above {drop_above:g}")
-    return _completed(points, critical or kaplan.BATCH)
+    points = _completed(points, critical or kaplan.BATCH)
+    return points if reach is None else reached(points, reach)
 
 
-def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded: bool) -> LossPoints:
+def reached(curves: LossPoints, loss: float) -> LossPoints:
+    """The steps after which each run's curve first is at `loss`, in ln S between its points: sample efficiency.
+
+    Kaplan et al. 2020, figure 2 (against N) and section 5.1 (against the batch size). Runs that start below it or
+    never come to it are left out; raises InputError where all are.
+    """
+    if "S" not in curves.features:
+        raise InputError(f"{curves.source}: steps to a loss need steps, or tokens and tokens of a batch")
+    runs, at, steps = np.unique(curves.groups_n), [], []
+    for run in runs:
+        rows = np.flatnonzero(curves.groups_n == run)
+        rows = rows[np.argsort(curves.features["S"][rows])]
+        below = np.flatnonzero(curves.y_n[rows] <= loss)
+        if below.size and below[0] > 0:
+            pair = rows[[below[0], below[0] - 1]]  # by rising loss, as np.interp wants it
+            at.append(pair[0])
+            steps.append(np.exp(np.interp(loss, curves.y_n[pair], np.log(curves.features["S"][pair]))))
+    left = f"{len(runs) - len(at)} of {len(runs)} runs: their curves do not cross {loss:g}"
+    if not at:
+        raise InputError(f"{curves.source}: {left}")
+    features = {k: v[at] for k, v in curves.features.items() if k in ("N", "B", "U")}
+    left_out = curves.left_out if len(at) == len(runs) else (*curves.left_out, left)
+    quantity = f"steps to {curves.quantity} {loss:g}"
+    return LossPoints(
+        features, np.array(steps), curves.groups_n[at], curves.source, curves.sha256, quantity, curves.n_convention,
+        left_out,
+    )  # fmt: skip
+
+
+def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded, weights) -> LossPoints:
     by_name = dict(zip(found.header, found.columns, strict=True))
 
     def column(name: str, flag: str) -> np.ndarray:
@@ -107,21 +157,25 @@ def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, ke
     units = [str(c or "") for c in by_name[unit]] if unit else [""] * len(y_n)
     groups_n = np.array([u or f"row {i}" for i, u in enumerate(units)])
     convention = columns.get("N", COLUMNS["N"])
-    points = LossPoints(features, y_n, groups_n, source, found.sha256, y, convention)
+    weights_n = column(weights, "--weights") if weights else None
+    points = LossPoints(features, y_n, groups_n, source, found.sha256, y, convention, weights_n=weights_n)
     if EXCLUDED in by_name and not keep_excluded:
         keep_n = np.array([str("" if c is None else c).strip().lower() in NO for c in by_name[EXCLUDED]])
         points = points.select(keep_n, f"marked in column {EXCLUDED!r}")
     return points
 
 
-def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, metric: str, curves: bool) -> LossPoints:
+def _from_runs(
+    table: tables.Table, columns: dict, y: str | None, task: str, metric: str, curves: bool, against: str | None
+) -> LossPoints:
     if y or set(columns) - {"N"}:
         raise InputError(f"{table.source}: a runs table; --task and --metric say what is fitted, --n how N is counted")
     convention = columns.get("N", "n_params")
-    ends = ladder_points(table, [task], convention, metric)
+    ends = ladder_points(table, [task, against or task], convention, metric)
     if curves:
         rows = table.select(split="train", task=task, metric=metric)
-        features = {"N": rows[convention], "D": rows["tokens"]} | ({"C": rows["flops"]} if "flops" in rows else {})
+        features = {"N": rows[convention], "D": rows["tokens"], "S": rows["step"]}
+        features |= {"C": rows["flops"]} if "flops" in rows else {}
         y_n, runs, groups_n = rows["value"], rows["run"], rows["run"].astype(str)
     else:
         features = {{"flops": "C"}.get(k, k): v for k, v in ends.features.items()}
@@ -129,11 +183,11 @@ def _from_runs(table: tables.Table, columns: dict, y: str | None, task: str, met
     if "batch_tokens" in table:
         of_run = dict(zip(table["run"], table["batch_tokens"], strict=True))
         features["B"] = np.array([of_run[run] for run in runs])
-    features["L"] = y_n
+    features["L"] = ends.bpb_Tn[1] if against else y_n
     points = LossPoints(
         features, y_n, groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
     )
-    return points.select(~np.isnan(y_n), f"no {metric} of {task}")
+    return points.select(~np.isnan(y_n + features["L"]), f"no {metric} of {task}")
 
 
 def _completed(points: LossPoints, critical: dict) -> LossPoints:

@@ -195,6 +195,40 @@ BATCH = Law(
     theta=lambda p, c: np.array([np.log(p["S_min"] / c["y"]), np.log(p["B_crit"]) - c["B"]]),
 )
 
-POWERS = tuple(
-    _floor(f"power-{x.lower()}", x, unit) for x, unit in (("N", "parameters"), ("D", "tokens"), ("C", "FLOPs"))
+UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
+# Against T, the position of the predicted token: Kaplan et al. 2020, appendix D.5.
+POWERS = tuple(_floor(f"power-{x.lower()}", x, unit) for x, unit in UNITS.items())
+
+# Rules that go with them --------------------------------------------------------------------------
+
+TRANSFER = Law(
+    name="transfer",
+    formula="L' = L + offset",
+    features=("L",),
+    params=(Param("offset", "y", FREE),),
+    bounds=(FREE,),
+    scale=lambda features, y: {"L": 0.0, "y": 1.0},
+    coordinates=lambda features, centre: dict(features),
+    form=lambda t, x: x["L"] + t[..., 0],
+    natural=lambda t, c: {"offset": t[..., 0]},
+    starts=lambda x, y, n, rng: np.full((n, 1), np.mean(y - x["L"])),
+    log_space=False,
+    source="Kaplan et al. 2020, section 3.2.2: the loss on another text, from the loss on the training text",
+    theta=lambda p, c: np.array([p["offset"]]),
+)
+
+RATE = Law(
+    name="kaplan-lr",
+    formula="rate = a - c ln N",
+    features=("N",),
+    params=(Param("a", "y", FREE), Param("c", "y", FREE)),
+    bounds=(FREE, FREE),
+    scale=lambda features, y: log_scale(features, y) | {"y": 1.0},
+    coordinates=log_coordinates,
+    form=lambda t, x: t[..., 0] - t[..., 1] * x["N"],
+    natural=lambda t, c: {"a": t[..., 0] + t[..., 1] * c["N"], "c": t[..., 1]},
+    starts=lambda x, y, n, rng: np.tile([np.mean(y), -np.polyfit(x["N"], y, 1)[0]], (n, 1)),
+    log_space=False,
+    source="Kaplan et al. 2020, equation D.1",
+    theta=lambda p, c: np.array([p["a"] - p["c"] * c["N"], p["c"]]),
 )

@@ -72,6 +72,13 @@ PUBLISHED = {
             {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353},
             "equation 7: data seen once",
         ),
+        Published(
+            "muennighoff",
+            "muennighoff",
+            {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "R_D": 15.39, "R_N": 5.31},
+            "section 5 and equation 7; U_N = 0.051 U_D",
+        ),
+        Published("kaplan", "kaplan-lr", {"a": 0.003239, "c": 0.0001395}, "equation D.1"),
     )
 }
 

@@ -32,12 +32,22 @@ class Reading:
     """wide: column of training steps (steps)"""
     b: Column = None
     """wide: column of the batch size in tokens (batch_tokens)"""
+    u: Column = None
+    """wide: column of the unique tokens of the training data (unique_tokens)"""
+    t: Column = None
+    """wide: column of the position of the predicted token (position)"""
     y: Column = None
     """wide: column of the fitted quantity (loss)"""
+    weights: Column = None
+    """wide: column of how much each row counts"""
     task: str = "validation"
     """runs table: what was measured"""
     metric: str = "bpb"
     """runs table: and how"""
+    against: Annotated[str | None, arg(metavar="TASK", help_behavior_hint="")] = None
+    """runs table: the task whose loss is L, for --law transfer"""
+    reach: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None
+    """fit the steps that learning curves take to this loss instead of the loss"""
     drop_above: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None
     """leave out points with a larger loss"""
     keep_excluded: bool = False
@@ -51,7 +61,7 @@ class Reading:
 
         return loss_points.read(
             table,
-            {"N": self.n, "D": self.d, "C": self.c, "S": self.s, "B": self.b},
+            {"N": self.n, "D": self.d, "C": self.c, "S": self.s, "B": self.b, "U": self.u, "T": self.t},
             self.y,
             task=self.task,
             metric=self.metric,
@@ -59,6 +69,9 @@ class Reading:
             drop_above=self.drop_above,
             critical=self.critical(),
             curves=curves,
+            reach=self.reach,
+            weights=self.weights,
+            against=self.against,
         )
 
     def critical(self) -> dict | None:
@@ -84,6 +97,8 @@ def fit(
     *,
     law: str = "chinchilla",
     huber: float = 1e-3,
+    overestimate_penalty: float = 1.0,
+    starts: Literal["data", "grid"] = "data",
     bootstrap: int = 4000,
     seed: int = 0,
     reading: Read = Reading(),
@@ -97,13 +112,23 @@ def fit(
     Args:
         law: its name; a wrong one lists them
         huber: threshold of the Huber loss, in ln loss
+        overestimate_penalty: how much more a run below the law counts than one above; for under-tuned runs
+        starts: 24 drawn from the data, or the 4,500 of Hoffmann et al. 2022
         bootstrap: resamples behind standard errors and intervals
         seed: of the resamples
     """
     compiled.keep()
     from fitting import loss_law
 
-    fitted = loss_law.fit(reading.points(table), law, delta=huber, n_resamples=bootstrap, seed=seed)
+    fitted = loss_law.fit(
+        reading.points(table),
+        law,
+        delta=huber,
+        n_resamples=bootstrap,
+        seed=seed,
+        over=overestimate_penalty,
+        grid=starts == "grid",
+    )
     result = fitted.json()
     console = show.console()
     console.print(fits.table(result))

@@ -16,6 +16,16 @@ def power(scale, exponent, feature):
     return lambda p, x: (p[scale] / x[feature]) ** p[exponent]
 
 
+def repeated(p, x):
+    """As printed: U_N from U_D by the compute-optimal frontier, then D' and N'."""
+    u_d = np.minimum(x["U"], x["D"])
+    u_n = np.minimum((p["A"] / p["B"]) ** (1 / p["alpha"]) * u_d, x["N"])
+    r_d, r_n = x["D"] / u_d - 1, x["N"] / u_n - 1
+    d = u_d + u_d * p["R_D"] * (1 - np.exp(-r_d / p["R_D"]))
+    n = u_n + u_n * p["R_N"] * (1 - np.exp(-r_n / p["R_N"]))
+    return p["E"] + p["A"] / n ** p["alpha"] + p["B"] / d ** p["alpha"]
+
+
 def with_floor(feature):
     return lambda p, x: p["E"] + p["A"] / x[feature] ** p["alpha"]
 
@@ -23,6 +33,7 @@ def with_floor(feature):
 FORMULAS = {
     "chinchilla": lambda p, x: p["E"] + p["A"] / x["N"] ** p["alpha"] + p["B"] / x["D"] ** p["beta"],
     "chinchilla-tied": lambda p, x: p["E"] + p["A"] / x["N"] ** p["alpha"] + p["B"] / x["D"] ** p["alpha"],
+    "muennighoff": repeated,
     "kaplan-n": power("N_c", "alpha_N", "N"),
     "kaplan-d": power("D_c", "alpha_D", "D"),
     "kaplan-c": power("C_c", "alpha_C", "C"),
@@ -34,6 +45,10 @@ FORMULAS = {
     "power-n": with_floor("N"),
     "power-d": with_floor("D"),
     "power-c": with_floor("C"),
+    "power-s": with_floor("S"),
+    "power-t": with_floor("T"),
+    "transfer": lambda p, x: x["L"] + p["offset"],
+    "kaplan-lr": lambda p, x: p["a"] - p["c"] * np.log(x["N"]),
     "kaplan-bcrit": lambda p, x: p["B_star"] / x["L"] ** (1 / p["alpha_B"]),
     "batch": lambda p, x: p["S_min"] * (1 + p["B_crit"] / x["B"]),
     "sigmoid": lambda p, x: p["b"] + p["a"] / (1 + np.exp(-p["k"] * (x["bpb"] - p["L0"]))),
@@ -45,7 +60,10 @@ FEATURES = {
     "C": np.geomspace(1e18, 1e23, 9),
     "C_min": np.geomspace(1e18, 1e23, 9),
     "S_min": np.geomspace(1e3, 2e5, 9)[MIXED],
+    "S": np.geomspace(1e3, 2e5, 9)[MIXED],
     "B": np.geomspace(1e4, 1e7, 9),
+    "U": np.geomspace(1e9, 4e11, 9)[MIXED],
+    "T": np.geomspace(1, 1024, 9),
     "L": np.linspace(4.0, 2.5, 9),
     "bpb": np.linspace(0.6, 1.8, 9),
 }
