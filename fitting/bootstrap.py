@@ -148,7 +148,7 @@ def fit(
     noise_floor: float = 0.0,
     n_starts: int = N_STARTS,
     starts: dict | None = None,
-    over: float = 1.0,
+    over: float | None = None,
     resample_starts: int = N_RESAMPLE_STARTS,
     iterations: int = MAX_ITERATIONS,
     polish: int = 0,
@@ -160,7 +160,7 @@ def fit(
     "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
     drawing n_resamples of them (someone else's resamples). noise_floor: smallest standard deviation to believe.
     starts: natural parameters {name: [S]} instead of n_starts from the data. over: how much more a point below the law
-    counts than one above; other than 1 it needs pairs, since simulated noise lies to both sides of the law.
+    counts than one above; but for 1 it needs pairs, since simulated noise lies to both sides of the law.
     resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError where a
     task has too few points.
     """
@@ -169,7 +169,7 @@ def fit(
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T, n_resamples)
     rng = np.random.default_rng(seed)
-    data = {"delta": delta} | ({"over": over} if over != 1 else {})
+    data = {"delta": delta} | ({} if over is None else {"over": over})
     problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, starts or n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
