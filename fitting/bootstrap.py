@@ -146,8 +146,7 @@ def fit(
     method: str = "auto",
     resamples_Rn: np.ndarray | None = None,
     noise_floor: float = 0.0,
-    n_starts: int = N_STARTS,
-    starts: dict | None = None,
+    n_starts: int | dict = N_STARTS,
     over: float | None = None,
     resample_starts: int = N_RESAMPLE_STARTS,
     iterations: int = MAX_ITERATIONS,
@@ -158,20 +157,18 @@ def fit(
     features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
     unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
     "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
-    drawing n_resamples of them (someone else's resamples). noise_floor: smallest standard deviation to believe.
-    starts: natural parameters {name: [S]} instead of n_starts from the data. over: how much more a point below the law
-    counts than one above; but for 1 it needs pairs, since simulated noise lies to both sides of the law.
-    resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError where a
-    task has too few points.
+    drawing n_resamples of them. noise_floor: smallest standard deviation to believe. n_starts: so many from the data,
+    or natural parameters {name: [S]}. over: how much more a point below the law counts than one above (but for 1 it
+    needs pairs: simulated noise is symmetric). resample_starts: beside the optimum of all points; iterations, polish:
+    see solve. Raises InputError where a task has too few points.
     """
     n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
     features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
-    points_T = (weights_Tn > 0).sum(axis=1)
-    _check(law, points_T, n_resamples)
+    points_T = _checked(law, (weights_Tn > 0).sum(axis=1), n_resamples)
     rng = np.random.default_rng(seed)
     data = {"delta": delta} | ({} if over is None else {"over": over})
     problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
-    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, starts or n_starts, rng)
+    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
@@ -179,8 +176,8 @@ def fit(
     if method == "residuals":
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     times_Rn = _times(method, groups_n, n_resamples, seed, resamples_Rn)
-    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     weights_Rn = (weights_Tn[:, None] * times_Rn).reshape(-1, y_Tn.shape[1])
+    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
     return Fit(
         law=law,
@@ -227,7 +224,7 @@ def _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn):
     return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, resamples_Rn
 
 
-def _check(law: Law, points_T: np.ndarray, n_resamples: int) -> None:
+def _checked(law: Law, points_T: np.ndarray, n_resamples: int) -> np.ndarray:
     needed = len(law.params) + 1
     if points_T.min() < needed:
         raise InputError(
@@ -236,6 +233,7 @@ def _check(law: Law, points_T: np.ndarray, n_resamples: int) -> None:
         )
     if n_resamples < 1:
         raise InputError(f"{n_resamples} resamples: at least 1 is needed")
+    return points_T
 
 
 def extrapolation_sd(features: dict, target: dict) -> float:

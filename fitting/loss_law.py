@@ -158,7 +158,7 @@ def fit(
         delta=delta,
         weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
-        starts=published_grid() if grid else None,
+        n_starts=published_grid() if grid else bootstrap.N_STARTS,
         over=over,
         method="auto" if over == 1 else "pairs",
         n_resamples=n_resamples,
