@@ -154,13 +154,12 @@ def fit(
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
-    features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n:
-    unit of each point that shares noise (the trunk); default: every point its own. method: "residuals",
-    "pairs", or "auto" (pairs from 20 units on). resamples_Rn: how often each resample holds each point, instead of
-    drawing n_resamples of them. noise_floor: smallest standard deviation to believe. n_starts: so many from the data,
-    or natural parameters {name: [S]}. over: how much more a point below the law counts than one above (but for 1 it
-    needs pairs: simulated noise is symmetric). resample_starts: beside the optimum of all points; iterations, polish:
-    see solve. Raises InputError where a task has too few points.
+    features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n: unit of each
+    point that shares noise (the trunk); default: every point its own. method: "residuals", "pairs", or "auto" (pairs
+    from 20 units on). resamples_Rn: how often each resample holds each point, instead of drawing n_resamples of them.
+    noise_floor: smallest standard deviation to believe. n_starts: so many from the data, or natural parameters
+    {name: [S]}. over: of points below the law (see law.residuals); but for 1 it needs pairs, as simulated noise is
+    symmetric. resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError.
     """
     n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
     features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
@@ -175,8 +174,7 @@ def fit(
     method = _chosen(method, groups_n, resamples_Rn)
     if method == "residuals":
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    times_Rn = _times(method, groups_n, n_resamples, seed, resamples_Rn)
-    weights_Rn = (weights_Tn[:, None] * times_Rn).reshape(-1, y_Tn.shape[1])
+    weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
     return Fit(
@@ -204,11 +202,11 @@ def _chosen(method: str, groups_n: np.ndarray, resamples_Rn: np.ndarray | None) 
     return "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
 
 
-def _times(method: str, groups_n, n_resamples: int, seed: int, given_Rn) -> np.ndarray:
-    """[R, n] or [R, 1]: how often each resample holds each point."""
-    if method == "given":
-        return given_Rn
-    return resample_weights(groups_n, n_resamples, seed) if method == "pairs" else np.ones((n_resamples, 1))
+def _drawn(weights_Tn, method: str, groups_n, n_resamples: int, seed: int, given_Rn) -> np.ndarray:
+    """[T * R, n]: the weight of each point in each resample."""
+    times_Rn = np.ones((n_resamples, 1)) if given_Rn is None else given_Rn
+    times_Rn = resample_weights(groups_n, n_resamples, seed) if method == "pairs" else times_Rn
+    return (weights_Tn[:, None] * times_Rn).reshape(-1, weights_Tn.shape[1])
 
 
 def _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn):
