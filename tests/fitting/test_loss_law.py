@@ -153,7 +153,7 @@ def test_fewest_steps_and_least_compute_follow_from_the_batch(tmp_path):
     assert "B_crit = 1e+07 / L^(1/0.3)" in other.derived["S_min"]
 
 
-@pytest.mark.parametrize("who,name", PUBLISHED)
+@pytest.mark.parametrize("who,name", [p for p in PUBLISHED if p[1] != "muennighoff"])  # that: test_more_laws.py
 def test_published_constants_are_found_again(who, name):
     """From 40 points without noise to five digits, and with 0.3 % of it within four standard errors."""
     said, rng = PUBLISHED[who, name], np.random.default_rng(1)
