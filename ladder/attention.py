@@ -99,32 +99,40 @@ def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
     return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
 
-def splash(q_BLHK, k_BLGK, v_BLGK, interpret: bool = False):
-    """The Pallas kernel of JAX for TPU, one device's rows and heads: no scores in memory, masked blocks skipped.
+def splash_kernel(length: int, heads: int, parts: int = 1, interpret: bool = False):
+    """The Pallas kernel of JAX for TPU: no scores in memory, masked blocks skipped.
 
-    Heads are padded with zeros to the 128 lanes of the hardware. interpret: run it as ordinary operations, anywhere.
+    parts: into which the queries are split over devices; the kernel's mask is then split with them
+    (`manual_sharding_spec`). interpret: run it as ordinary operations, anywhere.
     """
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
-    L, H, K = q_BLHK.shape[1:]
-    block = next(b for b in (512, 256, LANES) if L % b == 0)
+    block = next(b for b in (512, 256, LANES) if length // parts % b == 0)
     sides = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
     sizes = kernels.BlockSizes(**dict.fromkeys((*sides, "block_q_dq", "block_kv_dq"), block))
-    kernel = kernels.make_splash_mha_single_device(
-        kernels.MultiHeadMask([kernels.CausalMask((L, L))] * H), block_sizes=sizes, interpret=interpret
-    )
+    mask = kernels.MultiHeadMask([kernels.CausalMask((length, length), shard_count=parts)] * heads)
+    return kernels.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=parts, interpret=interpret)
+
+
+def splash(q_BLHK, k_BMGK, v_BMGK, kernel=None):
+    """One device's rows and heads, all queries or the part of them that `kernel` is made for, against whole rows.
+
+    Heads are padded with zeros to the 128 lanes of the hardware.
+    """
+    L, H, K = q_BLHK.shape[1:]
+    kernel = kernel or splash_kernel(L, H)
     lanes = ((0, 0), (0, 0), (0, 0), (0, -K % LANES))
-    q, k, v = (jnp.pad(x, lanes).swapaxes(1, 2) for x in (q_BLHK * K**-0.5, k_BLGK, v_BLGK))
+    q, k, v = (jnp.pad(x, lanes).swapaxes(1, 2) for x in (q_BLHK * K**-0.5, k_BMGK, v_BMGK))
     return jax.vmap(kernel)(q, k, v).swapaxes(1, 2)[..., :K]
 
 
-def choose(name: str, seq_len: int, platform: str = "cpu", sequence: int = 1):
+def choose(name: str, seq_len: int, platform: str = "cpu", sequence: int = 1, kv_heads: int = 1, tensor: int = 1):
     """The implementation of a Mesh.attention name.
 
-    "auto" on a TPU is splash where it can be; elsewhere blockwise from two blocks on. sequence: the devices that a
-    sequence is split over; splash wants it whole.
+    "auto" on a TPU is splash where it can be; elsewhere blockwise from two blocks on. sequence, tensor: the devices
+    that a sequence and its heads are split over. A device of splash has the key-value heads of its own queries.
     """
-    splashes = platform == "tpu" and sequence == 1 and seq_len % LANES == 0
+    splashes = platform == "tpu" and seq_len % (LANES * sequence) == 0 and kv_heads % tensor == 0
     if name == "auto":
         name = "splash" if splashes else "blockwise" if seq_len > BLOCK else "xla"
     there = {"xla": xla, "blockwise": blockwise, "splash": splash}
@@ -132,7 +140,8 @@ def choose(name: str, seq_len: int, platform: str = "cpu", sequence: int = 1):
         raise InputError(f"mesh.attention = {name!r} is not there; write one of auto, {', '.join(there)}")
     if name == "splash" and not splashes:
         raise InputError(
-            f"mesh.attention = 'splash' needs a TPU, mesh.sequence = 1 and model.seq_len a multiple of {LANES} "
-            f"(here {platform}, {sequence}, {seq_len}); write auto"
+            f"mesh.attention = 'splash' needs a TPU, model.seq_len a multiple of {LANES} x mesh.sequence and "
+            f"model.n_kv_heads one of mesh.tensor (here {platform}, {seq_len}, {LANES} x {sequence}, {kv_heads}, "
+            f"{tensor}); write auto"
         )
     return there[name]

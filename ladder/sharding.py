@@ -82,14 +82,18 @@ def constrain(mesh: jax.sharding.Mesh):
     return pinned
 
 
-def on_each_device(mesh: jax.sharding.Mesh, attend):
-    """attend(q_BLHK, k_BLGK, v_BLGK) run by every device on its own rows and heads: GSPMD cannot split a kernel."""
+def on_each_device(mesh: jax.sharding.Mesh, attend, kernel):
+    """attend(q_BLHK, k_BLGK, v_BLGK, kernel) run by every device on its own queries and heads, the keys and values of
+    whole rows gathered: GSPMD cannot split a kernel. kernel(length, heads, parts): with a mask to be split likewise."""
 
     def split(q_BLHK, k_BLGK, v_BLGK):
-        axes = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
-        q, kv = (spec(mesh, names, x.shape) for names, x in zip(axes, (q_BLHK, k_BLGK), strict=True))
-        each = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv), out_specs=q, check_vma=False)
-        return each(q_BLHK, k_BLGK, v_BLGK)
+        q = spec(mesh, ("batch", "length", "heads", None), q_BLHK.shape)
+        kv = spec(mesh, ("batch", None, "kv_heads", None), k_BLGK.shape)
+        heads = NamedSharding(mesh, q).shard_shape(q_BLHK.shape)[2]
+        made = kernel(q_BLHK.shape[1], heads, mesh.shape["sequence"])
+        mask = made.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, q[1])))
+        each = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv, mask), out_specs=q, check_vma=False)
+        return each(q_BLHK, k_BLGK, v_BLGK, made)
 
     return split
 

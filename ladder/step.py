@@ -78,10 +78,19 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
     platform = mesh.devices.flat[0].platform
-    attend = attention.choose(rung.mesh.attention, rung.model.seq_len, platform, mesh.shape["sequence"])
+    attend = attention.choose(
+        rung.mesh.attention,
+        rung.model.seq_len,
+        platform,
+        mesh.shape["sequence"],
+        rung.model.kv_heads,
+        mesh.shape["tensor"],
+    )
+    if attend is attention.splash:
+        attend = sharding.on_each_device(mesh, attend, attention.splash_kernel)
     hooks = model.Hooks(
         constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
-        attend=sharding.on_each_device(mesh, attend) if attend is attention.splash else attend,
+        attend=attend,
         remat=rung.mesh.remat,
         unroll=platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
     )

@@ -7,11 +7,12 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 
-from ladder import loss, prefix_tree, sharding, step
+from ladder import attention, loss, prefix_tree, sharding, step
 from ladder.checkpoint import Checkpoints
 from ladder.config import Eval, Mesh, Model, Optimizer, Rung
 from ladder.evaluate import Evaluator
@@ -85,11 +86,29 @@ def carried(state: dict, folder: str) -> list[bool]:
     return same
 
 
+def splash() -> list[float]:
+    """The TPU kernel in interpret mode on queries, heads and rows that are split, beside the reference on one device:
+    the largest difference of the output and of each gradient, relative to the largest value."""
+    mesh = sharding.make_mesh(Mesh(fsdp=2, tensor=2, sequence=2), jax.devices())
+    kernel = partial(attention.splash_kernel, interpret=True)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((2, 256, heads, 16), np.float32) for heads in (4, 2, 2, 4)]
+
+    def forward_backward(attend, q, k, v, do):
+        o, pull = jax.vjp(attend, q, k, v)
+        return o, *pull(do)
+
+    on_each = sharding.on_each_device(mesh, attention.splash, kernel)
+    got, expected = (jax.jit(partial(forward_backward, attend))(*inputs) for attend in (on_each, attention.xla))
+    return [float(abs(g - e).max() / abs(e).max()) for g, e in zip(got, expected, strict=True)]
+
+
 def main():
     assert len(jax.devices()) == 8
     step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
     prefix_tree.ROW_TOKENS, prefix_tree.PREFIX_TOKENS, prefix_tree.SHORTEST = 32, 8, 8  # short requests share prefixes
     results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
+    results["splash"] = splash()
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
     for name in LAYOUTS:
         if "accumulation" in name:

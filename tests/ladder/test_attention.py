@@ -75,7 +75,8 @@ def test_splash_in_interpret_mode(H, G, K):
     *qkv, do = inputs(1, 256, H, G, K)
 
     def forward_backward(q, k, v, do):
-        o, pull = jax.vjp(partial(attention.splash, interpret=True), q, k, v)
+        kernel = attention.splash_kernel(256, H, interpret=True)
+        o, pull = jax.vjp(partial(attention.splash, kernel=kernel), q, k, v)
         return o, *pull(do)
 
     for got, expected in zip(jax.jit(forward_backward)(*qkv, do), oracle(*qkv, do), strict=True):
@@ -127,15 +128,21 @@ def test_choice(name, seq_len, chosen):
 
 
 @pytest.mark.parametrize(
-    ("seq_len", "sequence", "chosen"),
-    [(4096, 1, attention.splash), (4000, 1, attention.blockwise), (4096, 2, attention.blockwise)],
+    ("seq_len", "sequence", "tensor", "chosen"),
+    [
+        (4096, 1, 1, attention.splash),
+        (4000, 1, 1, attention.blockwise),
+        (4096, 2, 2, attention.splash),
+        (384, 2, 1, attention.blockwise),  # a part would be no multiple of 128
+        (4096, 1, 4, attention.blockwise),  # two key-value heads are not split over four devices, their queries are
+    ],
 )
-def test_choice_on_a_tpu(seq_len, sequence, chosen):
-    assert attention.choose("auto", seq_len, "tpu", sequence) is chosen
+def test_choice_on_a_tpu(seq_len, sequence, tensor, chosen):
+    assert attention.choose("auto", seq_len, "tpu", sequence, 2, tensor) is chosen
 
 
 def test_what_is_not_there_is_refused_by_name():
     with pytest.raises(InputError, match=r"mesh\.attention = 'flash'.*auto, xla, blockwise, splash"):
         attention.choose("flash", 128)
-    with pytest.raises(InputError, match=r"'splash' needs a TPU.*here cpu, 1, 128.*write auto"):
+    with pytest.raises(InputError, match=r"'splash' needs a TPU.*here cpu, 128, 128 x 1, 1, 1.*write auto"):
         attention.choose("splash", 128)

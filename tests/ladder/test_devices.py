@@ -83,3 +83,7 @@ def test_every_device_computes_only_its_own_logits(results):
     """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
     rows = {layout: result["logit_rows"] for layout, result in results.items() if layout != "carried"}
     assert (rows["one"], rows["fsdp=8"], rows["fsdp=8, accumulation, remat, blockwise"]) == (512, 64, 16)
+
+
+def test_splash_on_split_queries_and_heads(results):
+    assert max(results["splash"]) < 1e-5
