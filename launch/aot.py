@@ -21,8 +21,9 @@ from ladder.config import Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.files import write_atomic
 from ladder.overrides import from_dict
+from launch import live
 
-SCHEMA = 4  # of a cached result
+SCHEMA = 5  # of a cached result
 
 
 def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None) -> dict:
@@ -84,7 +85,10 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
             compiled = lowered.compile(compiler_options={"xla_dump_to": dump, "xla_dump_hlo_as_text": True})
         except jax.errors.JaxRuntimeError as error:
             raise _too_large(rung, len(devices), str(error)) from None
-        text = next(Path(dump).glob("*.after_optimizations.txt")).read_text()
+        text, assignment, ranges = (
+            next(Path(dump).glob(f"*.after_optimizations{part}.txt")).read_text()
+            for part in ("", "-buffer-assignment", "-live-range")
+        )
     memory, state = compiled.memory_analysis(), program.abstract_state
     return {
         "devices": len(devices),
@@ -94,7 +98,7 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
         "memory": {
             "parameters": _held(state["params"]),
             "optimizer": _held(state["optimizer"]),
-            "temporary": memory.temp_size_in_bytes,
+            **live.temporaries(assignment, ranges, _shapes(state["params"])),
             "program": memory.generated_code_size_in_bytes,
         },
         "arguments": memory.argument_size_in_bytes,
@@ -126,6 +130,18 @@ def _moved(text: str, mesh, kind: topologies.Slice, slices: int) -> dict:
         spans = [len(set(place.tolist())) for place in line.reshape(-1, line.shape[-1]).T]
         row["link_share"] = kind.link_share(spans[: topologies.KINDS[kind.kind].dimensions])
     return {"collectives": sent, "hbm_bytes": hlo.traffic(module, sites)}
+
+
+def _shapes(params) -> set[tuple[int, ...]]:
+    """Of every weight, each dimension as it is and as it is split; all layers and one."""
+    import itertools
+
+    import jax
+
+    found = set()
+    for x in jax.tree.leaves(params):
+        found.update(itertools.product(*zip(x.shape, x.sharding.shard_shape(x.shape), strict=True)))
+    return found | {dims[1:] for dims in found}
 
 
 def _held(tree) -> int:

@@ -55,7 +55,7 @@ def test_attention_is_the_kernel_and_work_is_counted(found):
 @needs_libtpu
 def test_activations_are_split_over_the_devices(found):
     """Logits of a whole batch would be 16 MiB; a device has a quarter of them, and of everything else."""
-    assert found["memory"]["temporary"] < 8 << 20
+    assert 0 < found["memory"]["activations"] < 8 << 20
 
 
 @needs_libtpu
@@ -78,6 +78,7 @@ def test_what_is_sent_is_read_from_the_compiled_module(found):
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_chunks_of_the_loss_send_the_head_once(cache):
     """Four chunks, one gather in two bytes and one sum in four; the layers' part is a tenth of that."""
     rung = replace(RUNG, model=replace(RUNG.model, vocab_size=1 << 15), batch_tokens=64 * 256)
@@ -127,6 +128,7 @@ def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_two_slices_are_two_replicas():
     """The state of a slice is split within it: each of eight devices holds a quarter, as in one slice."""
     rung = replace(RUNG, mesh=Mesh(replica=2, remat="full"))
@@ -143,6 +145,7 @@ def test_two_slices_are_two_replicas():
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_the_compiler_refuses_what_does_not_fit():
     wide = replace(RUNG.model, d_model=2048, n_heads=16, d_ff=65536, n_layers=16, seq_len=4096, n_kv_heads=16)
     rung = replace(RUNG, model=wide, batch_tokens=512 * 4096, mesh=Mesh())
