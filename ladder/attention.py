@@ -84,18 +84,23 @@ def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
         jnp.concatenate([jnp.broadcast_to(prefix, (B, P, G, K)), own], axis=1).swapaxes(1, 2)
         for prefix, own in ((k_PGK, k_BLGK), (v_PGK, v_BLGK))
     )
-    end_P = jnp.where(jnp.arange(P) < n_prefix, P + L, 0)  # padding is seen by none
-    end_BM = jnp.concatenate([jnp.broadcast_to(end_P, (B, P)), P + end_BL], axis=1)
+    shown_P = jnp.where(jnp.arange(P) < n_prefix, 0.0, -jnp.inf)  # padding is seen by none
     blocks = []
     for start in range(0, L, BLOCK):
         stop = min(start + BLOCK, L)
-        M, q_BGQK = P + stop, q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
-        place_Q1 = (P + start + jnp.arange(q_BGQK.shape[2]) % (stop - start))[:, None]
-        seen_BQM = (jnp.arange(M) <= place_Q1) & (place_Q1 < end_BM[:, None, :M])
-        scores_BGQM = jnp.matmul(q_BGQK, k_BGMK[:, :, :M].swapaxes(2, 3), preferred_element_type=jnp.float32)
-        weights_BGQM = jax.nn.softmax(jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf), axis=-1)
-        o_BGQK = jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK[:, :, :M])
-        blocks.append(o_BGQK.reshape(B, G, H // G, stop - start, K))
+        n, q_BGQK = stop - start, q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
+        place_Q1 = (start + jnp.arange(q_BGQK.shape[2]) % n)[:, None]
+        seen_BQL = (jnp.arange(stop) <= place_Q1) & (place_Q1 < end_BL[:, None, :stop])
+        shown_BQP = jnp.broadcast_to(shown_P, (*seen_BQL.shape[:2], P))
+        # Added, one for all heads, and normalised after the product: two passes over the scores fewer.
+        shown_BQM = jnp.concatenate([shown_BQP, jnp.where(seen_BQL, 0.0, -jnp.inf)], axis=2)
+        keys_BGMK, values_BGMK = k_BGMK[:, :, : P + stop], v_BGMK[:, :, : P + stop]
+        scores_BGQM = jnp.matmul(q_BGQK, keys_BGMK.swapaxes(2, 3), preferred_element_type=jnp.float32)
+        scores_BGQM += shown_BQM[:, None]
+        weights_BGQM = jnp.exp(scores_BGQM - scores_BGQM.max(axis=-1, keepdims=True))
+        o_BGQK = jnp.matmul(weights_BGQM.astype(v_PGK.dtype), values_BGMK, preferred_element_type=jnp.float32)
+        o_BGQK = (o_BGQK / weights_BGQM.sum(axis=-1, keepdims=True)).astype(v_PGK.dtype)
+        blocks.append(o_BGQK.reshape(B, G, H // G, n, K))
     return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
 

@@ -8,7 +8,7 @@ known to nobody here: `Hooks.constrain(x, logical_axes)` is the identity until s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -170,8 +170,11 @@ class Transformer(nnx.Module):
         return self.through(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
 
     def nodes(self, tokens_BL, tree: attention.Tree, hooks: Hooks):
-        """The same of rows of tree nodes, and their own keys_NBLGK and values_NBLGK."""
-        c = self.c
+        """The same of rows of tree nodes, and their own keys_NBLGK and values_NBLGK.
+
+        Layers are never unrolled: without a backward pass it gains nothing, and there are many shapes to compile.
+        """
+        c, hooks = self.c, replace(hooks, unroll=False)
         nothing = jnp.zeros((c.n_layers, 0, c.kv_heads, c.head_dim), c.compute_dtype)
         prefix = tree.prefix or attention.Prefix(nothing, nothing, 0)
 

@@ -74,7 +74,8 @@ def evaluate(directory: Path, wanted: Wanted) -> Iterator[Evaluation]:
         if rows is None:
             params = run.checkpoints.read(step, run.program.abstract_state)["params"]
             rows = run.scores(step, params)
-            write_atomic(_path(record, step, run.evaluator.hash), "".join(canonical_json(row) + "\n" for row in rows))
+            text = "".join(canonical_json(row) + "\n" for row in rows)
+            write_atomic(_path(record, step, run.evaluator.hash), text, reached="evaluation-written")
         seconds = None if step in there else time.monotonic() - began
         tokens, cut = run.evaluator.n_tokens, run.evaluator.n_cut
         share = tokens / 3 / (step * run.rung.batch_tokens)

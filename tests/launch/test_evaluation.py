@@ -1,6 +1,11 @@
 """`ladder eval`: scores of finished runs from their checkpoints, recorded beside the run's own."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -72,12 +77,33 @@ def test_what_is_missing_is_made_from_every_checkpoint(trained, quiz, tmp_path, 
     assert [one["step"] for one in made] == Record(trained).saved_steps() == [45, 60]
     assert evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing") == []
     assert "no evaluation is missing" in capsys.readouterr().out
-    cut_off = trained / "evaluations" / f"000000045-{made[0]['hash']}.jsonl"
-    cut_off.unlink()  # as a process leaves it that is killed before the rename
-    (again,) = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
-    assert again["step"] == 45 and again["rows"] == made[0]["rows"]
     own = evaluated(tmp_path, trained, "--missing")  # evaluated at 20, 40 and 60, saved at 45 and 60
     assert [one["step"] for one in own] == [45]
+
+
+def test_killed_before_a_file_has_its_name_nothing_is_recorded_and_it_is_made_again(trained, quiz, tmp_path):
+    asked = ["eval", str(trained), "--tasks", quiz, "--max-docs", "3", "--missing"]
+    named = lambda: {path.name for path in (trained / "evaluations").glob("0*.jsonl")}  # noqa: E731
+    before, env = named(), os.environ | {"LADDER_KILL_AT": "evaluation-written:2"}
+    done = subprocess.run([sys.executable, "-m", "launch.cli", *asked], env=env, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert {name[:9] for name in named() - before} == {"000000045"}
+    assert [path.name[:10] for path in (trained / "evaluations").glob(".*.tmp")] == [".000000060"]
+    (again,) = evaluated(tmp_path, *asked[1:])
+    assert again["step"] == 60 and again["seconds"] is not None
+    assert {name[:9] for name in named() - before} == {"000000045", "000000060"}
+    assert evaluated(tmp_path, *asked[1:]) == []
+
+
+def test_a_damaged_checkpoint_is_refused_and_nothing_recorded(trained, quiz, tmp_path, capsys):
+    copy = tmp_path / trained.name
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("evaluations"))
+    victim = max((copy / "checkpoints" / "60").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    victim.write_bytes(bytes([victim.read_bytes()[0] ^ 1]) + victim.read_bytes()[1:])
+    assert cli.main(["eval", str(copy), "--tasks", quiz]) == 2
+    said = capsys.readouterr().err
+    assert victim.name in said and said.count("\n") == 1
+    assert not list(copy.glob("evaluations/*"))
 
 
 def test_a_checkpoint_and_a_ladder_can_be_named(trained, quiz, tmp_path):
