@@ -42,7 +42,7 @@ def results(tmp_path_factory):
         "PYTHONPATH": str(HERE.parents[1]),
     }
     command = [sys.executable, str(HERE / "emulated_devices.py"), str(requests), str(folder / "checkpoints")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -81,7 +81,7 @@ def test_eight_devices_evaluate_as_one(results, layout):
 
 def test_every_device_computes_only_its_own_logits(results):
     """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
-    rows = {layout: result["logit_rows"] for layout, result in results.items() if layout != "carried"}
+    rows = {layout: result["logit_rows"] for layout, result in results.items() if "logit_rows" in result}
     assert (rows["one"], rows["fsdp=8"], rows["fsdp=8, accumulation, remat, blockwise"]) == (512, 64, 16)
 
 
