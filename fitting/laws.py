@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting.annealing import annealed
 from fitting.law import INF, NO_E, Law, Param, floor, level, log_coordinates, log_scale
 from fitting.power_laws import B_CRIT, BATCH, KAPLAN, POWERS, RATE, TRANSFER
 
@@ -191,4 +192,12 @@ SIGMOID = Law(
     source="Bhagia et al. 2024, step 2",
 )
 
-LAWS = {law.name: law for law in (CHINCHILLA, TIED, REPEATED, *KAPLAN, *POWERS, B_CRIT, BATCH, RATE, TRANSFER, SIGMOID)}
+# Along learning curves ---------------------------------------------------------------------------
+
+POWER_D = next(law for law in POWERS if law.name == "power-d")
+ANNEALING = annealed(POWER_D, "annealing"), annealed(CHINCHILLA, "annealing-n")
+
+LAWS = {
+    law.name: law
+    for law in (CHINCHILLA, TIED, REPEATED, *KAPLAN, *POWERS, *ANNEALING, B_CRIT, BATCH, RATE, TRANSFER, SIGMOID)
+}

@@ -25,6 +25,7 @@ POSITIVE = ("n_params", "tokens", "flops", "n_non_embedding", "n_total")
 NUMBERS = (
     *POSITIVE,
     *("step", "value", "multiple", "seed", "peak_lr", "batch_tokens", "lr_final_fraction"),
+    *("steps", "warmup_steps", "decay_steps", "parent_step"),
     *("stderr", "n_docs", "chance", "majority"),
 )
 KEY = ("run", "task", "metric", "step")
@@ -35,6 +36,7 @@ PER_RUN = ("n_params", "split")
 DERIVED = (
     *("size", "multiple", "n_params", "n_non_embedding", "n_total", "seed", "kind", "parent"),
     *("schedule", "peak_lr", "batch_tokens", "lr_final_fraction", "corpus"),
+    *("steps", "warmup_steps", "decay_steps", "parent_step"),
 )
 
 
@@ -82,14 +84,15 @@ class Table:
         return list(dict.fromkeys(self[name].tolist()))
 
 
-def read(path) -> Table:
+def read(path, unfinished: bool = False) -> Table:
     """Read a runs table from a file or a folder of run directories (str or any path object).
 
+    unfinished: also directories of runs that are not done, as far as they have published their metrics.
     Raises InputError, one line, with file and line where there is one.
     """
     path = Path(path) if isinstance(path, str) else path
     if path.is_dir():
-        return _read_runs(path)
+        return _read_runs(path, unfinished)
     found = cells.read(path, REQUIRED)
     return _check(found.header, found.columns, found.places, str(path), found.sha256)
 
@@ -150,8 +153,8 @@ def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
 # Run directories --------------------------------------------------------------------------------
 
 
-def _read_runs(folder) -> Table:
-    """Read every finished run directory below `folder` (or `folder` itself, if it is one)."""
+def _read_runs(folder, unfinished: bool = False) -> Table:
+    """Read the run directories below `folder` (or `folder` itself, if it is one): the finished ones, or all."""
     if (folder / "config.json").exists():
         runs = [folder]
     else:
@@ -160,7 +163,7 @@ def _read_runs(folder) -> Table:
         raise InputError(f"{folder}: no run directories (folders with a config.json) in it")
     rows, left_out = [], []
     for run in runs:
-        if (run / "DONE.json").exists():
+        if unfinished or (run / "DONE.json").exists():
             rows += _run_rows(run)
         else:
             left_out.append(f"{run.name}: {_unfinished(run)}")
@@ -184,7 +187,8 @@ def _unfinished(run) -> str:
 def _run_rows(run) -> list[dict]:
     """Rows of one finished run directory, without the evaluation before the first step."""
     config = _json_file(run / "config.json")
-    last = _json_file(run / "DONE.json").get("step")
+    done = run / "DONE.json"
+    last = _json_file(done).get("step") if done.exists() else None
     try:
         derived = config["derived"]
         common = {"run": config["run_id"], "split": config["split"]}

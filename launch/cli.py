@@ -27,6 +27,7 @@ VERBS = {
     "verify": ladders.verify,
     "fit": scaling.fit,
     "allocate": scaling.allocate,
+    "extrapolate": scaling.extrapolate,
     "predict": laws.predict,
     "backtest": laws.backtest,
     "compare": laws.compare,

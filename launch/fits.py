@@ -56,6 +56,30 @@ def allocations(result: dict) -> Table:
     return grid
 
 
+def ends(found: list, quantity: str) -> Table:
+    """found: of curves.ends."""
+    grid = Table(title=f"{quantity} at the end of each run", title_justify="left")
+    for name in ("run", "known", "smaller sizes", "predicted", "80 %", "measured", "error", "error of the last value"):
+        grid.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
+    for end in found:
+        predicted = end.why or f"{end.y:.4g}"
+        band = f"{end.interval[0]:.4g} to {end.interval[1]:.4g}" if end.interval else ""
+        measured = "" if end.curve.end is None else f"{end.curve.end:.4g}"
+        errors = ["" if e is None else f"{e:+.2%}" for e in (end.error, end.error_of_last)]
+        grid.add_row(end.curve.run, f"{end.known:.0%}", str(end.sizes), predicted, band, measured, *errors)
+    return grid
+
+
+def extrapolated(score: dict) -> str:
+    """score: of curves.score."""
+    if not score["n"]:
+        return "no run with smaller sizes is done: how well this goes is not known"
+    return (
+        f"{score['n']} runs that are done and have smaller sizes: error {score['error']:.2%} (root mean square),"
+        f" {score['error_of_last']:.2%} if the last known value is carried on"
+    )
+
+
 def _with_range(row: dict, name: str, shown) -> str:
     bounds = row[f"{name}_ci95"]
     return shown(row[name]) + (f" ({shown(bounds[0])} to {shown(bounds[1])})" if bounds else "")

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
 from launch import compiled, fits, show
-from launch.flags import Json
+from launch.flags import Json, place
 
 Losses = Annotated[
     Positional[str],
@@ -196,6 +196,44 @@ def allocate(
         from fitting import loss_plots
 
         fits.save(loss_plots.allocation(frontier, points, budget), plot)
+
+
+def extrapolate(
+    table: Annotated[Positional[str], arg(metavar="TABLE", help="a runs table (.csv, .csv.gz, .jsonl) or runs/NAME")],
+    /,
+    *,
+    first: float = 0.5,
+    task: str = "train",
+    metric: str = "loss",
+    n: Column = None,
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """Predict where learning curves end from their first part; runs that are done show how well that goes.
+
+    Example: ladder extrapolate runs/demo --first 0.5
+
+    Args:
+        first: share of a run's steps that may be known, beside the whole curves of smaller sizes
+        task: what was measured along the way
+        metric: and how
+        n: how parameters are counted (n_params)
+    """
+    compiled.keep()
+    from fitting import curves
+    from fitting import table as tables
+
+    read = curves.read(tables.read(place(table), unfinished=True), task, metric, n or "n_params")
+    ends = curves.ends(read, first)
+    console = show.console()
+    console.print(fits.ends(ends, f"{metric} of {task}"))
+    console.print(fits.extrapolated(curves.score(ends)))
+    if json:
+        show.write_json(json, {"first": first, "quantity": f"{metric} of {task}", "ends": [e.json() for e in ends]})
+    if plot:
+        from fitting import curve_plots
+
+        fits.save(curve_plots.ends(ends, read, f"{metric} of {task}"), plot)
 
 
 def _bias(points, isoflop: tuple[float, ...], huber: float, approach: int) -> list[str]:

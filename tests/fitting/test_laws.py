@@ -47,6 +47,10 @@ FORMULAS = {
     "power-c": with_floor("C"),
     "power-s": with_floor("S"),
     "power-t": with_floor("T"),
+    "annealing": lambda p, x: p["E"] + p["A"] / x["S1"] ** p["alpha"] - p["C"] * x["S2"],
+    "annealing-n": lambda p, x: (
+        p["E"] + p["A"] / x["N"] ** p["alpha"] + p["B"] / x["S1"] ** p["beta"] - p["C"] * x["S2"]
+    ),
     "transfer": lambda p, x: x["L"] + p["offset"],
     "kaplan-lr": lambda p, x: p["a"] - p["c"] * np.log(x["N"]),
     "kaplan-bcrit": lambda p, x: p["B_star"] / x["L"] ** (1 / p["alpha_B"]),
@@ -64,6 +68,8 @@ FEATURES = {
     "B": np.geomspace(1e4, 1e7, 9),
     "U": np.geomspace(1e9, 4e11, 9)[MIXED],
     "T": np.geomspace(1, 1024, 9),
+    "S1": np.geomspace(3e9, 1e12, 9)[MIXED],
+    "S2": np.linspace(0.0, 5.0, 9),
     "L": np.linspace(4.0, 2.5, 9),
     "bpb": np.linspace(0.6, 1.8, 9),
 }

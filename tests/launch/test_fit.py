@@ -73,3 +73,18 @@ def test_allocate_says_what_to_train(table, tmp_path, capsys):
     ):
         assert cli.main(wrong) == 2
         assert message in capsys.readouterr().err
+
+
+def test_extrapolate_says_what_cannot_be_told_yet(tmp_path, capsys):
+    """(Predictions are tested in tests/fitting/test_curves.py.)"""
+    of_run = "r1,1000,cosine,600,20,0,0.1,64,train,loss"
+    header = "run,n_params,schedule,steps,warmup_steps,decay_steps,lr_final_fraction,batch_tokens,task,metric"
+    path, out, plot = tmp_path / "runs.csv", tmp_path / "ends.json", tmp_path / "ends.png"
+    lines = [f"{of_run},{step},{64 * step},{5 - step / 100}" for step in (30, 60, 90)]
+    path.write_text("\n".join([f"{header},step,tokens,value", *lines]) + "\n")
+    assert cli.main(["extrapolate", str(path), "--json", str(out), "--plot", str(plot)]) == 0
+    [end] = json.loads(out.read_text())["ends"]
+    assert (end["run"], end["steps"], end["predicted"], end["why"]) == ("r1", 600, None, "too little of it is known")
+    assert plot.read_bytes().startswith(b"\x89PNG") and "how well this goes is not known" in capsys.readouterr().out
+    assert cli.main(["extrapolate", str(path), "--metric", "bpb"]) == 2
+    assert "no rows of task 'train' with metric 'bpb'" in capsys.readouterr().err
