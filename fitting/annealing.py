@@ -69,7 +69,7 @@ def annealed(base: Law, name: str) -> Law:
         natural=lambda t, c: (
             base.natural(t[..., :n_params], of_base(c)) | {"C": t[..., n_params] * c["y"] * np.exp(-c["S2"])}
         ),
-        starts=lambda x, y, n, rng: np.column_stack([base.starts(of_base(x), y, n, rng), rng.uniform(0.0, 0.2, n)]),
+        starts=lambda x, y, n, rng: np.column_stack([base.starts(of_base(x), y, n, rng), rng.uniform(0.0, 0.01, n)]),
         source=SOURCE,
         theta=lambda p, c: np.append(base.theta(p, of_base(c)), p["C"] / c["y"] * np.exp(c["S2"])),
     )

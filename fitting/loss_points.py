@@ -21,6 +21,7 @@ COLUMNS = {
     "T": "position",
 }
 VALUE = "loss"
+FROM_N_AND_D = "6ND"  # as a column of C: count it so, whatever columns there are
 # Columns that say which runs share noise, first found: branches of a trunk, points of a run.
 UNITS = ("trunk", "parent", "run")
 EXCLUDED = "excluded"
@@ -32,6 +33,7 @@ class LossPoints:
     """One point a run: features {"N": [n], "D": [n], ...} as far as known, y_n > 0, and the unit it is drawn by.
 
     derived: {feature that the table did not have: the formula it comes from}. weights_n: how much each point counts.
+    labels: {column of settings: str[n]}.
     """
 
     features: dict[str, np.ndarray]
@@ -44,6 +46,7 @@ class LossPoints:
     left_out: tuple[str, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
     weights_n: np.ndarray | None = None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y_n)
@@ -58,7 +61,8 @@ class LossPoints:
         features = {k: v[keep_n] for k, v in self.features.items()}
         kept = {"y_n": self.y_n[keep_n], "groups_n": self.groups_n[keep_n], "left_out": left}
         weights_n = None if self.weights_n is None else self.weights_n[keep_n]
-        return replace(self, features=features, weights_n=weights_n, **kept)
+        labels = {k: v[keep_n] for k, v in self.labels.items()}
+        return replace(self, features=features, weights_n=weights_n, labels=labels, **kept)
 
 
 def read(
@@ -75,6 +79,7 @@ def read(
     reach: float | None = None,
     weights: str | None = None,
     against: str | None = None,
+    labels: tuple[str, ...] = (),
 ) -> LossPoints:
     """Points of a wide table, or of a runs table's decayed runs (a folder of run directories is one).
 
@@ -83,8 +88,8 @@ def read(
     "excluded" are left out unless keep_excluded; drop_above: points with a larger y are, too. critical: constants of
     B_crit(L) by which S_min and C_min follow from S, B and C (Kaplan's). curves: every row of a runs table's runs
     instead of the ends of the decayed ones. reach: of those curves, the steps to this loss instead (`reached`).
-    weights: a wide table's column of how much each row counts. against: a runs table's task whose loss is L.
-    Raises InputError.
+    weights, labels: a wide table's column of how much each row counts, and its columns of settings. against: a runs
+    table's task whose loss is L. Raises InputError.
     """
     if against and (curves or reach):
         raise InputError("--against: is of the ends of runs, not of curves")
@@ -92,11 +97,11 @@ def read(
     path = Path(path)
     found = None if path.is_dir() else cells.read(path)
     if found is None or set(tables.REQUIRED) <= set(found.header):
-        if weights:
-            raise InputError(f"{path}: a runs table; --weights names a column of a wide table")
+        if weights or labels:
+            raise InputError(f"{path}: a runs table; --weights and --vary name columns of a wide table")
         points = _from_runs(tables.read(path), columns, y, task, metric, curves or reach is not None, against)
     else:
-        points = _from_wide(found, str(path), columns, y, keep_excluded, weights)
+        points = _from_wide(found, str(path), columns, y, keep_excluded, weights, labels)
     if drop_above is not None:
         points = points.select(points.y_n <= drop_above, f"{points.quantity} above {drop_above:g}")
     points = _completed(points, critical or kaplan.BATCH)
@@ -132,7 +137,9 @@ def reached(curves: LossPoints, loss: float) -> LossPoints:
     )  # fmt: skip
 
 
-def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded, weights) -> LossPoints:
+def _from_wide(
+    found: cells.Cells, source: str, columns: dict, y: str | None, keep_excluded: bool, weights: str | None, labels
+) -> LossPoints:
     by_name = dict(zip(found.header, found.columns, strict=True))
 
     def column(name: str, flag: str) -> np.ndarray:
@@ -148,6 +155,8 @@ def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, ke
     features = {}
     for feature, default in COLUMNS.items():
         name = columns.get(feature, default)
+        if name == FROM_N_AND_D:
+            continue
         if feature in columns or name in by_name:
             features[feature] = column(name, f"--{feature.lower()}")
     y = y or VALUE
@@ -158,7 +167,13 @@ def _from_wide(found: cells.Cells, source: str, columns: dict, y: str | None, ke
     groups_n = np.array([u or f"row {i}" for i, u in enumerate(units)])
     convention = columns.get("N", COLUMNS["N"])
     weights_n = column(weights, "--weights") if weights else None
-    points = LossPoints(features, y_n, groups_n, source, found.sha256, y, convention, weights_n=weights_n)
+    absent = [name for name in labels if name not in by_name]
+    if absent:
+        raise InputError(f"{source}:1: no column {absent[0]!r} of settings; there are: {', '.join(by_name)}")
+    texts = {name: np.array([str("" if c is None else c).strip() for c in by_name[name]]) for name in labels}
+    points = LossPoints(
+        features, y_n, groups_n, source, found.sha256, y, convention, weights_n=weights_n, labels=texts
+    )  # fmt: skip
     if EXCLUDED in by_name and not keep_excluded:
         keep_n = np.array([str("" if c is None else c).strip().lower() in NO for c in by_name[EXCLUDED]])
         points = points.select(keep_n, f"marked in column {EXCLUDED!r}")

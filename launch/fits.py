@@ -56,6 +56,32 @@ def allocations(result: dict) -> Table:
     return grid
 
 
+def exponents(result: dict) -> Table:
+    """result: of decomposition.json."""
+    names = list(result["cells"][0]["settings"])
+    grid = Table(title="exponent of N_opt in C, by setting", title_justify="left")
+    for name in (*names, "exponent", "95 % interval", ""):
+        grid.add_column(name, overflow="fold")
+    for cell in result["cells"]:
+        value, bounds = cell["exponent"], cell["exponent_ci95"]
+        shown = ("", "") if value is None else (f"{value:.3f}", f"{bounds[0]:.3f} to {bounds[1]:.3f}")
+        grid.add_row(*cell["settings"].values(), *shown, cell["why"])
+    return grid
+
+
+def moves(result: dict) -> Table | str:
+    """result: of decomposition.json."""
+    if not result["moves"]:
+        return "what each choice moves cannot be told: settings on the way from the first to the last have no exponent"
+    grid = Table(title=f"from the first settings to the last: {result['total']:+.3f}, of which", title_justify="left")
+    for name in ("choice", "from", "to", "moves the exponent by", "95 % interval"):
+        grid.add_column(name, overflow="fold")
+    for move in result["moves"]:
+        lo, hi = move["moves_ci95"]
+        grid.add_row(move["factor"], move["from"], move["to"], f"{move['moves']:+.3f}", f"{lo:+.3f} to {hi:+.3f}")
+    return grid
+
+
 def ends(found: list, quantity: str) -> Table:
     """found: of curves.ends."""
     grid = Table(title=f"{quantity} at the end of each run", title_justify="left")

@@ -1,6 +1,6 @@
 """Verbs about scaling laws of the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,7 +55,7 @@ class Reading:
     critical_batch: Annotated[str | None, arg(metavar="B_STAR,ALPHA_B", help_behavior_hint="")] = None
     """constants of B_crit(L), by which S_min and C_min follow from S, B and C (Kaplan's 2e8,0.21)"""
 
-    def points(self, table: str, curves: bool = False):
+    def points(self, table: str, curves: bool = False, labels: tuple[str, ...] = ()):
         """loss_points.LossPoints of a table."""
         from fitting import loss_points
 
@@ -72,6 +72,7 @@ class Reading:
             reach=self.reach,
             weights=self.weights,
             against=self.against,
+            labels=labels,
         )
 
     def critical(self) -> dict | None:
@@ -151,6 +152,7 @@ def allocate(
     published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     huber: float = 1e-3,
     isoflop: Annotated[tuple[float, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
+    vary: Annotated[tuple[str, ...], arg(metavar="FACTOR ...", help_behavior_hint="")] = (),
     bootstrap: int = 4000,
     seed: int = 0,
     reading: Read = Reading(),
@@ -168,24 +170,27 @@ def allocate(
         published: what a published fit says, without a table: hoffmann, besiroglu, muennighoff, kaplan
         huber: approach 3: threshold of the Huber loss, in ln loss
         isoflop: approach 2: the budgets that the table's runs were trained for, where they do not stand apart
+        vary: how the exponent of N_opt moves with these choices: columns of settings (tuning), or columns to count by
+            (n=non_embedding,params c=6ND,flops)
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
     compiled.keep()
     from fitting import allocation, kaplan, loss_law
 
+    options = {"delta": huber, "n_resamples": bootstrap}
+    critical = reading.critical() or kaplan.BATCH
+    ways = {
+        1: lambda points, seed: allocation.envelope(points, bootstrap, seed),
+        2: lambda points, seed: allocation.isoflop(points, bootstrap, seed, isoflop),
+        3: lambda points, seed: allocation.of_law(loss_law.fit(points, law, **options, seed=seed), critical),
+    }
     if (table is None) == (published is None):
         raise InputError("give a TABLE, or --published NAME and no table")
+    if vary:
+        return _decomposed(table, reading, approach, vary, ways[approach], seed, json)
     points = None if published else reading.points(table, curves=approach == 1)
-    if published:
-        frontier = allocation.of_published(published)
-    elif approach == 1:
-        frontier = allocation.envelope(points, bootstrap, seed)
-    elif approach == 2:
-        frontier = allocation.isoflop(points, bootstrap, seed, isoflop)
-    else:
-        fitted = loss_law.fit(points, law, delta=huber, n_resamples=bootstrap, seed=seed)
-        frontier = allocation.of_law(fitted, reading.critical() or kaplan.BATCH)
+    frontier = allocation.of_published(published) if published else ways[approach](points, seed)
     result = frontier.json(budget)
     show.console().print(fits.allocations(result))
     for note in [*result["notes"], *_bias(points, isoflop, huber, approach)]:
@@ -196,6 +201,27 @@ def allocate(
         from fitting import loss_plots
 
         fits.save(loss_plots.allocation(frontier, points, budget), plot)
+
+
+def _decomposed(
+    table: str | None, reading: Reading, approach: int, vary: tuple[str, ...], fit, seed: int, json
+) -> None:
+    from fitting import decomposition
+
+    if table is None or (approach == 3 and any(v.startswith("c=") for v in vary)):
+        raise InputError("--vary: needs a TABLE, and for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
+    factors = [decomposition.parse(text) for text in vary]
+    labels = tuple(f.name for f in factors if not f.counts)
+
+    def read(columns: dict):
+        return replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+
+    factors, found = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
+    result = decomposition.json(factors, found)
+    show.console().print(fits.exponents(result))
+    show.console().print(fits.moves(result))
+    if json:
+        show.write_json(json, result)
 
 
 def extrapolate(
