@@ -28,6 +28,8 @@ PAPER_METRICS = (
     ("len_norm", re.compile(r"eval/downstream/(.+)_rc_5shot_len_norm")),
     ("loss", re.compile(r"eval/(.+)/CrossEntropyLoss")),
 )
+# Files whose names do not say which run they hold.
+PAPER_FILES = {"peteish7_eval_anneal": "7B-4T"}
 PAPER_NAME = re.compile(r"(?P<size>[0-9.]+[MB])-(?P<length>[0-9.]+)(?P<unit>xC|T)(?P<rest>.*)")
 
 
@@ -38,14 +40,19 @@ def paper(folder) -> Table:
     mean of the four categories. Raises InputError with file and line.
     """
     folder = Path(folder)
-    files = sorted(p for p in folder.glob("*.csv") if PAPER_NAME.fullmatch(p.stem))
+    files = sorted(p for p in folder.glob("*.csv") if PAPER_NAME.fullmatch(_paper_run(p)))
     if not files:
         raise InputError(f"{folder}: no file named like 190M-1xC.csv in it")
     return from_rows([row for file in files for row in _paper_rows(file)], str(folder))
 
 
+def _paper_run(file: Path) -> str:
+    return PAPER_FILES.get(file.stem, file.stem)
+
+
 def _paper_rows(file: Path):
-    found = PAPER_NAME.fullmatch(file.stem)
+    run = _paper_run(file)
+    found = PAPER_NAME.fullmatch(run)
     size, length = found["size"], float(found["length"])
     if size not in PAPER_SIZES:
         raise InputError(f"{file}: size {size!r} is not one of the paper's: {', '.join(PAPER_SIZES)}")
@@ -55,7 +62,7 @@ def _paper_rows(file: Path):
     for place, wide in _csv(file):
         step = _number(wide, "_step", place)
         tokens = _paper_tokens(wide, step, place)
-        common = {"run": file.stem, "split": split, "size": size, "n_params": n_params, "tokens": tokens, "step": step}
+        common = {"run": run, "split": split, "size": size, "n_params": n_params, "tokens": tokens, "step": step}
         common |= {"flops": flops_per_token * tokens, "place": place}
         if found["unit"] == "xC":
             common["multiple"] = length

@@ -40,23 +40,26 @@ def demo(
 
 
 def data(
-    what: Annotated[Positional[Literal["build", "olmes"]], arg(help="the corpora of a ladder, or the OLMES requests")],
+    what: Annotated[
+        Positional[Literal["build", "olmes", "paper"]],
+        arg(help="a ladder's corpora, the OLMES requests, the paper's runs"),
+    ],
     name: Annotated[Positional[str | None], arg(metavar="[NAME]", help="build: the ladder")] = None,
     overrides: Overrides = (),
     /,
     *,
     corpora: Corpora = CORPORA,
 ) -> None:
-    """Build the corpora that a ladder reads (or find them again); fetch the OLMES tasks into .cache/olmes.
+    """Build the corpora that a ladder reads (or find them again); fetch the OLMES tasks or the paper's runs.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
     """
-    from launch import olmes, prepare
+    from launch import olmes, paper, prepare
 
-    if what == "olmes":
+    if what != "build":
         if name is not None:
-            raise InputError(f"ladder data olmes takes no {name!r}")
-        print(olmes.install())
+            raise InputError(f"ladder data {what} takes no {name!r}")
+        print(olmes.install() if what == "olmes" else paper.install())
         return
     if name is None:
         raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
