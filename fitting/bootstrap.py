@@ -10,7 +10,7 @@ also works for a ladder of 12 runs, where drawing runs would leave two sizes and
 - branches of one trunk share part of their noise, so that 4 trunks do not pass for 12 runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -177,6 +177,7 @@ def fit(
     weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
+    drawn = _taken_up(law, drawn, weights_Rn, lanes, problem)
     return Fit(
         law=law,
         centre=centre,
@@ -282,6 +283,22 @@ def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
     for _ in range(0 if problem["polish"] else REFINEMENTS):
         best = solve(residuals(law), best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
     return first, best
+
+
+def _taken_up(law, drawn, weights_Rn, lanes, problem):
+    """Lanes that have not converged go on from where they stand and, where there is a floor, with E = 0 from there."""
+    lane_L = np.flatnonzero(~drawn.converged_R)
+    if not len(lane_L):
+        return drawn
+    own_LP = drawn.params_RP[lane_L]
+    starts = [own_LP, law.without_floor(own_LP)] if law.has_floor else [own_LP]
+    lanes_L = {k: v[lane_L // (len(weights_Rn) // len(v))] for k, v in lanes.items()}
+    again = solve(residuals(law), np.stack(starts, 1), weights_Rn=weights_Rn[lane_L], lanes=lanes_L, **problem)
+    better_L = again.objective_R <= drawn.objective_R[lane_L]
+    params_RP, converged_R = drawn.params_RP.copy(), drawn.converged_R.copy()
+    params_RP[lane_L[better_L]], converged_R[lane_L[better_L]] = again.params_RP[better_L], again.converged_R[better_L]
+    seconds = {k: drawn.seconds[k] + again.seconds[k] for k in drawn.seconds}
+    return replace(drawn, params_RP=params_RP, converged_R=converged_R, seconds=seconds)
 
 
 @partial(jax.jit, static_argnums=0)

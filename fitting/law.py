@@ -64,6 +64,15 @@ class Law:
             theta_P = jnp.asarray(self.theta(params, centre))
             return np.asarray(self.form(theta_P, self.coordinates(features, centre))) * centre["y"]
 
+    @property
+    def has_floor(self) -> bool:
+        """Whether the first fit coordinate is the level that `floor` turns into E."""
+        return self.params[0].name == "E"
+
+    def without_floor(self, theta_P: np.ndarray) -> np.ndarray:
+        """The same point with E on 0, where a start stays."""
+        return np.concatenate([np.full_like(theta_P[..., :1], NO_E), theta_P[..., 1:]], axis=-1)
+
     def on_bound(self, theta_P: np.ndarray) -> np.ndarray:
         """bool[P]: which parameters lie on a bound (within 1e-3, scaled to be of order one)."""
         scaled = self.natural(theta_P, dict.fromkeys(self.features, 0.0) | {"y": 1.0})

@@ -144,6 +144,17 @@ def test_80_percent_intervals_of_small_ladders_cover_70_to_90_percent():
     assert fitted.resamples_converged_T.mean() > 0.98 and fitted.converged_T.all()
 
 
+def test_resamples_that_creep_towards_no_floor_are_taken_up_again():
+    """Where E is nearly 0, Levenberg-Marquardt creeps along its softplus; 3 of these 300 ended short of it."""
+    n = np.repeat([190e6, 370e6, 760e6, 1.3e9], 4)
+    d = 20 * n * np.tile([1, 2, 5, 10], 4)
+    noise = 0.005 * np.random.default_rng(0).standard_normal((3, 16))
+    y = (0.3 + 20 / n**0.2 + 60 / d**0.2) * np.exp(noise)
+    fitted = bootstrap.fit(CHINCHILLA, {"N": n, "D": d}, y, delta=1e-2, n_resamples=100, method="pairs")
+    assert 0.1 < np.mean([fitted.resampled(t)["E"] < 1e-3 for t in range(3)]) < 0.9
+    assert fitted.resamples_converged_T.min() == 1.0
+
+
 def test_step_1_of_the_paper(shared):
     """The paper's own points and objective (mean of the last 5 rows, Huber 1e-3): its parameters."""
     rows = table.read(shared("olmo_ladder_runs.csv.gz")).select(split="train", metric="bpb")

@@ -42,7 +42,7 @@ def test_the_runs_of_one_commit_become_a_table(published, tmp_path):
 
 def test_a_commit_that_is_not_there(published, tmp_path):
     repository, _ = published
-    with pytest.raises(InputError, match="git fetch|git origin|0000"):
+    with pytest.raises(InputError, match="0000"):
         paper.install(tmp_path / "cache", repository.as_uri(), "0" * 40)
     assert not (tmp_path / "cache" / "runs.csv.gz").exists()
 
