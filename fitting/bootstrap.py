@@ -176,8 +176,7 @@ def fit(
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
-    drawn = _taken_up(law, drawn, weights_Rn, lanes, problem)
+    drawn = _resampled(law, starts_TSP, weights_Rn, lanes, problem)
     return Fit(
         law=law,
         centre=centre,
@@ -285,8 +284,9 @@ def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
     return first, best
 
 
-def _taken_up(law, drawn, weights_Rn, lanes, problem):
-    """Lanes that have not converged go on from where they stand and, where there is a floor, with E = 0 from there."""
+def _resampled(law, starts_TSP, weights_Rn, lanes, problem):
+    """Solution of all resamples; lanes short of an optimum go on from where they stand, and from there with E = 0."""
+    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
     lane_L = np.flatnonzero(~drawn.converged_R)
     if not len(lane_L):
         return drawn
