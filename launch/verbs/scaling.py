@@ -104,6 +104,7 @@ def fit(
     seed: int = 0,
     reading: Read = Reading(),
     plot: Plot = None,
+    figure: Literal["law", "against", "pairs", "landscape"] = "law",
     json: Json = None,
 ) -> None:
     """Fit a scaling law of the loss: parameters, standard errors, intervals.
@@ -117,6 +118,7 @@ def fit(
         starts: 24 drawn from the data, or the 4,500 of Hoffmann et al. 2022
         bootstrap: resamples behind standard errors and intervals
         seed: of the resamples
+        figure: what --plot draws: the law, loss against N, D and C, pairs of resampled parameters, or the objective
     """
     compiled.keep()
     from fitting import loss_law
@@ -139,7 +141,7 @@ def fit(
     if plot:
         from fitting import loss_plots
 
-        fits.save(loss_plots.law(fitted), plot)
+        fits.save(loss_plots.FIGURES[figure](fitted), plot)
 
 
 def allocate(
