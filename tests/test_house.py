@@ -17,7 +17,7 @@ ARROWS = {
 KNOWN_BY = {
     "orbax": {"ladder/checkpoint.py"},
     "grain": {"ladder/corpus.py", "ladder/batches.py"},
-    "tensorflow_datasets": {"ladder/corpus.py", "ladder/batches.py"},
+    "tensorflow_datasets": {"ladder/corpus.py", "ladder/batches.py", "ladder/tfds_source.py"},
     "jaxopt": {"fitting/solve.py"},
     "gguf": {"ladder/pretrained.py"},
     "tensorflow": set(),

@@ -1,8 +1,8 @@
 """In-jit evaluation, packed, against one padded row per request: `python tests/bench/bench_evaluate.py`.
 
-Both score the same requests with the same float32 model; naive batches hold about 2048 tokens, sorted by length, each
-padded to 64. Prints times (median of a few, wall and CPU), the largest difference of a log-probability, and how many
-decisions are equal (score ties below 2e-4 counted apart).
+Both score the same requests with the same float32 model (2.1M parameters with the 4k BPE); naive batches hold about
+2048 tokens, sorted by length, each padded to 64. Prints times (median of a few, wall and CPU, without compilation), the
+largest difference of a log-probability, and how many decisions are equal (score ties below 2e-4 counted apart).
 --count: no model; a table of the tokens and (query, key) pairs of every task, in Markdown. Two minutes for olmes.
 """
 
@@ -23,6 +23,7 @@ from ladder.loss import token_nats
 from ladder.prefix_tree import encode, pack, tree_of
 
 TIE = 2e-4  # nats
+RUN = 25  # docs of a sample that follow one another: neighbours share what the docs of a whole task do
 NEOX = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"
 
 
@@ -32,6 +33,13 @@ def load_tokenizer(name: str, task_set):
         texts = [request.context for task in task_set for doc in task.docs for request in doc.choices[:1]]
         return tokenizer.train(texts, 4096)
     return tokenizer.load(tasks.find_requests() / NEOX if name == "neox" else name)
+
+
+def sample(task: tasks.Task, n: int) -> tasks.Task:
+    """About n docs in runs of RUN from evenly spaced places (of MMLU, as many subjects)."""
+    runs = max(1, n // RUN)
+    starts = [i * len(task.docs) // runs for i in range(runs)]
+    return tasks.Task(task.name, tuple(doc for start in starts for doc in task.docs[start : start + min(n, RUN)]))
 
 
 def count(task_set, tok, seq_len: int) -> None:
@@ -63,17 +71,17 @@ def _counted(name: str, row) -> str:
     return f"| {name} | {requests:,.0f} | {tokens} | {real / processed:.1f} × | {pairs / packed_pairs:.1f} × |"
 
 
-def naive(functions, params, task_set, tok, seq_len: int):
-    """(a function that scores everything, the tokens it processes)."""
+def naive(functions, params, task_set, tok, seq_len: int, batch_tokens: int):
+    """(a function that scores everything, compiled, and the tokens it processes)."""
     encoded = [request for task in task_set for request in encode(task.docs, tok, seq_len)]
     order = sorted(range(len(encoded)), key=lambda q: len(encoded[q].inputs))
     batches, start = [], 0
     while start < len(order):
         # As many rows of the next length as fit.
         L = 64 * -(-len(encoded[order[start]].inputs) // 64)
-        rows = order[start : start + max(1, 2048 // L)]
+        rows = order[start : start + max(1, batch_tokens // L)]
         L = min(seq_len, 64 * -(-len(encoded[rows[-1]].inputs) // 64))
-        T = 16 * -(-max(len(encoded[q].targets) for q in rows) // 16)
+        T = 16 << (-(-max(len(encoded[q].targets) for q in rows) // 16) - 1).bit_length()
         tokens_BL = np.zeros((len(rows), L), np.int32)
         place_BT, target_BT, real_BT = np.zeros((3, len(rows), T), np.int32)
         for b, q in enumerate(rows):
@@ -90,6 +98,9 @@ def naive(functions, params, task_set, tok, seq_len: int):
         nats, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.reshape(-1))
         return -jnp.where(real_BT > 0, nats.reshape(target_BT.shape), 0).sum(1)
 
+    for _, *batch in {(batch[1].shape, batch[2].shape): batch for batch in batches}.values():
+        score(params, *batch).block_until_ready()
+
     def run():
         S_Q = np.zeros(len(encoded))
         scored = [(rows, score(params, *batch)) for rows, *batch in batches]
@@ -101,9 +112,8 @@ def naive(functions, params, task_set, tok, seq_len: int):
 
 
 def timed(functions: dict, repeats: int) -> dict:
-    """{name: (last result, [wall, CPU] seconds, medians)}, in turns, after a first run that compiles."""
-    results = {name: run() for name, run in functions.items()}
-    taken = {name: [] for name in functions}
+    """{name: (last result, [wall, CPU] seconds, medians)}, in turns."""
+    results, taken = {}, {name: [] for name in functions}
     for _ in range(repeats):
         for name, run in functions.items():
             began = np.array([time.perf_counter(), time.process_time()])
@@ -122,19 +132,33 @@ def decisions(S_Q, arrays) -> tuple[np.ndarray, np.ndarray]:
 
 def compare(args, task_set, tok) -> None:
     d_ff = 8 * args.d_model // 3 // 8 * 8
-    c = Model("llama", args.d_model, args.layers, 4, d_ff, tok.vocab_size, args.seq_len, compute_dtype="float32")
-    f = model.functions(c, model.Hooks(attend=attention.blockwise, unroll=args.layers <= 8))
+    c = Model(
+        "llama",
+        args.d_model,
+        args.layers,
+        4,
+        d_ff,
+        tok.vocab_size,
+        args.seq_len,
+        tie_embeddings=True,
+        compute_dtype="float32",
+    )
+    f = model.functions(c, model.Hooks(attend=attention.blockwise))
     params = model.init_params(c, 0)
     packed = pack(task_set, tok, args.seq_len, batch_tokens=1)
     arrays = jax.tree.map(jnp.asarray, packed.arrays)
-    score = jax.jit(lambda params, arrays: score_requests(f, params, arrays))
-    one_by_one, n_tokens = naive(f, params, task_set, tok, args.seq_len)
+    began = time.process_time()
+    score = jax.jit(lambda params, arrays: score_requests(f, params, arrays)).lower(params, arrays).compile()
+    compiled = time.process_time() - began
+    one_by_one, n_tokens = naive(f, params, task_set, tok, args.seq_len, args.naive_tokens)
     runs = timed({"packed": lambda: np.asarray(score(params, arrays)), "naive": one_by_one}, args.repeats)
     (S, seconds), (naive_S, naive_seconds) = runs["packed"], runs["naive"]
     (chosen, clear), (naive_chosen, naive_clear) = decisions(S, packed.arrays), decisions(naive_S, packed.arrays)
     clear &= naive_clear
     print(f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters, {tok.vocab_size} tokens, {len(S)} requests")
-    print(f"packed {packed.n_tokens:,} tokens in {seconds[0]:.2f} s, CPU {seconds[1]:.2f} s")
+    print(
+        f"packed {packed.n_tokens:,} tokens in {seconds[0]:.2f} s, CPU {seconds[1]:.2f} s ({compiled:.0f} to compile)"
+    )
     print(f"naive  {n_tokens:,} tokens in {naive_seconds[0]:.2f} s, CPU {naive_seconds[1]:.2f} s")
     print(f"faster: {naive_seconds[0] / seconds[0]:.1f} x wall, {naive_seconds[1] / seconds[1]:.1f} x CPU")
     print(f"largest difference of ln p {abs(S - naive_S).max():.1e}; ln p is {naive_S.mean():.1f} in the mean")
@@ -145,16 +169,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", action="store_true")
     parser.add_argument("--tasks", default="olmes")
-    parser.add_argument("--tokenizer", default="neox", choices=("bytes", "bpe4k", "neox"))
-    parser.add_argument("--max-docs", type=int, default=None, help="of each task; without it, 40 (all with --count)")
+    parser.add_argument("--tokenizer", default=None, choices=("bytes", "bpe4k", "neox"), help="bpe4k (neox to count)")
+    parser.add_argument("--max-docs", type=int, default=None, help="of each task; without it, 100 (all with --count)")
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--d-model", type=int, default=128)
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--naive-tokens", type=int, default=2048, help="of a naive batch")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    docs = args.max_docs or (None if args.count else 40)
-    task_set = [tasks.load_task(name, max_docs=docs) for name in tasks.expand(args.tasks.split(","))]
-    tok = load_tokenizer(args.tokenizer, task_set)
+    docs = args.max_docs or (None if args.count else 100)
+    task_set = [tasks.load_task(name) for name in tasks.expand(args.tasks.split(","))]
+    task_set = [sample(task, docs) for task in task_set] if docs else task_set
+    tok = load_tokenizer(args.tokenizer or ("neox" if args.count else "bpe4k"), task_set)
     if args.count:
         count(task_set, tok, args.seq_len)
     else:
