@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fitting import bootstrap
+from fitting import loss_law
 from fitting.errors import InputError
-from fitting.law import INF, Law, Param, residuals
+from fitting.law import INF, Law, Param, log_coordinates, log_scale, residuals
 from fitting.laws import LAWS
+from fitting.loss_points import LossPoints
 from fitting.published import PUBLISHED, find
 
 
@@ -154,20 +155,20 @@ def test_a_parameter_on_its_bound_is_seen():
     assert law.on_bound(np.array([*inside[:4], 1.9999])).tolist() == [False, False, False, False, True]
 
 
-def test_a_new_law_is_one_entry():
-    power = Law(
-        name="power",
-        formula="y = c N^-a",
-        features=("N",),
-        params=(Param("c", "y", (0.0, INF)), Param("a", "1", (-INF, INF))),
-        bounds=((-INF, INF), (-INF, INF)),
-        scale=LAWS["chinchilla"].scale,
-        coordinates=LAWS["chinchilla"].coordinates,
-        form=lambda theta, x: jnp.exp(theta[..., 0] - theta[..., 1] * x["N"]),
+def test_a_new_law_is_one_entry_of_ten_lines(monkeypatch):
+    free = -INF, INF
+    monkeypatch.setitem(LAWS, "power", Law(
+        "power", "y = c N^-a", ("N",), (Param("c", "y", (0.0, INF)), Param("a", "1", free)), (free, free),
+        scale=log_scale,
+        coordinates=log_coordinates,
+        form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x["N"]),
         natural=lambda t, c: {"c": np.exp(t[..., 0] + t[..., 1] * c["N"]) * c["y"], "a": t[..., 1]},
         starts=lambda x, y, n, rng: np.zeros((n, 2)),
         log_space=True,
-        source="Kaplan et al. 2020, eq. 1.1",
-    )
-    fitted = bootstrap.fit(power, {"N": FEATURES["N"]}, 40 * FEATURES["N"] ** -0.076, delta=1e-2, n_resamples=10)
-    assert fitted.params(0) == pytest.approx({"c": 40, "a": 0.076}, rel=1e-6)
+        source="Kaplan et al. 2020, equation 1.1",
+    ))  # fmt: skip
+    n = FEATURES["N"]
+    points = LossPoints({"N": n}, 40 * n**-0.076, np.arange(9), "simulated", "", "loss", "params")
+    result = loss_law.fit(points, "power", n_resamples=10).json()
+    assert result["params"] == pytest.approx({"c": 40, "a": 0.076}, rel=1e-6)
+    assert result["settings"]["form"] == "y = c N^-a" and set(result["se"]) == {"c", "a"}
