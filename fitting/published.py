@@ -27,6 +27,16 @@ class Published:
         """What it says at features {name: [n]}."""
         return LAWS[self.law].at(self.params, features)
 
+    def json(self, points) -> dict:
+        """What was measured (loss_points.LossPoints) over what it says: the median, and 95 % of the points."""
+        missing = [name for name in LAWS[self.law].features if name not in points.features]
+        if missing:
+            raise InputError(f"{points.source}: {self.law} needs {', '.join(missing)}")
+        ratio_n = points.y_n / self.at(points.features)
+        low, middle, high = np.quantile(ratio_n, [0.025, 0.5, 0.975])
+        of = {"published": self.name, "law": self.law, "where": self.where, "params": self.params}
+        return of | {"n_points": len(points), "ratio": float(middle), "ratio_95": [float(low), float(high)]}
+
 
 PUBLISHED = {
     (p.name, p.law): p

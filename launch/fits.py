@@ -37,6 +37,15 @@ def summary(result: dict) -> str:
     return "\n".join(lines + [f"[yellow]{flag}" for flag in result["flags"]])
 
 
+def held_against(result: dict) -> str:
+    """result: of published.Published.json."""
+    middle, low, high = (f"{value - 1:+.1%}" for value in (result["ratio"], *result["ratio_95"]))
+    return (
+        f"{result['n_points']} points lie {middle} (median; 95 % of them {low} to {high}) from what"
+        f" {result['published']} said of {result['law']} ({result['where']}): its tokens, its text and its count of N"
+    )
+
+
 def allocations(result: dict) -> Table:
     """result: of allocation.Frontier.json."""
     a = result["exponents"]

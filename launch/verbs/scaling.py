@@ -97,6 +97,7 @@ def fit(
     /,
     *,
     law: str = "chinchilla",
+    published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     huber: float = 1e-3,
     overestimate_penalty: float = 1.0,
     starts: Literal["data", "grid"] = "data",
@@ -113,6 +114,7 @@ def fit(
 
     Args:
         law: its name; a wrong one lists them
+        published: fit nothing, but hold the table against someone's constants of the law (kaplan, hoffmann, ...)
         huber: threshold of the Huber loss, in ln loss
         overestimate_penalty: how much more a run below the law counts than one above; for under-tuned runs
         starts: 24 drawn from the data, or the 4,500 of Hoffmann et al. 2022
@@ -120,6 +122,8 @@ def fit(
         seed: of the resamples
         figure: what --plot draws: the law, loss against N, D and C, pairs of resampled parameters, or the objective
     """
+    if published:
+        return _against(published, law, reading.points(table), json)
     compiled.keep()
     from fitting import loss_law
 
@@ -142,6 +146,15 @@ def fit(
         from fitting import loss_plots
 
         fits.save(loss_plots.FIGURES[figure](fitted), plot)
+
+
+def _against(name: str, law: str, points, json) -> None:
+    from fitting import published
+
+    result = published.find(name, law).json(points)
+    show.console().print(fits.held_against(result))
+    if json:
+        show.write_json(json, result)
 
 
 def allocate(

@@ -52,6 +52,21 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(table, tmp_path, capsys):
         assert message in err and err.startswith("error: ") and err.count("\n") == 1
 
 
+def test_a_table_is_held_against_published_constants(tmp_path, capsys):
+    n, d = np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e10, 5))
+    said = ((6.4e13 / n) ** (0.076 / 0.103) + 1.8e13 / d) ** 0.103  # Kaplan et al. 2020, Table 2
+    rows = [f"{a},{b},{1.02 * c}" for a, b, c in zip(n.ravel(), d.ravel(), said.ravel(), strict=True)]
+    path, out = tmp_path / "wide.csv", tmp_path / "said.json"
+    path.write_text("\n".join(["params,tokens,loss", *rows]) + "\n")
+    arguments = ["fit", str(path), "--law", "kaplan-nd", "--published"]
+    assert cli.main([*arguments, "kaplan", "--json", str(out)]) == 0
+    assert "25 points lie +2.0% (median" in capsys.readouterr().out
+    assert json.loads(out.read_text())["ratio"] == pytest.approx(1.02)
+    assert cli.main([*arguments, "hoffmann"]) == 2 and "published no 'kaplan-nd'" in capsys.readouterr().err
+    assert cli.main(["fit", str(path), "--law", "kaplan-ns", "--published", "kaplan"]) == 2
+    assert "kaplan-ns needs S_min" in capsys.readouterr().err
+
+
 def test_allocate_says_what_to_train(table, tmp_path, capsys):
     out, plot = tmp_path / "allocate.json", tmp_path / "allocate.svg"
     arguments = ["allocate", table, "--n", "size", "--y", "nats", "--budget", "1e21", "1e23", "--bootstrap", "100"]
