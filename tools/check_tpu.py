@@ -4,6 +4,7 @@ Usage: python tools/check_tpu.py [LABEL ...]   for some of the rungs only, witho
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -13,19 +14,18 @@ from ladder.errors import InputError
 from launch import roofline, runs, show
 from launch.verbs.checking import CACHE
 
-# rung, topology, slices, overrides: what the paper's batch sizes divide over
+# rung, topology, slices, overrides: what the paper's batch sizes divide over; from 1B on a mesh of meshes.candidates
 WANTED = (
     ("190M-10xC", "v5e:8x8", 1, ()),
     ("370M-10xC", "v5e:8x8", 1, ()),
     ("760M-10xC", "v5e:8x8", 1, ()),
-    ("1B-10xC", "v5e:16x16", 1, ("mesh.tensor=2",)),
-    ("7B-4T", "v5p:8x8x8", 1, ()),
-    ("7B-4T", "v5p:8x8x8", 1, ("mesh.remat=dots",)),
-    ("13B-5T", "v5p:8x8x8", 1, ()),
-    ("13B-5T", "v5p:8x8x8", 1, ("mesh.remat=dots",)),
-    ("13B-5T", "v5p:8x8x8", 2, ("mesh.replica=2",)),
+    ("1B-10xC", "v5e:16x16", 1, ("mesh.fsdp=128", "mesh.tensor=2", "mesh.remat=dots")),
+    ("7B-4T", "v5p:8x8x8", 1, ("mesh.replica=2", "mesh.fsdp=256", "mesh.remat=dots")),
+    ("13B-5T", "v5p:8x8x8", 1, ("mesh.replica=8", "mesh.fsdp=64", "mesh.remat=dots")),
+    ("13B-5T", "v5p:8x8x8", 2, ("mesh.replica=16", "mesh.fsdp=64", "mesh.remat=dots")),
 )
-COLUMNS = ("rung", "slices", "overrides", "a device holds", "a step", "utilisation", "TPU-hours", "bound by")
+COLUMNS = ("rung", "slices", "overrides", "a device holds", "donated", "splash", "a device sends in a step")
+COLUMNS += ("a step", "utilisation", "TPU-hours", "bound by")
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
@@ -39,12 +39,23 @@ def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> t
         f"{slices} x {topology}",
         " ".join(overrides),
         held,
+        f"{found['donated'] / found['state']:.0%}",
+        f"{found['kernels']} kernels",
+        ", ".join(f"{axes} {show.size(sent)}" for axes, sent in _sent(found).items()),
         f"{step[0]:.3g} to {step[1]:.3g} s",
         f"{used[0]:.0%} to {used[1]:.0%}",
         f"{show.count(hours[0])} to {show.count(hours[1])}",
         found["bound_by"],
     )
     return "| " + " | ".join(cells) + " |\n", found
+
+
+def _sent(found: dict) -> dict[str, float]:
+    """Bytes over each mesh axis, the most first, but for less than a thousandth."""
+    sent = Counter()
+    for row in found["collectives"]:
+        sent[" x ".join(row["axes"])] += row["bytes"]
+    return {axes: held for axes, held in sent.most_common() if held > 1e-3 * sent.total()}
 
 
 def main(labels: list[str]) -> int:
@@ -62,7 +73,8 @@ def main(labels: list[str]) -> int:
     if not labels:
         text = ", ".join(f"{name} {version}" for name, version in versions.items())
         head = f"# Compiled for TPUs, without one\n\n`make check-tpu`, {text}; ladder `olmo2`. "
-        head += "Memory is the compiler's; times are a roofline's.\nMaxText publishes 46 to 67 % on v5e-256.\n\n"
+        head += "Memory, kernels and what is sent\nare read from the compiled module; "
+        head += "times are a roofline's ([roofline.py](../launch/roofline.py)).\n\n"
         Path("docs/tpu.md").write_text(head + HEADER + "".join(lines))
     return 0
 
