@@ -1,0 +1,36 @@
+"""Would another Huber threshold, or more weight on runs with more compute, predict hidden rungs better? By backtests.
+
+python tests/bench/bench_candidates.py TABLE
+"""
+
+import sys
+
+import numpy as np
+
+from fitting import backtest, bootstrap, points, table
+
+DELTAS = (1e-2, 3e-3, 1e-3)
+POWERS = (0.0, 0.15, 0.3)
+
+
+def main(path: str) -> None:
+    runs = table.read(path)
+    at = points.ladder_points(runs.select(runs["metric"] != "loss"), None, "n_params")
+    compute_n = at.features["N"] * at.features["D"]
+    print("Huber threshold, weight ~ compute^power: mean error and interval score of hidden rungs, % of bpb")
+    as_it_is = bootstrap.fit
+    for delta in DELTAS:
+        for power in POWERS:
+            weight_n = compute_n**power / np.mean(compute_n**power)
+
+            def fit(*args, delta, weights_Tn, changed=(delta, weight_n), **settings):
+                return as_it_is(*args, delta=changed[0], weights_Tn=weights_Tn * changed[1], **settings)
+
+            bootstrap.fit = fit
+            rows = backtest.run(at).table()
+            error, score = (100 * np.mean([row[name] for row in rows]) for name in ("error", "score"))
+            print(f"{delta:g}  {power:g}  {error:.2f}  {score:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
