@@ -25,6 +25,8 @@ SAME_BUDGET = 0.1
 FAR = 10.0
 # Of the resamples, the share that must have a minimum.
 MIN_SHARE = 0.5
+# Of a search by brute force: sizes tried, and how far from the optimum of unlimited data.
+N_GRID, MOST_OFF = 800, 100.0
 PARAMETRIC = "3: parametric"
 WITH_OPTIMUM = ("chinchilla", "chinchilla-tied", "kaplan-nd", "kaplan-ns")
 # What a name's allocation is taken from: Kaplan's own is his L(N, S_min), not L(N, D).
@@ -353,3 +355,26 @@ def _best_runs(loss_Km, log_n_K, log_c_m):
         return None
     a, k = np.polyfit(log_c_m[at], log_n_m[at], 1)
     return k, a, at
+
+
+# Limited data ------------------------------------------------------------------------------------
+
+
+def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
+    """What to train with budgets [FLOPs] when there are only `unique` tokens, by a fit of the law "muennighoff".
+
+    One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. By brute force over N, since the
+    optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
+    """
+    k_R, a_R = of_params("chinchilla-tied", fitted.fit.natural(0))
+    rows = []
+    for c in budgets:
+        once_R = k_R + a_R * np.log(c)  # ln N_opt of as many new tokens as one likes
+        log_n_Rm = once_R[:, None] + np.linspace(-np.log(MOST_OFF), np.log(MOST_OFF), N_GRID)
+        n_Rm = np.exp(log_n_Rm)
+        d_Rm = c / (6 * n_Rm)
+        loss_Rm = fitted.predict_each({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
+        best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)
+        row = {"n_params": n_Rm[best], "tokens": d_Rm[best], "epochs": d_Rm[best] / unique, "loss": loss_Rm[best]}
+        rows.append({"flops": float(c)} | _with_intervals(row))
+    return rows

@@ -64,7 +64,8 @@ def _against_two(figure, axes, fitted: LossFit) -> None:
         axes.plot(d_m, y_m, color=SIZES(norm(n)), lw=1.1)
     dots = axes.scatter(d_n, y_n, c=n_n, cmap=SIZES, norm=norm, s=18, edgecolors="white", linewidths=0.5, zorder=3)
     _colorbar(figure, axes, dots, LABELS["N"])
-    axes.set_title(fitted.law.formula, fontsize=10 if len(fitted.law.formula) < 45 else 7.5)
+    at_median = "".join(f"; lines at the median {name}" for name in fitted.law.features[2:])
+    axes.set_title(fitted.law.formula + at_median, fontsize=7 if at_median else 10)
     # A law at the smallest D of the smallest N would squeeze what was measured.
     axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)
     _axes(axes, LABELS[other], fitted.points.quantity)

@@ -115,6 +115,18 @@ def extrapolated(score: dict) -> str:
     )
 
 
+def limited(result: dict) -> Table:
+    """result: rows of allocation.repeated."""
+    title = f"what to train with {show.count(result['unique_tokens'])} unique tokens"
+    grid = Table(title=title, title_justify="left")
+    shown = {"n_params": show.count, "tokens": show.count, "epochs": "{:.3g}".format, "loss": "{:.4g}".format}
+    for name in ("FLOPs", "parameters", "tokens", "epochs", "loss"):
+        grid.add_column(name, justify="right")
+    for row in result["allocations"]:
+        grid.add_row(f"{row['flops']:.4g}", *(_with_range(row, name, how) for name, how in shown.items()))
+    return grid
+
+
 def _with_range(row: dict, name: str, shown) -> str:
     bounds = row[f"{name}_ci95"]
     return shown(row[name]) + (f" ({shown(bounds[0])} to {shown(bounds[1])})" if bounds else "")

@@ -1,6 +1,7 @@
 """How the command shows numbers to people and hands them to programs."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -48,8 +49,16 @@ def duration(seconds: float) -> str:
 
 
 def to_json_text(value: dict) -> str:
-    """For programs; every file carries its schema_version."""
-    return json.dumps({"schema_version": 1} | value, indent=2, allow_nan=False) + "\n"
+    """For programs; every file carries its schema_version, and null where a number is infinite or none."""
+    return json.dumps({"schema_version": 1} | _finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(of) for name, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: dict) -> None:

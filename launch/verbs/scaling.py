@@ -167,6 +167,7 @@ def allocate(
     published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     huber: float = 1e-3,
     isoflop: Annotated[tuple[float, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
+    unique: Annotated[float | None, arg(metavar="TOKENS", help_behavior_hint="")] = None,
     vary: Annotated[tuple[str, ...], arg(metavar="FACTOR ...", help_behavior_hint="")] = (),
     bootstrap: int = 4000,
     seed: int = 0,
@@ -185,6 +186,7 @@ def allocate(
         published: what a published fit says, without a table: hoffmann, besiroglu, muennighoff, kaplan
         huber: approach 3: threshold of the Huber loss, in ln loss
         isoflop: approach 2: the budgets that the table's runs were trained for, where they do not stand apart
+        unique: how many tokens there are, where they must be repeated (fits the law muennighoff)
         vary: how the exponent of N_opt moves with these choices: columns of settings (tuning), or columns to count by
             (n=non_embedding,params c=6ND,flops)
         bootstrap: resamples behind the intervals
@@ -202,20 +204,35 @@ def allocate(
     }
     if (table is None) == (published is None):
         raise InputError("give a TABLE, or --published NAME and no table")
+    if unique and table:
+        return _limited(reading.points(table), unique, budget, options | {"seed": seed}, json)
     if vary:
         return _decomposed(table, reading, approach, vary, ways[approach], seed, json)
     points = None if published else reading.points(table, curves=approach == 1)
     frontier = allocation.of_published(published) if published else ways[approach](points, seed)
     result = frontier.json(budget)
-    show.console().print(fits.allocations(result))
-    for note in [*result["notes"], *_bias(points, isoflop, huber, approach)]:
-        show.console().print(f"[yellow]{note}")
-    if json:
-        show.write_json(json, result)
+    _report(fits.allocations(result), result, [*result["notes"], *_bias(points, isoflop, huber, approach)], json)
     if plot:
         from fitting import loss_plots
 
         fits.save(loss_plots.allocation(frontier, points, budget), plot)
+
+
+def _limited(points, unique: float, budget: tuple[float, ...], options: dict, json) -> None:
+    from fitting import allocation, loss_law
+
+    fitted = loss_law.fit(points, "muennighoff", **options)
+    result = {"unique_tokens": unique, "allocations": allocation.repeated(fitted, budget, unique)}
+    result["notes"] = fitted.flags()
+    _report(fits.limited(result), result, result["notes"], json)
+
+
+def _report(grid, result: dict, notes: list[str], json) -> None:
+    show.console().print(grid)
+    for note in notes:
+        show.console().print(f"[yellow]{note}")
+    if json:
+        show.write_json(json, result)
 
 
 def _decomposed(

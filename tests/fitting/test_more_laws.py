@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from fitting import kaplan, loss_law, loss_points
+from fitting import allocation, kaplan, loss_law, loss_points
 from fitting.errors import InputError
 from fitting.loss_points import LossPoints
 from fitting.published import PUBLISHED
@@ -36,6 +36,23 @@ def test_repeated_data_is_recovered_from_the_published_constants():
         if name.startswith("R"):
             assert 0.7 * true < lo and hi < 1.4 * true
     assert fitted["converged"] > 0.99 and not fitted["flags"]
+
+
+def test_what_to_train_when_data_must_be_repeated():
+    """The optimum of the published constants, found by SciPy."""
+    fitted = loss_law.fit(points(*repeats()), "muennighoff", n_resamples=400)
+    scarce, plenty = (allocation.repeated(fitted, [1e20], unique)[0] for unique in (1e8, 1e12))
+
+    def lost(log_n, unique):
+        n = np.exp([log_n])
+        return MUENNIGHOFF.at({"N": n, "D": 1e20 / (6 * n), "U": [unique]})[0]
+
+    for row, unique in ((scarce, 1e8), (plenty, 1e12)):
+        best = optimize.minimize_scalar(lost, args=(unique,), bounds=np.log([1e6, 1e12]), method="bounded")
+        lo, hi = row["n_params_ci95"]
+        assert lo < np.exp(best.x) < hi and row["loss"] == pytest.approx(best.fun, rel=0.01)
+        assert 6 * row["n_params"] * row["tokens"] == pytest.approx(1e20)
+    assert scarce["epochs"] > 20 and plenty["epochs"] < 0.1 and scarce["loss"] > plenty["loss"]
 
 
 def test_four_epochs_are_nearly_as_good_as_new_data_and_forty_are_not():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from launch import cli
+from launch import cli, show
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,13 @@ def test_fit_writes_what_programs_read_and_draws_what_people_see(table, tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     assert "D = C / (6 N)" in shown and "nats * parameters^alpha" in shown
+
+
+def test_what_is_no_number_is_null_for_programs():
+    of = {"se": {"A": float("nan")}, "ci95": [(float("-inf"), 1.0)], "n": 3, "law": "power-n"}
+    assert json.loads(show.to_json_text(of)) == {
+        "schema_version": 1, "se": {"A": None}, "ci95": [[None, 1.0]], "n": 3, "law": "power-n",
+    }  # fmt: skip
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(table, tmp_path, capsys):
