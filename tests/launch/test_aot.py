@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +155,19 @@ def test_the_compiler_refuses_what_does_not_fit():
     rung = replace(RUNG, model=wide, batch_tokens=512 * 4096, mesh=Mesh())
     with pytest.raises(InputError, match=r"^rung s-1xC does not fit: it needs .* of 15\.75G .*; set mesh\.remat=full$"):
         aot.check(rung, "v5e:2x2")
+
+
+@needs_libtpu
+def test_the_evaluator_compiles_and_keeps_no_logits_of_whole_rows():
+    """Rows without a prefix and with one; a device's two rows of 512 would have 134 MB of logits."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "evaluator_for_tpu.py")],
+        env=env | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["prefixes"] == [0, 768] and all(shape[1:] == [8, 512] for shape in found["rows"])
+    assert found["temporary"] < 2 * 512 * (1 << 15) * 4 / 4

@@ -1,0 +1,50 @@
+"""Run by test_aot.py in a process of its own: the scores of a task set, compiled for v5e:2x2 by libtpu without a TPU.
+
+Prints one JSON object: the shapes of rows and prefixes, and the bytes that a device needs beside its arguments.
+"""
+
+import json
+
+import jax
+from jax.experimental import topologies
+
+from ladder import evaluate, sharding, step
+from ladder.config import Model, Optimizer, Rung
+from ladder.prefix_tree import pack
+from ladder.requests import Doc, Request
+from ladder.tasks import Task
+from ladder.tokenizer import byte_tokenizer
+
+MODEL = Model("llama", 256, 2, 4, 512, 1 << 15, 1024, n_kv_heads=2)
+RUNG = Rung("s", 1, 10**6, 16 * 1024, MODEL, Optimizer(1e-3, 1000))
+
+
+def quiz() -> Task:
+    """Half its docs after a long prompt, half after none."""
+    prompts = ["Question: is it?\nAnswer: yes\n\n" * 20, ""]
+    answers = (" yes, it is that", " no")
+    docs = [
+        Doc(i, tuple(Request(f"{prompts[i % 2]}Question: {i * 7919}?\nAnswer:", a) for a in answers), i % 2)
+        for i in range(800)
+    ]
+    return Task("quiz", tuple(docs))
+
+
+def main() -> None:
+    devices = list(topologies.get_topology_desc("v5e:2x2", "tpu").devices)
+    mesh = sharding.make_mesh(RUNG.mesh, devices)
+    program, everywhere = step.build(RUNG, mesh), sharding.replicated(mesh)
+    packed = pack([quiz()], byte_tokenizer(), MODEL.seq_len, 16384, sharding.data_shards(mesh))
+    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), packed.arrays)
+
+    def scores(params, arrays):
+        return evaluate.summarise(evaluate.score_requests(program.functions, params, arrays), arrays, 1)
+
+    compiled = jax.jit(scores, out_shardings=everywhere).lower(program.abstract_state["params"], arrays).compile()
+    rows = [list(bucket.tokens_nBL.shape) for bucket in packed.arrays.buckets]
+    prefixes = [bucket.prefix_nP.shape[1] for bucket in packed.arrays.buckets]
+    print(json.dumps({"temporary": compiled.memory_analysis().temp_size_in_bytes, "rows": rows, "prefixes": prefixes}))
+
+
+if __name__ == "__main__":
+    main()
