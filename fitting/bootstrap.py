@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.law import Law, residuals
-from fitting.solve import MAX_ITERATIONS, solve
+from fitting.law import Law, errors, huber, residuals
+from fitting.solve import LEVENBERG_MARQUARDT, MAX_ITERATIONS, solve
 
 N_STARTS = 24
-# Without a polish the fit itself (not its resamples) is taken up again from its optimum so many times: in a flat valley
-# the objective is right to 1e-8 long before the parameters are.
+# By Levenberg-Marquardt the fit itself (not its resamples) is taken up again from its optimum so many times: in a flat
+# valley the objective is right to 1e-8 long before the parameters are.
 REFINEMENTS = 3
 # Points are filled up to a multiple of this with points of weight 0, so that ladders of about the same
 # size share one compilation.
@@ -150,7 +150,8 @@ def fit(
     over: float | None = None,
     resample_starts: int = N_RESAMPLE_STARTS,
     iterations: int = MAX_ITERATIONS,
-    polish: int = 0,
+    solver: str = LEVENBERG_MARQUARDT,
+    dtype: type = np.float64,
 ) -> Fit:
     """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
 
@@ -159,16 +160,15 @@ def fit(
     from 20 units on). resamples_Rn: how often each resample holds each point, instead of drawing n_resamples of them.
     noise_floor: smallest standard deviation to believe. n_starts: so many from the data, or natural parameters
     {name: [S]}. over: of points below the law (see law.residuals); but for 1 it needs pairs, as simulated noise is
-    symmetric. resample_starts: beside the optimum of all points; iterations, polish: see solve. Raises InputError.
+    symmetric. resample_starts: beside all points' optimum. iterations, solver, dtype (of resamples): see solve.
     """
     n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
     features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
     points_T = _checked(law, (weights_Tn > 0).sum(axis=1), n_resamples)
     rng = np.random.default_rng(seed)
-    data = {"delta": delta} | ({} if over is None else {"over": over})
-    problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "polish": polish}
+    problem = _problem(law, delta, over, iterations, solver)
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
-    first, best = _optimum(law, starts_TSP, weights_Tn, lanes, problem)
+    first, best = _optimum(starts_TSP, weights_Tn, lanes, problem)
     noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
     noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
     method = _chosen(method, groups_n, resamples_Rn)
@@ -176,7 +176,7 @@ def fit(
         lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    drawn = _resampled(law, starts_TSP, weights_Rn, lanes, problem)
+    drawn = _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem)
     return Fit(
         law=law,
         centre=centre,
@@ -276,29 +276,68 @@ def _prepare(law, features, y_Tn, weights_Tn, wanted, rng):
     return centre, lanes, np.stack(starts)
 
 
-def _optimum(law, starts_TSP, weights_Tn, lanes, problem):
+def _problem(law: Law, delta: float, over: float | None, iterations: int, solver: str) -> dict:
+    """What solve needs for the sum of Huber's losses."""
+    data = {"delta": delta} | ({} if over is None else {"over": over})
+    problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "method": solver}
+    if solver == LEVENBERG_MARQUARDT:
+        return problem | {"per_point": residuals(law)}
+    return problem | {"per_point": errors(law), "loss": huber}
+
+
+def _optimum(starts_TSP, weights_Tn, lanes, problem):
     """-> (Solution of all starts, Solution taken up again from its optimum until nothing moves)."""
-    first = best = solve(residuals(law), starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
-    for _ in range(0 if problem["polish"] else REFINEMENTS):
-        best = solve(residuals(law), best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
+    first = best = solve(starts=starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
+    for _ in range(REFINEMENTS if problem["method"] == LEVENBERG_MARQUARDT else 0):
+        best = solve(starts=best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
     return first, best
 
 
-def _resampled(law, starts_TSP, weights_Rn, lanes, problem):
-    """Solution of all resamples; lanes short of an optimum go on from where they stand, and from there with E = 0."""
-    drawn = solve(residuals(law), starts_TSP, weights_Rn=weights_Rn, lanes=lanes, **problem)
+def _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
+    """Solution of all resamples; lanes short of an optimum go on from where they stand, and from there with E = 0.
+
+    Raises InputError where dtype is float32 and would not do.
+    """
+    drawn = solve(starts=starts_TSP, weights_Rn=weights_Rn, lanes=lanes, dtype=dtype, **problem)
+    if dtype == np.float32:
+        _refuse_unlike(law, centre, drawn.params_RP, starts_TSP, weights_Rn, lanes, problem)
+        return drawn
     lane_L = np.flatnonzero(~drawn.converged_R)
     if not len(lane_L):
         return drawn
     own_LP = drawn.params_RP[lane_L]
     starts = [own_LP, law.without_floor(own_LP)] if law.has_floor else [own_LP]
     lanes_L = {k: v[lane_L // (len(weights_Rn) // len(v))] for k, v in lanes.items()}
-    again = solve(residuals(law), np.stack(starts, 1), weights_Rn=weights_Rn[lane_L], lanes=lanes_L, **problem)
+    again = solve(starts=np.stack(starts, 1), weights_Rn=weights_Rn[lane_L], lanes=lanes_L, **problem)
     better_L = again.objective_R <= drawn.objective_R[lane_L]
     params_RP, converged_R = drawn.params_RP.copy(), drawn.converged_R.copy()
     params_RP[lane_L[better_L]], converged_R[lane_L[better_L]] = again.params_RP[better_L], again.converged_R[better_L]
     seconds = {k: drawn.seconds[k] + again.seconds[k] for k in drawn.seconds}
     return replace(drawn, params_RP=params_RP, converged_R=converged_R, seconds=seconds)
+
+
+# Of the resamples solved in float32, so many are solved in float64 too; at the 99th percentile no parameter may differ
+# by more than this share.
+CHECKED, ALIKE = 256, 2e-3
+
+
+def _refuse_unlike(law, centre, found_RP, starts_TSP, weights_Rn, lanes, problem):
+    """Raises InputError where resamples solved in float32 differ from those solved in float64."""
+    some = np.arange(0, len(weights_Rn), max(len(weights_Rn) // CHECKED, 1))
+
+    def of(array):
+        return array[some // (len(weights_Rn) // len(array))]
+
+    lanes, centre = {k: of(v) for k, v in lanes.items()}, {k: of(v)[:, 0] for k, v in centre.items()}
+    exact = solve(starts=of(starts_TSP), weights_Rn=weights_Rn[some], lanes=lanes, **problem)
+    ours, right = law.natural(found_RP[some], centre), law.natural(exact.params_RP, centre)
+    for name, value_R in right.items():
+        off = np.quantile(np.abs(ours[name] - value_R) / np.maximum(np.abs(value_R), 1e-12), 0.99)
+        if not off <= ALIKE:
+            raise InputError(
+                f"--precision float32: {name} differs from float64 by {off:.2g} of itself at the 99th percentile of"
+                f" {len(some)} resamples (allowed: {ALIKE:g}); use --precision float64 or a larger --huber"
+            )
 
 
 @partial(jax.jit, static_argnums=0)

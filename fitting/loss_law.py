@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting import bootstrap, solve
+from fitting import bootstrap, intervals, solve
 from fitting.errors import InputError
 from fitting.law import Law
 from fitting.laws import LAWS
@@ -14,10 +14,12 @@ from fitting.loss_points import LossPoints
 
 # As Hoffmann et al. 2022 (approach 3) have it.
 HUBER = 1e-3
-LEVEL = 0.95
+LEVEL = intervals.LEVEL
 FEW_UNITS = 20
 # A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
 IDLE = 1e-9
+# jaxopt with a Newton polish finds the same optima in twice the time (tests/bench/bench_loss_law.py).
+SOLVER, ITERATIONS = solve.NEWTON, 200
 # What a table of losses can have; the other laws are of other quantities.
 FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}
 
@@ -34,6 +36,12 @@ class LossFit:
     seed: int
     over: float = 1.0
     n_starts: int = bootstrap.N_STARTS
+    precision: str = "float64"
+
+    @property
+    def units(self) -> int:
+        """How many runs share no noise."""
+        return len(np.unique(self.points.groups_n))
 
     def predict(self, features: dict) -> np.ndarray:
         """[1 + R, m] of the law at features {name: [m]}; row 0 is the fit, the others its resamples."""
@@ -48,7 +56,7 @@ class LossFit:
 
     def flags(self) -> list[str]:
         """Reasons not to trust the figures, in words."""
-        fitted, units = self.fit, len(np.unique(self.points.groups_n))
+        fitted, units = self.fit, self.units
         flags = []
         if not fitted.converged_T[0]:
             flags.append("the fit did not converge")
@@ -58,6 +66,7 @@ class LossFit:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
             flags.append(f"few runs: {units} that share no noise, for {len(self.law.params)} parameters")
+            flags[-1] += "; percentile intervals of so few are too short"
         return flags
 
     def _idle(self) -> list[str]:
@@ -78,7 +87,8 @@ class LossFit:
             "quantity": self.points.quantity,
             "params": self.fit.params(0),
             "se": {k: float(np.std(v, ddof=1)) for k, v in resampled.items()},
-            "ci95": {k: [float(q) for q in bootstrap.interval(v, LEVEL)] for k, v in resampled.items()},
+            "ci95": {k: list(v) for k, v in intervals.wald(self.fit, 0, self.units, self.delta).items()},
+            "ci95_percentile": {k: list(v) for k, v in intervals.percentile(self.fit, 0).items()},
             "objective": float(self.fit.objective_T[0]),
             "n_points": len(self.points),
             "n_resamples": n_resamples,
@@ -98,7 +108,7 @@ class LossFit:
             "bounds": {p.name: [b if np.isfinite(b) else None for b in p.bounds] for p in self.law.params},
             "objective": "sum of Huber(ln y - ln law)" if self.law.log_space else "sum of Huber(y - law)",
             "huber_delta": self.delta,
-            "solver": solve.POLISHED,
+            "solver": f"{SOLVER}, float64 (resamples {self.precision}), bounds by reparametrisation",
             "overestimate_penalty": self.over,
             "weighted": points.weights_n is not None,
             "starts": self.n_starts,
@@ -109,9 +119,9 @@ class LossFit:
             "left_out": list(points.left_out),
             "run_noise": float(self.fit.noise_T[0]),
             "resampling": self.fit.method,
-            "units_resampled": len(np.unique(points.groups_n)),
+            "units_resampled": self.units,
             "seed": self.seed,
-            "interval": f"{LEVEL:.0%}, percentiles of the resamples",
+            "interval": f"{LEVEL:.0%}, Wald with Student's t and the resamples' error, of scales in their logarithm",
         }
 
 
@@ -125,11 +135,13 @@ def fit(
     resamples_Rn: np.ndarray | None = None,
     over: float = 1.0,
     grid: bool = False,
+    precision: str = "float64",
 ) -> LossFit:
     """Fit a law of LAWS by its name. resamples_Rn: see bootstrap.fit.
 
     over: how much more a point below the law counts than one above: runs that were tuned badly or stopped too soon lie
     above what their size can reach (OLMo-core's overestimate_penalty). grid: from the published 4,500 starts.
+    precision: of the resamples; float32 is for accelerators without float64, and is refused where it differs.
     Raises InputError where there is no such law or the points lack what it needs.
     """
     known = [name for name, of in LAWS.items() if set(of.features) <= FEATURES]
@@ -164,12 +176,13 @@ def fit(
         n_resamples=n_resamples,
         seed=seed,
         resamples_Rn=resamples_Rn,
-        iterations=solve.SEARCH,
-        polish=solve.POLISH,
+        iterations=ITERATIONS,
+        solver=SOLVER,
+        dtype={"float64": np.float64, "float32": np.float32}[precision],
         # From many runs a resample's optimum lies near the fit's; on few it may lie on a bound.
         resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
     )
-    return LossFit(form, points, fitted, delta, seed, over, N_GRID if grid else bootstrap.N_STARTS)
+    return LossFit(form, points, fitted, delta, seed, over, N_GRID if grid else bootstrap.N_STARTS, precision)
 
 
 N_GRID = 4500

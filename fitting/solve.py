@@ -2,10 +2,11 @@
 
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of
 equal size (one compilation serves them all; 250-500 lanes were fastest on 2 cores) and solved by
-jaxopt's Levenberg-Marquardt, vmapped, in float64; a polish by damped Newton steps finds the floor of a
-flat valley, where Levenberg-Marquardt creeps. Bounds are kept by reparametrising, so a lane creeps
-towards a bound for hundreds of iterations; a start that lies on a bound stays there, and one such start
-for each likely bound makes the creeping lanes superfluous.
+jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second derivatives find the floor of a
+flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a chunk's lanes.
+Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a
+start that lies on a bound stays there, and one such start for each likely bound makes the creeping
+lanes superfluous.
 """
 
 import time
@@ -17,33 +18,34 @@ from functools import lru_cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and why it lives here
     warnings.simplefilter("ignore", DeprecationWarning)
     from jaxopt import LevenbergMarquardt
 
-NAME = "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation"
-POLISHED = "jaxopt LevenbergMarquardt, then damped Newton, float64, bounds by reparametrisation"
+LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
 CHUNK = 256
 MAX_ITERATIONS = 80
-# With a polish: iterations of Levenberg-Marquardt, which then only has to find the valley, and of Newton's method.
-SEARCH, POLISH = 20, 60
-# Converged: a further Newton step promises less than this share of the objective. They go on to the second.
-DECREMENT, EXACT = 1e-7, 1e-12
-# Of Newton's steps: smallest damping of a flat direction, and the damping at which no step helps any more.
-RIDGE, MAX_DAMPING = 1e-9, 1e8
+# Converged: a further Newton step promises less than this share of the objective. Newton goes on to the second.
+DECREMENT, EXACT = 1e-7, {np.float64: 1e-12, np.float32: 1e-9}
+# Of Newton's steps: the first damping, the damping at which no step helps any more, and that of a flat direction.
+DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
+# A chunk takes as long as its slowest lane: lanes that need more Newton steps than this go on together.
+FIRST_STEPS = 10
 # Beyond this range exp() and softplus() leave float64.
 FREE_LIMIT = 40.0
 
-Residuals = Callable[[jax.Array, dict, dict], jax.Array]
+PerPoint = Callable[[jax.Array, dict, dict], jax.Array]
 
 
 @dataclass(frozen=True)
 class Solution:
     """The best start of each of R problems.
 
-    params_RP: parameters within their bounds. objective_R: half the weighted sum of squared
-    residuals. converged_R: whether a further step promises nothing. agree_R: share of a problem's
+    params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the
+    squared residuals. converged_R: whether a further step promises nothing. agree_R: share of a problem's
     starts that came within 1 % of its best objective; low where there are many basins.
     seconds: {"compile", "run"}.
     """
@@ -56,7 +58,7 @@ class Solution:
 
 
 def solve(
-    residuals: Residuals,
+    per_point: PerPoint,
     starts: np.ndarray,
     *,
     data: dict,
@@ -64,72 +66,143 @@ def solve(
     lanes: dict | None = None,
     bounds: tuple[tuple[float, float], ...],
     max_iterations: int = MAX_ITERATIONS,
-    polish: int = 0,
+    method: str = LEVENBERG_MARQUARDT,
+    loss: Callable | None = None,
+    dtype: type = np.float64,
 ) -> Solution:
-    """Minimise 1/2 sum_n weights_n residuals_n(params)^2 for R problems from S starts each.
+    """Minimise sum_n weights_n loss(per_point(params)_n) for R problems from S starts each.
 
-    residuals(params_P, data, lane) -> r_n: a module-level or cached function (it is the key of the
-    compilation cache). starts: [S, P] for all problems, or [G, S, P]. data: arrays that all
-    problems share. lanes: arrays with a leading axis G, where G divides R: entry g serves R/G
-    consecutive problems (all resamples of one task, say). weights_Rn: >= 0; integer counts make a
-    bootstrap resample. bounds: (lo, hi) of each parameter, infinite where there is none. polish: Newton
-    steps at most, after max_iterations of Levenberg-Marquardt.
+    per_point(params_P, data, lane) -> numbers [n]: a module-level or cached function (it is the key of the
+    compilation cache). loss(numbers, data): half the square for LEVENBERG_MARQUARDT, for NEWTON any that is convex and
+    least at 0. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all problems share. lanes: arrays with
+    a leading axis G, where G divides R: entry g serves R/G consecutive problems (all resamples of one task, say).
+    weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of each parameter, infinite where
+    there is none. dtype: np.float32 for accelerators without float64, with NEWTON.
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
     starts_GSP = _to_free(starts if starts.ndim == 3 else starts[None], bounds)
     n_starts, n_params = starts_GSP.shape[1:]
-    lanes = {k: np.asarray(v, np.float64) for k, v in (lanes or {}).items()}
-    data = {k: np.asarray(v, np.float64) for k, v in data.items()}
+    lanes = {k: np.asarray(v, dtype) for k, v in (lanes or {}).items()}
+    data = {k: np.asarray(v, dtype) for k, v in data.items()}
+    devices = _devices(dtype)
     shapes = _shapes(data), _shapes(lanes, 1), np.shape(weights_Rn)[1:], n_params
     misses = _executable.cache_info().misses
-    search, seconds_compile = _executable(residuals, tuple(bounds), max_iterations, polish, shapes)
+    how = method, max_iterations, dtype, devices
+    search, seconds_compile = _executable(per_point, loss, tuple(bounds), *how, shapes)
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
     def serving(array, problem_L):
         return array[problem_L // (n_problems // len(array))]
 
-    def search_lanes(lane_L):
+    def search_lanes(lane_L, free_LP, steps):
         problem_L = lane_L // n_starts
-        start_LP = serving(starts_GSP, problem_L)[np.arange(CHUNK), lane_L % n_starts]
         lanes_L = {k: serving(v, problem_L) for k, v in lanes.items()}
-        return search(start_LP, data, lanes_L, np.asarray(weights_Rn[problem_L], np.float64))
+        return search(
+            free_LP[lane_L].astype(dtype), data, lanes_L, weights_Rn[problem_L].astype(dtype), np.int32(steps)
+        )
 
     began = time.perf_counter()
-    params_LP, objective_L, converged_L = _in_chunks(search_lanes, n_problems * n_starts)
-    objective_RS = objective_L.reshape(n_problems, n_starts)
+    problem_L, start_L = np.divmod(np.arange(n_problems * n_starts), n_starts)
+    free_LP = serving(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
+    todo, found = np.arange(len(free_LP)), None
+    for steps in (FIRST_STEPS, max_iterations) if method == NEWTON else (max_iterations,):
+        parts = _in_chunks(partial(search_lanes, free_LP=free_LP, steps=steps), todo, CHUNK * len(devices))
+        found = parts if found is None else [_with(whole, todo, part) for whole, part in zip(found, parts, strict=True)]
+        free_LP, params_LP, objective_L, converged_L, ended_L = found
+        todo = np.flatnonzero(~ended_L)
+        if not todo.size:
+            break
+    seconds = {"compile": seconds_compile, "run": time.perf_counter() - began}
+    return _best_starts(params_LP, objective_L, converged_L, n_starts, seconds)
+
+
+def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: dict) -> Solution:
+    objective_RS = objective_L.reshape(-1, n_starts).astype(float)
     objective_RS = np.where(np.isfinite(objective_RS), objective_RS, np.inf)
-    best = np.arange(n_problems), objective_RS.argmin(axis=1)
+    best = np.arange(len(objective_RS)), objective_RS.argmin(axis=1)
     objective_R = objective_RS[best]
     return Solution(
-        params_LP.reshape(n_problems, n_starts, n_params)[best],
+        params_LP.reshape(*objective_RS.shape, -1)[best].astype(float),
         objective_R,
-        converged_L.reshape(n_problems, n_starts)[best],
+        converged_L.reshape(objective_RS.shape)[best],
         (objective_RS <= 1.01 * objective_R[:, None] + 1e-12).mean(axis=1),
-        {"compile": seconds_compile, "run": time.perf_counter() - began},
+        seconds,
     )
 
 
-def _in_chunks(call, n_lanes: int) -> list[np.ndarray]:
-    """Call with CHUNK lane numbers at a time (the last chunk repeats a lane); join the outputs."""
+def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
+    """Call with `width` lane numbers at a time (the last chunk repeats a lane); join the outputs."""
     chunks = []
-    for first in range(0, n_lanes, CHUNK):
+    for first in range(0, len(lane_L), width):
         with jax.enable_x64(True):
-            chunks.append(call(np.minimum(np.arange(first, first + CHUNK), n_lanes - 1)))
-    return [np.concatenate(parts)[:n_lanes] for parts in zip(*chunks, strict=True)]
+            chunks.append(call(lane_L[np.minimum(np.arange(first, first + width), len(lane_L) - 1)]))
+    return [np.concatenate(parts)[: len(lane_L)] for parts in zip(*chunks, strict=True)]
+
+
+def _with(whole: np.ndarray, at: np.ndarray, part: np.ndarray) -> np.ndarray:
+    whole[at] = part
+    return whole
 
 
 def _shapes(arrays: dict, skip: int = 0) -> tuple:
     return tuple((k, v.shape[skip:]) for k, v in sorted(arrays.items()))
 
 
+def _devices(dtype: type) -> tuple:
+    """All of this process; the host's where float64 is wanted and a TPU has none."""
+    devices = jax.local_devices()
+    host = dtype == np.float64 and devices[0].platform == "tpu"
+    return tuple(jax.local_devices(backend="cpu") if host else devices)
+
+
 @lru_cache(maxsize=32)
-def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, polish: int, shapes: tuple):
-    """Compile the solver of one chunk of lanes; -> (executable, seconds)."""
+def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int, dtype, devices: tuple, shapes: tuple):
+    """Compile the solver of one chunk of lanes, each device its own part; -> (executable, seconds)."""
+
+    def of_free(free_P, data, lane):
+        return per_point(_from_free(free_P, bounds), data, lane)
+
+    one = _newton(of_free, loss, dtype) if method == NEWTON else _levenberg_marquardt(of_free, max_iterations)
+
+    def bounded(start_P, data, lane, weights_n, steps):
+        free_P, value, decrement, ended = one(start_P, data, lane, weights_n, steps)
+        # The Newton decrement has the scale of the objective and does not see flat directions (a
+        # parameter on its bound); the norm of the gradient has neither virtue.
+        return free_P, _from_free(free_P, bounds), value, decrement <= DECREMENT * value + 1e-12, ended
+
+    mesh, lane = Mesh(np.array(devices), ("lanes",)), P("lanes")
+    split = jax.shard_map(
+        jax.vmap(bounded, in_axes=(0, None, 0, 0, None)),
+        mesh=mesh,
+        in_specs=(lane, P(), lane, lane, P()),
+        out_specs=lane,
+        check_vma=False,
+    )
+    data_shapes, lane_shapes, weights_shape, n_params = shapes
+    width = CHUNK * len(devices)
+    began = time.perf_counter()
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+
+        def spec(shape, of=dtype):
+            return jax.ShapeDtypeStruct(shape, of)
+
+        lowered = jax.jit(split).lower(
+            spec((width, n_params)),
+            {k: spec(s) for k, s in data_shapes},
+            {k: spec((width, *s)) for k, s in lane_shapes},
+            spec((width, *weights_shape)),
+            spec((), np.int32),
+        )
+        return lowered.compile(), time.perf_counter() - began
+
+
+def _levenberg_marquardt(residuals: PerPoint, max_iterations: int):
+    """-> solver of one lane: (start_P, data, lane, weights_n, steps) -> (point, objective, Newton decrement, ended)."""
 
     def weighted(free_P, data, lane, weights_n):
-        return jnp.sqrt(weights_n) * residuals(_from_free(free_P, bounds), data, lane)
+        return jnp.sqrt(weights_n) * residuals(free_P, data, lane)
 
     # LU, not Cholesky: near a bound the normal matrix is singular to rounding, and jaxopt turns
     # Cholesky's NaN into a dead lane where LU's bad step is merely refused.
@@ -143,63 +216,72 @@ def _executable(residuals: Residuals, bounds: tuple, max_iterations: int, polish
         implicit_diff=False,
     )
 
-    def one(start_P, data, lane, weights_n):
-        def objective(free_P):
-            return 0.5 * jnp.sum(weighted(free_P, data, lane, weights_n) ** 2)
-
+    def one(start_P, data, lane, weights_n, _):
         free_P, state = solver.run(start_P, data, lane, weights_n)
-        if polish:
-            free_P, value, decrement = _newton(objective, free_P, polish)
-        else:
-            ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(free_P.size)
-            value = state.value
-            decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
-        # The Newton decrement has the scale of the objective and does not see flat directions (a
-        # parameter on its bound); the norm of the gradient has neither virtue.
-        return _from_free(free_P, bounds), value, decrement <= DECREMENT * value + 1e-12
+        ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(free_P.size)
+        decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
+        return free_P, state.value, decrement, True
 
-    data_shapes, lane_shapes, weights_shape, n_params = shapes
-    began = time.perf_counter()
-    with jax.enable_x64(True):
+    return one
 
-        def spec(shape):
-            return jax.ShapeDtypeStruct(shape, jnp.float64)
 
-        lowered = jax.jit(jax.vmap(one, in_axes=(0, None, 0, 0))).lower(
-            spec((CHUNK, n_params)),
-            {k: spec(s) for k, s in data_shapes},
-            {k: spec((CHUNK, *s)) for k, s in lane_shapes},
-            spec((CHUNK, *weights_shape)),
+def _newton(errors: PerPoint, loss: Callable, dtype: type):
+    """-> solver of one lane, as above, where the decrement is what an undamped step promises to take off.
+
+    Steps are damped by the curvature of the majoriser that iteratively reweighted least squares takes for the loss:
+    loss(u) = u^2 slope(u) / u / 2 + ..., which far from the optimum, where Huber's loss is flat, is all there is.
+    """
+    rounding = 8 * float(np.finfo(dtype).eps)
+
+    def slopes(free_P, data, lane, weights_n):
+        def objective(free_P):
+            u_n = errors(free_P, data, lane)
+            return jnp.sum(weights_n * loss(u_n, data)), u_n
+
+        (value, u_n), gradient_P = jax.value_and_grad(objective, has_aux=True)(free_P)
+        return (gradient_P, u_n), (value, gradient_P, u_n)
+
+    def expand(free_P, data, lane, weights_n):
+        """-> objective, gradient, Hessian, the majoriser's, and the gradient's size in units of it."""
+        (hessian_PP, jacobian_nP), (value, gradient_P, u_n) = jax.jacfwd(slopes, has_aux=True)(
+            free_P, data, lane, weights_n
         )
-        return lowered.compile(), time.perf_counter() - began
+        slope_n = jax.grad(lambda u_n: jnp.sum(loss(u_n, data)))(u_n)
+        near = jnp.abs(u_n) < 1e-6
+        share_n = weights_n * jnp.where(near, 1.0, slope_n / jnp.where(near, 1.0, u_n))
+        major_PP = jacobian_nP.T @ (share_n[:, None] * jacobian_nP)
+        major_PP += RIDGE * jnp.trace(major_PP) * jnp.eye(free_P.size, dtype=dtype)
+        return value, gradient_P, hessian_PP, major_PP, jnp.sum(gradient_P**2 / jnp.diag(major_PP))
 
+    def one(start_P, data, lane, weights_n, steps):
+        def step(state):
+            iteration, damping, trial_P, best, _ = state
+            trial = trial_P, *expand(trial_P, data, lane, weights_n)
+            # Where rounding hides which objective is less, the flatter point is better.
+            tie = jnp.abs(trial[1] - best[1]) <= rounding * best[1]
+            better = jnp.where(tie, trial[-1] < best[-1], trial[1] < best[1])
+            best = jax.tree.map(partial(jnp.where, better), trial, best)
+            damping = jnp.where(better, damping / 10, damping * 8)
+            point_P, _, gradient_P, hessian_PP, major_PP, _ = best
+            step_P = jnp.linalg.solve(hessian_PP + damping * major_PP, gradient_P)
+            # Along the majoriser's directions damping hides this much of what an undamped step would take off.
+            promise = (1 + damping) * jnp.abs(gradient_P @ step_P) / 2
+            return iteration + 1, damping, point_P - step_P, best, promise
 
-def _newton(objective: Callable, start_P: jax.Array, max_iterations: int):
-    """Damped Newton steps -> (point, its objective, the Newton decrement: what a further step promises to take off)."""
+        def goes_on(state):
+            iteration, damping, _, best, promise = state
+            return (iteration <= steps) & (promise > EXACT[dtype] * best[1]) & (damping < MAX_DAMPING)
 
-    def gradient(free_P):
-        value, gradient_P = jax.value_and_grad(objective)(free_P)
-        return gradient_P, (value, gradient_P)
+        most, eye_PP = jnp.asarray(np.finfo(dtype).max, dtype), jnp.eye(start_P.size, dtype=dtype)
+        nowhere = start_P, most, jnp.zeros_like(start_P), eye_PP, eye_PP, most
+        first = jnp.int32(0), jnp.asarray(DAMPING, dtype), start_P, nowhere, most
+        state = jax.lax.while_loop(goes_on, step, first)
+        iteration, _, last_P, best, promise = state
+        # The last step was not tried: where it promised next to nothing it is the better point.
+        point_P = jnp.where(promise <= EXACT[dtype] * best[1], last_P, best[0])
+        return point_P, best[1], promise, iteration <= steps
 
-    def step(state):
-        iteration, damping, trial_P, best, _ = state
-        hessian_PP, (value, gradient_P) = jax.jacfwd(gradient, has_aux=True)(trial_P)
-        better = value < best[1]
-        best = jax.tree.map(partial(jnp.where, better), (trial_P, value, gradient_P, hessian_PP), best)
-        damping = jnp.where(better, damping / 10, damping * 8)
-        point_P, _, gradient_P, hessian_PP = best
-        # Curvature may be negative off the optimum, and is zero along a parameter on its bound.
-        scale_P = jnp.abs(jnp.diag(hessian_PP)) + RIDGE * jnp.trace(jnp.abs(hessian_PP))
-        step_P = jnp.linalg.solve(hessian_PP + damping * jnp.diag(scale_P), gradient_P)
-        return iteration + 1, damping, point_P - step_P, best, jnp.abs(gradient_P @ step_P) / 2
-
-    def goes_on(state):
-        iteration, damping, _, best, promise = state
-        return (iteration <= max_iterations) & (promise > EXACT * best[1]) & (damping < MAX_DAMPING)
-
-    nowhere = start_P, jnp.finfo(start_P.dtype).max, jnp.zeros_like(start_P), jnp.eye(start_P.size)
-    state = jax.lax.while_loop(goes_on, step, (0, 1e-2, start_P, nowhere, jnp.inf))
-    return *state[3][:2], state[4]
+    return one
 
 
 def _from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:

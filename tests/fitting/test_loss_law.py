@@ -75,7 +75,7 @@ def test_epochs_4000_resamples_give_their_standard_errors_and_intervals(shared, 
     assert result["settings"]["resampling"] == "given" and "damped Newton" in result["settings"]["solver"]
     for name, (se, low, high) in EPOCH.items():
         assert result["se"][name] == pytest.approx(se, rel=1e-3), name
-        assert result["ci95"][name] == pytest.approx([low, high], rel=5e-5 if low > 2 else 2e-3), name
+        assert result["ci95_percentile"][name] == pytest.approx([low, high], rel=5e-5 if low > 2 else 2e-3), name
     for r in range(25):
         ours = [fitted.fit.resampled(0)[name][r] for name in ("A", "B", "E", "alpha", "beta")]
         data = [of.features["N"][drawn[r]], of.features["D"][drawn[r]], of.y_n[drawn[r]]]
