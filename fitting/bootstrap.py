@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting import precision
 from fitting.errors import InputError
 from fitting.law import Law, errors, huber, residuals
 from fitting.solve import LEVENBERG_MARQUARDT, MAX_ITERATIONS, solve
@@ -300,7 +301,7 @@ def _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
     """
     drawn = solve(starts=starts_TSP, weights_Rn=weights_Rn, lanes=lanes, dtype=dtype, **problem)
     if dtype == np.float32:
-        _refuse_unlike(law, centre, drawn.params_RP, starts_TSP, weights_Rn, lanes, problem)
+        precision.refuse_unlike(law, centre, drawn.params_RP, starts_TSP, weights_Rn, lanes, problem)
         return drawn
     lane_L = np.flatnonzero(~drawn.converged_R)
     if not len(lane_L):
@@ -314,30 +315,6 @@ def _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
     params_RP[lane_L[better_L]], converged_R[lane_L[better_L]] = again.params_RP[better_L], again.converged_R[better_L]
     seconds = {k: drawn.seconds[k] + again.seconds[k] for k in drawn.seconds}
     return replace(drawn, params_RP=params_RP, converged_R=converged_R, seconds=seconds)
-
-
-# Of the resamples solved in float32, so many are solved in float64 too; at the 99th percentile no parameter may differ
-# by more than this share.
-CHECKED, ALIKE = 256, 2e-3
-
-
-def _refuse_unlike(law, centre, found_RP, starts_TSP, weights_Rn, lanes, problem):
-    """Raises InputError where resamples solved in float32 differ from those solved in float64."""
-    some = np.arange(0, len(weights_Rn), max(len(weights_Rn) // CHECKED, 1))
-
-    def of(array):
-        return array[some // (len(weights_Rn) // len(array))]
-
-    lanes, centre = {k: of(v) for k, v in lanes.items()}, {k: of(v)[:, 0] for k, v in centre.items()}
-    exact = solve(starts=of(starts_TSP), weights_Rn=weights_Rn[some], lanes=lanes, **problem)
-    ours, right = law.natural(found_RP[some], centre), law.natural(exact.params_RP, centre)
-    for name, value_R in right.items():
-        off = np.quantile(np.abs(ours[name] - value_R) / np.maximum(np.abs(value_R), 1e-12), 0.99)
-        if not off <= ALIKE:
-            raise InputError(
-                f"--precision float32: {name} differs from float64 by {off:.2g} of itself at the 99th percentile of"
-                f" {len(some)} resamples (allowed: {ALIKE:g}); use --precision float64 or a larger --huber"
-            )
 
 
 @partial(jax.jit, static_argnums=0)
