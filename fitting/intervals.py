@@ -3,7 +3,7 @@
 Estimate +- t * standard error, on a scale on which estimates are nearly normal: the logarithm for parameters that are
 scales of a feature (N_c, A, ...: positive, over decades), the parameter itself for exponents and an irreducible loss.
 The standard error is that of the resamples, t that of the degrees of freedom the runs leave. Percentiles of the
-resamples, which many papers print, stand beside it: of pairs of few runs they are too short. How often either holds
+resamples, which many papers print, stand beside it: of pairs of few runs they may be too short. How often either holds
 the truth is measured in `coverage`.
 """
 

@@ -18,7 +18,7 @@ LEVEL = intervals.LEVEL
 FEW_UNITS = 20
 # A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
 IDLE = 1e-9
-# jaxopt with a Newton polish finds the same optima in twice the time (tests/bench/bench_loss_law.py).
+# jaxopt with a Newton polish finds the same optima (tests/bench/bench_loss_law.py).
 SOLVER, ITERATIONS = solve.NEWTON, 200
 # What a table of losses can have; the other laws are of other quantities.
 FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}
@@ -60,13 +60,14 @@ class LossFit:
         flags = []
         if not fitted.converged_T[0]:
             flags.append("the fit did not converge")
-        flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0)]
-        flags += [f"no point depends on {name}: its value is where the search started" for name in self._idle()]
+        idle = self._idle()
+        flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0) if name not in idle]
+        flags += [f"no point depends on {name}: its value is where the search started" for name in idle]
         if fitted.agree_T[0] < 0.5:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
             flags.append(f"few runs: {units} that share no noise, for {len(self.law.params)} parameters")
-            flags[-1] += "; percentile intervals of so few are too short"
+            flags[-1] += "; percentile intervals of so few may be too short"
         return flags
 
     def _idle(self) -> list[str]:
@@ -76,7 +77,8 @@ class LossFit:
         lanes = x | {"y": self.points.y_n / centre["y"]}
         moved_P = np.abs(bootstrap.jacobian(self.law, self.fit.params_TRP[:, 0], lanes)[0]).max(axis=0)
         names = [p.name for p, moved in zip(self.law.params, moved_P, strict=True) if moved < IDLE]
-        return [name for name in names if name not in self.fit.at_bound(0)]
+        # No point depends on a floor of 0 either, but that is a finding.
+        return [name for name in names if not (name == "E" and "E" in self.fit.at_bound(0))]
 
     def json(self) -> dict:
         """What goes into fit.json (DESIGN, Contracts)."""

@@ -207,7 +207,7 @@ def test_curves_and_other_tasks_of_a_runs_table(tmp_path):
     assert fitted.fit.params(0)["offset"] == pytest.approx(0.3)
     for settings, message in (
         ({"against": "books", "reach": 2.8}, "--against: is of the ends of runs"),
-        ({"weights": "w"}, "a runs table; --weights names a column of a wide table"),
+        ({"weights": "w"}, "a runs table; --weights and --vary name columns of a wide table"),
     ):
         with pytest.raises(InputError, match=message):
             loss_points.read(path, **settings)
