@@ -18,7 +18,7 @@ LEVEL = intervals.LEVEL
 FEW_UNITS = 20
 # A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
 IDLE = 1e-9
-# jaxopt with a Newton polish finds the same optima (tests/bench/bench_loss_law.py).
+# jaxopt, which the task laws use, creeps in the flat valleys of these laws.
 SOLVER, ITERATIONS = solve.NEWTON, 200
 # What a table of losses can have; the other laws are of other quantities.
 FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}

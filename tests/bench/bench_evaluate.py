@@ -96,7 +96,7 @@ def naive(functions, params, task_set, tok, seq_len: int, batch_tokens: int):
     def score(params, tokens_BL, place_BT, target_BT, real_BT):
         x_BTD = jnp.take_along_axis(functions.hidden(params, tokens_BL), place_BT[:, :, None], axis=1)
         nats, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.reshape(-1))
-        return -jnp.where(real_BT > 0, nats.reshape(target_BT.shape), 0).sum(1)
+        return jnp.where(real_BT > 0, nats.reshape(target_BT.shape), 0)
 
     for _, *batch in {(batch[1].shape, batch[2].shape): batch for batch in batches}.values():
         score(params, *batch).block_until_ready()
@@ -104,8 +104,8 @@ def naive(functions, params, task_set, tok, seq_len: int, batch_tokens: int):
     def run():
         S_Q = np.zeros(len(encoded))
         scored = [(rows, score(params, *batch)) for rows, *batch in batches]
-        for rows, S in scored:
-            S_Q[rows] = S
+        for rows, nats_BT in scored:
+            S_Q[rows] = -np.asarray(nats_BT, np.float64).sum(1)
         return S_Q
 
     return run, sum(batch[1].size for batch in batches)
