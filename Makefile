@@ -11,7 +11,7 @@ SMOLLM2 := .cache/smollm2/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help libtpu check-tpu slurm demo test test-real oracle lint format bench chaos lock clean
+.PHONY: help libtpu check-tpu slurm demo test test-slow test-real oracle lint format bench chaos lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +22,9 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile $(ARGS)
+
+test-slow: $(READY) $(OLMES)  ## the tests that are marked slow, but for those of real models
+	$(RUN) -m pytest -q -rs -m slow --ignore tests/real $(ARGS)
 
 test-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and transformers (half an hour)
 	$(RUN) -m pytest -q -s -rs -m slow tests/real $(ARGS)

@@ -61,6 +61,7 @@ def test_huber_residuals_exceed_those_of_least_squares_as_allowed_for():
     assert about == pytest.approx(8 * (1 + (intervals.excess_variance(0.0) - 1) / 8), rel=0.02)
 
 
+@pytest.mark.slow
 def test_float32_agrees_or_is_refused(shared):
     of = loss_points.read(str(shared("chinchilla_points.csv")))
     counts_Rn = bootstrap.resample_weights(np.arange(240), 1024, 0)

@@ -139,6 +139,7 @@ def test_weights_are_read_from_a_column(tmp_path):
 # The published starts -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_published_grid_of_starts_finds_the_same_optimum():
     features, y, _ = under_tuned()
     of = points(features, y)

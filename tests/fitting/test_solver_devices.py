@@ -22,12 +22,14 @@ def in_own_process(what: str, **env) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_eight_devices_share_the_resamples_and_find_the_same():
     found = in_own_process("emulated", XLA_FLAGS="--xla_force_host_platform_device_count=8")
     assert set(found) == {"1", "8"} and np.shape(found["8"]) == (301, 5)
     np.testing.assert_allclose(found["8"], found["1"], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_the_solver_compiles_for_a_tpu_in_float32():
     found = in_own_process("v5e:2x2", TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")

@@ -157,6 +157,7 @@ def test_the_compiler_refuses_what_does_not_fit():
         aot.check(rung, "v5e:2x2")
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_the_evaluator_compiles_and_keeps_no_logits_of_whole_rows():
     """Rows without a prefix and with one; a device's two rows of 512 would have 134 MB of logits."""
