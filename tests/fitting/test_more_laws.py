@@ -28,6 +28,7 @@ def repeats(seed=0):
     return features, noisy(MUENNIGHOFF.at(features), 0.005, seed)
 
 
+@pytest.mark.slow
 def test_repeated_data_is_recovered_from_the_published_constants():
     fitted = loss_law.fit(points(*repeats()), "muennighoff", n_resamples=400).json()
     for name, true in MUENNIGHOFF.params.items():
