@@ -24,7 +24,7 @@ from ladder.processes import settings
 from ladder.record import Record
 
 HERE = Path(__file__).parent
-STEPS, BATCH, SEQ = 80, 16, 32
+STEPS, BATCH, SEQ = 40, 16, 32
 
 
 def rung(world) -> Rung:
