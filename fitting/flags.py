@@ -13,6 +13,7 @@ FAR = 10
 SCATTER = 0.03
 LACK_OF_FIT = 3.0
 SURE_SHARE = 0.5
+EVERY = "every task"
 
 
 def step1(step1: Average, t: int, points: Points, target: Target, rerun_noise: float | None) -> list[str]:
@@ -63,6 +64,17 @@ def step2(of: AccuracyFit, entry: dict) -> list[str]:
         )
     # b on 1 is the published anchor doing its work; the others say that the data do not bend enough.
     return flags + [f"step-2 parameter at its bound: {n}" for n in of.fit.at_bound(of.row) if n != "b"]
+
+
+def said_once(entries: list[dict]) -> list[tuple[str, str, str]]:
+    """(target, task, flag) of all entries of pred.json; a flag that several tasks all carry is one of EVERY task."""
+    said = []
+    for target in dict.fromkeys(e["target"] for e in entries):
+        of = [e for e in entries if e["target"] == target]
+        common = [flag for flag in of[0]["flags"] if len(of) > 1 and all(flag in e["flags"] for e in of)]
+        said += [(target, EVERY, flag) for flag in common]
+        said += [(target, e["task"], flag) for e in of for flag in e["flags"] if flag not in common]
+    return said
 
 
 def rerun_noise(table: Table, points: Points, n_convention: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from fitting import plots, task_law
+from fitting import flags, plots, task_law
 from fitting.errors import InputError
 from fitting.plots import si
 from fitting.table import Table
@@ -259,9 +259,9 @@ def _backtests(prediction: Prediction) -> str:
 def _flags(rows: list[dict], table: Table) -> str:
     several = len({r["target"] for r in rows}) > 1
     items = []
-    for row in rows:
-        name = f"{row['target']}, {row['task']}" if several else row["task"]
-        items += [f"<li><b>{escape(name)}</b>: {escape(flag)}</li>" for flag in row["flags"]]
+    for target, task, flag in flags.said_once(rows):
+        name = f"{target}, {task}" if several else task
+        items.append(f"<li><b>{escape(name)}</b>: {escape(flag)}</li>")
     items += [f"<li>left out: {escape(run)}</li>" for run in table.left_out]
     return f"<ul>{''.join(items)}</ul>" if items else "<p>Nothing is flagged.</p>"
 

@@ -1,6 +1,7 @@
 """The `ladder` command: the list of verbs and the exit codes. A verb (launch/verbs) reads its flags, calls the module
 that does the work, and shows the result."""
 
+import os
 import sys
 
 import tyro
@@ -55,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _ended(f"not now: {error}", 75)
     except KeyboardInterrupt:
         return _ended("stopped", 130)
+    except BrokenPipeError:  # `ladder ... | head` has read enough; the interpreter must not flush what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _ended(message: str, code: int) -> int:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from ladder.errors import InputError
@@ -111,22 +113,26 @@ def comparison(rows: list[dict], target: str) -> Table:
     return grid
 
 
-def table(entries: Iterable[dict]) -> Table:
-    """entries: of pred.json, or of task_law.compare, which add what was measured."""
+def table(entries: Iterable[dict]) -> Group:
+    """entries: of pred.json, or of task_law.compare, which add what was measured. Flags stand below the numbers."""
+    from fitting import flags
+
     entries = list(entries)
     compared = any(entry.get("actual_bpb") is not None for entry in entries)
+    several = len({entry["target"] for entry in entries}) > 1
     grid = Table(title="prediction and truth" if compared else "prediction", title_justify="left")
     grid.add_column("target", no_wrap=True)
     grid.add_column("task", no_wrap=True)
     truth = ("measured", "error", "inside") if compared else ()
     for name in ("bpb", "80 % interval", *truth, "accuracy", "80 % interval"):
         grid.add_column(name, justify="right", no_wrap=True)
-    grid.add_column("flags", overflow="fold")
     for e in entries:
         measured = (_number(e["actual_bpb"]), _percent(e["error"]), _yes(e["inside"])) if compared else ()
         bpb, acc = (_number(e["bpb"]), _interval(e["bpb_pi80"])), (_number(e["acc"]), _interval(e["acc_pi80"]))
-        grid.add_row(e["target"], e["task"], *bpb, *measured, *acc, "; ".join(e.get("flags", [])))
-    return grid
+        grid.add_row(e["target"], e["task"], *bpb, *measured, *acc)
+    said = flags.said_once([entry for entry in entries if "flags" in entry])
+    lines = [f"{target}, {task}: {flag}" if several else f"{task}: {flag}" for target, task, flag in said]
+    return Group(grid, *(f"[yellow]{escape(line)}" for line in lines))
 
 
 def _number(value: float | None) -> str:

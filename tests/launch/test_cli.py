@@ -241,3 +241,11 @@ def test_what_a_backend_lacks_is_said_before_anything_is_built(tmp_path, monkeyp
         assert cli.main(["submit", "demo", "--backend", backend]) == 2
         assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "launch.cli", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
