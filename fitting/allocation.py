@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting import bootstrap, kaplan
+from fitting import bootstrap, intervals, kaplan
 from fitting.errors import InputError
 from fitting.loss_law import LEVEL, LossFit
 from fitting.loss_points import LossPoints
@@ -33,9 +33,15 @@ WITH_OPTIMUM = ("chinchilla", "chinchilla-tied", "kaplan-nd", "kaplan-ns")
 OF_PUBLISHED = ("chinchilla", "chinchilla-tied", "kaplan-ns")
 
 
+def percentile(value_R: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(lo, hi) between which 95 % of the resamples lie."""
+    return bootstrap.interval(value_R[1:], LEVEL, axis=0)
+
+
 @dataclass(frozen=True)
 class Frontier:
-    """ln N_opt = k + a ln C. k_R, a_R: row 0 is the fit, the others resamples.
+    """ln N_opt = k + a ln C. k_R, a_R: row 0 is the fit, the others resamples. interval(value_R, log): what the
+    resamples of a quantity (or of its logarithm) say of it, at 95 %.
 
     law: of approach 3, and loss_of(flops_m) -> [1 + R, m] what it says at each resample's optimum; batch: constants
     of B_crit(L), where it trains at that. minima: C, N and loss of each minimum found (1 and 2). largest: FLOPs of
@@ -53,6 +59,7 @@ class Frontier:
     minima: tuple[dict, ...] = ()
     parabolas: tuple["Parabola", ...] = ()
     notes: tuple[str, ...] = ()
+    interval: Callable = percentile
 
     def n(self, flops) -> np.ndarray:
         """[1 + R, m]: compute-optimal parameters for budgets [m]."""
@@ -73,13 +80,14 @@ class Frontier:
             if self.law == "kaplan-ns":
                 batch = kaplan.critical_batch(loss[:, m], self.batch)
                 row |= {"batch_tokens": batch, "steps": d[:, m] / batch}
-            rows.append(_with_intervals(row) | {"flags": self._flags(c)})
+            rows.append(_with_intervals(row, self.interval) | {"flags": self._flags(c)})
         return {
             "approach": self.approach,
             "law": self.law,
             "source": self.source,
             "n_resamples": len(self.a_R) - 1,
-            "exponents": _with_intervals({"N": self.a_R, "D": 1 - self.a_R}),
+            "interval": "percentiles of the resamples" if self.interval is percentile else "Wald, Student's t",
+            "exponents": _with_intervals({"N": self.a_R, "D": 1 - self.a_R}, self.interval, log=False),
             "allocations": rows,
             "minima": list(self.minima),
             "notes": list(self.notes),
@@ -90,12 +98,12 @@ class Frontier:
         return [f"far extrapolation: {times:.0f} times the largest run's compute"] if times > FAR else []
 
 
-def _with_intervals(values: dict) -> dict:
+def _with_intervals(values: dict, interval: Callable, log: bool = True) -> dict:
     out = {}
     for name, value in values.items():
         if np.ndim(value):
             out[name] = float(value[0])
-            out[f"{name}_ci95"] = [float(q) for q in bootstrap.interval(value[1:], LEVEL)] if len(value) > 1 else None
+            out[f"{name}_ci95"] = [float(end) for end in interval(value, log)] if len(value) > 1 else None
         else:
             out[name] = value
     return out
@@ -152,7 +160,15 @@ def of_law(fitted: LossFit, batch: dict = kaplan.BATCH) -> Frontier:
         return fitted.predict_each({"N": n_Rm, "D": flops / (6 * n_Rm)})
 
     largest, notes = float(points.features["C"].max()), tuple(fitted.flags())
-    return Frontier(PARAMETRIC, points.source, k_R, a_R, largest, law, loss_of, batch, notes=notes)
+    return Frontier(
+        PARAMETRIC, points.source, k_R, a_R, largest, law, loss_of, batch, notes=notes, interval=_interval_of(fitted)
+    )
+
+
+def _interval_of(fitted: LossFit) -> Callable:
+    """Of few runs Wald's with Student's t, as of the law's parameters, where percentiles may be too short."""
+    simulated = fitted.fit.method == "residuals"
+    return intervals.student(fitted.fit, 0, fitted.units, fitted.delta) if simulated else percentile
 
 
 def of_published(name: str) -> Frontier:
@@ -376,5 +392,5 @@ def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
         loss_Rm = fitted.predict_each({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
         best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)
         row = {"n_params": n_Rm[best], "tokens": d_Rm[best], "epochs": d_Rm[best] / unique, "loss": loss_Rm[best]}
-        rows.append({"flops": float(c)} | _with_intervals(row))
+        rows.append({"flops": float(c)} | _with_intervals(row, _interval_of(fitted)))
     return rows

@@ -328,9 +328,11 @@ def _linearised(law: Law, params_TP, lanes):
 
     def fitted(params_P, lane):
         y_n = law.form(params_P, lane)
-        return jnp.log(y_n) if law.log_space else y_n
+        y_n = jnp.log(y_n) if law.log_space else y_n
+        return y_n, y_n
 
-    return jax.vmap(fitted)(params_TP, lanes), jax.vmap(jax.jacfwd(fitted))(params_TP, lanes)
+    jacobian_TnP, fitted_Tn = jax.vmap(jax.jacfwd(fitted, has_aux=True))(params_TP, lanes)
+    return fitted_Tn, jacobian_TnP
 
 
 def jacobian(law: Law, params_TP: np.ndarray, lanes: dict) -> np.ndarray:

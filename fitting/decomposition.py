@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitting import bootstrap
-from fitting.allocation import Frontier
+from fitting.allocation import Frontier, percentile
 from fitting.errors import InputError
-from fitting.loss_law import LEVEL
 from fitting.loss_points import LossPoints
 
 COUNTED = ("n", "c", "d")
@@ -93,7 +91,9 @@ def moves(factors: list[Factor], found: dict[tuple, Frontier | str]) -> list[dic
             return []
         by_R = sum(a[s | {i}] - a[s] for s in before) / len(orders)
         ends = {"from": factor.levels[0], "to": factor.levels[-1]}
-        made.append({"factor": factor.name, **ends, "moves": float(by_R[0]), "moves_ci95": _interval(by_R)})
+        made.append(
+            {"factor": factor.name, **ends, "moves": float(by_R[0]), "moves_ci95": _floats(percentile(by_R, False))}
+        )
     return made
 
 
@@ -101,8 +101,8 @@ def _subsets(n: int) -> list[frozenset]:
     return [frozenset(s) for size in range(n + 1) for s in itertools.combinations(range(n), size)]
 
 
-def _interval(draws_R: np.ndarray) -> list[float]:
-    return [float(q) for q in bootstrap.interval(draws_R[1:], LEVEL)]
+def _floats(ends) -> list[float]:
+    return [float(end) for end in ends]
 
 
 def json(factors: list[Factor], found: dict[tuple, Frontier | str]) -> dict:
@@ -111,7 +111,8 @@ def json(factors: list[Factor], found: dict[tuple, Frontier | str]) -> dict:
     for cell, frontier in found.items():
         row = {"settings": dict(zip((f.name for f in factors), cell, strict=True))}
         if isinstance(frontier, Frontier):
-            row |= {"exponent": float(frontier.a_R[0]), "exponent_ci95": _interval(frontier.a_R), "why": ""}
+            ends = frontier.interval(frontier.a_R, False)
+            row |= {"exponent": float(frontier.a_R[0]), "exponent_ci95": _floats(ends), "why": ""}
         else:
             row |= {"exponent": None, "exponent_ci95": None, "why": frontier}
         rows.append(row)

@@ -7,6 +7,8 @@ resamples, which many papers print, stand beside it: of pairs of few runs they m
 the truth is measured in `coverage`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 
@@ -18,25 +20,37 @@ LEVEL = 0.95
 
 def wald(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> dict[str, tuple]:
     """{name of parameter: (lo, hi)}. units: how many runs share no noise. delta: Huber's threshold of the fit."""
+    interval, natural = student(fitted, task, units, delta, level), fitted.natural(task)
+    found = {}
+    for param in fitted.law.params:
+        ends = interval(natural[param.name], is_scale(fitted.law, param.name))
+        found[param.name] = tuple(float(end) for end in np.clip(ends, *np.clip(param.bounds, *FINITE)))
+    return found
+
+
+def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> Callable:
+    """-> interval(value_R, log) -> (lo, hi) of any quantity [1 + R, ...] that follows from a fit and its resamples.
+
+    Row 0 is the fit's, the others are the resamples'. log: whether it is the logarithm that is nearly normal.
+    """
     simulated, n_params = fitted.method == "residuals", len(fitted.law.params)
     dof = fitted.dof_T[task] if simulated else max(units - n_params, 1)
-    shrink_R = 1.0
+    shrink_R = np.ones(fitted.noise_TR.shape[1])
     if simulated:
         # Simulated noise has its own uncertainty drawn in, which t allows for already; and it was estimated from the
         # residuals of Huber's fit, which are larger than those of least squares by what its variance is.
         larger = np.sqrt(1 + n_params * (excess_variance(delta / fitted.noise_T[task]) - 1) / dof)
         shrink_R = fitted.noise_T[task] / fitted.noise_TR[task] / larger
     t = stats.t.ppf((1 + level) / 2, dof)
-    found = {}
-    for param in fitted.law.params:
-        values = fitted.natural(task)[param.name]
-        into, back = (np.log, np.exp) if is_scale(fitted.law, param.name) else (np.asarray, np.asarray)
+
+    def interval(value_R: np.ndarray, log: bool) -> np.ndarray:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            point, *draws = into(values)
-            half = t * np.std((np.array(draws) - point) * shrink_R)
-            ends = np.nan_to_num(back(np.array([point - half, point + half])), nan=np.inf)
-        found[param.name] = tuple(float(end) for end in np.clip(ends, *np.clip(param.bounds, *FINITE)))
-    return found
+            value_R = np.log(value_R) if log else np.asarray(value_R)
+            off_R = (value_R[1:] - value_R[0]) * shrink_R.reshape(-1, *[1] * (value_R.ndim - 1))
+            ends = value_R[0] + t * np.std(off_R, axis=0) * np.array([-1, 1]).reshape(2, *[1] * (value_R.ndim - 1))
+            return np.nan_to_num(np.exp(ends) if log else ends, nan=np.inf)
+
+    return interval
 
 
 FINITE = np.finfo(float).min, np.finfo(float).max

@@ -224,7 +224,7 @@ def allocation(frontier: Frontier, points: LossPoints | None, budgets) -> Figure
         c_m = np.geomspace(*ends, 100) if ends[0] < ends[1] else np.geomspace(ends[0] / 10, ends[1] * 10, 100)
         n_Rm = frontier.n(c_m)
         if len(n_Rm) > 1:
-            axes.fill_between(c_m, *bootstrap.interval(n_Rm[1:], LEVEL, axis=0), color=TARGET, alpha=0.18, lw=0)
+            axes.fill_between(c_m, *frontier.interval(n_Rm, True), color=TARGET, alpha=0.18, lw=0)
         axes.plot(c_m, n_Rm[0], color=TARGET, label=f"$N_{{opt}} \\propto C^{{{frontier.a_R[0]:.3f}}}$ (95 %)")
         if frontier.minima:
             at = [(m["flops"], m["n_params"]) for m in frontier.minima]

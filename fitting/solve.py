@@ -1,7 +1,7 @@
 """Non-linear least squares for many small problems at once: the only file that knows jaxopt.
 
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of
-equal size (one compilation serves them all; 250-500 lanes were fastest on 2 cores) and solved by
+equal size (one compilation serves them all) and solved by
 jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second derivatives find the floor of a
 flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a chunk's lanes.
 Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a
@@ -26,14 +26,17 @@ with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and 
     from jaxopt import LevenbergMarquardt
 
 LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
-CHUNK = 256
+# A chunk takes as long as its slowest lane; the few starts of one fit, some of which take 100 Newton steps, are one.
+CHUNK = {LEVENBERG_MARQUARDT: 256, NEWTON: 64}
 MAX_ITERATIONS = 80
 # Converged: a further Newton step promises less than this share of the objective. Newton goes on to the second.
 DECREMENT, EXACT = 1e-7, {np.float64: 1e-12, np.float32: 1e-9}
 # Of Newton's steps: the first damping, the damping at which no step helps any more, and that of a flat direction.
 DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
-# A chunk takes as long as its slowest lane: lanes that need more Newton steps than this go on together.
-FIRST_STEPS = 10
+# Lanes that need more of Newton's steps than this (most need 5 or 6) go on together.
+FIRST_STEPS = 6
+# XLA's older emitter compiles Newton's steps in half the time of the newer one, and they run as fast.
+QUICK = {"xla_cpu_use_fusion_emitters": False}
 # Beyond this range exp() and softplus() leave float64.
 FREE_LIMIT = 40.0
 
@@ -108,7 +111,7 @@ def solve(
     free_LP = serving(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
     todo, found = np.arange(len(free_LP)), None
     for steps in (FIRST_STEPS, max_iterations) if method == NEWTON else (max_iterations,):
-        parts = _in_chunks(partial(search_lanes, free_LP=free_LP, steps=steps), todo, CHUNK * len(devices))
+        parts = _in_chunks(partial(search_lanes, free_LP=free_LP, steps=steps), todo, CHUNK[method] * len(devices))
         found = parts if found is None else [_with(whole, todo, part) for whole, part in zip(found, parts, strict=True)]
         free_LP, params_LP, objective_L, converged_L, ended_L = found
         todo = np.flatnonzero(~ended_L)
@@ -181,7 +184,7 @@ def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int
         check_vma=False,
     )
     data_shapes, lane_shapes, weights_shape, n_params = shapes
-    width = CHUNK * len(devices)
+    width = CHUNK[method] * len(devices)
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
 
@@ -195,7 +198,8 @@ def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int
             spec((width, *weights_shape)),
             spec((), np.int32),
         )
-        return lowered.compile(), time.perf_counter() - began
+        options = QUICK if method == NEWTON and devices[0].platform == "cpu" else None
+        return lowered.compile(compiler_options=options), time.perf_counter() - began
 
 
 def _levenberg_marquardt(residuals: PerPoint, max_iterations: int):

@@ -41,7 +41,7 @@ def ahead_of_time(topology: str) -> dict:
     starts = compiled.input_shardings[0][0]
     return {
         "devices": len(starts.device_set),
-        "lanes": list(starts.shard_shape((solve.CHUNK * len(devices), len(CHINCHILLA.params)))),
+        "lanes": list(starts.shard_shape((solve.CHUNK[solve.NEWTON] * len(devices), len(CHINCHILLA.params)))),
         "float64": "f64[" in text,
         "collectives": sum(text.count(f" {kind}(") for kind in ("all-reduce", "all-gather", "all-to-all")),
         "temporary": compiled.memory_analysis().temp_size_in_bytes,

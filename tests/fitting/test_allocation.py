@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 
 from fitting import allocation, kaplan, loss_law, loss_points
 from fitting.errors import InputError
@@ -99,6 +99,28 @@ def test_laws_without_an_optimum_are_refused():
     flat = simulated(*isoflop_grid(), LAW | {"B": 1e-9}, noise=1e-4)
     with pytest.raises(InputError, match="no interior minimum: the fit holds"):
         allocation.of_law(loss_law.fit(flat, n_resamples=2))
+
+
+def test_of_few_runs_the_interval_is_students_by_the_delta_method():
+    """With a large delta the fit is least squares, whose covariance SciPy knows."""
+    n, c = isoflop_grid(width=8.0, budgets=(1e18, 1e20, 1e22), sizes=5)
+    points = simulated(n, c, noise=0.001)
+    x, z = np.log(points.features["N"] / 1e8), np.log(points.features["D"] / 1e10)
+
+    def log_loss(_, e, a, alpha, b, beta):
+        return np.log(e + a * np.exp(-alpha * x) + b * np.exp(-beta * z))
+
+    found, cov = optimize.curve_fit(log_loss, x, np.log(points.y_n), p0=(1.7, 0.8, 0.34, 0.4, 0.34))
+    alpha, beta = found[2], found[4]
+    slope = np.array([0, 0, -beta, 0, alpha]) / (alpha + beta) ** 2
+    half = stats.t.ppf(0.975, 15 - 5) * np.sqrt(slope @ cov @ slope)
+    result = allocation.of_law(loss_law.fit(points, delta=1.0, n_resamples=4000)).json([1e22])
+    assert result["exponents"]["N"] == pytest.approx(beta / (alpha + beta), abs=1e-5)
+    lo, hi = result["exponents"]["N_ci95"]
+    assert (lo, hi) == pytest.approx((beta / (alpha + beta) - half, beta / (alpha + beta) + half), abs=0.06 * half)
+    [row] = result["allocations"]
+    lo, hi = row["n_params_ci95"]
+    assert np.sqrt(lo * hi) == pytest.approx(row["n_params"]) and result["interval"] == "Wald, Student's t"
 
 
 # Approach 2 --------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_integer_weights_are_repeated_rows():
 
 
 def test_more_problems_than_a_chunk_and_lanes_that_serve_groups():
-    half = solve.CHUNK // 2 + 22
+    half = solve.CHUNK[solve.LEVENBERG_MARQUARDT] // 2 + 22
     found = fit_lines(np.stack([X, 3 + 0 * X]), np.ones((2 * half, 9)))
     np.testing.assert_allclose(found.params_RP[:half], np.tile([0.0, 1.0], (half, 1)), atol=1e-7)
     np.testing.assert_allclose(found.params_RP[half:], np.tile([3.0, 0.0], (half, 1)), atol=1e-7)

@@ -33,6 +33,6 @@ def test_eight_devices_share_the_resamples_and_find_the_same():
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_the_solver_compiles_for_a_tpu_in_float32():
     found = in_own_process("v5e:2x2", TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
-    assert found["devices"] == 4 and found["lanes"] == [solve.CHUNK, 5]
+    assert found["devices"] == 4 and found["lanes"] == [solve.CHUNK[solve.NEWTON], 5]
     assert not found["float64"] and found["collectives"] == 0  # no device waits for another's slowest lane
     assert found["temporary"] < 64 << 20
