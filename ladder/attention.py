@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
+NODES = 128  # queries of a tree's block
 LANES = 128  # of a TPU's vector and matrix units
 
 
@@ -86,8 +87,8 @@ def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
     )
     shown_P = jnp.where(jnp.arange(P) < n_prefix, 0.0, -jnp.inf)  # padding is seen by none
     blocks = []
-    for start in range(0, L, BLOCK):
-        stop = min(start + BLOCK, L)
+    for start in range(0, L, NODES):
+        stop = min(start + NODES, L)
         n, q_BGQK = stop - start, q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
         place_Q1 = (start + jnp.arange(q_BGQK.shape[2]) % n)[:, None]
         seen_BQL = (jnp.arange(stop) <= place_Q1) & (place_Q1 < end_BL[:, None, :stop])

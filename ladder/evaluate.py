@@ -143,14 +143,14 @@ class Evaluator:
         """functions: as model.Functions, causal. mesh: the rows of a step are split over its data axes.
 
         batch_tokens: about how many tokens a step has; None takes one row on CPU, where more fall out of the cache
-        (half the speed), and 16384 tokens for each of the devices that share a step elsewhere.
+        (half the speed), and 8192 tokens for each of the devices that share a step elsewhere.
         Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         shards, everywhere = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
         if batch_tokens is None:
-            batch_tokens = 1 if jax.default_backend() == "cpu" else 16384 * shards
+            batch_tokens = 1 if jax.default_backend() == "cpu" else 8192 * shards
         packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, shards) if self.tasks else None
         validation = None if validation_nBL1 is None else (validation_nBL1, np.asarray(tokenizer.token_bytes))
         self.n_tokens = packed.n_tokens if packed else 0

@@ -19,7 +19,8 @@ import numpy as np
 
 from ladder.tasks import Doc, Task
 
-ROW_TOKENS = 512  # shorter rows repeat more of what their requests share, longer ones attend to more that is not theirs
+ROW_TOKENS = 256  # shorter rows repeat more of what their requests share, longer ones attend to more that is not theirs
+LONGEST = 4  # times ROW_TOKENS, where a next row would repeat more than a quarter of one
 HEAD_TOKENS = 64  # scored targets of a row that go through the head at once; T is a multiple
 PREFIX_TOKENS = 128  # prefixes are padded to this, half as much again, its double ...
 SHORTEST = 64  # the shortest prefix that is set apart
@@ -229,12 +230,16 @@ class Row(NamedTuple):
 
 
 def _rows(tree: Tree, requests: Sequence[int], depth: int, row_tokens: int) -> list[Row]:
-    """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one."""
+    """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one.
+
+    A row grows where the next one would repeat much, as the choices of a long question would.
+    """
     rows, n = [[]], 0
     for i in requests:
         length = len(tree.requests[i].inputs)
         known = max(depth, tree.shared[rows[-1][-1][0] + 1 : i + 1].min()) if rows[-1] else depth
-        if rows[-1] and n + length - known > row_tokens:
+        most = row_tokens if known - depth <= row_tokens // 4 else LONGEST * row_tokens
+        if rows[-1] and n + length - known > most:
             rows.append([])
             n, known = 0, depth
         rows[-1].append((i, known))

@@ -87,6 +87,7 @@ def decisions(S_Q, choices_MC):
     return S_MC.argmax(1), best[:, -1] - best[:, -2] > TIE
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", ["bytes", "bpe4k", "neox"])
 def test_eight_tasks_score_packed_as_one_by_one(name, package, task_set):
     tok = load(name, package, task_set)

@@ -128,16 +128,19 @@ def model(family, seq_len):
     return c, functions(c), init_params(c, 1)
 
 
-def one_by_one(f, params, task_set, seq_len, bos=None):
-    """ln p of every continuation, one padded row per request, through the forward pass that trains."""
-    asked = [query(r, seq_len, bos) for task in task_set for doc in task.docs for r in doc.choices]
+def one_by_one(f, params, seq_len, bos=None):
+    """task set -> ln p of every continuation, one padded row per request, through the forward pass that trains."""
     score = jax.jit(lambda tokens_L: jax.nn.log_softmax(f.logits(params, f.hidden(params, tokens_L[None])[0])))
-    S = []
-    for inputs, targets in asked:
-        log_p_LV = np.asarray(score(jnp.array(inputs + [0] * (seq_len - len(inputs)))), np.float64)
-        first = len(inputs) - len(targets)
-        S.append(sum(log_p_LV[first + i, target] for i, target in enumerate(targets)))
-    return np.array(S)
+
+    def scores(task_set):
+        S = []
+        for inputs, targets in (query(r, seq_len, bos) for task in task_set for d in task.docs for r in d.choices):
+            log_p_LV = np.asarray(score(np.array(inputs + [0] * (seq_len - len(inputs)))), np.float64)
+            first = len(inputs) - len(targets)
+            S.append(sum(log_p_LV[first + i, target] for i, target in enumerate(targets)))
+        return np.array(S)
+
+    return scores
 
 
 def hard_tasks():
@@ -157,7 +160,59 @@ def test_a_task_set_scores_packed_as_one_by_one(family):
         packed = pack(hard_tasks(), byte_tokenizer(), 100, batch_tokens=40)
         assert {bool(b.prefix_nP.shape[1]) for b in packed.arrays.buckets} == {False, True}
         S_Q = jax.jit(lambda params, arrays: score_requests(f, params, arrays))(params, packed.arrays)
-    np.testing.assert_allclose(S_Q, one_by_one(f, params, hard_tasks(), 100), atol=5e-5)
+    np.testing.assert_allclose(S_Q, one_by_one(f, params, 100)(hard_tasks()), atol=5e-5)
+
+
+LENGTH, MOST = 16, 24  # tokens of the model; requests
+ROW, TARGETS = 64, MOST * LENGTH  # tokens and targets of the longest row
+words = st.text(st.sampled_from("ab é"), max_size=6)
+answers = st.one_of(st.text(st.sampled_from("abé中"), min_size=1, max_size=3), st.just("a" * 9), st.just("ab" * 10))
+siblings = st.builds(
+    lambda prompt, question, answers: doc(*answers, context=prompt + question),
+    st.sampled_from(["", "Q:a A:b ", "Q:a A:é ", "longer than " * 3]),
+    words,
+    st.lists(answers, min_size=1, max_size=4),
+)
+
+
+def of_one_shape(arrays):
+    """What score_requests reads, with padding: MOST requests, MOST steps without a prefix and as many with one."""
+    buckets = []
+    for P in (0, LENGTH):
+        sizes = ((P,), (), (), *((1, ROW),) * 3, *((1, TARGETS),) * 3)
+        padded = prefix_tree.Bucket(*(np.zeros((MOST, *size), np.int32) for size in sizes))
+        padded.end_nBL[:] = np.arange(1, ROW + 1)
+        padded.request_nBT[:] = MOST
+        n = 0
+        for bucket in (bucket for bucket in arrays.buckets if bucket.prefix_nP.shape[1] == P):
+            requests = np.where(bucket.request_nBT == len(arrays.bytes_Q), MOST, bucket.request_nBT)
+            for into, values in zip(padded, bucket._replace(request_nBT=requests), strict=True):
+                into[n : n + len(values)][tuple(map(slice, values.shape))] = values
+            n += len(bucket.prefix_nP)
+        buckets.append(padded._replace(fresh_n=padded.fresh_n > 0))
+    return prefix_tree.Arrays(tuple(buckets), np.ones(MOST), None, None, None, None)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_any_tree_of_requests_scores_packed_as_one_by_one():
+    _, f, params = model("llama", LENGTH)
+    alone, packed_program = one_by_one(f, params, LENGTH), jax.jit(lambda arrays: score_requests(f, params, arrays))
+    kinds = set()
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.lists(siblings, min_size=1, max_size=MOST // 4))
+    def check(docs):
+        task_set = [Task("t", tuple(docs))]
+        sizes = {"ROW_TOKENS": LENGTH, "HEAD_TOKENS": 32, "PREFIX_TOKENS": LENGTH, "SHORTEST": 4}
+        with mock.patch.multiple(prefix_tree, **sizes):
+            packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=1)
+            S_Q = np.asarray(packed_program(of_one_shape(packed.arrays)))
+        kinds.update(bucket.prefix_nP.shape[1] for bucket in packed.arrays.buckets)
+        expected = alone(task_set)
+        np.testing.assert_allclose(S_Q[: len(expected)], expected, atol=5e-5)
+
+    check()
+    assert kinds == {0, LENGTH} and packed_program._cache_size() == 1
 
 
 P, L = 4, 12
