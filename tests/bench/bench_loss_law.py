@@ -1,9 +1,10 @@
 """4,000 resamples of Chinchilla's law on its points, ours beside SciPy: `python tests/bench/bench_loss_law.py`.
 
 Besiroglu et al. 2024 refit 240 points (shared/data/chinchilla_points.csv) to 4,000 resamples with SciPy's BFGS, one
-start each. Measured in one run, in CPU seconds: our solver with its compilation, their loop as published (gradients by
-the package autograd; `pip install autograd` where it is missing) and the same loop with a hand-written gradient in
-centred coordinates. The loops run on the first --sample resamples and are scaled up to all.
+start each. Measured in one run, in CPU seconds: our two solvers (damped Newton, which `ladder fit` takes, and jaxopt's
+Levenberg-Marquardt) with their compilation and without, their loop as published (gradients by the package autograd;
+`pip install autograd` where it is missing) and the same loop with a hand-written gradient in centred coordinates. The
+loops run on the first --sample resamples and are scaled up to all.
 """
 
 import argparse
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 
-from fitting import loss_law, loss_points
+from fitting import bootstrap, loss_law, loss_points, solve
+from fitting.laws import CHINCHILLA
 
 POINTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "chinchilla_points.csv"
 DELTA, N_RESAMPLES = 1e-3, 4000
@@ -29,35 +31,66 @@ def main() -> None:
     draws_Rn = epochs_draws(len(points))
     data = np.log([points.features["N"], points.features["D"], points.y_n])
 
-    ours = []
     counts_Rn = np.stack([np.bincount(d, minlength=len(points)) for d in draws_Rn])
-    for again in ("with compilation", "compiled"):
-        begun, cpu = time.perf_counter(), time.process_time()
-        fitted = loss_law.fit(points, delta=DELTA, resamples_Rn=counts_Rn).fit
-        ours.append(time.process_time() - cpu)
-        wall = time.perf_counter() - begun
-        print(f"ours, {again}: {ours[-1]:.2f} CPU s, {wall:.2f} s wall; compiling {fitted.seconds['compile']:.2f} s")
-    natural = fitted.resampled(0)
+    ours, fits = {}, {}
+    for name in (solve.NEWTON, solve.LEVENBERG_MARQUARDT):
+        ours[name], fits[name] = timed(points, counts_Rn, name)
+    newton = fits[solve.NEWTON]
+    natural = newton.resampled(0)
     for name, values in natural.items():
         low, high = np.quantile(values, (0.025, 0.975))
-        print(f"  {name:6}{fitted.params(0)[name]:.8g}, se {np.std(values):.6g}, 95 % {low:.6g} to {high:.6g}")
+        print(f"  {name:6}{newton.params(0)[name]:.8g}, se {np.std(values):.6g}, 95 % {low:.6g} to {high:.6g}")
 
+    in_logs = {name: logs(of.resampled(0)) for name, of in fits.items()}
+    all_of = {name: sums(p_R5, data, draws_Rn) for name, p_R5 in in_logs.items()}
+    report(all_of)
     sample_Rn = draws_Rn[: args.sample]
-    mine_R5 = np.column_stack([*(np.log(natural[k]) for k in "ABE"), natural["alpha"], natural["beta"]])[: args.sample]
-    found = {"ours": np.array([objective(p, data[:, d])[0] for p, d in zip(mine_R5, sample_Rn, strict=True)])}
+    mine_R5 = in_logs[solve.NEWTON][: args.sample]
+    found = {name: values[: args.sample] for name, values in all_of.items()}
     for name, loop in (("BFGS, analytic gradient", analytic), ("BFGS, autograd, as published", published)):
         try:
             cpu = time.process_time()
             found[name] = np.array([loop(data[:, d]) for d in sample_Rn])
             seconds = (time.process_time() - cpu) / len(sample_Rn) * N_RESAMPLES
-            ratios = ", ".join(f"{seconds / mine:.1f}" for mine in ours)
-            print(f"{name}: {seconds:.1f} CPU s for {N_RESAMPLES}: times ours {ratios}")
+            ratios = "; ".join(
+                f"{solver} {seconds / first:.1f}, compiled {seconds / then:.1f}"
+                for solver, (first, then) in ours.items()
+            )
+            print(f"{name}: {seconds:.1f} CPU s for {N_RESAMPLES}, times that of {ratios}")
         except ImportError as error:
             print(f"{name}: not measured ({error})")
     exact = [min(analytic(data[:, d], s, 1e-9) for s in (p, HOFFMANN)) for p, d in zip(mine_R5, sample_Rn, strict=True)]
-    best = np.min([exact, *found.values()], axis=0)
+    report(found, exact)
+
+
+def timed(points, counts_Rn: np.ndarray, solver: str) -> tuple[list[float], bootstrap.Fit]:
+    """CPU seconds with compilation and without, and the fit. As loss_law.fit does it, by a solver of one's choice."""
+    settings = {"delta": DELTA, "resamples_Rn": counts_Rn, "resample_starts": 0, "iterations": loss_law.ITERATIONS}
+    features, seconds = {k: points.features[k] for k in CHINCHILLA.features}, []
+    for again in ("with compilation", "compiled"):
+        begun, cpu = time.perf_counter(), time.process_time()
+        fitted = bootstrap.fit(CHINCHILLA, features, points.y_n, solver=solver, **settings)
+        seconds.append(time.process_time() - cpu)
+        wall, compiling = time.perf_counter() - begun, fitted.seconds["compile"]
+        print(f"{solver}, {again}: {seconds[-1]:.2f} CPU s, {wall:.2f} s wall; compiling {compiling:.2f} s")
+    return seconds, fitted
+
+
+def report(found: dict[str, np.ndarray], *others: np.ndarray) -> None:
+    """Share of lanes whose objective is within 1e-6 of the best of all."""
+    best = np.min([*found.values(), *others], axis=0)
     for name, values in found.items():
         print(f"{name}: {np.mean(values <= best * (1 + 1e-6)):.3%} of {len(best)} within 1e-6 of the best found by any")
+
+
+def logs(natural: dict) -> np.ndarray:
+    """[R, 5]: (ln A, ln B, ln E, alpha, beta)."""
+    return np.column_stack([*(np.log(natural[k]) for k in "ABE"), natural["alpha"], natural["beta"]])
+
+
+def sums(p_R5: np.ndarray, data: np.ndarray, draws_Rn: np.ndarray) -> np.ndarray:
+    """[R]: each resample's objective."""
+    return np.array([objective(p, data[:, d])[0] for p, d in zip(p_R5, draws_Rn, strict=True)])
 
 
 def epochs_draws(n_points: int) -> np.ndarray:
