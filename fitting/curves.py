@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from fitting import annealing, bootstrap
+from fitting import annealing, bootstrap, loss_law
 from fitting.errors import InputError
 from fitting.law import Law
 from fitting.laws import ANNEALING
@@ -213,6 +213,9 @@ def _predicted(law: Law, curves: list[Curve], asked: list[_Asked]) -> list[End]:
         n_resamples=1,
         method="residuals",
         n_starts=N_STARTS,
+        resample_starts=0,
+        iterations=loss_law.ITERATIONS,
+        solver=loss_law.SOLVER,
     )
     off_Tn = np.log(y_n / fitted.predict(x)[:, 0])
     ends = [a.end.curve.at_end(decay) for a, decay in tries]
