@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitting import bootstrap, intervals, kaplan, loss_law
+from fitting import allocation, bootstrap, intervals, kaplan, loss_law
 from fitting.laws import LAWS
 from fitting.published import PUBLISHED
 
@@ -18,6 +18,7 @@ RANGES |= {"L": (2.5, 5.0), "B": (1e4, 1e8), "U": (1e8, 1e10)}
 EPOCHS = (1.0, 64.0)  # of repeated data, D / U
 NOISE = 0.003  # from run to run, as a share of y
 N_STARTS = 6
+BUDGET = 1e22  # FLOPs, for N_opt
 GOOD = 0.92, 0.98
 # A parameter whose standard error is more than this share of a scale, or than this many units of an exponent, or
 # whose fits end on a bound more often than once in a hundred, is told weakly by the runs.
@@ -42,7 +43,9 @@ def truths() -> dict[str, tuple[str, dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of simulations whose interval held the truth, {parameter: share}. weak: why a parameter is badly told."""
+    """Shares of simulations whose interval held the truth, {parameter: share}. weak: why a parameter is badly told.
+
+    Where the law has an optimum, also of N_opt ~ C^a: a, and ln N_opt at BUDGET."""
 
     law: str
     who: str
@@ -76,21 +79,33 @@ def study(law: str, n: int, simulations: int = 2000, resamples: int = 100, seed:
     fitted = bootstrap.fit(
         form, features, y, delta=loss_law.HUBER, n_resamples=resamples, seed=seed, n_starts=N_STARTS, **settings
     )
-    held = {name: {"default": [], "percentile": []} for name in true}
-    at_bound = {name: 0 for name in true}
+    quantities = true | _optimum(law, true)
+    held = {name: {"default": [], "percentile": []} for name in quantities}
+    at_bound = dict.fromkeys(true, 0)
     for task in range(simulations):
-        for kind, found in (
-            ("default", intervals.wald(fitted, task, n, loss_law.HUBER)),
-            ("percentile", intervals.percentile(fitted, task)),
+        optimum = _optimum(law, fitted.natural(task))
+        student = intervals.student(fitted, task, n, loss_law.HUBER)
+        for kind, found, of_optimum in (
+            ("default", intervals.wald(fitted, task, n, loss_law.HUBER), student),
+            ("percentile", intervals.percentile(fitted, task), allocation.percentile),
         ):
+            found = found | {name: of_optimum(value_R, False) for name, value_R in optimum.items()}
             for name, (lo, hi) in found.items():
-                held[name][kind].append(lo <= true[name] <= hi)
+                held[name][kind].append(lo <= quantities[name] <= hi)
         for name in fitted.at_bound(task):
             at_bound[name] += 1 / simulations
     kinds = {kind: {name: float(np.mean(h[kind])) for name, h in held.items()} for kind in ("default", "percentile")}
     weak = {name: _weakness(fitted, name, at_bound[name]) for name in true}
     weak = {name: why for name, why in weak.items() if why}
     return Coverage(law, who, n, fitted.method, **kinds, weak=weak, converged=float(fitted.converged_T.mean()))
+
+
+def _optimum(law: str, params: dict) -> dict:
+    """What `ladder allocate` takes from natural parameters (numbers or [1 + R]) of a law that has an optimum."""
+    if law not in allocation.WITH_OPTIMUM:
+        return {}
+    k, a = allocation.of_params(law, params)
+    return {"a": a, "ln N_opt": k + a * np.log(BUDGET)}
 
 
 def _weakness(fitted: bootstrap.Fit, name: str, at_bound: float) -> str | None:
