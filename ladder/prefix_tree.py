@@ -197,8 +197,8 @@ def _plan(tree: Tree) -> list[tuple[int, int, int]]:
         """Tokens in rows below `depth`: every row repeats the path that leads to its first request."""
         before = np.maximum(tree.shared[start + 1 : stop], depth)
         nodes = lengths[start] - depth + (lengths[start + 1 : stop] - before).sum()
-        repeated = (before - depth).mean() if len(before) else 0
-        return nodes * ROW_TOKENS / max(ROW_TOKENS - repeated, ROW_TOKENS / 16)
+        repeated = ((before - depth) / _longest(before - depth, ROW_TOKENS)).mean() if len(before) else 0
+        return nodes / max(1 - repeated, 1 / 16)
 
     def best(start, stop):
         cost, plan = rows_cost(start, stop, 0), [(start, stop, 0)]
@@ -229,17 +229,18 @@ class Row(NamedTuple):
     request: np.ndarray
 
 
-def _rows(tree: Tree, requests: Sequence[int], depth: int, row_tokens: int) -> list[Row]:
-    """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one.
+def _longest(repeated, row_tokens: int):
+    """How long a row may grow where the next one would repeat so many tokens, as the choices of a long question do."""
+    return np.where(repeated <= row_tokens // 4, row_tokens, LONGEST * row_tokens)
 
-    A row grows where the next one would repeat much, as the choices of a long question would.
-    """
+
+def _rows(tree: Tree, requests: Sequence[int], depth: int, row_tokens: int) -> list[Row]:
+    """Rows of these requests, below a prefix of `depth` tokens: as many in a row as fit, or one long one."""
     rows, n = [[]], 0
     for i in requests:
         length = len(tree.requests[i].inputs)
         known = max(depth, tree.shared[rows[-1][-1][0] + 1 : i + 1].min()) if rows[-1] else depth
-        most = row_tokens if known - depth <= row_tokens // 4 else LONGEST * row_tokens
-        if rows[-1] and n + length - known > most:
+        if rows[-1] and n + length - known > _longest(known - depth, row_tokens):
             rows.append([])
             n, known = 0, depth
         rows[-1].append((i, known))

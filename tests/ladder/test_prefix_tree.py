@@ -19,7 +19,7 @@ from ladder.tasks import Task
 from tests.ladder.asked import byte_tokenizer, doc
 
 # So small that a dozen short requests have prefixes, several rows and steps, and chunks of targets.
-SMALL = {"ROW_TOKENS": 32, "HEAD_TOKENS": 4, "PREFIX_TOKENS": 8, "SHORTEST": 4}
+SMALL = {"ROW_TOKENS": 32, "LONGEST": 2, "HEAD_TOKENS": 4, "PREFIX_TOKENS": 8, "SHORTEST": 4}
 SIZES = {"as built": {name: getattr(prefix_tree, name) for name in SMALL}, "small": SMALL}
 
 
@@ -163,8 +163,8 @@ def test_a_task_set_scores_packed_as_one_by_one(family):
     np.testing.assert_allclose(S_Q, one_by_one(f, params, 100)(hard_tasks()), atol=5e-5)
 
 
-LENGTH, MOST = 16, 24  # tokens of the model; requests
-ROW, TARGETS = 64, MOST * LENGTH  # tokens and targets of the longest row
+LENGTH, MOST = 16, 24  # tokens of the model and of a row; requests
+TARGETS = MOST * LENGTH  # of a row, at most
 words = st.text(st.sampled_from("ab é"), max_size=6)
 answers = st.one_of(st.text(st.sampled_from("abé中"), min_size=1, max_size=3), st.just("a" * 9), st.just("ab" * 10))
 siblings = st.builds(
@@ -179,9 +179,9 @@ def of_one_shape(arrays):
     """What score_requests reads, with padding: MOST requests, MOST steps without a prefix and as many with one."""
     buckets = []
     for P in (0, LENGTH):
-        sizes = ((P,), (), (), *((1, ROW),) * 3, *((1, TARGETS),) * 3)
+        sizes = ((P,), (), (), *((1, LENGTH),) * 3, *((1, TARGETS),) * 3)
         padded = prefix_tree.Bucket(*(np.zeros((MOST, *size), np.int32) for size in sizes))
-        padded.end_nBL[:] = np.arange(1, ROW + 1)
+        padded.end_nBL[:] = np.arange(1, LENGTH + 1)
         padded.request_nBT[:] = MOST
         n = 0
         for bucket in (bucket for bucket in arrays.buckets if bucket.prefix_nP.shape[1] == P):
@@ -203,7 +203,7 @@ def test_any_tree_of_requests_scores_packed_as_one_by_one():
     @given(st.lists(siblings, min_size=1, max_size=MOST // 4))
     def check(docs):
         task_set = [Task("t", tuple(docs))]
-        sizes = {"ROW_TOKENS": LENGTH, "HEAD_TOKENS": 32, "PREFIX_TOKENS": LENGTH, "SHORTEST": 4}
+        sizes = SMALL | {"ROW_TOKENS": LENGTH, "LONGEST": 1, "HEAD_TOKENS": 32, "PREFIX_TOKENS": LENGTH}
         with mock.patch.multiple(prefix_tree, **sizes):
             packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=1)
             S_Q = np.asarray(packed_program(of_one_shape(packed.arrays)))
