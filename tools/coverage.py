@@ -17,12 +17,13 @@ def main() -> int:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", default="auto", choices=("auto", "residuals", "pairs"), help="how to resample")
     args = parser.parse_args()
     outside = 0
     for law in args.laws or coverage.truths():
         for n in args.runs:
             began = time.process_time()
-            found = coverage.study(law, n, args.simulations, args.resamples, args.seed)
+            found = coverage.study(law, n, args.simulations, args.resamples, args.seed, args.method)
             seconds = time.process_time() - began
             print(
                 f"{law} ({found.who}), {n} runs, {found.method}: {found.converged:.2%} converged; {seconds:.0f} CPU s"

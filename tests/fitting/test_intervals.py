@@ -47,6 +47,17 @@ def test_of_a_line_it_is_the_textbooks():
     assert "percentile intervals of so few may be too short" in " ".join(fitted.flags())
 
 
+@pytest.mark.parametrize("units,flagged", [(25, True), (32, False)])
+def test_intervals_known_to_be_too_wide_are_flagged(units, flagged, monkeypatch):
+    monkeypatch.setattr(loss_law, "MANY_UNITS", 32)
+    x = np.linspace(0, 5, units)
+    points = LossPoints({"N": np.exp(x)}, np.exp(3 - 0.1 * x), np.arange(units), "simulated", "", "loss", "params")
+    flags = loss_law.fit(points, "kaplan-n", n_resamples=2).flags()
+    assert (
+        flags == [f"{units} runs, drawn with replacement: 95 % intervals may be too wide (docs/intervals.md)"] * flagged
+    )
+
+
 def test_hubers_variance_is_that_of_the_literature():
     assert intervals.excess_variance(1e-9) == pytest.approx(np.pi / 2)
     assert intervals.excess_variance(1e-3) == pytest.approx(np.pi / 2, rel=2e-3)
