@@ -198,8 +198,18 @@ def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int
             spec((width, *weights_shape)),
             spec((), np.int32),
         )
-        options = QUICK if method == NEWTON and devices[0].platform == "cpu" else None
-        return lowered.compile(compiler_options=options), time.perf_counter() - began
+        quick = method == NEWTON and devices[0].platform == "cpu"
+        return _compiled(lowered, quick), time.perf_counter() - began
+
+
+def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
+    """By QUICK, where this XLA knows it (it is an option of XLA's, not of JAX's)."""
+    try:
+        return lowered.compile(compiler_options=QUICK if quick else None)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return lowered.compile()
 
 
 def _levenberg_marquardt(residuals: PerPoint, max_iterations: int):

@@ -70,6 +70,19 @@ def test_bounds_hold_and_the_optimum_is_scipys(bounds):
         assert lo <= value <= hi
 
 
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(solve, "QUICK", {"xla_cpu_no_such_option": True})
+    settings = {"data": {"x": X}, "weights_Rn": np.ones((1, 9)), "lanes": {"y": (1 - 2 * X)[None]}, "bounds": FREE}
+    fits = solve.solve(
+        lambda p, data, lane: p[0] + p[1] * data["x"] - lane["y"],
+        np.array([[0.1, 0.0]]),
+        method=solve.NEWTON,
+        loss=lambda u, data: u**2 / 2,
+        **settings,
+    )
+    np.testing.assert_allclose(fits.params_RP[0], [1.0, -2.0], atol=1e-7)
+
+
 def test_a_start_on_a_bound_stays_there():
     found = fit_lines((1 - 2 * X)[None], np.ones((1, 9)), ((0.0, INF), (-INF, -1.0)), (0.0, -1.5))
     np.testing.assert_allclose(found.params_RP[0], [0.0, -2.0], atol=1e-7)
