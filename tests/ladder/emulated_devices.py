@@ -106,7 +106,8 @@ def splash() -> list[float]:
 def main():
     assert len(jax.devices()) == 8
     step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
-    prefix_tree.ROW_TOKENS, prefix_tree.PREFIX_TOKENS, prefix_tree.SHORTEST = 32, 8, 8  # short requests share prefixes
+    prefix_tree.ROW_TOKENS, prefix_tree.LONGEST = 32, 1  # short requests share prefixes
+    prefix_tree.PREFIX_TOKENS = prefix_tree.SHORTEST = 8
     results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
     results["splash"] = splash()
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
