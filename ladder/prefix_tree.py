@@ -193,29 +193,32 @@ def _plan(tree: Tree) -> list[tuple[int, int, int]]:
     lengths = np.array([len(request.inputs) for request in tree.requests])
     scored = np.array([len(request.targets) for request in tree.requests])
 
-    def rows_cost(start, stop, depth):
-        """Tokens in rows below `depth`: every row repeats the path that leads to its first request."""
+    def cost(start, stop, depth):
+        """Tokens: the prefix, and rows below it, each of which repeats the path that leads to its first request."""
         before = np.maximum(tree.shared[start + 1 : stop], depth)
         nodes = lengths[start] - depth + (lengths[start + 1 : stop] - before).sum()
         repeated = ((before - depth) / _longest(before - depth, ROW_TOKENS)).mean() if len(before) else 0
-        return nodes / max(1 - repeated, 1 / 16)
+        # Half a row is lost where a group ends.
+        kept = _at_least(depth, PREFIX_TOKENS) + ROW_TOKENS // 2 if depth else 0
+        return kept + nodes / max(1 - repeated, 1 / 16)
 
     def best(start, stop):
-        cost, plan = rows_cost(start, stop, 0), [(start, stop, 0)]
-        if stop - start == 1 or cost <= 2 * ROW_TOKENS:  # nothing to gain: half a row is lost where a group ends
-            return cost, plan
+        plans = [[(start, stop, 0)]]
+        if stop - start == 1 or cost(start, stop, 0) <= 2 * ROW_TOKENS:
+            return plans[0]
         inner = tree.shared[start + 1 : stop]
         depth = int(min(inner.min(), (lengths - scored)[start:stop].min()))
         if depth >= SHORTEST:
-            kept = _at_least(depth, PREFIX_TOKENS) + ROW_TOKENS // 2 + rows_cost(start, stop, depth)
-            if kept < cost:
-                cost, plan = kept, [(start, stop, depth)]
+            plans.append([(start, stop, depth)])
         bounds = [start, *(start + 1 + np.flatnonzero(inner < inner.min() + SHORTEST)), stop]
-        parts = [best(a, b) for a, b in pairwise(bounds)]
-        split = sum(part[0] for part in parts)
-        return (split, [group for part in parts for group in part[1]]) if split < cost else (cost, plan)
+        split = []
+        for group in (group for a, b in pairwise(bounds) for group in best(a, b)):
+            if split and split[-1][2] == group[2] == 0:  # neighbours without a prefix share rows
+                group = (split.pop()[0], group[1], 0)
+            split.append(group)
+        return min([*plans, split], key=lambda plan: sum(cost(*group) for group in plan))
 
-    return best(0, len(lengths))[1]
+    return best(0, len(lengths))
 
 
 class Row(NamedTuple):
