@@ -15,13 +15,13 @@ SEQ_LEN = 128
 
 
 def demo(seed: int = 0) -> Ladder:
-    """36k to 94k parameters predict 288k: under eight minutes of training and evaluation on two cores."""
+    """36k to 94k parameters predict 288k: eight to thirteen minutes of training and evaluation on two cores."""
     some = Eval(TASKS, max_docs=100, validation_tokens=1 << 17)
     return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, some, seed)
 
 
 def demo_quick(seed: int = 0) -> Ladder:
-    """The same path in under two minutes, without trunks and branches; its numbers mean little."""
+    """The same path in two to three minutes, without trunks and branches; its numbers mean little."""
     few = Eval(TASKS, max_docs=10, validation_tokens=1 << 14)
     rungs = tuple(_rung(d, multiple, few, seed) for d in (8, 12, 16, 20) for multiple in (0.25, 0.5))
     return Ladder("demo-quick", rungs, (_rung(40, 0.125, few, seed),))

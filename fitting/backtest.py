@@ -297,6 +297,10 @@ def coverage(error_Tn: np.ndarray, below, above) -> float:
 
 
 def interval_score(error_Tn: np.ndarray, below, above) -> float:
-    """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better."""
+    """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better.
+
+    nan where no truth has an interval, as where no other backtest says how wide a constant one should be.
+    """
     miss = np.maximum(error_Tn - below, 0) + np.maximum(-error_Tn - above, 0)
-    return float(np.nanmean(below + above + 2 / (1 - LEVEL) * miss))
+    score_Tn = below + above + 2 / (1 - LEVEL) * miss
+    return float(np.nanmean(score_Tn)) if np.isfinite(score_Tn).any() else float("nan")

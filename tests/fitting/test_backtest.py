@@ -1,5 +1,6 @@
 """Backtests: what is held out, how forms are weighted, and that a target is never read."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -84,3 +85,11 @@ def test_a_target_is_never_read(published, reported):
     columns["value"][columns["split"] == "target"] *= 3
     again = report(replace(published, columns=columns))
     assert np.array_equal(again.weights_FT, reported.weights_FT) and again.factor_acc == reported.factor_acc
+
+
+def test_the_interval_score_is_width_and_ten_times_the_miss_and_no_number_without_a_width():
+    error = np.array([[0.0, 3.0, np.nan]])
+    assert backtest.interval_score(error, 1.0, 1.0) == pytest.approx((2 + (2 + 10 * 2)) / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(backtest.interval_score(error, np.nan, np.nan))
