@@ -383,7 +383,7 @@ def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
     optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
     """
     k_R, a_R = of_params("chinchilla-tied", fitted.fit.natural(0))
-    rows = []
+    rows, interval = [], _interval_of(fitted)
     for c in budgets:
         once_R = k_R + a_R * np.log(c)  # ln N_opt of as many new tokens as one likes
         log_n_Rm = once_R[:, None] + np.linspace(-np.log(MOST_OFF), np.log(MOST_OFF), N_GRID)
@@ -392,5 +392,5 @@ def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
         loss_Rm = fitted.predict_each({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
         best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)
         row = {"n_params": n_Rm[best], "tokens": d_Rm[best], "epochs": d_Rm[best] / unique, "loss": loss_Rm[best]}
-        rows.append({"flops": float(c)} | _with_intervals(row, _interval_of(fitted)))
+        rows.append({"flops": float(c)} | _with_intervals(row, interval))
     return rows

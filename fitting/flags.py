@@ -77,6 +77,12 @@ def said_once(entries: list[dict]) -> list[tuple[str, str, str]]:
     return said
 
 
+def lines(entries: list[dict]) -> list[tuple[str, str]]:
+    """(whose, flag) as people read them; the target is named where there are several."""
+    several = len({e["target"] for e in entries}) > 1
+    return [(f"{target}, {task}" if several else task, flag) for target, task, flag in said_once(entries)]
+
+
 def rerun_noise(table: Table, points: Points, n_convention: str) -> dict[str, float]:
     """{task: sd of ln bpb between runs of the same N and D}, of splits train and extra, where there are such pairs."""
     try:

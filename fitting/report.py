@@ -257,11 +257,7 @@ def _backtests(prediction: Prediction) -> str:
 
 
 def _flags(rows: list[dict], table: Table) -> str:
-    several = len({r["target"] for r in rows}) > 1
-    items = []
-    for target, task, flag in flags.said_once(rows):
-        name = f"{target}, {task}" if several else task
-        items.append(f"<li><b>{escape(name)}</b>: {escape(flag)}</li>")
+    items = [f"<li><b>{escape(whose)}</b>: {escape(flag)}</li>" for whose, flag in flags.lines(rows)]
     items += [f"<li>left out: {escape(run)}</li>" for run in table.left_out]
     return f"<ul>{''.join(items)}</ul>" if items else "<p>Nothing is flagged.</p>"
 

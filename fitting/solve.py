@@ -1,12 +1,10 @@
 """Non-linear least squares for many small problems at once: the only file that knows jaxopt.
 
-A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of
-equal size (one compilation serves them all) and solved by
-jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second derivatives find the floor of a
-flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a chunk's lanes.
-Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a
-start that lies on a bound stays there, and one such start for each likely bound makes the creeping
-lanes superfluous.
+A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of equal size (one
+compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
+derivatives find the floor of a flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a
+chunk's lanes. Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a start
+that lies on a bound stays there, and one such start for each likely bound makes the creeping lanes superfluous.
 """
 
 import time

@@ -119,7 +119,6 @@ def table(entries: Iterable[dict]) -> Group:
 
     entries = list(entries)
     compared = any(entry.get("actual_bpb") is not None for entry in entries)
-    several = len({entry["target"] for entry in entries}) > 1
     grid = Table(title="prediction and truth" if compared else "prediction", title_justify="left")
     grid.add_column("target", no_wrap=True)
     grid.add_column("task", no_wrap=True)
@@ -130,9 +129,8 @@ def table(entries: Iterable[dict]) -> Group:
         measured = (_number(e["actual_bpb"]), _percent(e["error"]), _yes(e["inside"])) if compared else ()
         bpb, acc = (_number(e["bpb"]), _interval(e["bpb_pi80"])), (_number(e["acc"]), _interval(e["acc_pi80"]))
         grid.add_row(e["target"], e["task"], *bpb, *measured, *acc)
-    said = flags.said_once([entry for entry in entries if "flags" in entry])
-    lines = [f"{target}, {task}: {flag}" if several else f"{task}: {flag}" for target, task, flag in said]
-    return Group(grid, *(f"[yellow]{escape(line)}" for line in lines))
+    said = flags.lines([entry for entry in entries if "flags" in entry])
+    return Group(grid, *(f"[yellow]{escape(f'{whose}: {flag}')}" for whose, flag in said))
 
 
 def _number(value: float | None) -> str:
