@@ -1,5 +1,7 @@
 """The paper's error analysis: how noisy each task is, and how the error falls with the ladder's compute."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fitting import paper
@@ -7,6 +9,8 @@ from fitting.points import Target, measured
 from fitting.table import Table
 
 VARIANCE_ROWS = 10
+# Where a ladder does not determine step 1: how many fits of losses that differ in the tenth digit.
+ROUNDED, DIGIT = 10, 1e-10
 
 
 def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
@@ -46,32 +50,34 @@ def _determined(n: np.ndarray, length: np.ndarray) -> bool:
     return len(n) > 5 and len(set(n)) >= 3 and len(set(length)) >= 2
 
 
-def compute_versus_error(table: Table, target: Target) -> list[dict]:
+def compute_versus_error(table: Table, target: Target, smaller: list[tuple] | None = None) -> Iterator[dict]:
     """For each smaller ladder: mean relative error over tasks of step 1, step 2 and the chain, which also in points.
 
-    Needs the target's own run in the table (split target).
+    smaller: of ladders(table), all of them without it. points_range, where the runs do not determine step 1: the least
+    and the most points, mean over tasks, that ROUNDED fits end at when the losses change in their tenth digit. Nothing
+    where the target's own run is not in the table (split target).
     """
     tasks = [t for t in paper.points(table, None).tasks if paper.acc_metric(table, t)]
     tasks = [t for t in tasks if measured(table, target, t, paper.acc_metric(table, t)) is not None]
-    if not tasks:
-        return []
-    rows = []
-    for name, runs, determined, largest, total in ladders(table):
-        smaller = table.select(run=runs)
-        errors = []
-        for task in tasks:
-            at = paper.points(smaller, [task])
-            acc_metric = paper.acc_metric(table, task)
-            bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
-            step1 = paper.step1(at.features, at.bpb_Tn[0])
-            step2 = paper.step2(*paper.checkpoints(smaller, task, at.runs, acc_metric), paper.guess(task))
-            predicted = float(step1.predict({"N": target.n_params, "D": target.tokens}))
-            chained, alone = (float(step2.predict({"bpb": v})) for v in (predicted, bpb))
-            errors.append([predicted / bpb - 1, alone / acc - 1, chained / acc - 1, chained - acc])
-        step1_e, step2_e, chained_e, points_e = map(float, np.abs(errors).mean(axis=0))
-        rows.append(
-            {"ladder": name, "runs": len(runs), "determined": determined, "largest_flops": float(largest),
-             "sum_flops": float(total), "step1": step1_e, "step2": step2_e, "chained": chained_e,
-             "points": 100 * points_e}
-        )  # fmt: skip
-    return rows
+    for name, runs, determined, largest, total in (smaller or ladders(table)) if tasks else ():
+        kept, rounded = table.select(run=runs), 0 if determined else ROUNDED
+        error_T4R = np.abs([_errors(kept, table, target, task, rounded) for task in tasks])
+        step1, step2, chained, points = map(float, error_T4R[:, :, 0].mean(axis=0))
+        low, high = (100 * float(end(error_T4R[:, 3], axis=1).mean()) for end in (np.min, np.max))
+        yield {"ladder": name, "runs": len(runs), "determined": determined, "largest_flops": float(largest),
+               "sum_flops": float(total), "step1": step1, "step2": step2, "chained": chained,
+               "points": 100 * points, "points_range": None if determined else [low, high]}  # fmt: skip
+
+
+def _errors(kept: Table, table: Table, target: Target, task: str, rounded: int) -> np.ndarray:
+    """error_4R of a task: of step 1, step 2 and the chain (relative), and of the chain; R: as it is, then rounded."""
+    at, acc_metric = paper.points(kept, [task]), paper.acc_metric(table, task)
+    bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
+    noise_Rn = np.random.default_rng(0).uniform(-DIGIT, DIGIT, (1 + rounded, len(at.runs)))
+    noise_Rn[0] = 0
+    fits = [paper.step1(at.features, at.bpb_Tn[0] * (1 + noise_n)) for noise_n in noise_Rn]
+    step2 = paper.step2(*paper.checkpoints(kept, task, at.runs, acc_metric), paper.guess(task))
+    predicted_R = np.array([fit.predict({"N": target.n_params, "D": target.tokens}) for fit in fits])
+    chained_R, alone = step2.predict({"bpb": predicted_R}), float(step2.predict({"bpb": bpb}))
+    alone_R = np.full(len(fits), alone / acc - 1)
+    return np.array([predicted_R / bpb - 1, alone_R, chained_R / acc - 1, chained_R - acc])

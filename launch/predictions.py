@@ -79,14 +79,18 @@ def noise(rows: list[dict], run: str) -> Table:
 
 def smaller_ladders(rows: list[dict], target: str) -> Table:
     """rows: of paper_study.compute_versus_error."""
-    grid = Table(title=f"the paper's method for {target} from smaller ladders, mean over tasks", title_justify="left")
+    grid = Table(
+        title=f"the paper's method for {target} from smaller ladders, mean over tasks",
+        caption="by rounding: too few or too similar runs for the law; its ends when the losses' tenth digit changes",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
     names = ("ladder", "runs", "FLOPs, all", "of the largest", "step 1", "step 2", "chained", "points", "")
     for name in names:
         grid.add_column(name, justify="left" if name in ("ladder", "") else "right")
     for r in rows:
         errors = (f"{r[k]:.1%}" for k in ("step1", "step2", "chained"))
         flops = f"{r['sum_flops']:.3g}", f"{r['largest_flops']:.3g}"
-        note = "" if r["determined"] else "fewer runs or sizes than the law needs"
+        note = "" if r["determined"] else "{:.2f} to {:.2f} by rounding".format(*r["points_range"])
         grid.add_row(r["ladder"], str(r["runs"]), *flops, *errors, f"{r['points']:.2f}", note)
     return grid
 

@@ -46,14 +46,18 @@ def test_variance_equals_the_papers(published, expected):
             assert row[mine] == pytest.approx(of[name], abs=1e-9)
 
 
-def test_smaller_ladders_err_as_the_papers_do_where_they_determine_the_law(published, expected):
-    theirs = expected["compute_vs_error_7B-4T"]
-    few = ["piqa_val", "csqa_val"]
-    rows = paper_study.compute_versus_error(published.select(task=few), targets_of(published)[0])
-    assert len(rows) == len(theirs) == 24 and sum(r["determined"] for r in rows) >= 14
-    for row, of in zip(rows, theirs.values(), strict=True):
-        if row["determined"]:
-            assert row["points"] == pytest.approx(np.mean([of[f"{t}_5shot"]["chained_pts"] for t in few]), abs=0.1)
+def test_smaller_ladders_err_as_the_papers_do(published, expected):
+    """Where the runs do not determine the law, the paper's figure is one of those that rounding gives."""
+    theirs = [*expected["compute_vs_error_7B-4T"].values()]
+    smaller = paper_study.ladders(published)
+    assert len(smaller) == len(theirs) == 24 and sum(determined for _, _, determined, *_ in smaller) >= 14
+    for tasks, whether in ((["piqa_val", "csqa_val"], True), (["csqa_val"], False)):
+        some, of = zip(*((s, o) for s, o in zip(smaller, theirs, strict=True) if s[2] == whether), strict=True)
+        rows = paper_study.compute_versus_error(published.select(task=tasks), targets_of(published)[0], list(some))
+        for row, o in zip(rows, of, strict=True):
+            points = np.mean([o[f"{task}_5shot"]["chained_pts"] for task in tasks])
+            low, high = row["points_range"] or (row["points"], row["points"])
+            assert low - 0.1 <= points <= high + 0.1, row["ladder"]
 
 
 def test_what_a_method_lacks_is_said(published):
