@@ -3,8 +3,9 @@
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of equal size (one
 compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
 derivatives find the floor of a flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a
-chunk's lanes. Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a start
-that lies on a bound stays there, and one such start for each likely bound makes the creeping lanes superfluous.
+chunk's lanes. As a chunk takes as long as its slowest lane, lanes that need more than a few iterations are regrouped.
+Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a start that lies on a
+bound stays there, and one such start for each likely bound makes the creeping lanes superfluous.
 """
 
 import time
@@ -24,16 +25,19 @@ with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and 
     from jaxopt import LevenbergMarquardt
 
 LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
-# A chunk takes as long as its slowest lane; the few starts of one fit, some of which take 100 Newton steps, are one.
+# The few starts of one fit, some of which take 100 Newton steps, are one chunk.
 CHUNK = {LEVENBERG_MARQUARDT: 256, NEWTON: 64}
+# Lanes that need more iterations than this (most of Newton's need 5 or 6) are put into new chunks and go on.
+STAGES = {LEVENBERG_MARQUARDT: (8, 16, 32), NEWTON: (6,)}
 MAX_ITERATIONS = 80
-# Converged: a further Newton step promises less than this share of the objective. Newton goes on to the second.
-DECREMENT, EXACT = 1e-7, {np.float64: 1e-12, np.float32: 1e-9}
+# Converged: a further Newton step promises less than this share of the objective. Newton goes on to the second, and
+# Levenberg-Marquardt's stages to the third.
+DECREMENT, EXACT, SETTLED = 1e-7, {np.float64: 1e-12, np.float32: 1e-9}, 1e-9
+# Levenberg-Marquardt leaves a lane that lacks more of its problem's best, converged lane than so many such promises.
+PROMISES = 4.0
 # Of Newton's steps: the first damping, the damping at which no step helps any more, and that of a flat direction.
 DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
-# Lanes that need more of Newton's steps than this (most need 5 or 6) go on together.
-FIRST_STEPS = 6
-# XLA's older emitter compiles Newton's steps in half the time of the newer one, and they run as fast.
+# XLA's older emitter compiles the solvers in half to three quarters of the newer one's time, and they run as fast.
 QUICK = {"xla_cpu_use_fusion_emitters": False}
 # Beyond this range exp() and softplus() leave float64.
 FREE_LIMIT = 40.0
@@ -78,7 +82,8 @@ def solve(
     least at 0. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all problems share. lanes: arrays with
     a leading axis G, where G divides R: entry g serves R/G consecutive problems (all resamples of one task, say).
     weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of each parameter, infinite where
-    there is none. dtype: np.float32 for accelerators without float64, with NEWTON.
+    there is none. max_iterations: of the last of STAGES. dtype: np.float32 for accelerators without float64, with
+    NEWTON.
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
@@ -89,34 +94,52 @@ def solve(
     devices = _devices(dtype)
     shapes = _shapes(data), _shapes(lanes, 1), np.shape(weights_Rn)[1:], n_params
     misses = _executable.cache_info().misses
-    how = method, max_iterations, dtype, devices
-    search, seconds_compile = _executable(per_point, loss, tuple(bounds), *how, shapes)
+    search, seconds_compile = _executable(per_point, loss, tuple(bounds), method, dtype, devices, shapes)
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
     def serving(array, problem_L):
         return array[problem_L // (n_problems // len(array))]
 
-    def search_lanes(lane_L, free_LP, steps):
+    def search_lanes(lane_L, free_LP, damping_L, steps):
         problem_L = lane_L // n_starts
         lanes_L = {k: serving(v, problem_L) for k, v in lanes.items()}
-        return search(
-            free_LP[lane_L].astype(dtype), data, lanes_L, weights_Rn[problem_L].astype(dtype), np.int32(steps)
-        )
+        start = free_LP[lane_L].astype(dtype), damping_L[lane_L].astype(dtype)
+        return search(*start, data, lanes_L, weights_Rn[problem_L].astype(dtype), np.int32(steps))
 
     began = time.perf_counter()
     problem_L, start_L = np.divmod(np.arange(n_problems * n_starts), n_starts)
     free_LP = serving(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
+    found = _in_stages(search_lanes, free_LP, method, n_starts, max_iterations, CHUNK[method] * len(devices))
+    seconds = {"compile": seconds_compile, "run": time.perf_counter() - began}
+    return _best_starts(*found, n_starts, seconds)
+
+
+def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations: int, width: int):
+    """-> (params_LP, objective_L, converged_L): all lanes, then those that need more, regrouped, and so on."""
+    damping_L = np.zeros(len(free_LP))  # 0: the solver's own
     todo, found = np.arange(len(free_LP)), None
-    for steps in (FIRST_STEPS, max_iterations) if method == NEWTON else (max_iterations,):
-        parts = _in_chunks(partial(search_lanes, free_LP=free_LP, steps=steps), todo, CHUNK[method] * len(devices))
+    for steps in (*STAGES[method], max_iterations):
+        call = partial(search_lanes, free_LP=free_LP, damping_L=damping_L, steps=min(steps, max_iterations))
+        parts = _in_chunks(call, todo, width)
         found = parts if found is None else [_with(whole, todo, part) for whole, part in zip(found, parts, strict=True)]
-        free_LP, params_LP, objective_L, converged_L, ended_L = found
-        todo = np.flatnonzero(~ended_L)
+        free_LP, damping_L, params_LP, objective_L, decrement_L, ended_L = found
+        # The Newton decrement has the scale of the objective and does not see flat directions (a parameter on its
+        # bound); the norm of the gradient has neither virtue.
+        converged_L = decrement_L <= DECREMENT * objective_L + 1e-12
+        left_L = ended_L
+        if method == LEVENBERG_MARQUARDT:
+            left_L = ended_L | _hopeless(objective_L, decrement_L, converged_L, n_starts)
+        todo = np.flatnonzero(~left_L)
         if not todo.size:
             break
-    seconds = {"compile": seconds_compile, "run": time.perf_counter() - began}
-    return _best_starts(params_LP, objective_L, converged_L, n_starts, seconds)
+    return params_LP, objective_L, converged_L
+
+
+def _hopeless(objective_L, decrement_L, converged_L, n_starts: int) -> np.ndarray:
+    """Which lanes lack more of the best converged lane of their problem than they promise to gain."""
+    best_R = np.where(converged_L & np.isfinite(objective_L), objective_L, np.inf).reshape(-1, n_starts).min(axis=1)
+    return objective_L - PROMISES * decrement_L > np.repeat(best_R, n_starts) * (1 + DECREMENT)
 
 
 def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: dict) -> Solution:
@@ -159,25 +182,23 @@ def _devices(dtype: type) -> tuple:
 
 
 @lru_cache(maxsize=32)
-def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int, dtype, devices: tuple, shapes: tuple):
+def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tuple, shapes: tuple):
     """Compile the solver of one chunk of lanes, each device its own part; -> (executable, seconds)."""
 
     def of_free(free_P, data, lane):
         return per_point(_from_free(free_P, bounds), data, lane)
 
-    one = _newton(of_free, loss, dtype) if method == NEWTON else _levenberg_marquardt(of_free, max_iterations)
+    one = _newton(of_free, loss, dtype) if method == NEWTON else _levenberg_marquardt(of_free)
 
-    def bounded(start_P, data, lane, weights_n, steps):
-        free_P, value, decrement, ended = one(start_P, data, lane, weights_n, steps)
-        # The Newton decrement has the scale of the objective and does not see flat directions (a
-        # parameter on its bound); the norm of the gradient has neither virtue.
-        return free_P, _from_free(free_P, bounds), value, decrement <= DECREMENT * value + 1e-12, ended
+    def bounded(start_P, damping, data, lane, weights_n, steps):
+        free_P, damping, value, decrement, ended = one(start_P, damping, data, lane, weights_n, steps)
+        return free_P, damping, _from_free(free_P, bounds), value, decrement, ended
 
     mesh, lane = Mesh(np.array(devices), ("lanes",)), P("lanes")
     split = jax.shard_map(
-        jax.vmap(bounded, in_axes=(0, None, 0, 0, None)),
+        jax.vmap(bounded, in_axes=(0, 0, None, 0, 0, None)),
         mesh=mesh,
-        in_specs=(lane, P(), lane, lane, P()),
+        in_specs=(lane, lane, P(), lane, lane, P()),
         out_specs=lane,
         check_vma=False,
     )
@@ -191,13 +212,13 @@ def _executable(per_point, loss, bounds: tuple, method: str, max_iterations: int
 
         lowered = jax.jit(split).lower(
             spec((width, n_params)),
+            spec((width,)),
             {k: spec(s) for k, s in data_shapes},
             {k: spec((width, *s)) for k, s in lane_shapes},
             spec((width, *weights_shape)),
             spec((), np.int32),
         )
-        quick = method == NEWTON and devices[0].platform == "cpu"
-        return _compiled(lowered, quick), time.perf_counter() - began
+        return _compiled(lowered, devices[0].platform == "cpu"), time.perf_counter() - began
 
 
 def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
@@ -210,8 +231,9 @@ def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
         return lowered.compile()
 
 
-def _levenberg_marquardt(residuals: PerPoint, max_iterations: int):
-    """-> solver of one lane: (start_P, data, lane, weights_n, steps) -> (point, objective, Newton decrement, ended)."""
+def _levenberg_marquardt(residuals: PerPoint):
+    """-> solver of one lane: (start_P, damping, data, lane, weights_n, steps) -> (point, damping, objective, Newton
+    decrement, ended)."""
 
     def weighted(free_P, data, lane, weights_n):
         return jnp.sqrt(weights_n) * residuals(free_P, data, lane)
@@ -219,20 +241,25 @@ def _levenberg_marquardt(residuals: PerPoint, max_iterations: int):
     # LU, not Cholesky: near a bound the normal matrix is singular to rounding, and jaxopt turns
     # Cholesky's NaN into a dead lane where LU's bad step is merely refused.
     solver = LevenbergMarquardt(
-        weighted,
-        maxiter=max_iterations,
-        damping_parameter=1e-3,
-        tol=1e-7,
-        solver="lu",
-        materialize_jac=True,
-        implicit_diff=False,
+        weighted, damping_parameter=1e-3, tol=1e-7, solver="lu", materialize_jac=True, implicit_diff=False
     )
 
-    def one(start_P, data, lane, weights_n, _):
-        free_P, state = solver.run(start_P, data, lane, weights_n)
-        ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(free_P.size)
+    def one(start_P, damping, data, lane, weights_n, steps):
+        args = data, lane, weights_n
+
+        def step(found):
+            point_P, state = solver.update(*found, *args)
+            return point_P, jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, found[1])
+
+        state = jax.tree.map(jnp.asarray, solver.init_state(start_P, *args))
+        state = state._replace(damping_factor=jnp.where(damping > 0, damping, state.damping_factor))
+        point_P, state = jax.lax.while_loop(
+            lambda found: (found[1].iter_num < steps) & (found[1].error > solver.tol), step, (start_P, state)
+        )
+        ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(point_P.size)
         decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
-        return free_P, state.value, decrement, True
+        ended = (state.error <= solver.tol) | (decrement <= SETTLED * state.value)
+        return point_P, state.damping_factor, state.value, decrement, ended
 
     return one
 
@@ -265,7 +292,7 @@ def _newton(errors: PerPoint, loss: Callable, dtype: type):
         major_PP += RIDGE * jnp.trace(major_PP) * jnp.eye(free_P.size, dtype=dtype)
         return value, gradient_P, hessian_PP, major_PP, jnp.sum(gradient_P**2 / jnp.diag(major_PP))
 
-    def one(start_P, data, lane, weights_n, steps):
+    def one(start_P, damping, data, lane, weights_n, steps):
         def step(state):
             iteration, damping, trial_P, best, _ = state
             trial = trial_P, *expand(trial_P, data, lane, weights_n)
@@ -286,12 +313,12 @@ def _newton(errors: PerPoint, loss: Callable, dtype: type):
 
         most, eye_PP = jnp.asarray(np.finfo(dtype).max, dtype), jnp.eye(start_P.size, dtype=dtype)
         nowhere = start_P, most, jnp.zeros_like(start_P), eye_PP, eye_PP, most
-        first = jnp.int32(0), jnp.asarray(DAMPING, dtype), start_P, nowhere, most
+        first = jnp.int32(0), jnp.where(damping > 0, damping, DAMPING).astype(dtype), start_P, nowhere, most
         state = jax.lax.while_loop(goes_on, step, first)
-        iteration, _, last_P, best, promise = state
+        iteration, damping, last_P, best, promise = state
         # The last step was not tried: where it promised next to nothing it is the better point.
         point_P = jnp.where(promise <= EXACT[dtype] * best[1], last_P, best[0])
-        return point_P, best[1], promise, iteration <= steps
+        return point_P, damping, best[1], promise, iteration <= steps
 
     return one
 
