@@ -4,6 +4,7 @@ H query heads share G <= H key-value heads, R = H / G each (grouped-query attent
 scaled by 1/sqrt(K) and normalised in float32.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
-NODES = 128  # queries of a tree's block
+NODES = 128  # of a tree's row, and ...
+KEYS = 128  # of the path before it, that a tile of scores holds
 LANES = 128  # of a TPU's vector and matrix units
 
 
@@ -54,55 +56,100 @@ def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
     return jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK)
 
 
-class Prefix(NamedTuple):
-    """Keys and values [N, P, G, K] of every layer for tokens that all rows have before them; the first n are real."""
+class Path(NamedTuple):
+    """Keys and values [N, M, G, K] of every layer, of nodes that stand before a step's rows, each at its depth."""
 
     keys: jax.Array
     values: jax.Array
-    n: jax.Array
 
 
 class Tree(NamedTuple):
-    """Rows of tokens that are nodes of trees, in depth-first order.
+    """Rows of nodes of trees in depth-first order, each row going on where the one before it stopped.
 
-    depth_BL: positions. end_BL: where in its row a node's descendants end.
+    depth_BL: positions. end_BL: where in its row a node's descendants end. path: of the first row.
     """
 
     depth_BL: jax.Array
     end_BL: jax.Array
-    prefix: Prefix | None = None
+    path: Path
 
 
-def tree(q_BLHK, k_BLGK, v_BLGK, end_BL, k_PGK, v_PGK, n_prefix):
-    """Nodes attend to the whole prefix and to their ancestors and themselves: the places j <= l that end after l.
+def met_last(tree: Tree):
+    """[B + 1, M]: of the nodes of a depth the last one before a row (and after all), as its place in the step; -1 where
+    it stands in the path. In depth-first order these are the ancestors of the row's first node, down to its depth."""
+    B, L = tree.depth_BL.shape
+    nothing_1M = jnp.full((1, tree.path.keys.shape[1]), -1)
+    place_BL = jnp.arange(B * L).reshape(B, L)
+    last_BM = jnp.tile(nothing_1M, (B, 1)).at[jnp.arange(B)[:, None], tree.depth_BL].max(place_BL)
+    return jnp.concatenate([nothing_1M, jax.lax.cummax(last_BM, axis=0)])
 
-    In blocks of queries, each against the prefix and the row up to its own end, so that scores stay in the cache.
+
+def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
+    """Nodes attend to themselves and their ancestors: in their row to the places j <= l that end after l, before it to
+    the depths that no node of the row up to l has taken.
+
+    met_CM: `met_last`. In tiles of keys with a running normaliser (Rabe and Staats 2021): scores stay in the cache, and
+    there are none for tiles that no query sees.
     """
     B, L, H, K = q_BLHK.shape
-    P, G = k_PGK.shape[:2]
-    q_BGRLK = q_BLHK.reshape(B, L, G, H // G, K).transpose(0, 2, 3, 1, 4) * K**-0.5
-    k_BGMK, v_BGMK = (
-        jnp.concatenate([jnp.broadcast_to(prefix, (B, P, G, K)), own], axis=1).swapaxes(1, 2)
-        for prefix, own in ((k_PGK, k_BLGK), (v_PGK, v_BLGK))
-    )
-    shown_P = jnp.where(jnp.arange(P) < n_prefix, 0.0, -jnp.inf)  # padding is seen by none
-    blocks = []
-    for start in range(0, L, NODES):
-        stop = min(start + NODES, L)
-        n, q_BGQK = stop - start, q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
-        place_Q1 = (start + jnp.arange(q_BGQK.shape[2]) % n)[:, None]
-        seen_BQL = (jnp.arange(stop) <= place_Q1) & (place_Q1 < end_BL[:, None, :stop])
-        shown_BQP = jnp.broadcast_to(shown_P, (*seen_BQL.shape[:2], P))
-        # Added, one for all heads, and normalised after the product: two passes over the scores fewer.
-        shown_BQM = jnp.concatenate([shown_BQP, jnp.where(seen_BQL, 0.0, -jnp.inf)], axis=2)
-        keys_BGMK, values_BGMK = k_BGMK[:, :, : P + stop], v_BGMK[:, :, : P + stop]
-        scores_BGQM = jnp.matmul(q_BGQK, keys_BGMK.swapaxes(2, 3), preferred_element_type=jnp.float32)
-        scores_BGQM += shown_BQM[:, None]
-        weights_BGQM = jnp.exp(scores_BGQM - scores_BGQM.max(axis=-1, keepdims=True))
-        o_BGQK = jnp.matmul(weights_BGQM.astype(v_PGK.dtype), values_BGMK, preferred_element_type=jnp.float32)
-        o_BGQK = (o_BGQK / weights_BGQM.sum(axis=-1, keepdims=True)).astype(v_PGK.dtype)
-        blocks.append(o_BGQK.reshape(B, G, H // G, n, K))
-    return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
+    G, n = k_BLGK.shape[2], min(NODES, L)
+    R = H // G
+    q_BGRLK = (q_BLHK * K**-0.5).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4)
+    cut = partial(jax.lax.dynamic_slice_in_dim, axis=1)
+
+    def in_row(start: int):
+        q_BGQK = q_BGRLK[:, :, :, start : start + n].reshape(B, G, R * n, K)
+        place_Q1 = start + jnp.arange(n)[:, None]
+
+        def tile(i, state):
+            place_M, end_BM = i * n + jnp.arange(n), cut(tree.end_BL, i * n, n)
+            seen_BQM = (place_M <= place_Q1) & (place_Q1 < end_BM[:, None])
+            return _add(state, q_BGQK, cut(k_BLGK, i * n, n), cut(v_BLGK, i * n, n), jnp.tile(seen_BQM, (1, R, 1)))
+
+        nothing = jnp.full((B, G, R * n, 1), -jnp.inf), 0.0, 0.0
+        first = (tree.end_BL > start).any(axis=0).argmax() // n
+        state = jax.lax.fori_loop(first, start // n, tile, tile(start // n, nothing))
+        return [x_BGQx.reshape(B, G, R, n, -1) for x_BGQx in state]
+
+    left_BQ1 = jnp.tile(jax.lax.cummin(tree.depth_BL, axis=1), (1, R))[:, :, None]
+
+    def of_path(i, state):
+        keys_values = [jax.lax.dynamic_slice(x, (layer, i * KEYS, 0, 0), (1, KEYS, G, K)) for x in tree.path]
+        if B > 1:
+            met_BM = cut(met_CM[:B], i * KEYS, KEYS)
+            own = (x_BLGK.reshape(-1, G, K)[met_BM] for x_BLGK in (k_BLGK, v_BLGK))
+            kept_BM11 = met_BM[:, :, None, None] < 0
+            keys_values = [jnp.where(kept_BM11, *pair) for pair in zip(keys_values, own, strict=True)]
+        return _add(state, q_BGRLK.reshape(B, G, R * L, K), *keys_values, i * KEYS + jnp.arange(KEYS) < left_BQ1)
+
+    parts = zip(*map(in_row, range(0, L, n)), strict=True)
+    state = tuple(jnp.concatenate(part, axis=3).reshape(B, G, R * L, -1) for part in parts)
+    _, sum_BGQ1, o_BGQK = jax.lax.fori_loop(0, -(-tree.depth_BL[:, 0].max() // KEYS), of_path, state)
+    o_BGRLK = (o_BGQK / sum_BGQ1).astype(q_BLHK.dtype).reshape(B, G, R, L, K)
+    return o_BGRLK.transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
+
+
+def _add(state, q_BGQK, k_BMGK, v_BMGK, seen_BQM):
+    """state: the largest score so far, the sum of the weights and that of the weighted values."""
+    most_BGQ1, sum_BGQ1, o_BGQK = state
+    keys_BGKM, values_BGMK = k_BMGK.transpose(0, 2, 3, 1), v_BMGK.swapaxes(1, 2)
+    scores_BGQM = jnp.matmul(q_BGQK, keys_BGKM, preferred_element_type=jnp.float32)
+    scores_BGQM = jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf)
+    new_BGQ1 = jnp.maximum(most_BGQ1, scores_BGQM.max(axis=-1, keepdims=True))
+    weights_BGQM, less_BGQ1 = jnp.exp(scores_BGQM - new_BGQ1), jnp.exp(most_BGQ1 - new_BGQ1)
+    part_BGQK = jnp.matmul(weights_BGQM.astype(v_BMGK.dtype), values_BGMK, preferred_element_type=jnp.float32)
+    sum_BGQ1 = sum_BGQ1 * less_BGQ1 + weights_BGQM.sum(axis=-1, keepdims=True)
+    return new_BGQ1, sum_BGQ1, o_BGQK * less_BGQ1 + part_BGQK
+
+
+def onward(path: Path, met_M, k_NBLGK, v_NBLGK) -> Path:
+    """The path of the step that follows. met_M: the last of `met_last`."""
+
+    def keep(kept_NMGK, own_NBLGK):
+        own_NMGK = own_NBLGK.reshape(len(kept_NMGK), -1, *kept_NMGK.shape[2:])[:, met_M]
+        return jnp.where(met_M[:, None, None] < 0, kept_NMGK, own_NMGK)
+
+    return Path(*map(keep, path, (k_NBLGK, v_NBLGK)))
 
 
 def splash_kernel(length: int, heads: int, parts: int = 1, interpret: bool = False):

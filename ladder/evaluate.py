@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ladder import config, prefix_tree, sharding, tasks
-from ladder.attention import Prefix, Tree
+from ladder.attention import Tree
 from ladder.loss import token_nats
-from ladder.prefix_tree import Arrays, Bucket, pack
+from ladder.prefix_tree import Arrays, Rows, pack
 
 # Those of any task, and those that need something to choose from.
 METRICS, RANKED = ("bpb", "ce_loss"), ("acc", "len_norm", "soft", "soft_log")
@@ -32,23 +32,10 @@ EVALUATION_VERSION = 2
 def score_requests(functions, params, arrays: Arrays):
     """S_Q: log-probability (nats) of every request's continuation.
 
-    A step's prefix is computed where it is another than the step before's. Only hidden states that predict a
-    continuation's token reach the head, a chunk of every row at a time, and none where all that is left is padding.
+    Only hidden states that predict a continuation's token reach the head, a chunk of every row at a time, and none
+    where all that is left is padding.
     """
-    nats_2Q = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1))
-    for bucket in arrays.buckets:
-        nats_2Q = _score_bucket(functions, params, bucket, nats_2Q)
-    return -nats_2Q.sum(0)[:-1]
-
-
-def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
-    """Adds the bucket's nats to its requests; the last Q takes those of padding."""
-    padding = nats_2Q.shape[1] - 1
-
-    def prefix(tokens_P, n):
-        P = tokens_P.shape[0]
-        chain = Tree(jnp.arange(P)[None], jnp.full((1, P), P))
-        return Prefix(*(x_NBPGK[:, 0] for x_NBPGK in functions.nodes(params, tokens_P[None], chain)[1]), n)
+    n_requests = arrays.bytes_Q.shape[0]
 
     def head(x_BLD, nats_2Q, scored):
         place_BT, target_BT, request_BT = scored
@@ -58,25 +45,22 @@ def _score_bucket(functions, params, bucket: Bucket, nats_2Q):
         coarse_T = jnp.round(nats_T * 256) / 256
         return nats_2Q.at[:, request_BT.reshape(-1)].add(jnp.stack([coarse_T, nats_T - coarse_T]))
 
-    def step(carry, rows: Bucket):
-        nats_2Q, before = carry
-        if before is not None:
-            before = jax.lax.cond(rows.fresh_n, prefix, lambda *_: before, rows.prefix_nP, rows.n_prefix_n)
-        x_BLD, _ = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, before))
+    def step(carry, rows: Rows):
+        nats_2Q, path = carry
+        x_BLD, path = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, path))
 
         def chunk(nats_2Q, scored):
-            some = (scored[2] < padding).any()
+            some = (scored[2] < n_requests).any()
             return jax.lax.cond(some, lambda: head(x_BLD, nats_2Q, scored), lambda: nats_2Q), None
 
         places = rows.place_nBT, rows.target_nBT, rows.request_nBT
         scored = [x_BT.reshape(len(x_BT), -1, prefix_tree.HEAD_TOKENS).swapaxes(0, 1) for x_BT in places]
-        return (jax.lax.scan(chunk, nats_2Q, scored)[0], before), None
+        return (jax.lax.scan(chunk, nats_2Q, scored)[0], path), None
 
-    first = None
-    if bucket.prefix_nP.shape[1]:
-        shapes = jax.eval_shape(prefix, bucket.prefix_nP[0], bucket.n_prefix_n[0])
-        first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(step, (nats_2Q, first), bucket)[0][0]
+    # The last Q takes what padding adds.
+    first = jnp.zeros((2, n_requests + 1)), functions.root()
+    nats_2Q, _ = jax.lax.scan(step, first, arrays.rows)[0]
+    return -nats_2Q.sum(0)[:-1]
 
 
 def summarise(S_Q, arrays: Arrays, n_tasks: int):
@@ -142,15 +126,15 @@ class Evaluator:
     ):
         """functions: as model.Functions, causal. mesh: the rows of a step are split over its data axes.
 
-        batch_tokens: about how many tokens a step has; None takes one row on CPU, where more fall out of the cache
-        (half the speed), and 8192 tokens for each of the devices that share a step elsewhere.
+        batch_tokens: about how many tokens a step has; None takes 1024 on CPU, where more fall out of the cache, and
+        8192 for each of the devices that share a step elsewhere.
         Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         shards, everywhere = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
         if batch_tokens is None:
-            batch_tokens = 1 if jax.default_backend() == "cpu" else 8192 * shards
+            batch_tokens = 1024 if jax.default_backend() == "cpu" else 8192 * shards
         packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, shards) if self.tasks else None
         validation = None if validation_nBL1 is None else (validation_nBL1, np.asarray(tokenizer.token_bytes))
         self.n_tokens = packed.n_tokens if packed else 0

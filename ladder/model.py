@@ -170,20 +170,20 @@ class Transformer(nnx.Module):
         return self.through(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
 
     def nodes(self, tokens_BL, tree: attention.Tree, hooks: Hooks):
-        """The same of rows of tree nodes, and their own keys_NBLGK and values_NBLGK.
+        """The same of a step's rows of tree nodes, and the path of the step that follows.
 
-        Layers are never unrolled: without a backward pass it gains nothing, and there are many shapes to compile.
+        Layers are never unrolled: without a backward pass it gains nothing.
         """
-        c, hooks = self.c, replace(hooks, unroll=False)
-        nothing = jnp.zeros((c.n_layers, 0, c.kv_heads, c.head_dim), c.compute_dtype)
-        prefix = tree.prefix or attention.Prefix(nothing, nothing, 0)
+        met_CM = attention.met_last(tree)
 
-        def layer(x_BLD, scanned):
-            block, k_PGK, v_PGK = scanned
-            attend = partial(attention.tree, end_BL=tree.end_BL, k_PGK=k_PGK, v_PGK=v_PGK, n_prefix=prefix.n)
+        def layer(x_BLD, numbered):
+            n, block = numbered
+            attend = partial(attention.tree, tree=tree, met_CM=met_CM, layer=n)
             return block(x_BLD, tree.depth_BL, attend, hooks)
 
-        return self.through(layer, (self.blocks, prefix.keys, prefix.values), tokens_BL, tree.depth_BL, hooks)
+        layers, hooks = (jnp.arange(self.c.n_layers), self.blocks), replace(hooks, unroll=False)
+        x_BLD, keys_values = self.through(layer, layers, tokens_BL, tree.depth_BL, hooks)
+        return x_BLD, attention.onward(tree.path, met_CM[-1], *keys_values)
 
     def through(self, layer: Callable, layers, tokens_BL, position, hooks: Hooks):
         """Embedding, `layers` one by one by `layer`: (x_BLD, one) -> (x_BLD, kept), final norm; -> x_BLD, all kept."""
@@ -217,18 +217,26 @@ def init_params(c: Model, seed: int) -> dict:
     return nnx.to_pure_dict(nnx.state(Transformer(c, nnx.Rngs(params=jax.random.key(seed)))))
 
 
+def root(c: Model) -> attention.Path:
+    """The path before a root: nothing, with room for the longest, in whole tiles."""
+    M = -(-c.seq_len // attention.KEYS) * attention.KEYS
+    nothing_NMGK = jnp.zeros((c.n_layers, M, c.kv_heads, c.head_dim), c.compute_dtype)
+    return attention.Path(nothing_NMGK, nothing_NMGK)
+
+
 @dataclass(frozen=True)
 class Functions:
     """The model as pure functions.
 
     hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V = project(head(params), x), and for scoring
-    nodes(params, tokens_BL, attention.Tree) -> x_BLD, (keys_NBLGK, values_NBLGK).
+    nodes(params, tokens_BL, attention.Tree) -> x_BLD, attention.Path of the next step; root() is the first one's.
     """
 
     hidden: Callable
     head: Callable
     logits: Callable
     nodes: Callable
+    root: Callable
 
 
 def functions(c: Model, hooks: Hooks | None = None) -> Functions:
@@ -244,4 +252,5 @@ def functions(c: Model, hooks: Hooks | None = None) -> Functions:
         head=lambda params: module(params).head_DV(),
         logits=lambda params, x: project(module(params).head_DV(), x),
         nodes=lambda params, tokens_BL, tree: module(params).nodes(tokens_BL, tree, hooks),
+        root=lambda: root(c),
     )

@@ -50,8 +50,8 @@ def count(task_set, tok, seq_len: int) -> None:
         encoded = encode(task.docs, tok, seq_len)
         lengths = np.array([len(request.inputs) for request in encoded])
         nodes = lengths.sum() - tree_of(encoded).shared.sum()
-        packed = pack([task], tok, seq_len, batch_tokens=1)
-        pairs = (lengths * (lengths + 1) // 2).sum(), sum(map(attended, packed.arrays.buckets))
+        packed = pack([task], tok, seq_len)
+        pairs = (lengths * (lengths + 1) // 2).sum(), attended(packed.arrays.rows)
         tokens = lengths.sum(), len(lengths) * lengths.max(), nodes, packed.n_tokens
         row = np.array([len(lengths), *tokens, *pairs])
         total += row
@@ -59,10 +59,15 @@ def count(task_set, tok, seq_len: int) -> None:
     print(_counted("all", total))
 
 
-def attended(bucket) -> int:
-    """(query, key) pairs up to the query's own place, masked or not."""
-    P, L = bucket.prefix_nP.shape[1], bucket.tokens_nBL.shape[2]
-    return bucket.tokens_nBL.size * (P + L // 2) + int(bucket.fresh_n.sum()) * P * P // 2
+def attended(rows) -> int:
+    """(query, key) pairs of the tiles that are computed, masked or not."""
+    L, n = rows.tokens_nBL.shape[2], attention.NODES
+    paths = -(-rows.depth_nBL[:, :, 0].max(axis=1) // attention.KEYS) * attention.KEYS
+    pairs = int(paths.sum()) * rows.tokens_nBL[0].size
+    for start in range(0, L, n):
+        first = (rows.end_nBL > start).any(axis=1).argmax(axis=1) // n * n
+        pairs += int((start + n - first).sum()) * n * rows.tokens_nBL.shape[1]
+    return pairs
 
 
 def _counted(name: str, row) -> str:
@@ -145,7 +150,7 @@ def compare(args, task_set, tok) -> None:
     )
     f = model.functions(c, model.Hooks(attend=attention.blockwise))
     params = model.init_params(c, 0)
-    packed = pack(task_set, tok, args.seq_len, batch_tokens=1)
+    packed = pack(task_set, tok, args.seq_len)
     arrays = jax.tree.map(jnp.asarray, packed.arrays)
     began = time.process_time()
     score = jax.jit(lambda params, arrays: score_requests(f, params, arrays)).lower(params, arrays).compile()

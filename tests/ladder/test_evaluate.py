@@ -35,27 +35,33 @@ def toy_params(seed=0, vocab=256, width=12):
 
 
 def toy_nodes(params, tokens_BL, tree):
-    """Its keys are the embeddings of the tokens; its values, their positions."""
-    x_BLD = params["embedding"][tokens_BL]
-    place_L = jnp.arange(tokens_BL.shape[1])
-    sees_BLM = (place_L <= place_L[:, None]) & (place_L[:, None] < tree.end_BL[:, None])
-    distance_BLM = tree.depth_BL[:, :, None] - tree.depth_BL[:, None]
-    state_BLD = jnp.einsum("blm,bmd->bld", jnp.where(sees_BLM, DECAY ** distance_BLM.clip(0), 0), x_BLD)
-    if tree.prefix:
-        keys_PD, position_P = tree.prefix.keys[0, :, 0], tree.prefix.values[0, :, 0, 0]
-        weight_BLP = DECAY ** (tree.depth_BL[:, :, None] - position_P).clip(0)
-        weight_BLP = jnp.where(jnp.arange(len(position_P)) < tree.prefix.n, weight_BLP, 0)
-        state_BLD += jnp.einsum("blp,pd->bld", weight_BLP, keys_PD)
-    values_BL = tree.depth_BL.astype(x_BLD.dtype)
-    return jnp.tanh(state_BLD), (x_BLD[None, :, :, None], values_BL[None, :, :, None, None])
+    """Row after row; the path holds the embeddings of nodes that go on, by depth."""
+    M = len(tree.path)
+
+    def row(path_MD, nodes):
+        tokens_L, depth_L, end_L = nodes
+        x_LD, place_L = params["embedding"][tokens_L], jnp.arange(len(tokens_L))
+        sees_LL = (place_L <= place_L[:, None]) & (place_L[:, None] < end_L)
+        sees_LM = jnp.arange(M) < jax.lax.cummin(depth_L)[:, None]
+        weight_LL = jnp.where(sees_LL, DECAY ** (depth_L[:, None] - depth_L).clip(0), 0)
+        weight_LM = jnp.where(sees_LM, DECAY ** (depth_L[:, None] - jnp.arange(M)).clip(0), 0)
+        kept_MD = path_MD.at[jnp.where(end_L == len(end_L), depth_L, M)].set(x_LD, mode="drop")
+        return kept_MD, jnp.tanh(weight_LL @ x_LD + weight_LM @ path_MD)
+
+    path, x_BLD = jax.lax.scan(row, tree.path, (tokens_BL, tree.depth_BL, tree.end_BL))
+    return x_BLD, path
+
+
+def toy_root():
+    return jnp.zeros((2 * SEQ_LEN, 12))  # as long as the longest test's requests
 
 
 def toy_hidden(params, tokens_BL):
     depth_BL = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
-    return toy_nodes(params, tokens_BL, Tree(depth_BL, jnp.full(tokens_BL.shape, tokens_BL.shape[1])))[0]
+    return toy_nodes(params, tokens_BL, Tree(depth_BL, jnp.full(tokens_BL.shape, tokens_BL.shape[1]), toy_root()))[0]
 
 
-TOY = SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, logits=lambda params, x: x @ params["head"])
+TOY = SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, root=toy_root, logits=lambda params, x: x @ params["head"])
 
 
 def unigram(**probability):
@@ -63,7 +69,7 @@ def unigram(**probability):
     p = np.full(256, (1 - sum(probability.values())) / (256 - len(probability)))
     p[[ord(letter) for letter in probability]] = list(probability.values())
     logits = lambda params, x: jnp.broadcast_to(jnp.log(p), (*x.shape[:-1], 256))  # noqa: E731
-    return SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, logits=logits)
+    return SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, root=toy_root, logits=logits)
 
 
 def log_p(params, ids):
@@ -120,7 +126,7 @@ def by_metric(rows):
 
 
 def short_rows(monkeypatch):
-    for name, value in {"ROW_TOKENS": 64, "HEAD_TOKENS": 16, "PREFIX_TOKENS": 8, "SHORTEST": 8}.items():
+    for name, value in {"ROW_TOKENS": 64, "HEAD_TOKENS": 16}.items():
         monkeypatch.setattr(prefix_tree, name, value)
 
 
@@ -129,8 +135,9 @@ def test_a_task_set_scores_as_one_request_at_a_time(tmp_path, monkeypatch):
     task_set, params = random_tasks(), toy_params()
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in task_set)
     evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, batch_tokens=600)
-    shapes = {(bucket.prefix_nP.shape[1] > 0, bucket.tokens_nBL.shape[2]) for bucket in evaluator._data[0].buckets}
-    assert {prefixed for prefixed, _ in shapes} == {False, True} and len({length for _, length in shapes}) > 1
+    asked = evaluator._data[0].rows
+    assert asked.tokens_nBL.shape[1:] == (10, 64) and len(asked.tokens_nBL) > 2
+    assert asked.depth_nBL[1:, 0, 0].any() and asked.depth_nBL[:, 1:, 0].any()  # steps, and rows, go on in a tree
     rows = evaluator.rows(params)
     assert [(row["task"], row["metric"]) for row in rows] == [
         *(("ranked", metric) for metric in ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log")),

@@ -3,14 +3,13 @@
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder import prefix_tree
-from ladder.attention import Prefix, Tree
+from ladder import attention, prefix_tree
+from ladder.attention import Tree
 from ladder.config import Model
 from ladder.evaluate import score_requests
 from ladder.model import functions, init_params
@@ -18,8 +17,8 @@ from ladder.prefix_tree import pack
 from ladder.tasks import Task
 from tests.ladder.asked import byte_tokenizer, doc
 
-# So small that a dozen short requests have prefixes, several rows and steps, and chunks of targets.
-SMALL = {"ROW_TOKENS": 32, "LONGEST": 2, "HEAD_TOKENS": 4, "PREFIX_TOKENS": 8, "SHORTEST": 4}
+# So small that a dozen short requests have several rows and steps, tiles of keys, and chunks of targets.
+SMALL = {"ROW_TOKENS": 32, "HEAD_TOKENS": 4}
 SIZES = {"as built": {name: getattr(prefix_tree, name) for name in SMALL}, "small": SMALL}
 
 
@@ -67,21 +66,27 @@ def query(request, seq_len, bos=None) -> tuple[list[int], list[int]]:
     return (context + answer[:-1])[-seq_len:], answer[-seq_len:]
 
 
-def taken_apart(bucket, Q):
-    """{request: (query, targets)} of a bucket, by who sees whom; checks positions and kept prefixes."""
-    found, before = {}, None
-    for prefix, n, fresh, *rows in zip(*bucket, strict=True):
-        assert fresh or (before == prefix[:n]).all()
-        before = prefix[:n]
-        for tokens, depth, end, place, target, request in zip(*rows, strict=True):
-            for q in np.unique(request[request < Q]):
-                places = place[request == q]
-                seen = np.arange(places[-1] + 1)
-                seen = seen[end[seen] > places[-1]]
-                assert (depth[seen] == n + np.arange(len(seen))).all()
-                assert (seen[-len(places) :] == places).all()
-                assert q not in found
-                found[q] = [*prefix[:n], *tokens[seen]], target[request == q].tolist()
+def taken_apart(rows, Q):
+    """{request: (query, targets)} by who sees whom: in a row up to `end`, before it the last of each depth."""
+    L = rows.tokens_nBL.shape[2]
+    T = rows.target_nBT.shape[2]
+    tokens, depth, end = (x.reshape(-1, L) for x in rows[:3])
+    before, found = np.full(depth.max() + 1, -1), {}  # number of the node of a depth that was met last
+    for r, scored in enumerate(zip(*(x.reshape(-1, T) for x in rows[3:]), strict=True)):
+        for place, target, request in zip(*(x[scored[2] < Q] for x in scored), strict=True):
+            seen = np.arange(place + 1)
+            path = [*before[: depth[r, : place + 1].min()], *(r * L + seen[end[r, seen] > place])]
+            assert (depth.flat[path] == np.arange(len(path))).all()
+            assert len(path) not in found.setdefault(request, {})
+            found[request][len(path)] = path, target
+        for place in range(L):
+            before[depth[r, place]] = r * L + place
+    for request, by_length in found.items():
+        lengths = sorted(by_length)
+        longest = by_length[lengths[-1]][0]
+        assert lengths == list(range(lengths[0], len(longest) + 1))
+        assert all(path == longest[:length] for length, (path, _) in by_length.items())
+        found[request] = tokens.flat[longest].tolist(), [by_length[length][1] for length in lengths]
     return found
 
 
@@ -92,17 +97,15 @@ def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, ro
     bos = data.draw(st.sampled_from([None, 256]))
     with mock.patch.multiple(prefix_tree, **SIZES[sizes]):
         packed = pack(task_set, byte_tokenizer(bos), seq_len, batch_tokens, rows_multiple)
-    arrays, Q, found, n_tokens = packed.arrays, len(packed.arrays.bytes_Q), {}, 0
-    for bucket in arrays.buckets:
-        _, B, L = bucket.tokens_nBL.shape
-        assert B % rows_multiple == 0 and B - rows_multiple < max(1, batch_tokens // L)
-        of_bucket = taken_apart(bucket, Q)
-        assert not of_bucket.keys() & found.keys()
-        found |= of_bucket
-        n_tokens += bucket.tokens_nBL.size + bucket.fresh_n.sum() * bucket.prefix_nP.shape[1]
+    arrays, Q, nodes = packed.arrays, len(packed.arrays.bytes_Q), 0
+    n, B, L = arrays.rows.tokens_nBL.shape
+    assert B % rows_multiple == 0 and B - rows_multiple < max(1, batch_tokens / L)
+    found = taken_apart(arrays.rows, Q)
 
     q = 0
     for i, task in enumerate(task_set):
+        queries = [query(request, seq_len, bos)[0] for document in task.docs for request in document.choices]
+        nodes += len({tuple(ids[:length]) for ids in queries for length in range(1, len(ids) + 1)})
         for document in task.docs:
             m = sum(arrays.choices_MC[:, 0] < q)
             n_choices = len(document.choices)
@@ -116,7 +119,7 @@ def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, ro
                     assert (arrays.bytes_Q[q], arrays.chars_Q[q]) == (n_bytes, len(request.continuation))
                 q += 1
     assert q == Q == len(found)
-    assert packed.n_tokens == n_tokens
+    assert packed.n_tokens == n * B * L and 0 <= packed.n_tokens - nodes < B * L  # every token once
 
 
 FAMILIES = ("olmo2", "llama", "gpt2")
@@ -153,12 +156,13 @@ def hard_tasks():
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_task_set_scores_packed_as_one_by_one(family):
+@pytest.mark.parametrize(("family", "batch_tokens"), [*((family, 96) for family in FAMILIES), ("llama", 1)])
+def test_a_task_set_scores_packed_as_one_by_one(family, batch_tokens):
     _, f, params = model(family, 100)
-    with mock.patch.multiple(prefix_tree, **SMALL):
-        packed = pack(hard_tasks(), byte_tokenizer(), 100, batch_tokens=40)
-        assert {bool(b.prefix_nP.shape[1]) for b in packed.arrays.buckets} == {False, True}
+    with mock.patch.multiple(prefix_tree, **SMALL), mock.patch.multiple(attention, NODES=8, KEYS=16):
+        packed = pack(hard_tasks(), byte_tokenizer(), 100, batch_tokens)
+        assert packed.arrays.rows.tokens_nBL.shape[1] == -(-batch_tokens // 32)
+        assert (packed.arrays.rows.depth_nBL[1:, :, 0] > 16).any()
         S_Q = jax.jit(lambda params, arrays: score_requests(f, params, arrays))(params, packed.arrays)
     np.testing.assert_allclose(S_Q, one_by_one(f, params, 100)(hard_tasks()), atol=5e-5)
 
@@ -176,43 +180,37 @@ siblings = st.builds(
 
 
 def of_one_shape(arrays):
-    """What score_requests reads, with padding: MOST requests, MOST steps without a prefix and as many with one."""
-    buckets = []
-    for P in (0, LENGTH):
-        sizes = ((P,), (), (), *((1, LENGTH),) * 3, *((1, TARGETS),) * 3)
-        padded = prefix_tree.Bucket(*(np.zeros((MOST, *size), np.int32) for size in sizes))
-        padded.end_nBL[:] = np.arange(1, LENGTH + 1)
-        padded.request_nBT[:] = MOST
-        n = 0
-        for bucket in (bucket for bucket in arrays.buckets if bucket.prefix_nP.shape[1] == P):
-            requests = np.where(bucket.request_nBT == len(arrays.bytes_Q), MOST, bucket.request_nBT)
-            for into, values in zip(padded, bucket._replace(request_nBT=requests), strict=True):
-                into[n : n + len(values)][tuple(map(slice, values.shape))] = values
-            n += len(bucket.prefix_nP)
-        buckets.append(padded._replace(fresh_n=padded.fresh_n > 0))
-    return prefix_tree.Arrays(tuple(buckets), np.ones(MOST), None, None, None, None)
+    """What score_requests reads, with padding: MOST requests, and steps for them where they share nothing."""
+    sizes = (*((MOST // 2, 2, LENGTH),) * 3, *((MOST // 2, 2, TARGETS),) * 3)
+    padded = prefix_tree.Rows(*(np.zeros(size, np.int32) for size in sizes))
+    padded.end_nBL[:] = np.arange(1, LENGTH + 1)
+    padded.request_nBT[:] = MOST
+    requests = np.where(arrays.rows.request_nBT == len(arrays.bytes_Q), MOST, arrays.rows.request_nBT)
+    for into, values in zip(padded, arrays.rows._replace(request_nBT=requests), strict=True):
+        into[tuple(map(slice, values.shape))] = values
+    return prefix_tree.Arrays(padded, np.ones(MOST), None, None, None, None)
 
 
 @pytest.mark.usefixtures("quick_compile")
 def test_any_tree_of_requests_scores_packed_as_one_by_one():
     _, f, params = model("llama", LENGTH)
     alone, packed_program = one_by_one(f, params, LENGTH), jax.jit(lambda arrays: score_requests(f, params, arrays))
-    kinds = set()
+    goes_on = set()
 
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(st.lists(siblings, min_size=1, max_size=MOST // 4))
     def check(docs):
         task_set = [Task("t", tuple(docs))]
-        sizes = SMALL | {"ROW_TOKENS": LENGTH, "LONGEST": 1, "HEAD_TOKENS": 32, "PREFIX_TOKENS": LENGTH}
-        with mock.patch.multiple(prefix_tree, **sizes):
-            packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=1)
+        sizes = SMALL | {"ROW_TOKENS": LENGTH, "HEAD_TOKENS": 32}
+        with mock.patch.multiple(prefix_tree, **sizes), mock.patch.multiple(attention, NODES=4, KEYS=4):
+            packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=2 * LENGTH)
             S_Q = np.asarray(packed_program(of_one_shape(packed.arrays)))
-        kinds.update(bucket.prefix_nP.shape[1] for bucket in packed.arrays.buckets)
+        goes_on.update(map(tuple, packed.arrays.rows.depth_nBL[:, :, 0] > 0))
         expected = alone(task_set)
         np.testing.assert_allclose(S_Q[: len(expected)], expected, atol=5e-5)
 
     check()
-    assert kinds == {0, LENGTH} and packed_program._cache_size() == 1
+    assert (True, True) in goes_on and packed_program._cache_size() == 1
 
 
 P, L = 4, 12
@@ -222,27 +220,28 @@ trees = st.lists(st.integers(0, L), min_size=L, max_size=L)  # how far down from
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_nodes_of_any_tree_are_computed_as_if_each_stood_on_a_path_of_its_own(family):
-    c, f, params = model(family, P + L)
+    _, f, params = model(family, P + L)
     nodes, hidden = jax.jit(f.nodes), jax.jit(f.hidden)
-    nothing = jnp.zeros((c.n_layers, 0, c.kv_heads, c.head_dim))
-    chain = Tree(jnp.arange(P)[None], jnp.full((1, P), P), Prefix(nothing, nothing, 0))
 
     @settings(max_examples=40, deadline=None)
-    @given(trees, st.integers(0, P), st.integers(0, 99))
-    def check(ups, n, seed):
+    @given(trees, st.integers(0, P), st.sampled_from([1, 3]), st.integers(0, 99))
+    def check(ups, n, B, seed):
         tokens = np.random.default_rng(seed).integers(0, 257, P + L)
-        _, keys_values = nodes(params, tokens[None, :P], chain)
-        prefix = Prefix(*(x[:, 0] for x in keys_values), n)
+        chain = Tree(np.arange(P)[None], np.full((1, P), P), f.root())
+        _, path = nodes(params, tokens[None, :P], chain)  # the tree hangs below its first n nodes
         paths = [[0]]
         for node in range(1, L):
             paths.append([*paths[-1][: max(0, len(paths[-1]) - ups[node])], node])
         depth = np.array([n + len(path) - 1 for path in paths])
-        end = np.array([1 + max(m for m in range(L) if node in paths[m]) for node in range(L)])
-        x_LD = np.asarray(nodes(params, tokens[None, P:], Tree(depth[None], end[None], prefix))[0])[0]
+        end = np.array([1 + max(m for m in range(L) if node in paths[m]) for node in range(L)]).reshape(B, -1)
+        end_BL = np.minimum(end - np.arange(B)[:, None] * (L // B), L // B)
+        rows = Tree(depth.reshape(B, -1), end_BL, path)
+        x_LD = np.asarray(nodes(params, tokens[P:].reshape(B, -1), rows)[0]).reshape(L, -1)
         alone_LMD = np.zeros((L, P + L), int)
         for node, path in enumerate(paths):
             alone_LMD[node, : n + len(path)] = [*tokens[:n], *tokens[P:][path]]
         expected_LD = np.asarray(hidden(params, alone_LMD))[np.arange(L), depth]
         np.testing.assert_allclose(x_LD, expected_LD, atol=2e-5)
 
-    check()
+    with mock.patch.multiple(attention, NODES=2, KEYS=2):
+        check()

@@ -1,6 +1,7 @@
 """Run by test_aot.py in a process of its own: the scores of a task set, compiled for v5e:2x2 by libtpu without a TPU.
 
-Prints one JSON object: the shapes of rows and prefixes, and the bytes that a device needs beside its arguments.
+Prints one JSON object: the shape of all rows, the deepest node that a row starts at, and the bytes that a device needs
+beside its arguments.
 """
 
 import json
@@ -41,9 +42,9 @@ def main() -> None:
         return evaluate.summarise(evaluate.score_requests(program.functions, params, arrays), arrays, 1)
 
     compiled = jax.jit(scores, out_shardings=everywhere).lower(program.abstract_state["params"], arrays).compile()
-    rows = [list(bucket.tokens_nBL.shape) for bucket in packed.arrays.buckets]
-    prefixes = [bucket.prefix_nP.shape[1] for bucket in packed.arrays.buckets]
-    print(json.dumps({"temporary": compiled.memory_analysis().temp_size_in_bytes, "rows": rows, "prefixes": prefixes}))
+    rows = packed.arrays.rows
+    found = {"rows": list(rows.tokens_nBL.shape), "deepest": int(rows.depth_nBL[:, :, 0].max())}
+    print(json.dumps(found | {"temporary": compiled.memory_analysis().temp_size_in_bytes}))
 
 
 if __name__ == "__main__":

