@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
-NODES = 128  # of a tree's row, and ...
-KEYS = 128  # of the path before it, that a tile of scores holds
+NODES = 128  # queries, and keys, of a tile in a tree's row
+KEYS = 128  # of a tile of the path before it, which all of the row's queries meet: what two cores share best
 LANES = 128  # of a TPU's vector and matrix units
 
 
@@ -113,18 +113,21 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
 
     left_BQ1 = jnp.tile(jax.lax.cummin(tree.depth_BL, axis=1), (1, R))[:, :, None]
 
-    def of_path(i, state):
+    def of_path(i, state, all_seen: bool = False):
         keys_values = [jax.lax.dynamic_slice(x, (layer, i * KEYS, 0, 0), (1, KEYS, G, K)) for x in tree.path]
         if B > 1:
             met_BM = cut(met_CM[:B], i * KEYS, KEYS)
             own = (x_BLGK.reshape(-1, G, K)[met_BM] for x_BLGK in (k_BLGK, v_BLGK))
             kept_BM11 = met_BM[:, :, None, None] < 0
             keys_values = [jnp.where(kept_BM11, *pair) for pair in zip(keys_values, own, strict=True)]
-        return _add(state, q_BGRLK.reshape(B, G, R * L, K), *keys_values, i * KEYS + jnp.arange(KEYS) < left_BQ1)
+        seen_BQM = None if all_seen else i * KEYS + jnp.arange(KEYS) < left_BQ1
+        return _add(state, q_BGRLK.reshape(B, G, R * L, K), *keys_values, seen_BQM)
 
     parts = zip(*map(in_row, range(0, L, n)), strict=True)
     state = tuple(jnp.concatenate(part, axis=3).reshape(B, G, R * L, -1) for part in parts)
-    _, sum_BGQ1, o_BGQK = jax.lax.fori_loop(0, -(-tree.depth_BL[:, 0].max() // KEYS), of_path, state)
+    some, every = -(-tree.depth_BL[:, 0].max() // KEYS), left_BQ1.min() // KEYS
+    state = jax.lax.fori_loop(0, every, partial(of_path, all_seen=True), state)
+    _, sum_BGQ1, o_BGQK = jax.lax.fori_loop(every, some, of_path, state)
     o_BGRLK = (o_BGQK / sum_BGQ1).astype(q_BLHK.dtype).reshape(B, G, R, L, K)
     return o_BGRLK.transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
@@ -134,7 +137,8 @@ def _add(state, q_BGQK, k_BMGK, v_BMGK, seen_BQM):
     most_BGQ1, sum_BGQ1, o_BGQK = state
     keys_BGKM, values_BGMK = k_BMGK.transpose(0, 2, 3, 1), v_BMGK.swapaxes(1, 2)
     scores_BGQM = jnp.matmul(q_BGQK, keys_BGKM, preferred_element_type=jnp.float32)
-    scores_BGQM = jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf)
+    if seen_BQM is not None:
+        scores_BGQM = jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf)
     new_BGQ1 = jnp.maximum(most_BGQ1, scores_BGQM.max(axis=-1, keepdims=True))
     weights_BGQM, less_BGQ1 = jnp.exp(scores_BGQM - new_BGQ1), jnp.exp(most_BGQ1 - new_BGQ1)
     part_BGQK = jnp.matmul(weights_BGQM.astype(v_BMGK.dtype), values_BGMK, preferred_element_type=jnp.float32)
