@@ -179,6 +179,15 @@ def test_what_fails_is_said_and_the_rest_goes_on(tmp_path, train, plan, says):
     assert [starts(first), starts(leaf), starts(other)] == [1, 0, 1]
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """As on a terminal: a process that a shell puts in the background is born ignoring SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_reaches_the_run_and_the_same_command_takes_it_up(tmp_path, train, sent):
     directory = make(tmp_path, "a", "wait done")
