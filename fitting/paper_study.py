@@ -50,16 +50,16 @@ def _determined(n: np.ndarray, length: np.ndarray) -> bool:
     return len(n) > 5 and len(set(n)) >= 3 and len(set(length)) >= 2
 
 
-def compute_versus_error(table: Table, target: Target, smaller: list[tuple] | None = None) -> Iterator[dict]:
+def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> Iterator[dict]:
     """For each smaller ladder: mean relative error over tasks of step 1, step 2 and the chain, which also in points.
 
-    smaller: of ladders(table), all of them without it. points_range, where the runs do not determine step 1: the least
+    smaller: of `ladders`. points_range, where the runs do not determine step 1: the least
     and the most points, mean over tasks, that ROUNDED fits end at when the losses change in their tenth digit. Nothing
     where the target's own run is not in the table (split target).
     """
     tasks = [t for t in paper.points(table, None).tasks if paper.acc_metric(table, t)]
     tasks = [t for t in tasks if measured(table, target, t, paper.acc_metric(table, t)) is not None]
-    for name, runs, determined, largest, total in (smaller or ladders(table)) if tasks else ():
+    for name, runs, determined, largest, total in smaller if tasks else ():
         kept, rounded = table.select(run=runs), 0 if determined else ROUNDED
         error_T4R = np.abs([_errors(kept, table, target, task, rounded) for task in tasks])
         step1, step2, chained, points = map(float, error_T4R[:, :, 0].mean(axis=0))

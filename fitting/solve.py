@@ -51,7 +51,8 @@ class Solution:
 
     params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the
     squared residuals. converged_R: whether a further step promises nothing. agree_R: share of a problem's
-    starts that came within 1 % of its best objective; low where there are many basins.
+    starts that came within 1 % of its best objective, those that were left counted where they stood; low where there
+    are many basins.
     seconds: {"compile", "run"}.
     """
 
@@ -127,10 +128,10 @@ def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations
         # The Newton decrement has the scale of the objective and does not see flat directions (a parameter on its
         # bound); the norm of the gradient has neither virtue.
         converged_L = decrement_L <= DECREMENT * objective_L + 1e-12
-        left_L = ended_L
-        if method == LEVENBERG_MARQUARDT:
-            left_L = ended_L | _hopeless(objective_L, decrement_L, converged_L, n_starts)
-        todo = np.flatnonzero(~left_L)
+        goes_on_L = ~ended_L
+        if method == LEVENBERG_MARQUARDT:  # Newton's few lanes all go to their end, and agree_R counts them there
+            goes_on_L &= ~_hopeless(objective_L, decrement_L, converged_L, n_starts)
+        todo = np.flatnonzero(goes_on_L)
         if not todo.size:
             break
     return params_LP, objective_L, converged_L

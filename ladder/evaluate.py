@@ -126,15 +126,15 @@ class Evaluator:
     ):
         """functions: as model.Functions, causal. mesh: the rows of a step are split over its data axes.
 
-        batch_tokens: about how many tokens a step has; None takes 1024 on CPU, where more fall out of the cache, and
-        8192 for each of the devices that share a step elsewhere.
+        batch_tokens: about how many tokens a step has; None takes prefix_tree.STEP_TOKENS on CPU, and 8192 for
+        each of the devices that share a step elsewhere.
         Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
         shards, everywhere = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
         if batch_tokens is None:
-            batch_tokens = 1024 if jax.default_backend() == "cpu" else 8192 * shards
+            batch_tokens = prefix_tree.STEP_TOKENS if jax.default_backend() == "cpu" else 8192 * shards
         packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, shards) if self.tasks else None
         validation = None if validation_nBL1 is None else (validation_nBL1, np.asarray(tokenizer.token_bytes))
         self.n_tokens = packed.n_tokens if packed else 0

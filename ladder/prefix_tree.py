@@ -17,6 +17,7 @@ import numpy as np
 from ladder.tasks import Doc, Task
 
 ROW_TOKENS = 1024  # fewer where requests are short: a power of two
+STEP_TOKENS = 1024  # on a CPU, where more fall out of the cache
 HEAD_TOKENS = 64  # scored targets of a row that go through the head at once; T is a multiple
 
 
@@ -96,7 +97,7 @@ class Packed(NamedTuple):
     n_cut: int
 
 
-def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = 1024, rows_multiple: int = 1) -> Packed:
+def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = STEP_TOKENS, rows_multiple: int = 1) -> Packed:
     """The prefix trees of a task set in steps of `batch_tokens` tokens, or fewer where there are fewer.
 
     rows_multiple: what B must be a multiple of (the devices that share a step).

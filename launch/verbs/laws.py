@@ -180,12 +180,12 @@ def study(
         raise InputError(f"{table}: no run {chosen!r}; it has {', '.join(runs.unique('run'))}")
     noise, console = paper_study.variance(runs, chosen), show.console()
     console.print(predictions.noise(noise, chosen))
-    errors, smaller = [], paper_study.ladders(runs) if targets else []
-    with show.progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
-        task = progress.add_task("smaller ladders", total=len(smaller))
-        for row in paper_study.compute_versus_error(runs, targets[0], smaller) if targets else ():
-            errors.append(row)
-            progress.advance(task)
+    errors = []
+    if targets:
+        smaller = paper_study.ladders(runs)
+        rows = paper_study.compute_versus_error(runs, targets[0], smaller)
+        with show.progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+            errors = list(progress.track(rows, total=len(smaller), description="smaller ladders"))
     if errors:
         console.print(predictions.smaller_ladders(errors, targets[0].name))
     else:
