@@ -22,7 +22,7 @@ from ladder import processes
 from ladder.chaos import phase
 from ladder.config import canonical_json
 from ladder.errors import InputError
-from ladder.files import read_json, write_atomic
+from ladder.files import absolute, read_json, write_atomic
 
 _MANIFEST = "MANIFEST.json"
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -41,7 +41,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory, process_index=0):
-        self.directory = epath.Path(directory)
+        self.directory = absolute(epath.Path(directory))  # orbax takes no other
         self.process_index = process_index
         self._started = None  # (step, orbax's response, leaves)
         logging.getLogger("absl").addFilter(_not_from_orbax)

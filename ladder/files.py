@@ -82,3 +82,8 @@ def read_json(path):
 def is_local(path):
     """Whether `path` is on a file system, not in an object store (gs://...)."""
     return "://" not in str(path)
+
+
+def absolute(path):
+    """The whole path of a local one; one in an object store as it is."""
+    return path.resolve() if is_local(path) else path

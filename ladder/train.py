@@ -10,7 +10,7 @@ from etils import epath
 from ladder import batches, processes
 from ladder.chaos import phase
 from ladder.errors import Preempted
-from ladder.files import is_local
+from ladder.files import absolute
 from ladder.group import Group
 from ladder.lease import Lease
 from ladder.record import Record
@@ -69,8 +69,7 @@ def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], st
 
 
 def _record(directory) -> Record:
-    directory = epath.Path(directory)
-    return Record(directory.resolve() if is_local(directory) else directory, jax.process_index())
+    return Record(absolute(epath.Path(directory)), jax.process_index())
 
 
 @contextmanager

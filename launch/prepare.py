@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ladder.config import Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
-from ladder.files import is_local
+from ladder.files import absolute
 from ladder.record import Record
 from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
 
@@ -52,7 +52,7 @@ def _sealed(directory) -> Path:
     from ladder import staging
 
     staging.seal(directory)
-    return Path(directory).resolve() if is_local(directory) else directory
+    return absolute(directory)
 
 
 def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:

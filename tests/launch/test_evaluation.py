@@ -72,6 +72,12 @@ def test_another_task_joins_the_runs_table_and_is_computed_once(trained, quiz, t
     assert set(rows["n_docs"]) == {6}
 
 
+def test_a_run_may_be_named_from_where_one_stands(trained, quiz, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    (made,) = evaluated(tmp_path, trained.name, "--tasks", quiz, "--max-docs", 2)
+    assert made["step"] == 60 and made["seconds"] > 0
+
+
 def test_what_is_missing_is_made_from_every_checkpoint(trained, quiz, tmp_path, capsys):
     made = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
     assert [one["step"] for one in made] == Record(trained).saved_steps() == [45, 60]
