@@ -3,14 +3,17 @@
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of equal size (one
 compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
 derivatives find the floor of a flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a
-chunk's lanes. As a chunk takes as long as its slowest lane, lanes that need more than a few iterations are regrouped.
+chunk's lanes, the host's cores the chunks. As a chunk takes as long as its slowest lane, lanes that need more than a
+few iterations are regrouped.
 Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a start that lies on a
 bound stays there, and one such start for each likely bound makes the creeping lanes superfluous.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -158,11 +161,17 @@ def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: di
 
 
 def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
-    """Call with `width` lane numbers at a time (the last chunk repeats a lane); join the outputs."""
-    chunks = []
-    for first in range(0, len(lane_L), width):
-        with jax.enable_x64(True):
-            chunks.append(call(lane_L[np.minimum(np.arange(first, first + width), len(lane_L) - 1)]))
+    """Call with `width` lane numbers at a time (the last chunk repeats a lane); join the outputs.
+
+    A chunk's small matrices keep one core busy, so each core takes a chunk.
+    """
+
+    def chunk(first: int) -> list[np.ndarray]:
+        with jax.enable_x64(True):  # of this thread
+            return [np.asarray(part) for part in call(lane_L[np.minimum(first + np.arange(width), len(lane_L) - 1)])]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        chunks = list(threads.map(chunk, range(0, len(lane_L), width)))
     return [np.concatenate(parts)[: len(lane_L)] for parts in zip(*chunks, strict=True)]
 
 
