@@ -57,7 +57,7 @@ def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
 
 
 class Path(NamedTuple):
-    """Keys and values [N, M, G, K] of every layer, of nodes that stand before a step's rows, each at its depth."""
+    """Keys and values [N, G, M, K] of every layer, of nodes that stand before a step's rows, each at its depth."""
 
     keys: jax.Array
     values: jax.Array
@@ -78,7 +78,7 @@ def met_last(tree: Tree):
     """[B + 1, M]: of the nodes of a depth the last one before a row (and after all), as its place in the step; -1 where
     it stands in the path. In depth-first order these are the ancestors of the row's first node, down to its depth."""
     B, L = tree.depth_BL.shape
-    nothing_1M = jnp.full((1, tree.path.keys.shape[1]), -1)
+    nothing_1M = jnp.full((1, tree.path.keys.shape[2]), -1)
     place_BL = jnp.arange(B * L).reshape(B, L)
     last_BM = jnp.tile(nothing_1M, (B, 1)).at[jnp.arange(B)[:, None], tree.depth_BL].max(place_BL)
     return jnp.concatenate([nothing_1M, jax.lax.cummax(last_BM, axis=0)])
@@ -95,16 +95,18 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     G, n = k_BLGK.shape[2], min(NODES, L)
     R = H // G
     q_BGRLK = (q_BLHK * K**-0.5).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4)
-    cut = partial(jax.lax.dynamic_slice_in_dim, axis=1)
+    k_BGLK, v_BGLK = k_BLGK.swapaxes(1, 2), v_BLGK.swapaxes(1, 2)
+    cut = jax.lax.dynamic_slice_in_dim
 
     def in_row(start: int):
         q_BGQK = q_BGRLK[:, :, :, start : start + n].reshape(B, G, R * n, K)
         place_Q1 = start + jnp.arange(n)[:, None]
 
         def tile(i, state):
-            place_M, end_BM = i * n + jnp.arange(n), cut(tree.end_BL, i * n, n)
+            place_M, end_BM = i * n + jnp.arange(n), cut(tree.end_BL, i * n, n, axis=1)
             seen_BQM = (place_M <= place_Q1) & (place_Q1 < end_BM[:, None])
-            return _add(state, q_BGQK, cut(k_BLGK, i * n, n), cut(v_BLGK, i * n, n), jnp.tile(seen_BQM, (1, R, 1)))
+            keys_values = (cut(x_BGLK, i * n, n, axis=2) for x_BGLK in (k_BGLK, v_BGLK))
+            return _add(state, q_BGQK, *keys_values, jnp.tile(seen_BQM, (1, R, 1)))
 
         nothing = jnp.full((B, G, R * n, 1), -jnp.inf), 0.0, 0.0
         first = (tree.end_BL > start).any(axis=0).argmax() // n
@@ -114,12 +116,12 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     left_BQ1 = jnp.tile(jax.lax.cummin(tree.depth_BL, axis=1), (1, R))[:, :, None]
 
     def of_path(i, state, all_seen: bool = False):
-        keys_values = [jax.lax.dynamic_slice(x, (layer, i * KEYS, 0, 0), (1, KEYS, G, K)) for x in tree.path]
+        keys_values = [jax.lax.dynamic_slice(x, (layer, 0, i * KEYS, 0), (1, G, KEYS, K)) for x in tree.path]
         if B > 1:
-            met_BM = cut(met_CM[:B], i * KEYS, KEYS)
-            own = (x_BLGK.reshape(-1, G, K)[met_BM] for x_BLGK in (k_BLGK, v_BLGK))
-            kept_BM11 = met_BM[:, :, None, None] < 0
-            keys_values = [jnp.where(kept_BM11, *pair) for pair in zip(keys_values, own, strict=True)]
+            met_BM = cut(met_CM[:B], i * KEYS, KEYS, axis=1)
+            own = (x_BLGK.reshape(-1, G, K)[met_BM].swapaxes(1, 2) for x_BLGK in (k_BLGK, v_BLGK))
+            kept_B1M1 = met_BM[:, None, :, None] < 0
+            keys_values = [jnp.where(kept_B1M1, *pair) for pair in zip(keys_values, own, strict=True)]
         seen_BQM = None if all_seen else i * KEYS + jnp.arange(KEYS) < left_BQ1
         return _add(state, q_BGRLK.reshape(B, G, R * L, K), *keys_values, seen_BQM)
 
@@ -132,16 +134,15 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     return o_BGRLK.transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
 
-def _add(state, q_BGQK, k_BMGK, v_BMGK, seen_BQM):
+def _add(state, q_BGQK, k_BGMK, v_BGMK, seen_BQM):
     """state: the largest score so far, the sum of the weights and that of the weighted values."""
     most_BGQ1, sum_BGQ1, o_BGQK = state
-    keys_BGKM, values_BGMK = k_BMGK.transpose(0, 2, 3, 1), v_BMGK.swapaxes(1, 2)
-    scores_BGQM = jnp.matmul(q_BGQK, keys_BGKM, preferred_element_type=jnp.float32)
+    scores_BGQM = jnp.einsum("bgqk,bgmk->bgqm", q_BGQK, k_BGMK, preferred_element_type=jnp.float32)
     if seen_BQM is not None:
         scores_BGQM = jnp.where(seen_BQM[:, None], scores_BGQM, -jnp.inf)
     new_BGQ1 = jnp.maximum(most_BGQ1, scores_BGQM.max(axis=-1, keepdims=True))
     weights_BGQM, less_BGQ1 = jnp.exp(scores_BGQM - new_BGQ1), jnp.exp(most_BGQ1 - new_BGQ1)
-    part_BGQK = jnp.matmul(weights_BGQM.astype(v_BMGK.dtype), values_BGMK, preferred_element_type=jnp.float32)
+    part_BGQK = jnp.matmul(weights_BGQM.astype(v_BGMK.dtype), v_BGMK, preferred_element_type=jnp.float32)
     sum_BGQ1 = sum_BGQ1 * less_BGQ1 + weights_BGQM.sum(axis=-1, keepdims=True)
     return new_BGQ1, sum_BGQ1, o_BGQK * less_BGQ1 + part_BGQK
 
@@ -149,9 +150,10 @@ def _add(state, q_BGQK, k_BMGK, v_BMGK, seen_BQM):
 def onward(path: Path, met_M, k_NBLGK, v_NBLGK) -> Path:
     """The path of the step that follows. met_M: the last of `met_last`."""
 
-    def keep(kept_NMGK, own_NBLGK):
-        own_NMGK = own_NBLGK.reshape(len(kept_NMGK), -1, *kept_NMGK.shape[2:])[:, met_M]
-        return jnp.where(met_M[:, None, None] < 0, kept_NMGK, own_NMGK)
+    def keep(kept_NGMK, own_NBLGK):
+        N, _, _, G, K = own_NBLGK.shape
+        own_NGMK = own_NBLGK.reshape(N, -1, G, K)[:, met_M].swapaxes(1, 2)
+        return jnp.where(met_M[:, None] < 0, kept_NGMK, own_NGMK)
 
     return Path(*map(keep, path, (k_NBLGK, v_NBLGK)))
 

@@ -220,8 +220,8 @@ def init_params(c: Model, seed: int) -> dict:
 def root(c: Model) -> attention.Path:
     """The path before a root: nothing, with room for the longest, in whole tiles."""
     M = -(-c.seq_len // attention.KEYS) * attention.KEYS
-    nothing_NMGK = jnp.zeros((c.n_layers, M, c.kv_heads, c.head_dim), c.compute_dtype)
-    return attention.Path(nothing_NMGK, nothing_NMGK)
+    nothing_NGMK = jnp.zeros((c.n_layers, c.kv_heads, M, c.head_dim), c.compute_dtype)
+    return attention.Path(nothing_NGMK, nothing_NGMK)
 
 
 @dataclass(frozen=True)
