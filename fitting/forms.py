@@ -56,7 +56,7 @@ def _forms() -> tuple[Form, ...]:
         for tied in (False, True):
             for no_floor in (False, True):
                 name = shape + ("-tied" if tied else "") + ("-no-floor" if no_floor else "")
-                formula = text.format(a="alpha", b="alpha" if tied else "beta")
+                formula = text.format(a="alpha", b="alpha" if tied else "beta").replace("(A/N)^(alpha/alpha)", "A/N")
                 flags = tied, shape == "kaplan", shape == "product", no_floor
                 made.append(Form(name, "L = " + formula + ("" if no_floor else " + E"), *flags))
     return tuple(made)

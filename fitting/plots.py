@@ -148,7 +148,7 @@ def errors(rows: list[dict]) -> Figure:
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.axvline(0, color="#b8c0c8", lw=0.8, zorder=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.0f} %" if v else "predicted"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g} %" if v else "predicted"))
         axes.set_xlabel("measured bpb, relative to the prediction (bar: 80 % interval, star: measured)")
     return figure
 
