@@ -46,17 +46,16 @@ class Form:
 
 
 def _forms() -> tuple[Form, ...]:
-    terms = {
-        "sum": "A/N^{a} + B/D^{b}",
-        "kaplan": "((A/N)^({a}/{b}) + B/D)^{b}",
-        "product": "A / (N^{a} D^{b})",
+    shapes = {  # untied, tied
+        "sum": ("A/N^alpha + B/D^beta", "A/N^alpha + B/D^alpha"),
+        "kaplan": ("((A/N)^(alpha/beta) + B/D)^beta", "(A/N + B/D)^alpha"),
+        "product": ("A / (N^alpha D^beta)", "A / (N^alpha D^alpha)"),
     }
     made = []
-    for shape, text in terms.items():
-        for tied in (False, True):
+    for shape, formulas in shapes.items():
+        for tied, formula in zip((False, True), formulas, strict=True):
             for no_floor in (False, True):
                 name = shape + ("-tied" if tied else "") + ("-no-floor" if no_floor else "")
-                formula = text.format(a="alpha", b="alpha" if tied else "beta").replace("(A/N)^(alpha/alpha)", "A/N")
                 flags = tied, shape == "kaplan", shape == "product", no_floor
                 made.append(Form(name, "L = " + formula + ("" if no_floor else " + E"), *flags))
     return tuple(made)

@@ -53,9 +53,9 @@ def _determined(n: np.ndarray, length: np.ndarray) -> bool:
 def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> Iterator[dict]:
     """For each smaller ladder: mean relative error over tasks of step 1, step 2 and the chain, which also in points.
 
-    smaller: of `ladders`. points_range, where the runs do not determine step 1: the least
-    and the most points, mean over tasks, that ROUNDED fits end at when the losses change in their tenth digit. Nothing
-    where the target's own run is not in the table (split target).
+    smaller: of `ladders`. points_range, where the runs do not determine step 1: the least and the most points, mean
+    over tasks, that ROUNDED fits end at when the losses change in their tenth digit. Nothing where the target's own run
+    is not in the table (split target).
     """
     tasks = [t for t in paper.points(table, None).tasks if paper.acc_metric(table, t)]
     tasks = [t for t in tasks if measured(table, target, t, paper.acc_metric(table, t)) is not None]

@@ -4,9 +4,9 @@ A *lane* is one problem: one start of one task or one resample. All lanes are cu
 compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
 derivatives find the floor of a flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a
 chunk's lanes, the host's cores the chunks. As a chunk takes as long as its slowest lane, lanes that need more than a
-few iterations are regrouped.
-Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of iterations; a start that lies on a
-bound stays there, and one such start for each likely bound makes the creeping lanes superfluous.
+few iterations are regrouped. Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of
+iterations; a start that lies on a bound stays there, and one such start for each likely bound makes the creeping lanes
+superfluous.
 """
 
 import os
@@ -55,8 +55,7 @@ class Solution:
     params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the
     squared residuals. converged_R: whether a further step promises nothing. agree_R: share of a problem's
     starts that came within 1 % of its best objective, those that were left counted where they stood; low where there
-    are many basins.
-    seconds: {"compile", "run"}.
+    are many basins. seconds: {"compile", "run"}.
     """
 
     params_RP: np.ndarray

@@ -15,7 +15,6 @@ import logging
 import re
 
 import jax
-from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ladder import processes
@@ -41,7 +40,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory, process_index=0):
-        self.directory = absolute(epath.Path(directory))  # orbax takes no other
+        self.directory = absolute(directory)  # orbax takes no other
         self.process_index = process_index
         self._started = None  # (step, orbax's response, leaves)
         logging.getLogger("absl").addFilter(_not_from_orbax)

@@ -86,4 +86,5 @@ def is_local(path):
 
 def absolute(path):
     """The whole path of a local one; one in an object store as it is."""
+    path = epath.Path(path)
     return path.resolve() if is_local(path) else path

@@ -69,7 +69,7 @@ def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], st
 
 
 def _record(directory) -> Record:
-    return Record(absolute(epath.Path(directory)), jax.process_index())
+    return Record(absolute(directory), jax.process_index())
 
 
 @contextmanager
