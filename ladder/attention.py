@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
-NODES = 128  # queries, and keys, of a tile in a tree's row
+NODES = 128  # queries, and keys, of a tile in a tree's row: at most half of the row
 KEYS = 128  # of a tile of the path before it, which all of the row's queries meet: what two cores share best
 LANES = 128  # of a TPU's vector and matrix units
 
@@ -92,7 +92,7 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     there are none for tiles that no query sees.
     """
     B, L, H, K = q_BLHK.shape
-    G, n = k_BLGK.shape[2], min(NODES, L)
+    G, n = k_BLGK.shape[2], min(NODES, -(-L // 2))
     R = H // G
     q_BGRLK = (q_BLHK * K**-0.5).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4)
     k_BGLK, v_BGLK = k_BLGK.swapaxes(1, 2), v_BLGK.swapaxes(1, 2)
@@ -128,7 +128,8 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     parts = zip(*map(in_row, range(0, L, n)), strict=True)
     state = tuple(jnp.concatenate(part, axis=3).reshape(B, G, R * L, -1) for part in parts)
     some, every = -(-tree.depth_BL[:, 0].max() // KEYS), left_BQ1.min() // KEYS
-    state = jax.lax.fori_loop(0, every, partial(of_path, all_seen=True), state)
+    if tree.path.keys.shape[2] > KEYS:  # XLA computes the only tile of a loop whether or not the loop is entered
+        state = jax.lax.fori_loop(0, every, partial(of_path, all_seen=True), state)
     _, sum_BGQ1, o_BGQK = jax.lax.fori_loop(every, some, of_path, state)
     o_BGRLK = (o_BGQK / sum_BGQ1).astype(q_BLHK.dtype).reshape(B, G, R, L, K)
     return o_BGRLK.transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)

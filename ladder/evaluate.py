@@ -32,33 +32,25 @@ EVALUATION_VERSION = 2
 def score_requests(functions, params, arrays: Arrays):
     """S_Q: log-probability (nats) of every request's continuation.
 
-    Only hidden states that predict a continuation's token reach the head, a chunk of every row at a time, and none
-    where all that is left is padding.
+    Only hidden states that predict a continuation's token reach the head, a chunk of every row at a time.
     """
-    n_requests = arrays.bytes_Q.shape[0]
-
-    def head(x_BLD, nats_2Q, scored):
-        place_BT, target_BT, request_BT = scored
-        x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
-        nats_T, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.ravel())
-        # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
-        coarse_T = jnp.round(nats_T * 256) / 256
-        return nats_2Q.at[:, request_BT.reshape(-1)].add(jnp.stack([coarse_T, nats_T - coarse_T]))
 
     def step(carry, rows: Rows):
         nats_2Q, path = carry
         x_BLD, path = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, path))
 
-        def chunk(nats_2Q, scored):
-            some = (scored[2] < n_requests).any()
-            return jax.lax.cond(some, lambda: head(x_BLD, nats_2Q, scored), lambda: nats_2Q), None
+        def head(chunk, nats_2Q):
+            place_BT, target_BT, request_BT = (x_hBT[chunk] for x_hBT in arrays.targets)
+            x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
+            nats_T, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.ravel())
+            # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
+            coarse_T = jnp.round(nats_T * 256) / 256
+            return nats_2Q.at[:, request_BT.ravel()].add(jnp.stack([coarse_T, nats_T - coarse_T]))
 
-        places = rows.place_nBT, rows.target_nBT, rows.request_nBT
-        scored = [x_BT.reshape(len(x_BT), -1, prefix_tree.HEAD_TOKENS).swapaxes(0, 1) for x_BT in places]
-        return (jax.lax.scan(chunk, nats_2Q, scored)[0], path), None
+        return (jax.lax.fori_loop(*rows.chunks_n2, head, nats_2Q), path), None
 
     # The last Q takes what padding adds.
-    first = jnp.zeros((2, n_requests + 1)), functions.root()
+    first = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1)), functions.root()
     nats_2Q, _ = jax.lax.scan(step, first, arrays.rows)[0]
     return -nats_2Q.sum(0)[:-1]
 

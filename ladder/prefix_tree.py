@@ -5,7 +5,7 @@ nodes, in depth-first order, are cut into rows: each row goes on where the one b
 ancestors, those of its own row and those of rows before it, whose keys and values are kept. Its position is its depth.
 Sharing is decided on token ids, so it is exact whatever a tokenizer does where texts meet.
 
-Shapes: n steps, B rows of a step, L length of a row, T scored targets of a row, Q requests, M docs, C choices.
+Shapes: n steps, B rows of a step, L length of a row, h chunks of T targets of each row, Q requests, M docs, C choices.
 """
 
 import math
@@ -16,9 +16,9 @@ import numpy as np
 
 from ladder.tasks import Doc, Task
 
-ROW_TOKENS = 1024  # fewer where requests are short: a power of two
+ROW_TOKENS = 1024  # fewer where the model's context is shorter: a power of two
 STEP_TOKENS = 1024  # on a CPU, where more fall out of the cache
-HEAD_TOKENS = 64  # scored targets of a row that go through the head at once; T is a multiple
+HEAD_TOKENS = 64  # T: targets of a row that go through the head at once
 
 
 class Encoded(NamedTuple):
@@ -67,20 +67,28 @@ def _context(text: str, tokenizer) -> np.ndarray:
 
 
 class Rows(NamedTuple):
-    """Steps of rows of nodes, in order. request_nBT is Q, one past the last, where there is nothing to score."""
+    """Steps of rows of nodes, in order."""
 
     tokens_nBL: np.ndarray
     depth_nBL: np.ndarray
     end_nBL: np.ndarray  # where in the row a node's descendants end: it is seen by those before
-    place_nBT: np.ndarray  # where in the row a target is predicted
-    target_nBT: np.ndarray
-    request_nBT: np.ndarray  # whose log-probability the target belongs to
+    chunks_n2: np.ndarray  # the first chunk of a step's targets, and the first of the next step's
+
+
+class Targets(NamedTuple):
+    """What is predicted in the rows, as many chunks for a step as its fullest row needs. request_hBT is Q, one past the
+    last, where there is nothing to score."""
+
+    place_hBT: np.ndarray  # where in the row a target is predicted
+    target_hBT: np.ndarray
+    request_hBT: np.ndarray  # whose log-probability the target belongs to
 
 
 class Arrays(NamedTuple):
     """What the device needs to score a task set. choices_MC is Q where a doc has fewer than C choices."""
 
     rows: Rows
+    targets: Targets
     bytes_Q: np.ndarray
     chars_Q: np.ndarray
     choices_MC: np.ndarray
@@ -110,14 +118,14 @@ def pack(tasks: list[Task], tokenizer, seq_len: int, batch_tokens: int = STEP_TO
         n_cut += sum(request.cut for request in encoded)
         scores += [(request.n_bytes, request.n_chars) for request in encoded]
 
-    L = min(ROW_TOKENS, 1 << (2 * seq_len - 1).bit_length())
+    L = min(ROW_TOKENS, 1 << (seq_len - 1).bit_length())
     B = rows_multiple * math.ceil(min(batch_tokens, n) / (L * rows_multiple))
     docs = [doc for task in tasks for doc in task.docs]
     n_choices_M = np.array([len(doc.choices) for doc in docs])
     first_M = np.cumsum(n_choices_M) - n_choices_M
     choice_C = np.arange(n_choices_M.max())
     arrays = Arrays(
-        _rows(Nodes(*map(np.concatenate, zip(*nodes, strict=True))), B, L, len(scores)),
+        *_rows(Nodes(*map(np.concatenate, zip(*nodes, strict=True))), B, L, len(scores)),
         *np.array(scores, np.float32).T,
         np.where(choice_C < n_choices_M[:, None], first_M[:, None] + choice_C, len(scores)).astype(np.int32),
         np.array([doc.gold for doc in docs], np.int32),
@@ -164,19 +172,21 @@ class Nodes(NamedTuple):
 def _nodes(tree: Tree, first: int) -> Nodes:
     """first: the number of the root."""
     n = sum(len(request.inputs) for request in tree.requests) - tree.shared.sum()
-    tokens, depth, end = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, n, np.int32)
-    path, scored, stop = np.zeros(0, np.int32), [], 0  # path: the nodes of a request
-    for (inputs, targets, request, *_), known in zip(tree.requests, tree.shared, strict=True):
-        new = np.arange(stop, stop + len(inputs) - known)
-        end[path[known:]] = stop
-        tokens[new], depth[new] = inputs[known:], np.arange(known, len(inputs))
+    tokens, depth, end = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, first + n, np.int32)
+    path, places, stop = np.zeros(0, np.int32), [], first  # path: the nodes of a request
+    for (inputs, targets, *_), known in zip(tree.requests, tree.shared, strict=True):
+        new = np.arange(stop, stop + len(inputs) - known, dtype=np.int32)
+        end[path[known:] - first] = stop
+        tokens[new - first], depth[new - first] = inputs[known:], np.arange(known, len(inputs))
         path = np.concatenate([path[:known], new])
-        scored.append((first + path[len(path) - len(targets) :], targets, np.full(len(targets), request)))
+        places.append(path[len(path) - len(targets) :])
         stop += len(new)
-    return Nodes(tokens, depth, end + np.int32(first), *map(np.concatenate, zip(*scored, strict=True)))
+    targets = [request.targets for request in tree.requests]
+    request = np.repeat([request.request for request in tree.requests], list(map(len, targets)))
+    return Nodes(tokens, depth, end, np.concatenate(places), np.concatenate(targets), request)
 
 
-def _rows(nodes: Nodes, B: int, L: int, n_requests: int) -> Rows:
+def _rows(nodes: Nodes, B: int, L: int, n_requests: int) -> tuple[Rows, Targets]:
     n_nodes = len(nodes.tokens)
     n = math.ceil(n_nodes / (B * L))
     tokens_N, depth_N = np.zeros((2, n * B * L), np.int32)
@@ -185,16 +195,17 @@ def _rows(nodes: Nodes, B: int, L: int, n_requests: int) -> Rows:
     end_N = np.concatenate([nodes.end, place_N[n_nodes:] + 1])  # padding is seen by itself alone
     end_N = np.minimum(end_N - place_N // L * L, L)
 
-    row = nodes.place // L
-    order = np.argsort(row, kind="stable")
+    order = np.argsort(nodes.place, kind="stable")
+    row = nodes.place[order] // L
     count_R = np.bincount(row, minlength=n * B)
-    T = HEAD_TOKENS * math.ceil(count_R.max() / HEAD_TOKENS)
-    at = row[order], np.arange(len(row)) - (np.cumsum(count_R) - count_R)[row[order]]
-    place_RT, target_RT = np.zeros((2, n * B, T), np.int32)
-    request_RT = np.full((n * B, T), n_requests, np.int32)
-    for array, values in ((place_RT, nodes.place % L), (target_RT, nodes.target), (request_RT, nodes.request)):
+    number = np.arange(len(row)) - (np.cumsum(count_R) - count_R)[row]  # of a target in its row
+    chunks_n = -(-count_R.reshape(n, B).max(axis=1) // HEAD_TOKENS)
+    stop_n = np.cumsum(chunks_n)
+    chunks_n2 = np.stack([stop_n - chunks_n, stop_n], axis=1).astype(np.int32)
+    at = chunks_n2[row // B, 0] + number // HEAD_TOKENS, row % B, number % HEAD_TOKENS
+    place_hBT, target_hBT = np.zeros((2, stop_n[-1], B, HEAD_TOKENS), np.int32)
+    request_hBT = np.full_like(place_hBT, n_requests)
+    for array, values in ((place_hBT, nodes.place % L), (target_hBT, nodes.target), (request_hBT, nodes.request)):
         array[at] = values[order]
-    return Rows(
-        *(x.reshape(n, B, L) for x in (tokens_N, depth_N, end_N)),
-        *(x.reshape(n, B, T) for x in (place_RT, target_RT, request_RT)),
-    )
+    steps = (x_N.reshape(n, B, L) for x_N in (tokens_N, depth_N, end_N))
+    return Rows(*steps, chunks_n2), Targets(place_hBT, target_hBT, request_hBT)

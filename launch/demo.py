@@ -1,6 +1,7 @@
 """`ladder demo`: from text to a prediction, and then the truth that it is held against."""
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
 from launch import foreground, plan, predictions, prepare, show
+from launch.backends.local import Local
 
 RESAMPLES = 1000
 
@@ -31,8 +33,14 @@ def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
     return ladder
 
 
-def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
-    """Corpus, rungs, prediction, target, report; again = resume. Returns the report's path.
+def runs_at_once() -> int:
+    """One for each core, at most four, where JAX is told to compute on the CPU: a model of the demo's size cannot keep
+    two cores busy. Elsewhere one: an accelerator may not be shared."""
+    return min(4, os.cpu_count() or 1) if os.environ.get("JAX_PLATFORMS") == "cpu" else 1
+
+
+def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1) -> Path:
+    """Corpus, rungs (so many at once), prediction, target, report; again = resume. Returns the report's path.
 
     prediction.json is written before the target is trained, from the rungs alone.
     """
@@ -44,7 +52,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console) -> Path:
         built = prepare.build(ladder, corpora)
         rungs = prepare.write(built, built.ladder.rungs, root)
     with stages("rungs"):
-        _train(rungs, console)
+        _train(rungs, console, at_once)
     with stages("prediction"):
         # Alone in a file, so that `ladder predict` on it gives the same prediction again.
         table.write(_of(table.read(folder), rungs), folder / "rungs.csv.gz")
@@ -109,8 +117,8 @@ def _write_once(path: Path, value: dict) -> None:
         show.write_json(path, value)
 
 
-def _train(directories: list[Path], console: Console) -> None:
-    outcome = foreground.train(directories, console)
+def _train(directories: list[Path], console: Console, at_once: int = 1) -> None:
+    outcome = foreground.train(directories, console, Local(at_once))
     if outcome.diverged:
         raise Diverged(f"{', '.join(outcome.diverged)}; a demo needs all its runs")
 

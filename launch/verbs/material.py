@@ -17,6 +17,7 @@ def demo(
     full: bool = False,
     seed: int = 0,
     text: Annotated[tuple[Path, ...], arg(metavar="PATH ...")] = (),
+    at_once: int | None = None,
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
 ) -> None:
@@ -29,14 +30,18 @@ def demo(
         full: about an hour
         seed: of initialisation and data order
         text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
+        at_once: how many rungs are trained at a time; without it, one for each core (at most 4) where JAX_PLATFORMS=cpu
     """
     from launch import demo as demonstration
 
+    if at_once is not None and at_once < 1:
+        raise InputError(f"--at-once {at_once}: must be at least 1")
     if quick and full:
         raise InputError("--quick and --full: choose one")
     name = "demo-quick" if quick else "demo-full" if full else "demo"
     ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
-    demonstration.run(ladder, Path(root), Path(corpora), show.console())
+    at_once = at_once or demonstration.runs_at_once()
+    demonstration.run(ladder, Path(root), Path(corpora), show.console(), at_once)
 
 
 def data(

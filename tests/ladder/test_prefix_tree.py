@@ -66,14 +66,18 @@ def query(request, seq_len, bos=None) -> tuple[list[int], list[int]]:
     return (context + answer[:-1])[-seq_len:], answer[-seq_len:]
 
 
-def taken_apart(rows, Q):
+def taken_apart(arrays, Q):
     """{request: (query, targets)} by who sees whom: in a row up to `end`, before it the last of each depth."""
-    L = rows.tokens_nBL.shape[2]
-    T = rows.target_nBT.shape[2]
-    tokens, depth, end = (x.reshape(-1, L) for x in rows[:3])
+    B, L = arrays.rows.tokens_nBL.shape[1:]
+    tokens, depth, end = (x.reshape(-1, L) for x in arrays.rows[:3])
+    chunks_n2, used = arrays.rows.chunks_n2, arrays.targets.request_hBT < Q
+    assert chunks_n2[0, 0] == 0 and (chunks_n2[1:, 0] == chunks_n2[:-1, 1]).all() and chunks_n2[-1, 1] == len(used)
+    assert used.any(axis=(1, 2)).all()  # no chunk is padding alone
     before, found = np.full(depth.max() + 1, -1), {}  # number of the node of a depth that was met last
-    for r, scored in enumerate(zip(*(x.reshape(-1, T) for x in rows[3:]), strict=True)):
-        for place, target, request in zip(*(x[scored[2] < Q] for x in scored), strict=True):
+    for r in range(len(tokens)):
+        first, stop = chunks_n2[r // B]
+        scored = [x[first:stop, r % B][used[first:stop, r % B]] for x in arrays.targets]
+        for place, target, request in zip(*scored, strict=True):
             seen = np.arange(place + 1)
             path = [*before[: depth[r, : place + 1].min()], *(r * L + seen[end[r, seen] > place])]
             assert (depth.flat[path] == np.arange(len(path))).all()
@@ -100,7 +104,7 @@ def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, ro
     arrays, Q, nodes = packed.arrays, len(packed.arrays.bytes_Q), 0
     n, B, L = arrays.rows.tokens_nBL.shape
     assert B % rows_multiple == 0 and B - rows_multiple < max(1, batch_tokens / L)
-    found = taken_apart(arrays.rows, Q)
+    found = taken_apart(arrays, Q)
 
     q = 0
     for i, task in enumerate(task_set):
@@ -168,7 +172,6 @@ def test_a_task_set_scores_packed_as_one_by_one(family, batch_tokens):
 
 
 LENGTH, MOST = 16, 24  # tokens of the model and of a row; requests
-TARGETS = MOST * LENGTH  # of a row, at most
 words = st.text(st.sampled_from("ab é"), max_size=6)
 answers = st.one_of(st.text(st.sampled_from("abé中"), min_size=1, max_size=3), st.just("a" * 9), st.just("ab" * 10))
 siblings = st.builds(
@@ -181,14 +184,17 @@ siblings = st.builds(
 
 def of_one_shape(arrays):
     """What score_requests reads, with padding: MOST requests, and steps for them where they share nothing."""
-    sizes = (*((MOST // 2, 2, LENGTH),) * 3, *((MOST // 2, 2, TARGETS),) * 3)
-    padded = prefix_tree.Rows(*(np.zeros(size, np.int32) for size in sizes))
-    padded.end_nBL[:] = np.arange(1, LENGTH + 1)
-    padded.request_nBT[:] = MOST
-    requests = np.where(arrays.rows.request_nBT == len(arrays.bytes_Q), MOST, arrays.rows.request_nBT)
-    for into, values in zip(padded, arrays.rows._replace(request_nBT=requests), strict=True):
+    n = MOST // 2
+    n_chunks = n + MOST * LENGTH // 32
+    rows = prefix_tree.Rows(*np.zeros((3, n, 2, LENGTH), np.int32), np.zeros((n, 2), np.int32))
+    rows.end_nBL[:] = np.arange(1, LENGTH + 1)
+    targets = prefix_tree.Targets(*np.zeros((3, n_chunks, 2, 32), np.int32))
+    targets.request_hBT[:] = MOST
+    requests = np.where(arrays.targets.request_hBT == len(arrays.bytes_Q), MOST, arrays.targets.request_hBT)
+    given_targets = arrays.targets._replace(request_hBT=requests)
+    for into, values in zip(rows + targets, arrays.rows + given_targets, strict=True):
         into[tuple(map(slice, values.shape))] = values
-    return prefix_tree.Arrays(padded, np.ones(MOST), None, None, None, None)
+    return prefix_tree.Arrays(rows, targets, np.ones(MOST), None, None, None, None)
 
 
 @pytest.mark.usefixtures("quick_compile")

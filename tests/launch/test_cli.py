@@ -94,6 +94,7 @@ WRONG = {
     "verify unknown": (["verify", "demoo"], "no ladder 'demoo'"),
     "verify wrong rung": (["verify", "demo", "--rung", "d99"], "no rung starts with 'd99'"),
     "submit none": (["submit", "demo", "--at-once", "0"], "must be at least 1"),
+    "demo none": (["demo", "--at-once", "0"], "--at-once 0: must be at least 1"),
     "conclude nothing": (["conclude", "empty"], "empty/config.json: there is none"),
     "logs no rung": (["logs", "demo"], "name one with --rung"),
     "logs wrong rung": (["logs", "demo", "--rung", "d99"], "no rung starts with 'd99'"),

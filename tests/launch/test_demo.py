@@ -23,14 +23,14 @@ def staged(tmp_path, monkeypatch):
     """demo.run on a stand-in corpus, with a backend that writes what the law says; notes what was there when."""
     trained = []
 
-    def run(directories, console):
+    def run(directories, console, backend):
         for directory in directories:
             record = Record(directory)
             if record.is_done():
                 continue
             config = record.read_config()
             d = config["derived"]
-            trained.append((config["split"], (directory.parent / "prediction.json").exists()))
+            trained.append((config["split"], (directory.parent / "prediction.json").exists(), backend.room))
             tokens = d["steps"] * d["batch_tokens"]
             bpb = law(d["n_params"], tokens)
             row = {"step": d["steps"], "tokens": tokens, "kind": d["kind"], "task": "validation", "stderr": None}
@@ -52,9 +52,8 @@ def test_the_prediction_stands_before_the_target_is_trained(staged):
     console = Console(file=io.StringIO(), width=200)
     ladder = demo.ladder_of("demo", 0, ())
     n = len(ladder.rungs)
-    page = demo.run(ladder, root, root, console)
-    assert [split for split, _ in trained] == ["train"] * n + ["target"]
-    assert [predicted for _, predicted in trained] == [False] * n + [True]
+    page = demo.run(ladder, root, root, console, at_once=2)
+    assert trained == [("train", False, 2)] * n + [("target", True, 1)]
 
     found = json.loads((root / "demo" / "prediction.json").read_text())
     entry = next(e for e in found["predictions"] if e["task"] == "validation")
@@ -103,9 +102,16 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
     assert len(found["settings"]["runs_used"]) == sum(rung.kind == "branch" for rung in ladder.rungs)
 
 
+@pytest.mark.parametrize("platforms, cores, runs", [("cpu", 2, 2), ("cpu", 64, 4), ("tpu", 64, 1), ("", 2, 1)])
+def test_runs_share_the_cores_but_no_accelerator(monkeypatch, platforms, cores, runs):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert demo.runs_at_once() == runs
+
+
 def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):
     root, _ = staged
-    monkeypatch.setattr(foreground, "train", lambda directories, console: foreground.Outcome(diverged=["d16-trunk"]))
+    monkeypatch.setattr(foreground, "train", lambda *_: foreground.Outcome(diverged=["d16-trunk"]))
     assert cli.main(["demo", "--root", str(root)]) == 78
     assert "d16-trunk" in capsys.readouterr().err
 
