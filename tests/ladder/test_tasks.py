@@ -117,3 +117,4 @@ def test_first_doc_of_arc_easy_in_full(olmes):
 def test_olmes_stands_for_the_eight_tasks():
     names = tasks.expand(["mbpp", "olmes"])
     assert names[0] == "mbpp" and len(names) == 1 + 8 and "mmlu_avg_test" in names
+    assert tasks.expand(["olmes:gold", "mbpp:0shot:gold"]) == (*(f"{n}:gold" for n in names[1:]), "mbpp:0shot:gold")
