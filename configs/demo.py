@@ -15,7 +15,7 @@ SEQ_LEN = 128
 
 
 def demo(seed: int = 0) -> Ladder:
-    """36k to 94k parameters predict 288k: eight to thirteen minutes of training and evaluation on two cores."""
+    """36k to 94k parameters predict 288k: eight to twelve minutes of training and evaluation on two cores."""
     some = Eval(TASKS, max_docs=100, validation_tokens=1 << 17)
     return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, some, seed)
 
