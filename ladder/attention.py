@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ladder.errors import InputError
 
 BLOCK = 64
-NODES = 128  # queries, and keys, of a tile in a tree's row: at most half of the row
+NODES = 128  # queries, and keys, of a tile in a tree's row, where that is at most half of the row
 KEYS = 128  # of a tile of the path before it, which all of the row's queries meet: what two cores share best
 LANES = 128  # of a TPU's vector and matrix units
 
@@ -84,6 +84,11 @@ def met_last(tree: Tree):
     return jnp.concatenate([nothing_1M, jax.lax.cummax(last_BM, axis=0)])
 
 
+def nodes_of_tile(L: int) -> int:
+    """Of a tree's row of L nodes: two tiles at least, so that the first half does not meet the second."""
+    return min(NODES, -(-L // 2))
+
+
 def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     """Nodes attend to themselves and their ancestors: in their row to the places j <= l that end after l, before it to
     the depths that no node of the row up to l has taken.
@@ -92,7 +97,7 @@ def tree(q_BLHK, k_BLGK, v_BLGK, tree: Tree, met_CM, layer):
     there are none for tiles that no query sees.
     """
     B, L, H, K = q_BLHK.shape
-    G, n = k_BLGK.shape[2], min(NODES, -(-L // 2))
+    G, n = k_BLGK.shape[2], nodes_of_tile(L)
     R = H // G
     q_BGRLK = (q_BLHK * K**-0.5).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4)
     k_BGLK, v_BGLK = k_BLGK.swapaxes(1, 2), v_BLGK.swapaxes(1, 2)

@@ -172,18 +172,18 @@ class Nodes(NamedTuple):
 def _nodes(tree: Tree, first: int) -> Nodes:
     """first: the number of the root."""
     n = sum(len(request.inputs) for request in tree.requests) - tree.shared.sum()
-    tokens, depth, end = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, first + n, np.int32)
-    path, places, stop = np.zeros(0, np.int32), [], first  # path: the nodes of a request
+    tokens, depth, end = np.empty(n, np.int32), np.empty(n, np.int32), np.full(n, n, np.int32)
+    path, places, stop = np.zeros(0, np.int32), [], 0  # path: the nodes of a request
     for (inputs, targets, *_), known in zip(tree.requests, tree.shared, strict=True):
         new = np.arange(stop, stop + len(inputs) - known, dtype=np.int32)
-        end[path[known:] - first] = stop
-        tokens[new - first], depth[new - first] = inputs[known:], np.arange(known, len(inputs))
+        end[path[known:]] = stop
+        tokens[new], depth[new] = inputs[known:], np.arange(known, len(inputs))
         path = np.concatenate([path[:known], new])
         places.append(path[len(path) - len(targets) :])
         stop += len(new)
     targets = [request.targets for request in tree.requests]
     request = np.repeat([request.request for request in tree.requests], list(map(len, targets)))
-    return Nodes(tokens, depth, end, np.concatenate(places), np.concatenate(targets), request)
+    return Nodes(tokens, depth, first + end, first + np.concatenate(places), np.concatenate(targets), request)
 
 
 def _rows(nodes: Nodes, B: int, L: int, n_requests: int) -> tuple[Rows, Targets]:

@@ -63,7 +63,7 @@ def count(task_set, tok, seq_len: int) -> None:
 def attended(rows) -> int:
     """(query, key) pairs of the tiles that are computed, masked or not."""
     L = rows.tokens_nBL.shape[2]
-    n = min(attention.NODES, -(-L // 2))
+    n = attention.nodes_of_tile(L)
     paths = -(-rows.depth_nBL[:, :, 0].max(axis=1) // attention.KEYS) * attention.KEYS
     pairs = int(paths.sum()) * rows.tokens_nBL[0].size
     for start in range(0, L, n):
