@@ -21,7 +21,7 @@ def demo(seed: int = 0) -> Ladder:
 
 
 def demo_quick(seed: int = 0) -> Ladder:
-    """The same path in two to three minutes, without trunks and branches; its numbers mean little."""
+    """The same path in two to four minutes, without trunks and branches; its numbers mean little."""
     few = Eval(TASKS, max_docs=10, validation_tokens=1 << 14)
     rungs = tuple(_rung(d, multiple, few, seed) for d in (8, 12, 16, 20) for multiple in (0.25, 0.5))
     return Ladder("demo-quick", rungs, (_rung(40, 0.125, few, seed),))

@@ -26,7 +26,7 @@ def demo(
     Example: ladder demo --text my/notes
 
     Args:
-        quick: two to three minutes; the numbers mean little
+        quick: two to four minutes; the numbers mean little
         full: about an hour
         seed: of initialisation and data order
         text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
