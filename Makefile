@@ -11,7 +11,7 @@ SMOLLM2 := .cache/smollm2/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help libtpu check-tpu slurm demo test test-slow test-real oracle lint format bench chaos lock clean
+.PHONY: help libtpu check-tpu slurm demo test test-slow test-real oracle lint format proof-goldens bench chaos lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +41,9 @@ lint: $(READY)  ## ruff: rules and format
 format: $(READY)  ## let ruff mend what it can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded
+	$(RUN) -m tests.golden.cases compare $(ARGS)
 
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
