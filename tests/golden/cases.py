@@ -23,7 +23,6 @@ import numpy as np
 
 from fitting import loss_law, loss_points
 from fitting import table as tables
-from fitting.table import Table
 from launch import cli, show
 from tests.fitting.conftest import SHARED, simulated
 from tests.ladder.conftest import World
