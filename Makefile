@@ -55,7 +55,7 @@ libtpu: $(READY)  ## install the TPU compiler, which runs on any machine, for it
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
 
 check-tpu: libtpu  ## compile the large rungs for TPUs, without one (an hour): docs/tpu.md
-	$(RUN) -m pytest -q -m '' tests/launch/test_aot.py
+	$(RUN) -m pytest -q -m '' tests/launch/aot/test_compiler.py
 	$(RUN) tools/check_tpu.py $(ARGS)
 
 lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)

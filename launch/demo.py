@@ -15,8 +15,10 @@ import configs
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
-from launch import foreground, plan, predictions, prepare, show
+from launch import plan, prepare, terminal
 from launch.backends.local import Local
+from launch.cli import task_law_tables
+from launch.scheduler import foreground
 
 RESAMPLES = 1000
 
@@ -45,7 +47,9 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     prediction.json is written before the target is trained, from the rungs alone.
     """
     prepare.check_tasks(ladder)
-    from fitting import points, report, table, task_law
+    from fitting.report import task_report
+    from fitting.tables import points, runs_table
+    from fitting.task_laws import two_step
 
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
@@ -55,25 +59,25 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         _train(rungs, console, at_once)
     with stages("prediction"):
         # Alone in a file, so that `ladder predict` on it gives the same prediction again.
-        table.write(_of(table.read(folder), rungs), folder / "rungs.csv.gz")
-        trained = table.read(folder / "rungs.csv.gz")
+        runs_table.write(_of(runs_table.read(folder), rungs), folder / "rungs.csv.gz")
+        trained = runs_table.read(folder / "rungs.csv.gz")
         targets = [
             points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
             for rung in built.ladder.targets
         ]
-        predicted = task_law.predict(trained, targets, n_resamples=RESAMPLES)
+        predicted = two_step.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
-        console.print(predictions.table(predicted.entries))
+        console.print(task_law_tables.table(predicted.entries))
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
         _train(held_out, console)
     with stages("report"):
-        everything = _of(table.read(folder), rungs + held_out)
-        console.print(predictions.table(task_law.compare(predicted, everything)))
+        everything = _of(runs_table.read(folder), rungs + held_out)
+        console.print(task_law_tables.table(two_step.compare(predicted, everything)))
         page = folder / "report.html"
-        report.report(everything, predicted, page, _about(built, folder, targets))
-        report.hero(everything, predicted, folder / "prediction.png")
-    show.write_json(folder / "stages.json", stages.to_json())
+        task_report.report(everything, predicted, page, _about(built, folder, targets))
+        task_report.hero(everything, predicted, folder / "prediction.png")
+    terminal.write_json(folder / "stages.json", stages.to_json())
     console.print(f"{stages}\n[bold]{page}")
     return page
 
@@ -114,7 +118,7 @@ def _command(ladder: Ladder) -> str:
 def _write_once(path: Path, value: dict) -> None:
     """Taken up again, the same prediction keeps its date: before the target's first step."""
     if not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(value)):
-        show.write_json(path, value)
+        terminal.write_json(path, value)
 
 
 def _train(directories: list[Path], console: Console, at_once: int = 1) -> None:
@@ -147,5 +151,5 @@ class Stages:
         return {"stages": stages, "total_seconds": round(sum(self.seconds.values()), 3)}
 
     def __str__(self) -> str:
-        each = ", ".join(f"{name} {show.duration(seconds)}" for name, seconds in self.seconds.items())
-        return f"wall time {show.duration(sum(self.seconds.values()))}: {each}"
+        each = ", ".join(f"{name} {terminal.duration(seconds)}" for name, seconds in self.seconds.items())
+        return f"wall time {terminal.duration(sum(self.seconds.values()))}: {each}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ladder.errors import InputError
 from ladder.topologies import KINDS, Slice
-from launch import show
-from launch.jobs import Job
-from launch.status import Status
+from launch import terminal
+from launch.scheduler.jobs import Job
+from launch.scheduler.status import Status
 
 # Share of a chip's bf16 peak that training reaches, evaluation and restarts included: low for the smallest rungs.
 UTILISATION = (0.2, 0.5)
@@ -29,7 +29,7 @@ class Estimate:
     def __str__(self) -> str:
         text = f"{self.runs} runs to go, {self.flops:.3e} FLOPs"
         if self.hours[1]:
-            text += f", {show.count(self.hours[0])} to {show.count(self.hours[1])} chip-hours"
+            text += f", {terminal.count(self.hours[0])} to {terminal.count(self.hours[1])} chip-hours"
             text += f", ${self.dollars[0]:,.0f} to ${self.dollars[1]:,.0f}"
         return text
 

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from ladder.config import Eval, Mesh, Rung, canonical_json
 from ladder.errors import InputError
-from ladder.files import read_json, write_atomic
 from ladder.overrides import from_dict
-from ladder.record import Record
-from launch import show
+from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.record import Record
+from launch import terminal
 
 SHOWN = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
 
@@ -53,8 +53,8 @@ def evaluate(directory: Path, wanted: Wanted) -> Iterator[Evaluation]:
 
     Raises InputError where there is no such checkpoint, task or corpus.
     """
-    from ladder.run import open_run
-    from ladder.train import share_compiled
+    from ladder.loop.run import open_run
+    from ladder.loop.train import share_compiled
 
     if directory.suffix == ".gguf":
         yield evaluate_file(directory, wanted)
@@ -83,22 +83,23 @@ def evaluate(directory: Path, wanted: Wanted) -> Iterator[Evaluation]:
 
 
 def evaluate_file(path: Path, wanted: Wanted) -> Evaluation:
-    """The wanted tasks of a published model (ladder/pretrained.py), over all devices; recorded nowhere.
+    """The wanted tasks of a published model (ladder/convert/gguf.py), over all devices; recorded nowhere.
 
     Raises InputError where the file cannot be read, or tasks are not named.
     """
     import jax
 
-    from ladder import pretrained, sharding
-    from ladder.evaluate import Evaluator
-    from ladder.model import Hooks, functions
+    from ladder.convert import gguf
+    from ladder.evaluation.evaluator import Evaluator
+    from ladder.model.transformer import Hooks, functions
+    from ladder.parallel import sharding
 
     if not wanted.tasks:
         raise InputError(f"{path}: say what to ask of it, as in --tasks olmes --max-docs 100")
     if wanted.missing or wanted.step is not None:
         raise InputError(f"{path}: it is one model, without checkpoints; leave out --step and --missing")
     began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
-    model, weights, tokenizer = pretrained.read(path)
+    model, weights, tokenizer = gguf.read(path)
     params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))
     computed = functions(model, Hooks(constrain=sharding.constrain(mesh)))
     asks = Eval(wanted.tasks, max_docs=wanted.max_docs)
@@ -166,7 +167,7 @@ def cost(evaluation: Evaluation) -> str:
     """One line under the table."""
     if evaluation.seconds is None:
         return "recorded before; nothing was computed"
-    said = f"{evaluation.tokens:,} tokens in {show.duration(evaluation.seconds)}"
+    said = f"{evaluation.tokens:,} tokens in {terminal.duration(evaluation.seconds)}"
     said += "" if evaluation.share is None else f", {evaluation.share:.2%} of the compute of its training"
     return said + (f"; {evaluation.cut} answers are longer than the model" if evaluation.cut else "")
 

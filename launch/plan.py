@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ladder.config import Ladder, Rung
 from ladder.sizes import flops_per_token, memory_bytes, n_non_embedding, n_params, n_total
-from launch import show
+from launch import terminal
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,15 @@ def table(plan: Plan) -> Group:
 def _cells(row: Row, plan: Plan) -> list[str]:
     return [
         row.label,
-        show.count(row.n_params),
-        show.count(row.tokens),
+        terminal.count(row.n_params),
+        terminal.count(row.tokens),
         f"{row.tokens / row.n_params:.4g}",
         f"{row.steps:,}",
-        show.count(row.batch_tokens),
+        terminal.count(row.batch_tokens),
         f"{row.peak_lr:.3e}",
         f"{row.own_flops:.3e}",
         *(f"{row.own_flops / target.flops:.3%}" for target in plan.targets),
-        show.size(sum(row.memory_bytes.values())),
+        terminal.size(sum(row.memory_bytes.values())),
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ladder.config import Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
-from ladder.files import absolute
-from ladder.record import Record
+from ladder.rundir.files import absolute
+from ladder.rundir.record import Record
 from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
 
 PACKAGES = ("ladder", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -25,7 +25,7 @@ class Built:
 
 def check_tasks(ladder: Ladder) -> None:
     """Raise InputError where a task's requests are missing: now, and not hours later at the first evaluation."""
-    from ladder import tasks
+    from ladder.evaluation import tasks
 
     for task in sorted({task for rung in ladder.all for task in tasks.expand(rung.eval.tasks)}):
         tasks.load_task(task)
@@ -33,7 +33,7 @@ def check_tasks(ladder: Ladder) -> None:
 
 def build(ladder: Ladder, corpora: Path) -> Built:
     """Build (or find again) what the rungs read. Raises InputError where a tokenizer does not fit its model."""
-    from ladder import corpus
+    from ladder.data import corpus
 
     wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
     made = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in wanted}
@@ -49,7 +49,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
 
 def _sealed(directory) -> Path:
     """The corpus's folder, absolute, with the hashes by which a job checks its copy."""
-    from ladder import staging
+    from ladder.data import staging
 
     staging.seal(directory)
     return absolute(directory)
@@ -64,11 +64,11 @@ def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
 
 
 def write_group(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path:
-    """Run directories of rungs that are trained at once (ladder/group.py); returns the first, which stands for all.
+    """Run directories of rungs that are trained at once (loop/group.py); returns the first, which stands for all.
 
     Raises InputError where one of them was begun alone or in another group.
     """
-    from ladder.group import identity
+    from ladder.loop.group import identity
 
     run_ids = [rung.run_id for rung in rungs]
     group = {"id": identity(run_ids), "members": run_ids}

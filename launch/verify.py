@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ladder.errors import InputError
-from ladder.record import Record
+from ladder.rundir.record import Record
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Checked:
 
 def check(directory) -> Checked:
     """Hash every file of every published checkpoint, parse every row of the metrics."""
-    from ladder.checkpoint import Checkpoints
+    from ladder.rundir.checkpoint import Checkpoints
 
     record = Record(directory)
     checkpoints = Checkpoints(record.directory / "checkpoints")

@@ -11,8 +11,10 @@ from rich.console import Console
 
 import configs
 from ladder.errors import InputError
-from launch import roofline, runs, show
-from launch.verbs.checking import CACHE
+from launch import terminal
+from launch.aot import roofline
+from launch.cli.check_verbs import CACHE
+from launch.scheduler import runs
 
 # rung, topology, slices, overrides: what the paper's batch sizes divide over; from 1B on a mesh of meshes.candidates
 WANTED = (
@@ -33,7 +35,7 @@ def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> t
     rung = runs.pick(configs.overridden(configs.load("olmo2"), overrides), label)
     found = roofline.check(rung, topology, slices, CACHE)
     step, used, hours = found["step_seconds"], found["utilisation"], found["tpu_hours"]
-    held = f"{show.size(sum(found['memory'].values()))} of {show.size(found['hbm'])}"
+    held = f"{terminal.size(sum(found['memory'].values()))} of {terminal.size(found['hbm'])}"
     cells = (
         label,
         f"{slices} x {topology}",
@@ -41,10 +43,10 @@ def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> t
         held,
         f"{found['donated'] / found['state']:.0%}",
         f"{found['kernels']} kernels",
-        ", ".join(f"{axes} {show.size(sent)}" for axes, sent in _sent(found).items()),
+        ", ".join(f"{axes} {terminal.size(sent)}" for axes, sent in _sent(found).items()),
         f"{step[0]:.3g} to {step[1]:.3g} s",
         f"{used[0]:.0%} to {used[1]:.0%}",
-        f"{show.count(hours[0])} to {show.count(hours[1])}",
+        f"{terminal.count(hours[0])} to {terminal.count(hours[1])}",
         found["bound_by"],
     )
     return "| " + " | ".join(cells) + " |\n", found
@@ -74,7 +76,7 @@ def main(labels: list[str]) -> int:
         text = ", ".join(f"{name} {version}" for name, version in versions.items())
         head = f"# Compiled for TPUs, without one\n\n`make check-tpu`, {text}; ladder `olmo2`. "
         head += "Memory, kernels and what is sent\nare read from the compiled module; "
-        head += "times are a roofline's ([roofline.py](../launch/roofline.py)).\n\n"
+        head += "times are a roofline's ([roofline.py](../launch/aot/roofline.py)).\n\n"
         Path("docs/tpu.md").write_text(head + HEADER + "".join(lines))
     return 0
 

@@ -7,7 +7,7 @@ a row for each parameter, with the percentile interval beside the default one.
 import argparse
 import time
 
-from fitting import coverage
+from fitting.loss_laws import coverage_study
 
 
 def main() -> int:
@@ -20,20 +20,20 @@ def main() -> int:
     parser.add_argument("--method", default="auto", choices=("auto", "residuals", "pairs"), help="how to resample")
     args = parser.parse_args()
     outside = 0
-    for law in args.laws or coverage.truths():
+    for law in args.laws or coverage_study.truths():
         for n in args.runs:
             began = time.process_time()
-            found = coverage.study(law, n, args.simulations, args.resamples, args.seed, args.method)
+            found = coverage_study.study(law, n, args.simulations, args.resamples, args.seed, args.method)
             seconds = time.process_time() - began
             print(
                 f"{law} ({found.who}), {n} runs, {found.method}: {found.converged:.2%} converged; {seconds:.0f} CPU s"
             )
             for name, share in found.default.items():
-                bad = not coverage.GOOD[0] <= share <= coverage.GOOD[1]
+                bad = not coverage_study.GOOD[0] <= share <= coverage_study.GOOD[1]
                 outside += bad
                 notes = "  OUTSIDE" * bad + (f"  weak: {found.weak[name]}" if name in found.weak else "")
                 print(f"  {name:8} default {share:.1%}, percentile {found.percentile[name]:.1%}{notes}", flush=True)
-    print(f"{outside} parameters outside {coverage.GOOD[0]:.0%} to {coverage.GOOD[1]:.0%}")
+    print(f"{outside} parameters outside {coverage_study.GOOD[0]:.0%} to {coverage_study.GOOD[1]:.0%}")
     return outside > 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from launch.jobs import Job
+from launch.scheduler.jobs import Job
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from ladder import topologies
 from ladder.errors import InputError
 from launch.backends import Busy, Seen
-from launch.jobs import Job
-from launch.reconcile import TRY_AGAIN
+from launch.scheduler.jobs import Job
+from launch.scheduler.reconcile import TRY_AGAIN
 from launch.settings import Environment, Gke
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"

@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ladder.files import read_json, write_atomic
-from ladder.lease import read_lease
-from launch import logs
+from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.lease import read_lease
 from launch.backends import Busy, Seen
-from launch.jobs import Job
+from launch.scheduler import logs
+from launch.scheduler.jobs import Job
 
 PROGRAM = (sys.executable, "-m", "launch.cli")
 GRACE = 60.0  # seconds to save before SIGKILL

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.files import read_json, write_atomic
-from ladder.record import Record
+from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.record import Record
 from launch.backends import Busy, Seen
-from launch.jobs import Job
+from launch.scheduler.jobs import Job
 from launch.settings import Environment, Slurm
 
 PROGRAM = (sys.executable, "-m", "launch.cli")

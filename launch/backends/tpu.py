@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ladder.errors import InputError
 from launch.backends import Busy, Seen
-from launch.code import Code
-from launch.jobs import Job
-from launch.reconcile import TRIES, TRY_AGAIN
+from launch.backends.archive import Code
+from launch.scheduler.jobs import Job
+from launch.scheduler.reconcile import TRIES, TRY_AGAIN
 from launch.settings import Environment, Tpu
 
 QUEUED = ("CREATING", "ACCEPTED", "PROVISIONING", "WAITING_FOR_RESOURCES")

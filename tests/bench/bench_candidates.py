@@ -7,14 +7,16 @@ import sys
 
 import numpy as np
 
-from fitting import backtest, bootstrap, points, table
+from fitting.inference import bootstrap
+from fitting.tables import points, runs_table
+from fitting.task_laws import backtest
 
 DELTAS = (1e-2, 3e-3, 1e-3)
 POWERS = (0.0, 0.15, 0.3)
 
 
 def main(path: str) -> None:
-    runs = table.read(path)
+    runs = runs_table.read(path)
     at = points.ladder_points(runs.select(runs["metric"] != "loss"), None, "n_params")
     compute_n = at.features["N"] * at.features["D"]
     print("Huber threshold, weight ~ compute^power: mean error and interval score of hidden rungs, % of bpb")

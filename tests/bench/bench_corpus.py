@@ -7,9 +7,9 @@ import sys
 import tempfile
 import time
 
-from ladder import corpus
-from ladder.batches import Batches
 from ladder.config import Data
+from ladder.data import corpus
+from ladder.data.batches import Batches
 
 
 def main(megabytes: float = 20) -> dict[str, float]:

@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ladder import attention, model, tasks, tokenizer
 from ladder.config import Model
-from ladder.evaluate import score_requests
-from ladder.loss import token_nats
-from ladder.prefix_tree import encode, pack, tree_of
+from ladder.data import tokenizer
+from ladder.evaluation import tasks
+from ladder.evaluation.evaluator import score_requests
+from ladder.evaluation.prefix_tree import encode, pack, tree_of
+from ladder.model import attention, transformer
+from ladder.model.cross_entropy import token_nats
 
 TIE = 2e-4  # nats
 RUN = 25  # docs of a sample that follow one another: neighbours share what the docs of a whole task do
@@ -150,8 +152,8 @@ def compare(args, task_set, tok) -> None:
         tie_embeddings=True,
         compute_dtype="float32",
     )
-    f = model.functions(c, model.Hooks(attend=attention.blockwise))
-    params = model.init_params(c, 0)
+    f = transformer.functions(c, transformer.Hooks(attend=attention.blockwise))
+    params = transformer.init_params(c, 0)
     packed = pack(task_set, tok, args.seq_len)
     arrays = jax.tree.map(jnp.asarray, packed.arrays)
     began = time.process_time()

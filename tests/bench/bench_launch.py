@@ -11,9 +11,10 @@ from pathlib import Path
 
 import configs
 from ladder.config import Ladder
-from ladder.record import Record
-from launch import plan, prepare, status, submission, watch
-from launch.reconcile import reconcile
+from ladder.rundir.record import Record
+from launch import plan, prepare
+from launch.scheduler import loop, status, submission
+from launch.scheduler.reconcile import reconcile
 
 
 def hundred() -> Ladder:
@@ -47,7 +48,7 @@ def main() -> float:
             began = time.perf_counter()
             plan.table(plan.make(ladder))
             planned = time.perf_counter()
-            runs = watch.observe(there.jobs)
+            runs = loop.observe(there.jobs)
             reconcile(there.jobs, runs, {}, 0.0)
             reconciled = time.perf_counter()
             status.table(status.read(Path(root) / "hundred"))

@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize
 
-from fitting import bootstrap, loss_law, loss_points, solve
-from fitting.laws import CHINCHILLA
+from fitting.inference import bootstrap
+from fitting.laws.catalogue import CHINCHILLA
+from fitting.loss_laws import loss_fit
+from fitting.solvers import batch
+from fitting.tables import loss_points
 
 POINTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "chinchilla_points.csv"
 DELTA, N_RESAMPLES = 1e-3, 4000
@@ -33,9 +36,9 @@ def main() -> None:
 
     counts_Rn = np.stack([np.bincount(d, minlength=len(points)) for d in draws_Rn])
     ours, fits = {}, {}
-    for name in (solve.NEWTON, solve.LEVENBERG_MARQUARDT):
+    for name in (batch.NEWTON, batch.LEVENBERG_MARQUARDT):
         ours[name], fits[name] = timed(points, counts_Rn, name)
-    newton = fits[solve.NEWTON]
+    newton = fits[batch.NEWTON]
     natural = newton.resampled(0)
     for name, values in natural.items():
         low, high = np.quantile(values, (0.025, 0.975))
@@ -45,7 +48,7 @@ def main() -> None:
     all_of = {name: sums(p_R5, data, draws_Rn) for name, p_R5 in in_logs.items()}
     report(all_of)
     sample_Rn = draws_Rn[: args.sample]
-    mine_R5 = in_logs[solve.NEWTON][: args.sample]
+    mine_R5 = in_logs[batch.NEWTON][: args.sample]
     found = {name: values[: args.sample] for name, values in all_of.items()}
     for name, loop in (("BFGS, analytic gradient", analytic), ("BFGS, autograd, as published", published)):
         try:
@@ -65,7 +68,7 @@ def main() -> None:
 
 def timed(points, counts_Rn: np.ndarray, solver: str) -> tuple[list[float], bootstrap.Fit]:
     """CPU seconds with compilation and without, and the fit. As loss_law.fit does it, by a solver of one's choice."""
-    settings = {"delta": DELTA, "resamples_Rn": counts_Rn, "resample_starts": 0, "iterations": loss_law.ITERATIONS}
+    settings = {"delta": DELTA, "resamples_Rn": counts_Rn, "resample_starts": 0, "iterations": loss_fit.ITERATIONS}
     features, seconds = {k: points.features[k] for k in CHINCHILLA.features}, []
     for again in ("with compilation", "compiled"):
         begun, cpu = time.perf_counter(), time.process_time()

@@ -9,8 +9,10 @@ import time
 import numpy as np
 from scipy import optimize
 
-from fitting import accuracy, bootstrap, points, table
-from fitting.laws import CHINCHILLA
+from fitting.inference import bootstrap
+from fitting.laws.catalogue import CHINCHILLA
+from fitting.tables import points, runs_table
+from fitting.task_laws import accuracy
 
 RESAMPLES = 1000
 
@@ -105,7 +107,7 @@ def _padded(groups_n: np.ndarray) -> np.ndarray:
 
 
 def main(path: str, sample: int = 100) -> None:
-    runs = table.read(path)
+    runs = runs_table.read(path)
     runs = runs.select(runs["metric"] != "loss")
     at = points.ladder_points(runs, None, "n_params")
     for again in ("with compilation", "compiled"):

@@ -4,8 +4,8 @@
    plain PyTorch GPT, eager (torch_gpt.py), in turns, and as a share of the best float32 matmul rate. FLOPs are
    those of sizes.py, attention in full, though both compute only about half of its scores.
    PyTorch is that of `make oracle`.
-2. The loop of ladder/train.py (batches read, metrics written, status) against its bare jitted step, in turns.
-3. Eight seeds by one vmapped step (ladder/group.py) against eight steps of one seed, in turns.
+2. The loop of ladder/loop/train.py (batches read, metrics written, status) against its bare jitted step, in turns.
+3. Eight seeds by one vmapped step (ladder/loop/group.py) against eight steps of one seed, in turns.
 
 On a busy machine the columns of CPU time are the steadier ones.
 """
@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ladder import group, sharding, step, train
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
-from ladder.record import Record
-from ladder.run import open_run
+from ladder.loop import group, step, train
+from ladder.loop.run import open_run
+from ladder.parallel import sharding
+from ladder.rundir.record import Record
 from ladder.sizes import flops_per_token
 from launch import prepare
 

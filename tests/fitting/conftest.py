@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitting.table import Table
-from fitting.table import read as read_table
+from fitting.tables.runs_table import Table
+from fitting.tables.runs_table import read as read_table
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZES = (10_000, 17_000, 33_000, 60_000)

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting import loss_law, loss_points
-from fitting import table as tables
-from launch import cli, show
+from fitting.loss_laws import loss_fit
+from fitting.tables import loss_points, runs_table
+from launch import cli, terminal
 from tests.fitting.conftest import SHARED, simulated
 from tests.ladder.conftest import World
 
@@ -52,7 +52,7 @@ def shared(name: str) -> str:
 
 def ladder_table(name: str, **settings) -> str:
     """A simulated ladder (tests/fitting/conftest.py) as a file."""
-    tables.write(simulated(**settings), name)
+    runs_table.write(simulated(**settings), name)
     return name
 
 
@@ -81,17 +81,17 @@ def given_resamples() -> dict:
     """Chinchilla's law on Chinchilla's points, with 4,000 resamples that are handed in."""
     points = loss_points.read(shared("chinchilla_points.csv"))
     draws_Rn = np.random.default_rng(0).multinomial(len(points), np.full(len(points), 1 / len(points)), 4000)
-    fitted = loss_law.fit(points, resamples_Rn=draws_Rn)
-    return json.loads(show.to_json_text(fitted.json()))
+    fitted = loss_fit.fit(points, resamples_Rn=draws_Rn)
+    return json.loads(terminal.to_json_text(fitted.json()))
 
 
 def trained() -> dict:
     """Metrics, evaluations and final parameters of a full run, a trunk and its branch, of the tiny world."""
     from configs.wsd import trunk_and_branches
-    from ladder import train
-    from ladder.checkpoint import Checkpoints
-    from ladder.record import Record
-    from ladder.run import open_run
+    from ladder.loop import train
+    from ladder.loop.run import open_run
+    from ladder.rundir.checkpoint import Checkpoints
+    from ladder.rundir.record import Record
     from launch import evaluation
 
     world = World(Path.cwd())

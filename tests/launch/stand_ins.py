@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import configs
-from ladder.record import Record
+from ladder.rundir.record import Record
 from launch import prepare
 
 A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9

@@ -7,8 +7,9 @@ import math
 import pytest
 from rich.console import Console
 
-from ladder.record import Record
-from launch import cli, demo, foreground, prepare
+from ladder.rundir.record import Record
+from launch import cli, demo, prepare
+from launch.scheduler import foreground
 
 A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9
 NATS_PER_BIT = math.log(2)

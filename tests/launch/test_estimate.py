@@ -5,8 +5,8 @@ import pytest
 from ladder import topologies
 from ladder.errors import InputError
 from launch import estimate
-from launch.jobs import Job
-from launch.status import Status
+from launch.scheduler.jobs import Job
+from launch.scheduler.status import Status
 
 JOBS = (
     Job("a", "a", "a", (), size="s", flops=9e20),

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from fitting import table
+from fitting.tables import runs_table
 from ladder.config import Eval
-from ladder.record import Record
-from ladder.train import train
+from ladder.loop.train import train
+from ladder.rundir.record import Record
 from launch import cli
-from tests.ladder.asked import line, write
 from tests.ladder.conftest import World
+from tests.ladder.evaluation.asked import line, write
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_another_task_joins_the_runs_table_and_is_computed_once(trained, quiz, t
     bpb = next(row for row in made[0]["rows"] if row["metric"] == "bpb")
     shown = capsys.readouterr().out
     assert f"{bpb['value']:.4f} ± {bpb['stderr']:.4f}" in shown and "of the compute of its training" in shown
-    rows = table.read(trained).select(task="quiz", final=True)
+    rows = runs_table.read(trained).select(task="quiz", final=True)
     assert dict(zip(rows["metric"], rows["value"], strict=True))["bpb"] == bpb["value"]
     assert set(rows["n_docs"]) == {6}
 

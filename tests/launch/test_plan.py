@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import configs
-from launch import plan, show
+from launch import plan, terminal
 
 # Reference: sum of nominal FLOPs by size, Bhagia et al. 2024's runs (cumulative 1.30e20, 5.91e20, 2.33e21, 6.99e21)
 CUMULATIVE = {"190M": 1.30e20, "370M": 5.91e20, "760M": 2.33e21, "1B": 6.99e21}
@@ -73,16 +73,16 @@ def test_the_table_shows_every_run_uncut(name):
 @pytest.mark.parametrize(
     ("function", "value", "text"),
     [
-        (show.count, 190354176, "190.4M"),
-        (show.count, 3945065873408, "3.945T"),
-        (show.count, 12, "12"),
-        (show.count, 0.5, "0.5"),
-        (show.size, 1536, "1.5 KiB"),
-        (show.size, 3 * 2**30, "3 GiB"),
-        (show.duration, 8.4, "8 s"),
-        (show.duration, 59.6, "1 min 00 s"),
-        (show.duration, 200, "3 min 20 s"),
-        (show.duration, 7500, "2 h 05 min"),
+        (terminal.count, 190354176, "190.4M"),
+        (terminal.count, 3945065873408, "3.945T"),
+        (terminal.count, 12, "12"),
+        (terminal.count, 0.5, "0.5"),
+        (terminal.size, 1536, "1.5 KiB"),
+        (terminal.size, 3 * 2**30, "3 GiB"),
+        (terminal.duration, 8.4, "8 s"),
+        (terminal.duration, 59.6, "1 min 00 s"),
+        (terminal.duration, 200, "3 min 20 s"),
+        (terminal.duration, 7500, "2 h 05 min"),
     ],
 )
 def test_numbers_for_people(function, value, text):

@@ -8,10 +8,11 @@ import pytest
 
 from ladder.config import Ladder, job_name
 from ladder.errors import InputError
-from ladder.record import Record
-from launch import jobs, settings, submission
+from ladder.rundir.record import Record
+from launch import settings
 from launch.backends import gke, slurm, tpu
-from launch.code import Code
+from launch.backends.archive import Code
+from launch.scheduler import jobs, submission
 from launch.settings import Environment
 from tests.launch import stand_ins
 

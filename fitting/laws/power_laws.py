@@ -1,0 +1,234 @@
+"""Power laws: those of Kaplan et al. 2020, of one quantity with a floor, and of the batch size."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from fitting.laws.base import INF, NO_E, Law, Param, floor, level, log_coordinates, log_scale
+
+EXPONENT = (1e-3, 3.0)
+FREE = (-INF, INF)
+
+
+def _power_term(name: str, scale: str, exponent: str, centre: dict, log_term, alpha) -> dict:
+    """{X_c, alpha} of a term (X_c / X)^alpha that is exp(log_term) at the centre."""
+    return {scale: np.exp(centre[name] + log_term / alpha), exponent: alpha}
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """-d ln y / d x by least squares, within EXPONENT."""
+    return float(np.clip(-np.polyfit(x, np.log(y), 1)[0], 0.01, 2.0))
+
+
+def _power(name: str, feature: str, unit: str, symbol: str, source: str) -> Law:
+    """L = (X_c / X)^alpha: theta = (ln L at the centre, alpha)."""
+    scale, exponent = f"{symbol}_c", f"alpha_{symbol}"
+    return Law(
+        name=name,
+        formula=f"L = ({scale} / {feature})^{exponent}",
+        features=(feature,),
+        params=(Param(scale, unit, FREE), Param(exponent, "1", EXPONENT)),
+        bounds=(FREE, EXPONENT),
+        scale=log_scale,
+        coordinates=log_coordinates,
+        form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x[feature]),
+        natural=lambda t, c: _power_term(feature, scale, exponent, c, t[..., 0] + np.log(c["y"]), t[..., 1]),
+        starts=lambda x, y, n, rng: np.column_stack(
+            [np.zeros(n), np.clip(_slope(x[feature], y) * rng.uniform(0.5, 1.5, n), *EXPONENT)]
+        ),
+        log_space=True,
+        source=source,
+        theta=lambda p, c: np.array(
+            [p[exponent] * (np.log(p[scale]) - c[feature]) - np.log(c["y"]), p[exponent]],
+        ),
+    )
+
+
+def _floor(name: str, feature: str, unit: str) -> Law:
+    """L = E + A / X^alpha: theta = (level, ln slope, alpha), as in CHINCHILLA."""
+
+    def terms(t, xp=jnp):
+        a = xp.exp(t[..., 1]) / t[..., 2]
+        return floor(t[..., 0] - a, xp), a
+
+    def form(t, x):
+        e, a = terms(t)
+        return e + a * jnp.exp(-t[..., 2] * x[feature])
+
+    def natural(t, c):
+        e, a = terms(t, np)
+        return {"E": e * c["y"], "A": a * np.exp(t[..., 2] * c[feature]) * c["y"], "alpha": t[..., 2]}
+
+    def theta(p, c):
+        a = p["A"] * np.exp(-p["alpha"] * c[feature]) / c["y"]
+        return np.stack([level(p["E"] / c["y"], a), np.log(a * p["alpha"]), p["alpha"]], axis=-1)
+
+    def starts(x, y, n, rng):
+        a, alpha = rng.uniform(0.1, 0.8, n) * np.mean(y), rng.uniform(0.05, 0.8, n)
+        at_centre = level(np.mean(y) - a, a)
+        at_centre[::4] = NO_E
+        return np.column_stack([at_centre, np.log(a * alpha), alpha])
+
+    return Law(
+        name=name,
+        formula=f"L = E + A/{feature}^alpha",
+        features=(feature,),
+        params=(
+            Param("E", "y", (0.0, INF)),
+            Param("A", f"y * {unit}^alpha", (0.0, INF)),
+            Param("alpha", "1", EXPONENT),
+        ),
+        bounds=(FREE, FREE, EXPONENT),
+        scale=log_scale,
+        coordinates=log_coordinates,
+        form=form,
+        natural=natural,
+        starts=starts,
+        log_space=True,
+        source="a power law with an irreducible loss; Henighan et al. 2020",
+        theta=theta,
+    )
+
+
+def _two_terms(name: str, formula: str, other: str, unit: str, joined, source: str, powers: tuple[str, str]) -> Law:
+    """A law of terms a = (N_c/N)^alpha_N and b = (X_c/X)^alpha_X: theta = (ln a, alpha_N, ln b, alpha_X) at the
+    centre, and joined(ln a, ln b, alpha_X) -> L."""
+    scale, exponent = powers
+
+    def form(t, x):
+        return joined(t[..., 0] - t[..., 1] * x["N"], t[..., 2] - t[..., 3] * x[other], t[..., 3])
+
+    def natural(t, c):
+        log_y = np.log(c["y"])
+        return _power_term("N", "N_c", "alpha_N", c, t[..., 0] + log_y, t[..., 1]) | _power_term(
+            other, scale, exponent, c, t[..., 2] + log_y, t[..., 3]
+        )
+
+    def theta(p, c):
+        log_y = np.log(c["y"])
+        a = p["alpha_N"] * (np.log(p["N_c"]) - c["N"]) - log_y
+        b = p[exponent] * (np.log(p[scale]) - c[other]) - log_y
+        return np.array([a, p["alpha_N"], b, p[exponent]])
+
+    def starts(x, y, n, rng):
+        share = rng.uniform(0.1, 0.95, n)
+        alpha, beta = rng.uniform(0.03, 0.5, (2, n))
+        return np.column_stack([np.log(share), alpha, np.log(1 - share), beta])
+
+    return Law(
+        name=name,
+        formula=formula,
+        features=("N", other),
+        params=(
+            Param("N_c", "parameters", FREE),
+            Param("alpha_N", "1", EXPONENT),
+            Param(scale, unit, FREE),
+            Param(exponent, "1", EXPONENT),
+        ),
+        bounds=(FREE, EXPONENT, FREE, EXPONENT),
+        scale=log_scale,
+        coordinates=log_coordinates,
+        form=form,
+        natural=natural,
+        starts=starts,
+        log_space=True,
+        source=source,
+        theta=theta,
+    )
+
+
+KAPLAN = (
+    _power("kaplan-n", "N", "parameters", "N", "Kaplan et al. 2020, equation 1.1"),
+    _power("kaplan-d", "D", "tokens", "D", "Kaplan et al. 2020, equation 1.2"),
+    _power("kaplan-c", "C", "FLOPs", "C", "Kaplan et al. 2020, equation 3.3"),
+    _power("kaplan-cmin", "C_min", "FLOPs", "C", "Kaplan et al. 2020, equation 1.3"),
+    _two_terms(
+        "kaplan-nd",
+        "L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
+        "D",
+        "tokens",
+        lambda log_a, log_b, alpha: jnp.exp(alpha * jnp.logaddexp(log_a / alpha, log_b / alpha)),
+        "Kaplan et al. 2020, equation 1.5",
+        ("D_c", "alpha_D"),
+    ),
+    _two_terms(
+        "kaplan-ns",
+        "L = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S",
+        "S_min",
+        "steps",
+        lambda log_a, log_b, alpha: jnp.exp(log_a) + jnp.exp(log_b),
+        "Kaplan et al. 2020, equation 1.6",
+        ("S_c", "alpha_S"),
+    ),
+)
+
+# Batch size -------------------------------------------------------------------------------------
+
+B_CRIT = Law(
+    name="kaplan-bcrit",
+    formula="B_crit = B_star / L^(1/alpha_B)",
+    features=("L",),
+    params=(Param("B_star", "tokens", FREE), Param("alpha_B", "1", FREE)),
+    bounds=(FREE, (0.1, 50.0)),
+    scale=log_scale,
+    coordinates=log_coordinates,
+    form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x["L"]),
+    natural=lambda t, c: {"B_star": np.exp(t[..., 0] + t[..., 1] * c["L"]) * c["y"], "alpha_B": 1 / t[..., 1]},
+    starts=lambda x, y, n, rng: np.column_stack([np.zeros(n), rng.uniform(1.0, 10.0, n)]),
+    log_space=True,
+    source="Kaplan et al. 2020, equation 1.4",
+    theta=lambda p, c: np.array([np.log(p["B_star"] / c["y"]) - c["L"] / p["alpha_B"], 1 / p["alpha_B"]]),
+)
+
+BATCH = Law(
+    name="batch",
+    formula="S = S_min (1 + B_crit/B)",
+    features=("B",),
+    params=(Param("S_min", "steps", FREE), Param("B_crit", "tokens", FREE)),
+    bounds=(FREE, FREE),
+    scale=log_scale,
+    coordinates=log_coordinates,
+    form=lambda t, x: jnp.exp(t[..., 0]) * (1 + jnp.exp(t[..., 1] - x["B"])),
+    natural=lambda t, c: {"S_min": np.exp(t[..., 0]) * c["y"], "B_crit": np.exp(t[..., 1] + c["B"])},
+    starts=lambda x, y, n, rng: np.column_stack([np.full(n, np.log(np.min(y))), rng.uniform(-3.0, 3.0, n)]),
+    log_space=True,
+    source="McCandlish et al. 2018; Kaplan et al. 2020, equations 5.1, 5.2 and 5.4",
+    theta=lambda p, c: np.array([np.log(p["S_min"] / c["y"]), np.log(p["B_crit"]) - c["B"]]),
+)
+
+UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
+# Against T, the position of the predicted token: Kaplan et al. 2020, appendix D.5.
+POWERS = tuple(_floor(f"power-{x.lower()}", x, unit) for x, unit in UNITS.items())
+
+# Rules that go with them --------------------------------------------------------------------------
+
+TRANSFER = Law(
+    name="transfer",
+    formula="L' = L + offset",
+    features=("L",),
+    params=(Param("offset", "y", FREE),),
+    bounds=(FREE,),
+    scale=lambda features, y: {"L": 0.0, "y": 1.0},
+    coordinates=lambda features, centre: dict(features),
+    form=lambda t, x: x["L"] + t[..., 0],
+    natural=lambda t, c: {"offset": t[..., 0]},
+    starts=lambda x, y, n, rng: np.full((n, 1), np.mean(y - x["L"])),
+    log_space=False,
+    source="Kaplan et al. 2020, section 3.2.2: the loss on another text, from the loss on the training text",
+    theta=lambda p, c: np.array([p["offset"]]),
+)
+
+RATE = Law(
+    name="kaplan-lr",
+    formula="rate = a - c ln N",
+    features=("N",),
+    params=(Param("a", "y", FREE), Param("c", "y", FREE)),
+    bounds=(FREE, FREE),
+    scale=lambda features, y: log_scale(features, y) | {"y": 1.0},
+    coordinates=log_coordinates,
+    form=lambda t, x: t[..., 0] - t[..., 1] * x["N"],
+    natural=lambda t, c: {"a": t[..., 0] + t[..., 1] * c["N"], "c": t[..., 1]},
+    starts=lambda x, y, n, rng: np.tile([np.mean(y), -np.polyfit(x["N"], y, 1)[0]], (n, 1)),
+    log_space=False,
+    source="Kaplan et al. 2020, equation D.1",
+    theta=lambda p, c: np.array([p["a"] - p["c"] * c["N"], p["c"]]),
+)

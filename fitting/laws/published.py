@@ -1,0 +1,101 @@
+"""Published constants of the laws, with the table or equation they stand in: what other people's fits say.
+
+Kaplan et al. 2020: nats per token of WebText2 (BPE of 50,257 tokens, context 1,024), N without embeddings, FLOPs
+(they print PF-days of 8.64e19 FLOPs). Hoffmann et al. 2022 and Besiroglu et al. 2024: MassiveText, N with embeddings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting.errors import InputError
+from fitting.laws.catalogue import LAWS
+
+PF_DAY = 8.64e19
+
+
+@dataclass(frozen=True)
+class Published:
+    """Someone's parameters of a law of LAWS. where: table and equation."""
+
+    name: str
+    law: str
+    params: dict[str, float]
+    where: str
+
+    def at(self, features: dict) -> np.ndarray:
+        """What it says at features {name: [n]}."""
+        return LAWS[self.law].at(self.params, features)
+
+    def json(self, points) -> dict:
+        """What was measured (loss_points.LossPoints) over what it says: the median, and 95 % of the points."""
+        missing = [name for name in LAWS[self.law].features if name not in points.features]
+        if missing:
+            raise InputError(f"{points.source}: {self.law} needs {', '.join(missing)}")
+        ratio_n = points.y_n / self.at(points.features)
+        low, middle, high = np.quantile(ratio_n, [0.025, 0.5, 0.975])
+        of = {"published": self.name, "law": self.law, "where": self.where, "params": self.params}
+        return of | {"n_points": len(points), "ratio": float(middle), "ratio_95": [float(low), float(high)]}
+
+
+PUBLISHED = {
+    (p.name, p.law): p
+    for p in (
+        Published("kaplan", "kaplan-n", {"N_c": 8.8e13, "alpha_N": 0.076}, "Table 5, equations 1.1 and 3.1"),
+        Published("kaplan", "kaplan-d", {"D_c": 5.4e13, "alpha_D": 0.095}, "Table 5, equations 1.2 and 3.2"),
+        Published("kaplan", "kaplan-c", {"C_c": 1.6e7 * PF_DAY, "alpha_C": 0.057}, "Table 5, equation 3.3"),
+        Published("kaplan", "kaplan-cmin", {"C_c": 3.1e8 * PF_DAY, "alpha_C": 0.050}, "Table 5, equation 1.3"),
+        Published(
+            "kaplan",
+            "kaplan-nd",
+            {"N_c": 6.4e13, "alpha_N": 0.076, "D_c": 1.8e13, "alpha_D": 0.103},
+            "Table 2, equations 1.5 and 4.1",
+        ),
+        Published(
+            "kaplan",
+            "kaplan-ns",
+            {"N_c": 6.5e13, "alpha_N": 0.077, "S_c": 2.1e3, "alpha_S": 0.76},
+            "Table 3, equations 1.6 and 5.6",
+        ),
+        Published("kaplan", "kaplan-bcrit", {"B_star": 2e8, "alpha_B": 0.21}, "equations 1.4 and 5.3 (Table 5: 2.1e8)"),
+        Published(
+            "hoffmann",
+            "chinchilla",
+            {
+                "E": np.exp(0.5267228),
+                "A": np.exp(6.0073404),
+                "alpha": 0.33917084,
+                "B": np.exp(6.0179186),
+                "beta": 0.2849083,
+            },
+            "approach 3; the unrounded values of its TeX source, as in Besiroglu et al. 2024",
+        ),
+        Published(
+            "besiroglu",
+            "chinchilla",
+            {"E": 1.8172, "A": 482.01, "alpha": 0.3478, "B": 2085.43, "beta": 0.3658},
+            "Table 1 (a fit of least absolute deviations, see fitting/loss_laws/loss_fit.py)",
+        ),
+        Published(
+            "muennighoff",
+            "chinchilla-tied",
+            {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353},
+            "equation 7: data seen once",
+        ),
+        Published(
+            "muennighoff",
+            "muennighoff",
+            {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "R_D": 15.39, "R_N": 5.31},
+            "section 5 and equation 7; U_N = 0.051 U_D",
+        ),
+        Published("kaplan", "kaplan-lr", {"a": 0.003239, "c": 0.0001395}, "equation D.1"),
+    )
+}
+
+
+def find(name: str, law: str) -> Published:
+    """Raises InputError that lists what there is."""
+    if (name, law) not in PUBLISHED:
+        there = ", ".join(f"{of} ({known})" for known, of in PUBLISHED)
+        raise InputError(f"{name!r} published no {law!r}; there are: {there}")
+    return PUBLISHED[name, law]

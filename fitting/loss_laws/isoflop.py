@@ -1,0 +1,139 @@
+"""Compute-optimal N by IsoFLOP parabolas: approach 2 of Hoffmann et al. 2022."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fitting.errors import InputError
+from fitting.loss_laws.allocation import Frontier, of_law
+from fitting.loss_laws.loss_fit import LossFit
+from fitting.tables.loss_points import LossPoints
+
+MIN_SIZES, MIN_BUDGETS = 4, 2
+# Points whose FLOPs lie within this of a budget, or of their neighbour's (in ln C), are of one budget.
+SAME_BUDGET = 0.1
+# Of the resamples, the share that must have a minimum.
+MIN_SHARE = 0.5
+
+
+def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[float, ...] = ()) -> Frontier:
+    """Approach 2: parabolas in ln N through the losses of each budget; resampled by their residuals.
+
+    budgets: FLOPs; points within 10 % of one belong to it. Without them, points close to each other in C do. A budget
+    is refused where its parabola has no minimum between its sizes. Raises InputError where fewer than two are left.
+    Parabolas are biased where sizes lie far or unevenly around the minimum (arXiv 2603.22339): see `isoflop_bias`.
+    """
+    log_c, log_n, y_n = np.log(points.features["C"]), np.log(points.features["N"]), points.y_n
+    parabolas, notes = [], []
+    for rows in _budgets(log_c, np.log(budgets)):
+        made = _parabola(log_c[rows], log_n[rows], y_n[rows])
+        if isinstance(made, str):
+            notes.append(f"{np.exp(np.mean(log_c[rows])) if len(rows) else 0:.3g} FLOPs: {made}")
+        else:
+            parabolas.append(made)
+    if len(parabolas) < MIN_BUDGETS:
+        raise InputError(
+            f"{points.source}: {len(parabolas)} budgets with a minimum between their sizes; the IsoFLOP approach needs"
+            f" {MIN_BUDGETS} ({'; '.join(notes) or 'no refused ones'})"
+        )
+    noise = np.sqrt(sum(p.rest for p in parabolas) / sum(p.dof for p in parabolas))
+    dof, rng = sum(p.dof for p in parabolas), np.random.default_rng(seed)
+    noise_R = np.append(0.0, noise * np.sqrt(dof / rng.chisquare(dof, n_resamples)))
+    minima_RK = np.column_stack([p.resampled(noise_R, rng) for p in parabolas])
+    minima = [{"flops": np.exp(p.log_c), "n_params": np.exp(p.center + p.vertex), "loss": p.least} for p in parabolas]
+    minima = tuple({k: float(v) for k, v in m.items()} for m in minima)
+    frontier = _through(minima_RK, np.array([p.log_c for p in parabolas]), "2: IsoFLOP", points, minima, notes)
+    return replace(frontier, parabolas=tuple(parabolas))
+
+
+def isoflop_bias(points: LossPoints, fitted: LossFit, budgets: tuple[float, ...] = ()) -> tuple[float, float]:
+    """What parabolas on this grid find in a law without noise, less the law's own: (of the exponent a, of ln N_opt at
+    the largest budget)."""
+    exact = replace(points, y_n=fitted.predict(points.features)[0])
+    found, true = isoflop(exact, 2, 0, budgets), of_law(fitted)
+    largest = [true.largest]
+    return float(found.a_R[0] - true.a_R[0]), float(np.log(found.n(largest)[0, 0] / true.n(largest)[0, 0]))
+
+
+@dataclass(frozen=True)
+class Parabola:
+    """loss = q0 + q1 x + q2 x^2, x = ln N - center; basis [n, 3] its columns, y_n the losses it was fitted to."""
+
+    log_c: float
+    center: float
+    basis: np.ndarray
+    q: np.ndarray
+    y_n: np.ndarray
+
+    @property
+    def rest(self) -> float:
+        """Sum of squared residuals."""
+        return float(np.sum((self.y_n - self.basis @ self.q) ** 2))
+
+    @property
+    def vertex(self) -> float:
+        """x of the minimum."""
+        return -self.q[1] / (2 * self.q[2])
+
+    @property
+    def dof(self) -> int:
+        return max(len(self.basis) - 3, 1)
+
+    @property
+    def least(self) -> float:
+        """Loss at the minimum."""
+        return self.q[0] + self.q[1] * self.vertex / 2
+
+    def resampled(self, noise_R: np.ndarray, rng) -> np.ndarray:
+        """[R]: ln N of the minimum with noise added to the losses; nan where there is none between the sizes."""
+        off_Rn = noise_R[:, None] * rng.standard_normal((len(noise_R), len(self.basis)))
+        q_R3 = self.q + off_Rn @ np.linalg.pinv(self.basis).T
+        x_R = -q_R3[:, 1] / (2 * q_R3[:, 2])
+        inside = (q_R3[:, 2] > 0) & (x_R > self.basis[:, 1].min()) & (x_R < self.basis[:, 1].max())
+        return np.where(inside, self.center + x_R, np.nan)
+
+
+def _budgets(log_c: np.ndarray, named: np.ndarray) -> list[np.ndarray]:
+    """Rows of each budget: those near a named one, or neighbours in C."""
+    if len(named):
+        return [np.flatnonzero(np.abs(log_c - c) < SAME_BUDGET) for c in named]
+    order = np.argsort(log_c)
+    cuts = np.flatnonzero(np.diff(log_c[order]) > SAME_BUDGET) + 1
+    return np.split(order, cuts)
+
+
+def _parabola(log_c, log_n, y) -> Parabola | str:
+    """A budget's parabola, or why it has no minimum."""
+    sizes = len(np.unique(np.round(log_n, 2)))
+    if sizes < MIN_SIZES:
+        return f"{sizes} sizes; a parabola needs {MIN_SIZES}"
+    center = float(np.mean(log_n))
+    x = log_n - center
+    basis = np.column_stack([np.ones_like(x), x, x**2])
+    q, *_ = np.linalg.lstsq(basis, y, rcond=None)
+    made = Parabola(float(np.mean(log_c)), center, basis, q, y)
+    if q[2] <= 0:
+        return "no interior minimum: the parabola opens downwards"
+    if not x.min() < made.vertex < x.max():
+        lo, hi, vertex = np.exp(center + np.array([x.min(), x.max(), made.vertex]))
+        word = "larger" if made.vertex > 0 else "smaller"
+        return f"no interior minimum: it would be at {vertex:.3g} parameters, not in {lo:.3g} to {hi:.3g}; train {word}"
+    return made
+
+
+def _through(log_n_RK, log_c_K, approach, points: LossPoints, minima, notes) -> Frontier:
+    """A line through each resample's minima; the resamples that have fewer than two are left out and counted."""
+    has_RK = np.isfinite(log_n_RK)
+    use = has_RK.sum(axis=1) >= MIN_BUDGETS
+    lost = np.sum(~use)
+    if lost > (1 - MIN_SHARE) * len(use):
+        raise InputError(f"{points.source}: {lost} of {len(use) - 1} resamples have no minimum between the sizes")
+    if lost:
+        notes = [*notes, f"{lost} of {len(use) - 1} resamples without two minima are left out"]
+    has_RK, y_RK = has_RK[use], np.where(has_RK, log_n_RK, 0.0)[use]
+    n_R1 = has_RK.sum(axis=1, keepdims=True)
+    c_RK = np.where(has_RK, log_c_K - np.sum(has_RK * log_c_K, axis=1, keepdims=True) / n_R1, 0.0)
+    a_R = np.sum(c_RK * y_RK, axis=1) / np.sum(c_RK**2, axis=1)
+    k_R = (np.sum(y_RK, axis=1) - a_R * np.sum(has_RK * log_c_K, axis=1)) / n_R1[:, 0]
+    largest = float(points.features["C"].max())
+    return Frontier(approach, points.source, k_R, a_R, largest, minima=minima, notes=tuple(notes))

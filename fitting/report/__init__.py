@@ -1,0 +1,1 @@
+"""Figures and pages. Start reading at task_report.py."""

@@ -1,0 +1,53 @@
+"""Figure of extrapolated learning curves."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from fitting.loss_laws.learning_curves import Curve, End
+from fitting.report.task_figures import INK, MUTED, STAR, TARGET, si, style
+
+MOST = 12
+
+
+def ends(found: list[End], curves: list[Curve], quantity: str) -> Figure:
+    """A panel for each run (the last 12): what was known, what came, and the end that was predicted."""
+    found = found[-MOST:]
+    columns = min(4, len(found))
+    rows = math.ceil(len(found) / columns)
+    with style():
+        figure = Figure(figsize=(2.9 * columns + 0.4, 2.5 * rows + 0.4), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, end in zip(panels, found, strict=False):
+            _panel(axes, end, curves)
+        for axes in panels[len(found) :]:
+            axes.set_visible(False)
+        figure.supxlabel("step", fontsize=9)
+        figure.supylabel(quantity, fontsize=9)
+    return figure
+
+
+def _panel(axes, end: End, curves: list[Curve]) -> None:
+    curve, steps = end.curve, len(end.curve.rate_s)
+    trunk = [c for c in curves if curve.parent and c.run.endswith(curve.parent)]
+    pieces = [(c.step_k, c.y_k, c.step_k <= curve.start) for c in trunk] + [(curve.step_k, curve.y_k, curve.step_k > 0)]
+    step_k, y_k = (np.concatenate([piece[i][piece[2]] for piece in pieces]) for i in (0, 1))
+    known_k = step_k <= end.known * steps
+    axes.plot(step_k, y_k, color=MUTED, lw=1.1)
+    axes.plot(step_k[known_k], y_k[known_k], color=INK, lw=1.8)
+    axes.axvline(end.known * steps, color=MUTED, lw=0.8, ls=":")
+    if curve.end is not None:
+        axes.plot(steps, curve.end, "*", color=STAR, mec=INK, mew=0.6, ms=11, zorder=4)
+    if end.y is not None:
+        if end.interval:
+            axes.plot([steps, steps], end.interval, color=TARGET, lw=5, alpha=0.3, solid_capstyle="round")
+        axes.plot(steps, end.y, "D", color=TARGET, mec="white", ms=6, zorder=3)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    shown = y_k[step_k > 0.1 * step_k.max()]
+    low, high = np.nanmin([shown.min(), end.y or np.nan]), np.max(shown)
+    axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+    axes.set_title(curve.run if end.y is not None else f"{curve.run}: {end.why}", fontsize=7.5)

@@ -1,0 +1,267 @@
+"""Figures of fitted loss laws: pure functions from a LossFit to matplotlib figures."""
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from fitting.errors import InputError
+from fitting.inference import bootstrap
+from fitting.loss_laws import profile
+from fitting.loss_laws.allocation import WITH_OPTIMUM, Frontier, of_law
+from fitting.loss_laws.loss_fit import LEVEL, LossFit
+from fitting.report.task_figures import INK, MUTED, SIZES, TARGET, si, style
+from fitting.tables.loss_points import LossPoints
+
+LABELS = {
+    "N": "parameters N",
+    "D": "training tokens D",
+    "C": "training compute C, FLOPs",
+    "C_min": "least compute C_min, FLOPs",
+    "S": "training steps S",
+    "S_min": "fewest steps S_min",
+    "U": "unique tokens U",
+    "T": "position of the token T",
+    "B": "tokens of a batch B",
+    "L": "loss L",
+}
+N_LINES = 6
+
+
+def law(fitted: LossFit) -> Figure:
+    """What was measured, the law through it, and how far each point lies off it."""
+    with style():
+        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        if len(fitted.law.features) > 1:
+            _against_two(figure, left, fitted)
+        else:
+            _against_one(left, fitted)
+        _residuals(right, fitted)
+    return figure
+
+
+def _against_one(axes, fitted: LossFit) -> None:
+    (name,) = fitted.law.features
+    x_n = fitted.points.features[name]
+    x_m = np.geomspace(x_n.min(), x_n.max(), 100)
+    y_Rm = fitted.predict({name: x_m})
+    axes.fill_between(x_m, *bootstrap.interval(y_Rm[1:], LEVEL, axis=0), color=TARGET, alpha=0.18, lw=0)
+    axes.plot(x_m, y_Rm[0], color=TARGET, label=fitted.law.formula)
+    axes.plot(x_n, fitted.points.y_n, "o", color=SIZES(0.6), ms=4.5, mec="white", mew=0.6)
+    _axes(axes, LABELS[name], fitted.points.quantity)
+    axes.legend()
+
+
+def _against_two(figure, axes, fitted: LossFit) -> None:
+    """A law of N and of one other feature: against that, by N."""
+    other = fitted.law.features[1]
+    n_n, d_n, y_n = fitted.points.features["N"], fitted.points.features[other], fitted.points.y_n
+    norm = LogNorm(n_n.min(), n_n.max())
+    for n in np.geomspace(n_n.min(), n_n.max(), N_LINES):
+        d_m = np.geomspace(d_n.min(), d_n.max(), 100)
+        extra = {k: np.full(100, np.median(fitted.points.features[k])) for k in fitted.law.features[2:]}
+        y_m = fitted.predict({"N": np.full(100, n), other: d_m} | extra)[0]
+        axes.plot(d_m, y_m, color=SIZES(norm(n)), lw=1.1)
+    dots = axes.scatter(d_n, y_n, c=n_n, cmap=SIZES, norm=norm, s=18, edgecolors="white", linewidths=0.5, zorder=3)
+    _colorbar(figure, axes, dots, LABELS["N"])
+    at_median = "".join(f"; lines at the median {name}" for name in fitted.law.features[2:])
+    axes.set_title(fitted.law.formula + at_median, fontsize=7 if at_median else 10)
+    # A law at the smallest D of the smallest N would squeeze what was measured.
+    axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)
+    _axes(axes, LABELS[other], fitted.points.quantity)
+
+
+def _colorbar(figure, axes, dots, label: str) -> None:
+    bar = figure.colorbar(dots, ax=axes, pad=0.02)
+    bar.set_label(label)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _residuals(axes, fitted: LossFit) -> None:
+    features = fitted.points.features
+    name = "C" if "C" in features else fitted.law.features[0]
+    off_n = 100 * (fitted.points.y_n / fitted.predict(features)[0] - 1)
+    axes.axhline(0, color=INK, lw=0.8)
+    color_n = features.get("N", features[name])
+    axes.scatter(
+        features[name], off_n, c=np.log(color_n), cmap=SIZES, s=18, edgecolors="white", linewidths=0.5, zorder=3
+    )
+    spread = 100 * fitted.fit.noise_T[0]
+    axes.axhspan(-spread, spread, color=MUTED, alpha=0.12, lw=0)
+    axes.set_xscale("log")
+    axes.set_xlabel(LABELS[name])
+    axes.set_ylabel("measured above the law, %")
+    axes.set_title(f"one sd: {spread:.2g} %")
+
+
+def against(fitted: LossFit) -> Figure:
+    """Loss against N, D and C (Kaplan et al. 2020, figure 1), with the law at fixed others and the best of a budget."""
+    if not set("NDC") <= set(fitted.points.features) or not {"N", "D"} <= set(fitted.law.features):
+        raise InputError(f"--figure against: needs a law of N and D, which {fitted.law.name} is not")
+    features, y_n = fitted.points.features, fitted.points.y_n
+    with style():
+        figure = Figure(figsize=(12.6, 3.9), layout="constrained")
+        panels = figure.subplots(1, 3)
+        for axes, (name, other) in zip(panels, (("N", "D"), ("D", "N"), ("C", "N")), strict=True):
+            norm = LogNorm(features[other].min(), features[other].max())
+            x_m = np.geomspace(features[name].min(), features[name].max(), 100)
+            for held in np.geomspace(features[other].min(), features[other].max(), N_LINES):
+                at = {name: x_m, other: np.full(100, held)}
+                at = {"N": at["N"], "D": at["C"] / (6 * held)} if name == "C" else at
+                extra = {k: np.full(100, np.median(v)) for k, v in features.items() if k not in "ND"}
+                reach = _within(at["D"], features["D"]) & _within(at["N"], features["N"])
+                line = np.where(reach, fitted.predict(extra | at)[0], np.nan)
+                axes.plot(x_m, line, color=SIZES(norm(held)), lw=1.0)
+            dots = axes.scatter(
+                features[name], y_n, c=features[other], cmap=SIZES, norm=norm, s=14, edgecolors="white", linewidths=0.4
+            )
+            _colorbar(figure, axes, dots, LABELS[other])
+            _axes(axes, LABELS[name], fitted.points.quantity if name == "N" else "")
+            axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)
+        if fitted.law.name in WITH_OPTIMUM[:-1]:
+            best = of_law(fitted).loss_of(x_m)[0]
+            panels[2].plot(x_m, best, color=TARGET, lw=1.8, label="best for its compute")
+            panels[2].legend()
+    return figure
+
+
+def _within(x_m: np.ndarray, x_n: np.ndarray) -> np.ndarray:
+    return (x_m >= 0.999 * x_n.min()) & (x_m <= 1.001 * x_n.max())
+
+
+def pairs(fitted: LossFit) -> Figure:
+    """Each parameter's resamples against each other's (Besiroglu et al. 2024, figure 5 in kind)."""
+    draws, best = fitted.fit.resampled(0), fitted.fit.params(0)
+    logged = {k for k, v in draws.items() if v.min() > 0 and v.max() > 10 * v.min()}
+    names = list(draws)
+    with style():
+        figure = Figure(figsize=(1.9 * len(names) + 0.6, 1.8 * len(names) + 0.5), layout="constrained")
+        panels = figure.subplots(len(names), len(names), squeeze=False)
+        for row, y in enumerate(names):
+            for column, x in enumerate(names):
+                _pair(panels[row][column], row, column, draws[x], draws[y], best[x], best[y], x in logged, y in logged)
+                panels[row][column].tick_params(labelleft=column == 0 and row > 0, labelbottom=row == len(names) - 1)
+            panels[row][0].set_ylabel(y if row else "")
+            panels[-1][row].set_xlabel(y)
+    return figure
+
+
+def _pair(axes, row: int, column: int, x_R, y_R, x: float, y: float, log_x: bool, log_y: bool) -> None:
+    if column > row:
+        axes.set_visible(False)
+        return
+    if log_x:
+        axes.set_xscale("log")
+    if column == row:
+        bins = np.geomspace(x_R.min(), x_R.max(), 40) if log_x else 40
+        axes.hist(x_R, bins=bins, color=SIZES(0.35))
+        axes.axvline(x, color=TARGET, lw=1.2)
+        axes.set_yticks([])
+    else:
+        if log_y:
+            axes.set_yscale("log")
+        axes.plot(x_R, y_R, ".", color=SIZES(0.5), ms=3, alpha=0.4, mew=0, rasterized=True)
+        axes.plot(x, y, "*", color=TARGET, mec="white", ms=10, mew=0.6)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(labelsize=7)
+
+
+def parameters(fitted: LossFit) -> Figure:
+    """The objective over two exponents, the others refitted, with the resamples' (Hoffmann et al. 2022, figure 4 in
+    kind)."""
+    made = profile.profile(fitted)
+    above = made.objective_GG / made.objective_GG.min() - 1
+    draws, best = fitted.fit.resampled(0), fitted.fit.params(0)
+    x, y = made.names
+    with style():
+        figure = Figure(figsize=(6.2, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        top = max(float(np.quantile(above, 0.9)), 1e-6)
+        shades = axes.contourf(
+            made.first_G,
+            made.second_G,
+            above,
+            MaxNLocator(12).tick_values(0, top),
+            cmap=SIZES.reversed(),
+            extend="max",
+            alpha=0.85,
+        )
+        figure.colorbar(shades, ax=axes, pad=0.02, format=lambda v, _: f"{100 * v:.3g} %").set_label(
+            "objective above its least"
+        )
+        axes.plot(draws[x], draws[y], ".", color="white", ms=2.5, alpha=0.5, mew=0, label="resamples")
+        axes.plot(best[x], best[y], "*", color=TARGET, mec="white", ms=13, label="fit")
+        axes.set_xlim(made.first_G[[0, -1]])
+        axes.set_ylim(made.second_G[[0, -1]])
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_title(fitted.law.formula)
+        axes.grid(False)
+        axes.legend(facecolor=SIZES(0.9), frameon=True, framealpha=0.6, labelcolor="white", edgecolor="none")
+    return figure
+
+
+FIGURES = {"law": law, "against": against, "pairs": pairs, "landscape": parameters}
+
+
+def allocation(frontier: Frontier, points: LossPoints | None, budgets) -> Figure:
+    """Compute-optimal parameters against compute, with the runs that there are and the budgets asked for."""
+    budgets = np.asarray(budgets, float)
+    with style():
+        panels = 2 if frontier.parabolas else 1
+        figure = Figure(figsize=(5.6 * panels + 0.8, 4.2), layout="constrained")
+        *left, axes = figure.subplots(1, panels, squeeze=False)[0]
+        if left:
+            _isoflops(left[0], frontier.parabolas)
+        ends = [budgets.min(), budgets.max()]
+        if points is not None:
+            c_n, n_n = points.features["C"], points.features["N"]
+            dots = axes.scatter(c_n, n_n, c=points.y_n, cmap=SIZES.reversed(), s=14, alpha=0.8, label="runs")
+            figure.colorbar(dots, ax=axes, pad=0.02).set_label(points.quantity)
+            ends = [min(c_n.min(), *ends), max(c_n.max(), *ends)]
+        c_m = np.geomspace(*ends, 100) if ends[0] < ends[1] else np.geomspace(ends[0] / 10, ends[1] * 10, 100)
+        n_Rm = frontier.n(c_m)
+        if len(n_Rm) > 1:
+            axes.fill_between(c_m, *frontier.interval(n_Rm, True), color=TARGET, alpha=0.18, lw=0)
+        axes.plot(c_m, n_Rm[0], color=TARGET, label=f"$N_{{opt}} \\propto C^{{{frontier.a_R[0]:.3f}}}$ (95 %)")
+        if frontier.minima:
+            at = [(m["flops"], m["n_params"]) for m in frontier.minima]
+            axes.plot(*zip(*at, strict=True), "s", color=INK, ms=2.5 if len(at) > 30 else 4, label="minima")
+        axes.plot(budgets, frontier.n(budgets)[0], "D", color=TARGET, mec="white", ms=8, label="budgets asked for")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(LABELS["C"])
+        axes.set_ylabel(LABELS["N"])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+        axes.set_title(f"approach {frontier.approach}")
+        axes.legend(loc="upper left")
+    return figure
+
+
+def _isoflops(axes, parabolas) -> None:
+    """Loss against parameters at each budget, with parabolas and minima (Hoffmann et al. 2022, figure 3)."""
+    for i, p in enumerate(parabolas):
+        color = SIZES(i / max(len(parabolas) - 1, 1))
+        x_n = p.basis[:, 1]
+        x_m = np.linspace(x_n.min(), x_n.max(), 60)
+        axes.plot(np.exp(p.center + x_m), np.polyval(p.q[::-1], x_m), color=color, lw=1.2)
+        axes.plot(np.exp(p.center + x_n), p.y_n, "o", color=color, ms=3.5, label=f"{np.exp(p.log_c):.2g}")
+        axes.plot(np.exp(p.center + p.vertex), p.least, "*", color=TARGET, ms=10, zorder=4)
+    axes.set_xscale("log")
+    axes.set_xlabel(LABELS["N"])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+    axes.set_ylabel("loss")
+    axes.legend(title="FLOPs", loc="upper right", fontsize=8)
+
+
+def _axes(axes, x: str, y: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
+    axes.tick_params(axis="y", which="minor", labelsize=7.5)

@@ -1,0 +1,1 @@
+"""Many small least-squares problems at once. Start reading at batch.py."""

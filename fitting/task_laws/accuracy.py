@@ -1,0 +1,194 @@
+"""Step 2 of the task law: accuracy as a sigmoid of bpb, where accuracy is above chance."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.scipy.special import betainc
+
+from fitting.inference import bootstrap
+from fitting.laws.catalogue import SIGMOID
+from fitting.tables.runs_table import Table, smoothed
+
+ACCURACY_METRICS = ("len_norm", "acc")
+# Step 2 reads this many checkpoints of a run, evenly spaced, none from its first tenth, each the mean of a trailing
+# window (as published): more points of the same runs hold little more.
+CHECKPOINTS_PER_RUN = 8
+SKIP_SHARE = 0.1
+WINDOW = 5
+# The published anchor (nothing left to predict: accuracy 1) weighs as one of the 1,400 checkpoints of its ladder.
+ANCHOR_SHARE = 1 / 1400
+# A task is above chance if so many runs are, each at this level after Bonferroni's correction.
+MIN_RUNS_ABOVE_CHANCE = 3
+SIGNIFICANCE = 0.05
+MIN_RUNS = 3
+WEAK_CORRELATION = 0.7
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Whether a task's accuracy is above chance, and the sentence that says why (or why not)."""
+
+    level: float | None
+    above: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """bpb and accuracy of T tasks on a grid of runs x CHECKPOINTS_PER_RUN, by run; weight 0: not measured."""
+
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    groups_n: np.ndarray
+    bpb_Tn: np.ndarray
+    acc_Tn: np.ndarray
+    weights_Tn: np.ndarray
+    last_n: np.ndarray
+
+
+@dataclass(frozen=True)
+class AccuracyFit:
+    """Step 2 of one task: which accuracy, its checkpoints, whether it is above chance, and its row in the fit."""
+
+    metric: str
+    bpb_n: np.ndarray
+    acc_n: np.ndarray
+    chance: Chance
+    correlation: float
+    fit: bootstrap.Fit | None
+    row: int
+
+    def predict(self, bpb_m) -> np.ndarray:
+        """[1 + R, m]: the sigmoid (row 0) and its resamples."""
+        bpb_Tm = np.broadcast_to(np.asarray(bpb_m, float), (len(self.fit.points_T), len(np.atleast_1d(bpb_m))))
+        return self.fit.predict({"bpb": bpb_Tm})[self.row]
+
+    def draws(self, bpb_Rm: np.ndarray, seed: int) -> np.ndarray:
+        """[R, m] of the accuracy measured at draws of bpb: parameters and scatter of a measurement."""
+        p = {k: v[:, None] for k, v in self.fit.resampled(self.row).items()}
+        noise_R = self.fit.noise_TR[self.row]
+        rng = np.random.default_rng([seed, 2])
+        pick_r = rng.integers(len(noise_R), size=len(bpb_Rm))
+        p = {k: v[pick_r] for k, v in p.items()}
+        acc_Rm = p["b"] + p["a"] / (1 + np.exp(p["k"] * (p["L0"] - bpb_Rm)))
+        return np.clip(acc_Rm + (noise_R[pick_r] * rng.standard_normal(len(bpb_Rm)))[:, None], 0.0, 1.0)
+
+
+def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, AccuracyFit]:
+    """Step 2 of every task that has an accuracy; fitted together where it is above chance."""
+    rows = table.select(split="train")
+    at = checkpoints(rows, tasks)
+    if at is None:
+        return {}
+    chances = [_chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)]
+    enough_T = [len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn]
+    fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
+    sigmoids = None
+    if fitted:  # two more starts for each resample: its ceiling on 1, where most fits end, and inside
+        sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
+    made = {}
+    for i, (task, metric) in enumerate(zip(at.tasks, at.metrics, strict=True)):
+        has_n, fits = at.weights_Tn[i] > 0, i in fitted
+        ends_n = has_n & at.last_n
+        correlation = _correlation(at.bpb_Tn[i, ends_n], at.acc_Tn[i, ends_n])
+        shown_n = has_n if fits else ends_n
+        made[task] = AccuracyFit(
+            metric, at.bpb_Tn[i, shown_n], at.acc_Tn[i, shown_n], chances[i], correlation,
+            sigmoids if fits else None, fitted.index(i) if fits else -1,
+        )  # fmt: skip
+    return made
+
+
+def fit_sigmoids(at: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: int, **settings) -> bootstrap.Fit:
+    """X sigmoids: set x is of task task_X[x] of `at`, with its own weights on the checkpoints."""
+    n_fits, one = len(task_X), np.ones((len(task_X), 1))
+    anchor_X1 = ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)
+    return bootstrap.fit(
+        SIGMOID,
+        {"bpb": np.hstack([at.bpb_Tn[task_X], 0 * one])},
+        np.hstack([at.acc_Tn[task_X], one]),
+        weights_Tn=np.hstack([weights_Xn, anchor_X1]),
+        delta=1.0,  # beyond any residual: least squares
+        groups_n=np.append(at.groups_n, bootstrap.ALWAYS),
+        n_resamples=n_resamples,
+        seed=seed,
+        method="pairs" if n_fits else "auto",
+        **({"resample_starts": 0} | settings),
+    )
+
+
+def checkpoints(rows: Table, tasks) -> Checkpoints | None:
+    """The checkpoints that step 2 reads; None where no task has an accuracy."""
+    found = {}
+    for task in tasks:
+        of_task = rows.select(task=task)
+        metric = next((m for m in ACCURACY_METRICS if m in of_task["metric"]), None)
+        if metric is not None:
+            found[task] = metric, _by_run(of_task, metric)
+    if not found:
+        return None
+    runs = list(dict.fromkeys(run for _, by_run in found.values() for run in by_run))
+    shape = len(found), len(runs), CHECKPOINTS_PER_RUN
+    bpb, acc, weights = np.ones(shape), np.ones(shape), np.zeros(shape)
+    for i, (_, by_run) in enumerate(found.values()):
+        for run, pairs in by_run.items():
+            keep = np.unique(np.linspace(0, len(pairs) - 1, CHECKPOINTS_PER_RUN).round().astype(int))
+            at = i, runs.index(run), slice(CHECKPOINTS_PER_RUN - len(keep), None)
+            bpb[at], acc[at] = pairs[keep].T
+            weights[at] = 1 / len(keep)
+    flat = (arrays.reshape(len(found), -1) for arrays in (bpb, acc, weights))
+    last_n = np.tile(np.arange(CHECKPOINTS_PER_RUN) == CHECKPOINTS_PER_RUN - 1, len(runs))
+    groups_n = np.repeat(np.array(runs, object).astype(str), CHECKPOINTS_PER_RUN)
+    return Checkpoints(tuple(found), tuple(m for m, _ in found.values()), groups_n, *flat, last_n)
+
+
+def _by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
+    """{run: [[bpb, accuracy], ...]} by step: smoothed, without the first tenth."""
+    bpb, acc = rows.select(metric="bpb"), rows.select(metric=metric)
+    measured = dict(zip(zip(bpb["run"], bpb["step"], strict=True), bpb["value"], strict=True))
+    at = {}
+    for run, step, value in zip(acc["run"], acc["step"], acc["value"], strict=True):
+        if (run, step) in measured:
+            at.setdefault(run, []).append((step, measured[run, step], value))
+    out = {}
+    for run, steps in at.items():
+        pairs = np.array(sorted(steps))[:, 1:]
+        skipped = pairs[int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0 :]
+        out[run] = smoothed(skipped, WINDOW)
+    return out
+
+
+def _correlation(bpb_n: np.ndarray, acc_n: np.ndarray) -> float:
+    if len(bpb_n) < 3 or np.ptp(bpb_n) == 0 or np.ptp(acc_n) == 0:
+        return 0.0
+    return float(np.corrcoef(bpb_n, acc_n)[0, 1])
+
+
+def _chance(final: Table) -> Chance:
+    """Binomial test of every final run against max(chance, majority)."""
+    if "n_docs" not in final or "chance" not in final or not len(final):
+        return Chance(None, True, "chance not tested: the table has no n_docs and chance")
+    chance = float(final["chance"][0])
+    floor = np.array(final["chance"])
+    if "majority" in final:
+        floor = np.fmax(floor, final["majority"])
+    n_docs, acc = final["n_docs"], final["value"]
+    if np.isnan(floor).any() or np.isnan(n_docs).any():
+        return Chance(None, True, "chance not tested: n_docs or chance is missing in some rows")
+    p_n = _binomial_tail(np.round(acc * n_docs), n_docs, floor)
+    above = int((p_n < SIGNIFICANCE / len(p_n)).sum())
+    best = int(acc.argmax())
+    needed = min(MIN_RUNS_ABOVE_CHANCE, len(p_n))
+    why = (
+        f"{above} of {len(p_n)} runs above chance; the best has {acc[best]:.3f} on"
+        f" {n_docs[best]:.0f} docs against {floor[best]:.3f} (binomial p = {p_n[best]:.2g})"
+    )
+    return Chance(chance, above >= needed, why if above >= needed else f"at chance: {why}")
+
+
+def _binomial_tail(k, n, p) -> np.ndarray:
+    """P(X >= k) of a binomial distribution."""
+    with jax.enable_x64(True):
+        tail = np.asarray(betainc(np.maximum(k, 1.0), n - np.maximum(k, 1.0) + 1, p))
+    return np.where(k <= 0, 1.0, tail)

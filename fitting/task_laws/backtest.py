@@ -1,0 +1,307 @@
+"""What the ladder itself says about a prediction: hold out its largest rungs, predict them, and learn from the errors.
+
+Three things are learned, from rungs alone (a row of split "target" is refused):
+
+- weights of the forms of step 1: proportional to 1 / (own error x error over all tasks), so that a
+  task's own evidence and that of its neighbours count alike;
+- one factor that stretches the 80 % intervals until they hold 80 % of the held-out rungs;
+- a table of errors and coverage, in which nothing scored was used: weights and factor of a holdout
+  come from the other holdouts.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fitting.inference import bootstrap
+from fitting.laws.forms import FORMS, Form
+from fitting.tables.points import Points, ladder_points
+from fitting.tables.runs_table import Table
+from fitting.task_laws import accuracy, model_average
+from fitting.task_laws.model_average import Average
+
+LEVEL = 0.8
+MIN_FIT_RUNS = 6
+MIN_HOLDOUTS = 3
+# Lengths (tokens per parameter) within this factor are the same multiple.
+SAME_LENGTH = 1.2
+N_STARTS, N_RESAMPLES, N_DRAWS = 6, 12, 200
+# Without enough holdouts intervals are left as they are.
+NO_FACTOR = 1.0
+# Few holdouts, which share runs, are weak evidence for a narrow interval.
+MIN_FACTOR = 0.6
+# Half-widths of accuracies are at least this many points.
+POINTS_FLOOR = 0.2
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Runs to fit and runs to predict (bool[n]); distance: ln of the compute between the largest of each."""
+
+    name: str
+    fit_n: np.ndarray
+    test_n: np.ndarray
+    distance: float
+
+
+def holdouts(points: Points) -> tuple[Holdout, ...]:
+    """Every way to hide the large end of the ladder that leaves at least MIN_FIT_RUNS runs of two sizes."""
+    n, d = points.features["N"], points.features["D"]
+    compute = n * d
+    size_n, length_n = _levels(n, 1.01), _levels(d / n, SAME_LENGTH)
+    sizes, lengths, most = size_n.max(), length_n.max(), compute.max()
+    ways = {
+        "largest size": (size_n < sizes, size_n == sizes),
+        "two largest sizes": (size_n < sizes - 1, size_n >= sizes - 1),
+        "longest": (length_n < lengths, length_n == lengths),
+        "two longest": (length_n < lengths - 1, length_n >= lengths - 1),
+        "largest and longest": ((size_n < sizes) & (length_n < lengths), (size_n == sizes) & (length_n == lengths)),
+        "largest and two longest": (
+            (size_n < sizes) & (length_n < lengths - 1),
+            (size_n == sizes) & (length_n >= lengths - 1),
+        ),
+        "beyond 1/8 of the compute": (compute <= most / 8, compute > most / 3),
+        "beyond 1/20 of the compute": (compute <= most / 20, compute > most / 3),
+    }
+    return tuple(
+        Holdout(name, fit_n, test_n, float(np.log(compute[test_n].max() / compute[fit_n].max())))
+        for name, (fit_n, test_n) in ways.items()
+        if fit_n.sum() >= MIN_FIT_RUNS and test_n.any() and len(set(size_n[fit_n])) >= 2
+    )
+
+
+def _levels(values: np.ndarray, same: float) -> np.ndarray:
+    """Rank of each value among the distinct ones (within a factor `same` of the one below: the same)."""
+    order = np.argsort(values)
+    steps = np.diff(np.log(values[order])) > np.log(same)
+    levels = np.empty(len(values), int)
+    levels[order] = np.concatenate([[0], np.cumsum(steps)])
+    return levels
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Held-out errors of H holdouts, F forms, T tasks, n runs (nan where a run is not tested), in ln bpb.
+
+    form_error_HFTn: ln predicted - ln measured of every form. error_HTn: of the average, weighted
+    without the holdout. half_HTn: (below, above) half-widths of its 80 % interval before stretching.
+    """
+
+    holdouts: tuple[Holdout, ...]
+    tasks: tuple[str, ...]
+    forms: tuple[Form, ...]
+    form_error_HFTn: np.ndarray
+    error_HTn: np.ndarray
+    half_HTn: tuple[np.ndarray, np.ndarray]
+    draws_HTRn: np.ndarray
+
+    def weights_FT(self, without: int | None = None) -> np.ndarray:
+        return weights(self.form_error_HFTn, without)
+
+    def stretch(self, without: int | None = None) -> float:
+        """The factor by which intervals must be stretched, from all holdouts but one."""
+        return stretch(self.error_HTn, self.half_HTn, without)
+
+    def table(self) -> list[dict]:
+        """A row for each holdout: errors, coverage raw and stretched, widths and interval scores."""
+        best_H = np.nanmin(np.nanmean(np.abs(self.form_error_HFTn), axis=(2, 3)), axis=1)
+        return [
+            _row(h, way, self.error_HTn, self.half_HTn) | {"best_form_error": float(best_H[h])}
+            for h, way in enumerate(self.holdouts)
+        ]
+
+
+def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarray:
+    """weights_FT from mean absolute errors; equal where there are fewer than MIN_HOLDOUTS holdouts."""
+    n_holdouts, n_forms, n_tasks = form_error_HFTn.shape[:3]
+    keep = [h for h in range(n_holdouts) if h != without]
+    if len(keep) < MIN_HOLDOUTS:
+        return no_weights(n_forms, n_tasks)
+    error_FT = _mean(_mean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
+    # A task that no holdout tests has only its neighbours' evidence.
+    own_FT = np.nan_to_num(error_FT / error_FT.mean(axis=0), nan=1.0)
+    raw_FT = 1 / (own_FT * own_FT.mean(axis=1, keepdims=True))
+    return raw_FT / raw_FT.sum(axis=0)
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of what is not nan; nan where nothing is."""
+    has = ~np.isnan(values)
+    count = has.sum(axis=axis)
+    return np.where(count > 0, np.where(has, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:
+    """80 % quantile (or a little more) of |error| / half-width on the error's side, every holdout weighing the same."""
+    keep = [h for h in range(len(error_HXn)) if h != without]
+    if len(keep) < MIN_HOLDOUTS:
+        return NO_FACTOR
+    below, above = half_HXn
+    # An error above 0 is a prediction that was too high: the truth lies below it.
+    ratio = np.abs(error_HXn) / np.where(error_HXn > 0, below, above)
+    values, shares = [], []
+    for h in keep:
+        of = ratio[h][~np.isnan(ratio[h])]
+        values.append(of)
+        shares.append(np.full(len(of), 1 / len(of)))
+    values, shares = np.concatenate(values), np.concatenate(shares)
+    order = np.argsort(values)
+    share = np.cumsum(shares[order]) / shares.sum()
+    # Of m errors of independent tasks and holdouts, the interval must hold ceil(0.8 (m + 1)): the finite-sample rule
+    # of conformal prediction, which keeps a short ladder from shrinking its intervals on little evidence.
+    m = len(keep) * error_HXn.shape[1]
+    level = min(np.ceil(LEVEL * (m + 1)) / m, 1.0)
+    return max(float(values[order][min(np.searchsorted(share, level), len(values) - 1)]), MIN_FACTOR)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a prediction takes from the backtests; `why` says it in words. acc_rows: of accuracies, in points."""
+
+    bpb: Backtest
+    weights_FT: np.ndarray
+    factor_bpb: float
+    factor_acc: float
+    acc_rows: list[dict]
+    why: str
+
+
+def no_weights(n_forms: int, n_tasks: int) -> np.ndarray:
+    return np.full((n_forms, n_tasks), 1 / n_forms)
+
+
+def report(table: Table, points: Points, step2: dict, n_convention: str, seed: int = 0) -> Report | None:
+    """Backtests of both steps on the rungs of a table; None where no holdout is possible.
+
+    step2: the tasks' AccuracyFits; those above chance are scored through the chain, (N, D) -> bpb -> accuracy.
+    """
+    test = run(points, seed, model_average.forms_for(points))
+    if test is None:
+        return None
+    acc_rows, factor_acc = _accuracy(test, table, points, step2, n_convention, seed)
+    why = f"{len(test.holdouts)} holdouts of {len(points.runs)} runs: {', '.join(h.name for h in test.holdouts)}"
+    return Report(test, test.weights_FT(), test.stretch(), factor_acc, acc_rows, why)
+
+
+def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backtest | None:
+    """Fit every form to every holdout and predict what was held out; None where no holdout is possible."""
+    ways = tuple(w for w in holdouts(points) if _enough(points, w))
+    if not ways:
+        return None
+    n_tasks = len(points.tasks)
+    has_Tn = ~np.isnan(points.bpb_Tn)
+    use_Xn = np.concatenate([has_Tn & w.fit_n for w in ways])  # X = H * T
+    fitted = model_average.fit_forms(
+        points, use_Xn, seed, n_resamples=N_RESAMPLES, forms=forms,
+        n_starts=N_STARTS
+    )  # fmt: skip
+    every = Average(forms, np.full((len(forms), len(use_Xn)), 1 / len(forms)), fitted)
+    log_FXn = np.log(every.form_predictions(points.features)[:, :, 0])
+    log_HFTn = log_FXn.reshape(len(forms), len(ways), n_tasks, -1).swapaxes(0, 1)
+    tested_HTn = np.stack([np.where(has_Tn & w.test_n, np.log(points.bpb_Tn), np.nan) for w in ways])
+    form_error_HFTn = log_HFTn - tested_HTn[:, None]
+    nested_HFT = np.stack([weights(form_error_HFTn, h) for h in range(len(ways))])
+    error_HTn = np.einsum("hft,hftn->htn", nested_HFT, log_HFTn) - tested_HTn
+    mixed = Average(forms, nested_HFT.swapaxes(0, 1).reshape(len(forms), -1), fitted)
+    log_draws_HTRn = np.log(mixed.draws(points.features, N_DRAWS, seed)).reshape(len(ways), n_tasks, N_DRAWS, -1)
+    half = _half_widths(error_HTn + tested_HTn, log_draws_HTRn, model_average.NOISE_FLOOR)
+    return Backtest(ways, points.tasks, forms, form_error_HFTn, error_HTn, half, np.exp(log_draws_HTRn))
+
+
+def _enough(points: Points, way: Holdout) -> bool:
+    has_Tn = ~np.isnan(points.bpb_Tn)
+    return bool((has_Tn & way.fit_n).sum(axis=1).min() >= MIN_FIT_RUNS)
+
+
+def _half_widths(center_HXn, draws_HXRn, floor: float):
+    """(below, above): distances from the predictions to the ends of their intervals."""
+    lo, hi = bootstrap.interval(draws_HXRn, LEVEL, axis=2)
+    return np.maximum(center_HXn - lo, floor), np.maximum(hi - center_HXn, floor)
+
+
+def _accuracy(test: Backtest, table: Table, points: Points, step2: dict, n_convention: str, seed: int):
+    """-> (a row for each holdout, the intervals' factor) of accuracies predicted through both steps, in points."""
+    tasks = [t for t in points.tasks if t in step2 and step2[t].fit]
+    at = accuracy.checkpoints(table.select(split="train"), tasks)
+    if not tasks:
+        return [], NO_FACTOR
+    measured_Xn = np.concatenate([_ends(table, t, step2[t].metric, points, n_convention) for t in tasks])
+    row_of = {run: i for i, run in enumerate(points.runs)}
+    run_n = np.array([row_of.get(g, -1) for g in at.groups_n])
+    errors, halves = [], []
+    held = [_held_in(at, run_n, points, way) for way in test.holdouts]
+    use_Yn = np.concatenate([at.weights_Tn * fit_n for fit_n in held])
+    task_Y = list(range(len(tasks))) * len(held)
+    sigmoids = accuracy.fit_sigmoids(at, task_Y, use_Yn, N_RESAMPLES, seed, n_starts=N_STARTS)
+    for h, way in enumerate(test.holdouts):
+        center, draws = [], []
+        for x, task in enumerate(tasks):
+            of = replace(step2[task], fit=sigmoids, row=h * len(tasks) + x)
+            t = points.tasks.index(task)
+            bpb_n = np.exp(test.error_HTn[h, t]) * points.bpb_Tn[t]  # nan where it is not tested
+            center.append(of.predict(np.where(np.isnan(bpb_n), 1.0, bpb_n))[0])
+            draws.append(of.draws(test.draws_HTRn[h, t], seed))
+        tested_Xn = np.where(way.test_n, 100 * measured_Xn, np.nan)
+        center_Xn = 100 * np.array(center)
+        errors.append(center_Xn - tested_Xn)
+        halves.append((center_Xn, 100 * np.array(draws)))
+    error_HXn = np.array(errors)
+    half = _half_widths(np.array([c for c, _ in halves]), np.array([d for _, d in halves]), POINTS_FLOOR)
+    rows = [_row(h, way, error_HXn, half) for h, way in enumerate(test.holdouts)]
+    return rows, stretch(error_HXn, half)
+
+
+def _held_in(at, run_n: np.ndarray, points: Points, way: Holdout) -> np.ndarray:
+    """Which checkpoints a holdout may see: of its own runs, and of trunks all of whose branches it holds."""
+    fit_n = np.append(way.fit_n, False)[run_n]
+    hidden = set(points.groups_n[~way.fit_n])
+    trunk_n = (run_n < 0) & ~np.isin(at.groups_n, list(hidden))
+    return fit_n | trunk_n
+
+
+def _ends(table: Table, task: str, metric: str, points: Points, n_convention: str) -> np.ndarray:
+    """[1, n] end accuracies in the order of the points; nan where a run lacks it."""
+    ends = ladder_points(table, [task], n_convention, metric)
+    value = dict(zip(ends.runs, ends.bpb_Tn[0], strict=True))
+    return np.array([[value.get(run, np.nan) for run in points.runs]])
+
+
+def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
+    """Errors of one holdout; the factor comes from the others, and so does the interval of constant width beside it."""
+    error_Xn = error_HXn[h]
+    factor = stretch(error_HXn, half_HXn, without=h)
+    below, above = (half[h] for half in half_HXn)
+    others = np.abs(np.delete(error_HXn, h, axis=0))
+    constant = float(np.nanquantile(others, LEVEL)) if np.isfinite(others).any() else np.nan
+    return {
+        "holdout": way.name,
+        "fitted": int(way.fit_n.sum()),
+        "tested": int(way.test_n.sum()),
+        "distance": way.distance,
+        "error": float(np.nanmean(np.abs(error_Xn))),
+        "bias": float(np.nanmean(error_Xn)),
+        "coverage_raw": coverage(error_Xn, below, above),
+        "factor": factor,
+        "coverage": coverage(error_Xn, factor * below, factor * above),
+        "width": float(np.nanmean(np.where(np.isnan(error_Xn), np.nan, factor * (below + above)))),
+        "score": interval_score(error_Xn, factor * below, factor * above),
+        "constant_width": 2 * constant,
+        "constant_coverage": coverage(error_Xn, constant, constant),
+        "constant_score": interval_score(error_Xn, constant, constant),
+    }
+
+
+def coverage(error_Tn: np.ndarray, below, above) -> float:
+    """Share of truths inside [prediction - below, prediction + above]."""
+    inside = (error_Tn <= below) & (-error_Tn <= above)
+    return float(inside[~np.isnan(error_Tn)].mean())
+
+
+def interval_score(error_Tn: np.ndarray, below, above) -> float:
+    """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better.
+
+    nan where no truth has an interval, as where no other backtest says how wide a constant one should be.
+    """
+    miss = np.maximum(error_Tn - below, 0) + np.maximum(-error_Tn - above, 0)
+    score_Tn = below + above + 2 / (1 - LEVEL) * miss
+    return float(np.nanmean(score_Tn)) if np.isfinite(score_Tn).any() else float("nan")

@@ -1,0 +1,84 @@
+"""Two recipes, each with a ladder of its own: which will be better at the target, how surely, worth how much compute.
+
+The compute-equivalent gain of A over B is the factor by which B's compute (N and D alike) would have to
+grow for B to reach A's bpb at the target; 2 means that A saves half. Draws of the two ladders are
+independent, since they share no run.
+"""
+
+import numpy as np
+
+from fitting.errors import InputError
+from fitting.inference import bootstrap
+from fitting.tables.points import Target
+from fitting.task_laws.two_step import SUITE, Prediction
+
+# Gains are looked for between 1 / LARGEST and LARGEST.
+LARGEST, STEPS = 32.0, 61
+# Two ladders predicted with one seed must not draw the same deviates.
+OTHER_SEED = 1_000_003
+
+
+def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list[dict]:
+    """A row for each task that both predict, and for their mean (SUITE).
+
+    "probability": that A's run at the target measures a lower bpb than B's; "difference": of bpb, A - B, with its 80 %
+    interval; "gain" and "gain_pi80": compute-equivalent, None where it lies beyond LARGEST; "probability_acc": that A's
+    accuracy is higher, where both predict it. Raises InputError where they share no task.
+    """
+    tasks = [t for t in a.fitted if t in b.fitted]
+    if not tasks:
+        raise InputError(
+            f"the ladders share no task: {', '.join(a.fitted) or 'none'} and {', '.join(b.fitted) or 'none'}"
+        )
+    gains = np.geomspace(1 / LARGEST, LARGEST, STEPS)
+    a_TR = np.array([a.draws_bpb[target.name, t] for t in tasks])
+    center_Tm, b_TRm = _along(b, target, tasks, gains, a_TR.shape[1], seed)
+    b_TR = b_TRm[:, :, STEPS // 2]  # at the target itself
+    a_T = np.array([_entry(a, target, t)["bpb"] for t in tasks])
+    rows = [_row(t, a_T[i], a_TR[i], b_TR[i], center_Tm[i], b_TRm[i], gains) for i, t in enumerate(tasks)]
+    for row in rows:
+        key = target.name, row["task"]
+        if key in a.draws_acc and key in b.draws_acc:
+            shuffled = np.random.default_rng(seed).permutation(b.draws_acc[key])
+            row["probability_acc"] = float(np.mean(a.draws_acc[key] > shuffled))
+    means = (x.mean(axis=0) for x in (a_T, a_TR, b_TR, center_Tm, b_TRm))
+    return [*rows, _row(SUITE, *means, gains)]
+
+
+def _along(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: int, seed: int):
+    """(center_Tm, draws_TRm) of B's bpb where N and D grow alike by sqrt(gain)."""
+    at = {k: v * np.sqrt(gains) for k, v in target.features.items()}
+    index = [b.fitted.index(t) for t in tasks]
+    center_Tm = b.step1.predict(at)[index]
+    factor = b.tested.factor_bpb if b.tested else 1.0
+    ratio_TRm = b.step1.draws(at, n_draws, seed + OTHER_SEED)[index] / center_Tm[:, None]
+    return center_Tm, center_Tm[:, None] * ratio_TRm**factor
+
+
+def _row(task: str, a: float, a_R, b_R, center_m, b_Rm, gains) -> dict:
+    difference_R = a_R - b_R
+    center = float(a - center_m[STEPS // 2])
+    gain_R = np.array([_gain(x, of_m, gains) for x, of_m in zip(a_R, b_Rm, strict=True)])
+    lo, hi = bootstrap.interval(np.log(gain_R), 0.8)
+    return {
+        "task": task,
+        "probability": float(np.mean(difference_R < 0)),
+        "difference": center,
+        "difference_pi80": bootstrap.point_interval(difference_R, center),
+        "gain": _finite(_gain(a, center_m, gains)),
+        "gain_pi80": [_finite(np.exp(lo)), _finite(np.exp(hi))],
+    }
+
+
+def _gain(bpb: float, along_m: np.ndarray, gains: np.ndarray) -> float:
+    """Where B's falling curve meets bpb; the ends of the range where it does not."""
+    falling_m = np.minimum.accumulate(along_m)
+    return float(np.exp(np.interp(-bpb, -falling_m, np.log(gains))))
+
+
+def _finite(gain: float) -> float | None:
+    return float(gain) if 1 / LARGEST * 1.001 < gain < LARGEST / 1.001 else None
+
+
+def _entry(prediction: Prediction, target: Target, task: str) -> dict:
+    return next(e for e in prediction.entries if (e["target"], e["task"]) == (target.name, task))

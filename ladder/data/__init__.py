@@ -1,0 +1,1 @@
+"""Text to tokens to batches: batches(step) is a pure function. Start reading at corpus.py."""

@@ -1,0 +1,112 @@
+"""Batches as a pure function of (corpus, split, seed, step, rows): there is no iterator state to lose.
+
+Position p of training, counted in windows from the first step, is window order[p]: a permutation of the split in each
+epoch, another one in the next. Step s takes positions s * B .. (s + 1) * B; a process reads only the rows that its own
+devices hold, so a step's batch is the same however many processes there are.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
+
+import grain
+import numpy as np
+
+from ladder.data.corpus import Corpus
+from ladder.errors import InputError
+
+KEPT_RECORDS = 1024
+
+
+class Batches:
+    """batches(step) -> {"tokens": int32[R, L+1]}: the `rows` of the step's global batch, all of them by default."""
+
+    def __init__(self, corpus: Corpus, split: str, batch_sequences: int, seed: int, rows: Sequence[int] | None = None):
+        self.corpus, self.split, self.seed, self.batch_sequences = corpus, split, seed, batch_sequences
+        self.windows = corpus.windows[split]
+        self._rows = range(batch_sequences) if rows is None else rows
+
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        start = step * self.batch_sequences
+        windows = [self._order[start + row] for row in self._rows]
+        return {"tokens": _read(self._record, self.corpus, windows)}
+
+    def epoch(self, step: int) -> float:
+        """Passes over the split that are done when `step` begins; above 1, text is seen again."""
+        return step * self.batch_sequences / self.windows
+
+    @cached_property
+    def _order(self) -> grain.MapDataset:
+        # grain shuffles epoch e by seed + e: a seed's epochs must not be its neighbours' first ones.
+        seed = int(np.random.SeedSequence([self.seed, 0x6C6164]).generate_state(1)[0])
+        return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
+
+    @cached_property
+    def _record(self) -> Callable[[int], np.ndarray]:
+        """A record's tokens; the last ones stay in memory, so that a small corpus is read once."""
+        source = self.corpus.source(self.split)
+        return lru_cache(maxsize=KEPT_RECORDS)(lambda i: source[i]["tokens"])
+
+
+def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
+    """int32[len(windows), L+1]: window w is slot w % windows_per_record of its record."""
+    length, per_record = corpus.seq_len, corpus.windows_per_record
+    tokens = np.empty((len(windows), length + 1), np.int32)
+    for row, w in enumerate(windows):
+        start = w % per_record * length
+        # One record at a time, 50 us each: __getitems__ starts threads at every call and is slower below 256 rows.
+        tokens[row] = record(w // per_record)[start : start + length + 1]
+    return tokens
+
+
+def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
+    """int32[n, B, L+1]: the first windows of the validation split, about `tokens` targets of them, in order.
+
+    At least one batch, at most the split. Raises InputError where the split is smaller than one batch.
+    """
+    windows = corpus.windows["validation"]
+    n = min(max(1, tokens // (batch_sequences * corpus.seq_len)), windows // batch_sequences)
+    if n == 0:
+        raise InputError(
+            f"the validation split has {windows} windows of {corpus.seq_len} tokens, fewer than a batch of "
+            f"{batch_sequences}: add text or raise data.validation"
+        )
+    source = corpus.source("validation")
+    rows = _read(lambda i: source[i]["tokens"], corpus, list(range(n * batch_sequences)))
+    return rows.reshape(n, batch_sequences, -1)
+
+
+def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(step, batches(step)) for start <= step < stop, read by a thread that keeps `ahead` of them ready.
+
+    Closing the iterator, or dropping it, ends the thread. What `batches` raises is raised here, at its step.
+    """
+    ready: queue.Queue = queue.Queue()
+    room = threading.Semaphore(ahead)
+    stopped = threading.Event()
+
+    def read() -> None:
+        for step in range(start, stop):
+            room.acquire()
+            if stopped.is_set():
+                return
+            try:
+                ready.put((step, batches(step), None))
+            except BaseException as error:
+                ready.put((step, None, error))
+                return
+
+    thread = threading.Thread(target=read, name="batches", daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, stop):
+            step, batch, error = ready.get()
+            room.release()
+            if error is not None:
+                raise error
+            yield step, batch
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()

@@ -1,0 +1,169 @@
+"""One optimizer step as a pure, jitted, donated function of (state, batch)."""
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ladder.config import Rung
+from ladder.errors import InputError
+from ladder.model import attention, transformer
+from ladder.model.cross_entropy import token_nats
+from ladder.optim import adamw
+from ladder.parallel import sharding
+
+UNROLL_LAYERS = 8
+
+
+def init_state(rung: Rung, seed: int | None = None) -> dict:
+    """{"step", "params", "optimizer"} before the first step, from the rung's seed unless another is given."""
+    params = transformer.init_params(rung.model, rung.seed if seed is None else seed)
+    return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": adamw.build(rung).init(params)}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A rung compiled for a mesh: where its state lives, and what runs on it."""
+
+    mesh: jax.sharding.Mesh
+    functions: transformer.Functions
+    shardings: dict
+    init: callable
+    step: callable  # what train_step is the jitted form of
+    train_step: callable
+    abstract_state: dict
+    batch_sequences: int
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """The rows of the global batch that this process's devices hold."""
+        return sharding.rows_here(batch_shardings(self.mesh)["tokens"], self.batch_sequences)
+
+    def put(self, batch: dict, learning_rate: float) -> dict:
+        """What train_step takes: this process's rows as a global array, and the step's learning rate."""
+        tokens, where = batch["tokens"], batch_shardings(self.mesh)
+        shape = (self.batch_sequences, *tokens.shape[1:])
+
+        def held(index):
+            start, stop, _ = index[0].indices(self.batch_sequences)
+            first = bisect_left(self.rows, start)
+            return tokens[first : first + stop - start]
+
+        return {
+            "tokens": jax.make_array_from_callback(shape, where["tokens"], held),
+            "learning_rate": sharding.put(np.float32(learning_rate), where["learning_rate"]),
+        }
+
+
+def batch_shardings(mesh: jax.sharding.Mesh) -> dict:
+    return {"tokens": sharding.batch_sharding(mesh), "learning_rate": sharding.replicated(mesh)}
+
+
+def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
+    """The jitted functions of a rung on a mesh.
+
+    train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
+    grad_norm before clipping; the state is donated.
+    """
+    data_shards = sharding.data_shards(mesh)
+    micro = rung.batch_sequences // rung.mesh.accumulation
+    if micro % data_shards:
+        tensor = mesh.shape["tensor"] * data_shards // math.gcd(micro, data_shards)
+        raise InputError(
+            f"rung {rung.label}: a microbatch of {micro} sequences does not divide over {data_shards} devices; "
+            f"set mesh.tensor={tensor}, or "
+            f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
+        )
+    platform = mesh.devices.flat[0].platform
+    attend = attention.choose(
+        rung.mesh.attention,
+        rung.model.seq_len,
+        platform,
+        mesh.shape["sequence"],
+        rung.model.kv_heads,
+        mesh.shape["tensor"],
+    )
+    if attend is attention.splash:
+        attend = sharding.on_each_device(mesh, attend, attention.splash_kernel)
+    hooks = transformer.Hooks(
+        constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
+        attend=attend,
+        remat=rung.mesh.remat,
+        unroll=platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
+    )
+    functions = transformer.functions(rung.model, hooks)
+    abstract = jax.eval_shape(lambda: init_state(rung))
+    shardings = sharding.shardings(mesh, abstract)
+    sharding.refuse_replication(mesh, abstract, shardings)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    scalar = sharding.replicated(mesh)
+    nats = sharding.on_own_tokens(mesh, _nats) if mesh.size > 1 else _nats
+    train_step = _train_step(rung, functions, nats)
+    return Program(
+        mesh=mesh,
+        functions=functions,
+        shardings=shardings,
+        # The seed is data, so that all seeds share one compiled program.
+        init=partial(jax.jit(partial(init_state, rung), out_shardings=shardings), rung.seed),
+        step=train_step,
+        train_step=jax.jit(
+            train_step,
+            in_shardings=(shardings, batch_shardings(mesh)),
+            out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
+            donate_argnums=0,
+        ),
+        abstract_state=abstract,
+        batch_sequences=rung.batch_sequences,
+    )
+
+
+def _nats(head_DV, x_BLD, targets_BL):
+    """nats_BL, log_z_BL of the next tokens."""
+    nats_T, log_z_T = token_nats(
+        transformer.project, head_DV, x_BLD.reshape(-1, x_BLD.shape[-1]), targets_BL.reshape(-1)
+    )
+    return nats_T.reshape(targets_BL.shape), log_z_T.reshape(targets_BL.shape)
+
+
+def _train_step(rung: Rung, functions: transformer.Functions, nats):
+    transform = adamw.build(rung)
+    accumulation = rung.mesh.accumulation
+
+    def total(params, tokens):
+        """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
+        x_BLD = functions.hidden(params, tokens[:, :-1])
+        nats_BL, log_z_BL = nats(functions.head(params), x_BLD, tokens[:, 1:])
+        loss = nats_BL.sum()
+        return loss + rung.optimizer.z_loss * jnp.square(log_z_BL).sum(), loss
+
+    gradient = jax.grad(total, has_aux=True)
+
+    def summed(params, tokens_B):
+        """Gradient and nats, summed over the microbatches; divided once, by the caller."""
+        if accumulation == 1:
+            return gradient(params, tokens_B)
+        # Every device keeps its own rows: microbatch a takes rows a, a + A, a + 2A, ...
+        tokens_AB = jnp.swapaxes(tokens_B.reshape(-1, accumulation, tokens_B.shape[1]), 0, 1)
+        zero = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params), jnp.zeros(())
+
+        def add(carry, tokens):
+            return jax.tree.map(jnp.add, carry, gradient(params, tokens)), None
+
+        return jax.lax.scan(add, zero, tokens_AB)[0]
+
+    def train_step(state, batch):
+        tokens = batch["tokens"]
+        count = tokens.shape[0] * (tokens.shape[1] - 1)
+        grads, nats = summed(state["params"], tokens)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
+        params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
+        metrics = {"loss": nats / count, "grad_norm": optax.tree.norm(grads)}
+        return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
+
+    return train_step

@@ -1,0 +1,1 @@
+"""Learning rates and updates. Start reading at adamw.py."""

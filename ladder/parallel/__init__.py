@@ -1,0 +1,1 @@
+"""One run on many devices and in many processes. Start reading at sharding.py."""

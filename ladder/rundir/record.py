@@ -1,0 +1,249 @@
+"""The run directory: all that one rung leaves behind, except its checkpoints.
+
+    config.json      what was asked for, canonical, of one run_id
+    metrics/<first>-<last>.jsonl
+                     immutable segments; one is published with each checkpoint, just before it
+    timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
+    heartbeat.json   the latest step, loss and rate
+    lease.json       who trains this run, and until when (see lease.py)
+    attempts.jsonl   every time it was submitted or begun, and the newest checkpoint there was then
+    STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: ended for a reason
+                     that trying again unasked does not cure; gone once the run is taken up again
+    DONE.json        written last; a run is finished when it is there, whatever else says so
+
+In a run of several processes only process 0 writes. Nothing here imports jax.
+"""
+
+import json
+import math
+import re
+import time
+from dataclasses import dataclass
+
+from etils import epath
+
+from ladder.config import canonical_json
+from ladder.errors import InputError
+from ladder.rundir.files import is_local, read_json, write_atomic
+from ladder.rundir.kill_points import phase
+from ladder.rundir.lease import is_live, read_lease
+
+STOPPED = ("diverged", "failed", "stuck", "cancelled")
+ROW_KEYS = frozenset(("step", "tokens", "kind", "task", "metric", "value", "stderr", "n_docs"))
+_SEGMENT = re.compile(r"(\d{9})-(\d{9})\.jsonl")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What `ladder status` shows: name is pending, running, stale, done or one of STOPPED."""
+
+    name: str
+    step: int | None = None
+    loss: float | None = None
+    detail: str = ""
+
+
+class Record:
+    """One run directory, local or any other epath; the module's docstring lists its files."""
+
+    def __init__(self, directory, process_index=0):
+        self.directory = epath.Path(directory)
+        self.metrics = self.directory / "metrics"
+        self.process_index = process_index
+        self._buffer = []  # (step, line), not yet published
+        self._published = -1
+
+    def write_config(self, config):
+        """Write config.json. Where one stands there it must have the same run_id: what enters that hash is fixed,
+        while the layout, evaluations, cadence and a trunk's length may change between two sittings."""
+        path = self.directory / "config.json"
+        there = read_json(path) if path.exists() else config
+        if there.get("run_id") != config.get("run_id"):
+            raise InputError(f"{path}: is of run {there.get('run_id')}; use another directory, or delete this one")
+        self._write("config.json", config)
+
+    def read_config(self):
+        """The dictionary in config.json."""
+        path = self.directory / "config.json"
+        try:
+            return read_json(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is none; name a run directory or a rung") from None
+
+    def heartbeat(self, step, loss, rate):
+        """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second)."""
+        beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
+        self._write("heartbeat.json", beat, durable=False)
+
+    def beat(self):
+        """heartbeat.json, or None before the first."""
+        return self._read("heartbeat.json")
+
+    def timing(self, **figures):
+        """Append one line of wall-clock figures to timing.jsonl."""
+        self._append("timing.jsonl", figures)
+
+    def attempt(self, by):
+        """Note in attempts.jsonl that the run is about to be tried; `by` is "submit", "train" or, where a person
+        wants it tried anew whatever came of it before, "retry"."""
+        saved = self.saved_steps()
+        self._append("attempts.jsonl", {"by": by, "durable": saved[-1] if saved else None, "time": time.time()})
+
+    def attempts(self):
+        """What `attempt` noted, in order; a line that was cut by a crash is left out."""
+        path, found = self.directory / "attempts.jsonl", []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [row for row in found if isinstance(row, dict) and row.keys() >= {"by", "durable", "time"}]
+
+    def saved_steps(self):
+        """The steps of the published checkpoints, ascending: what a crash cannot take back."""
+        there = self.directory / "checkpoints"
+        names = [path.name for path in there.iterdir()] if there.exists() else []
+        return sorted(int(name) for name in names if name.isdigit() and (there / name / "MANIFEST.json").exists())
+
+    def log(self, rows):
+        """Keep metric rows (ROW_KEYS, perhaps more) in memory until `publish`."""
+        for row in rows:
+            if not row.keys() >= ROW_KEYS:
+                raise ValueError(f"a metrics row lacks {sorted(ROW_KEYS - row.keys())}: {row}")
+            if row["step"] <= self._published:
+                raise ValueError(f"steps up to {self._published} are published: {row}")
+            self._buffer.append((row["step"], canonical_json(row)))
+
+    def publish(self, step):
+        """Write the segment that ends at `step`; call it just before the checkpoint's commit."""
+        if step <= self._published:
+            raise ValueError(f"steps up to {self._published} are published already, not {step}")
+        if self.process_index == 0:
+            self.metrics.mkdir(parents=True, exist_ok=True)
+            path = self.metrics / f"{self._published + 1:09d}-{step:09d}.jsonl"
+            lines = [line + "\n" for at, line in self._buffer if at <= step]
+            write_atomic(path, "".join(lines), reached="metrics-written")
+        phase("metrics-published")
+        self._buffer = [(at, line) for at, line in self._buffer if at > step]
+        self._published = step
+
+    def rewind(self, step=-1, origin=-1):
+        """Bring the metrics back to what the checkpoint of `step` knew; call it before training.
+
+        Drops the buffer and removes every segment after `step`. `origin` is the step before the
+        run's own first one: -1 from scratch (step -1: nothing restored), a branch's parent_step.
+        Raises InputError where the segments that are left do not cover origin+1 to `step`.
+        """
+        covered, late = origin, []
+        for path, first, last in self._segments():
+            if first > step:
+                late.append(path)
+                continue
+            if first != covered + 1 or last > step:
+                raise InputError(
+                    f"{path}: a segment from step {covered + 1}, ending by the restored step "
+                    f"{step}, was expected; delete the run directory and train it again"
+                )
+            covered = last
+        if covered != step:
+            raise InputError(
+                f"{self.metrics}: steps {covered + 1} to {step} are missing, though their "
+                "checkpoint is there; delete the run directory and train it again"
+            )
+        if self.process_index == 0:
+            for path in reversed(late):  # newest first: killed here, the rest still has no gap
+                path.unlink()
+            for path in self.metrics.glob(".*.tmp"):
+                path.unlink()
+            (self.directory / "STOPPED.json").unlink(missing_ok=True)
+        self._buffer, self._published = [], step
+
+    def rows(self):
+        """All published rows in order; InputError with file and line where one is damaged."""
+        for path, _, _ in self._segments():
+            lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+            for number, line in enumerate(lines[:-1], start=1):
+                yield _row(line, f"{path}:{number}")
+            if lines[-1]:
+                raise InputError(f"{path}:{len(lines)}: truncated in the middle of a line")
+
+    def finish(self, **summary):
+        """Write DONE.json: the run is finished."""
+        phase("before-done")
+        self._write("DONE.json", summary)
+
+    def stop(self, state, step, loss, reason):
+        """Write STOPPED.json: `state` is "diverged" (exit 78), "failed" (exit 1 or 2), "stuck" (three tries
+        without a new checkpoint) or "cancelled" (a person asked for it)."""
+        if state not in STOPPED:
+            raise ValueError(f"a run stops as {', '.join(STOPPED)}, not as {state!r}")
+        stopped = {"state": state, "step": step, "loss": _finite(loss), "reason": reason}
+        self._write("STOPPED.json", stopped)
+
+    def is_done(self):
+        """Whether DONE.json is there, and config.json asks for no further steps (a trunk can be made longer)."""
+        done = self._read("DONE.json")
+        return done is not None and done["step"] >= self.read_config()["derived"]["steps"]
+
+    def state(self):
+        """The RunState as the files tell it, whatever a scheduler believes."""
+        beat, stopped, done = self.beat(), self._read("STOPPED.json"), self._read("DONE.json")
+        lease = read_lease(self.directory)
+        if self.is_done():
+            return RunState("done", done.get("step"), done.get("loss"))
+        step, loss = (beat.get("step"), beat.get("loss")) if beat else (None, None)
+        if lease and is_live(lease):
+            return RunState("running", step, loss, lease["owner"])
+        if stopped:
+            step, loss = stopped["step"], stopped["loss"]
+            return RunState(stopped["state"], step, loss, stopped["reason"])
+        if beat or lease:
+            return RunState("stale", step, loss, "begun, not finished, nobody trains it")
+        return RunState("pending")
+
+    def _segments(self):
+        paths = sorted(self.metrics.iterdir()) if self.metrics.exists() else []
+        named = [(path, _SEGMENT.fullmatch(path.name)) for path in paths]
+        return [(path, int(name[1]), int(name[2])) for path, name in named if name]
+
+    def _append(self, name, row):
+        if self.process_index != 0:
+            return
+        path = self.directory / name
+        line = canonical_json(row) + "\n"
+        if is_local(path):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line)
+        else:  # object stores do not append
+            path.write_text((path.read_text() if path.exists() else "") + line)
+
+    def _read(self, name):
+        path = self.directory / name
+        try:
+            return read_json(path)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name, value, durable=True):
+        if self.process_index == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            value = {"schema_version": 1} | value
+            text = json.dumps(value, sort_keys=True, allow_nan=False, indent=2)
+            write_atomic(self.directory / name, text + "\n", durable=durable)
+
+
+def _row(line, where):
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
+        raise InputError(f"{where}: not a metrics row: {', '.join(sorted(ROW_KEYS))} are needed")
+    value, step = row["value"], row["step"]
+    if type(step) is not int or type(value) not in (int, float) or not math.isfinite(value):
+        raise InputError(f"{where}: step must be a whole number and value a finite number")
+    return row
+
+
+def _finite(value):
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What the TPU compiler says before a TPU is paid for. Start reading at compiler.py."""

@@ -1,0 +1,8 @@
+"""The `ladder` command: verbs in *_verbs.py, their tables in *_tables.py. Start reading at entry.py."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    from launch.cli.entry import main
+
+    return main(arguments)

@@ -1,0 +1,74 @@
+"""Verbs about what training reads, and the demo that starts from it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+import configs
+from ladder.errors import InputError
+from launch import terminal
+from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, place
+
+
+def demo(
+    *,
+    quick: bool = False,
+    full: bool = False,
+    seed: int = 0,
+    text: Annotated[tuple[Path, ...], arg(metavar="PATH ...")] = (),
+    at_once: int | None = None,
+    root: Root = RUNS,
+    corpora: Corpora = CORPORA,
+) -> None:
+    """From text to a prediction on this machine: train a small ladder, predict a larger model, then train that too.
+
+    Example: ladder demo --text my/notes
+
+    Args:
+        quick: two to four minutes; the numbers mean little
+        full: about an hour
+        seed: of initialisation and data order
+        text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
+        at_once: how many rungs are trained at a time; without it, one for each core (at most 4) where JAX_PLATFORMS=cpu
+    """
+    from launch import demo as demonstration
+
+    if at_once is not None and at_once < 1:
+        raise InputError(f"--at-once {at_once}: must be at least 1")
+    if quick and full:
+        raise InputError("--quick and --full: choose one")
+    name = "demo-quick" if quick else "demo-full" if full else "demo"
+    ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
+    at_once = at_once or demonstration.runs_at_once()
+    demonstration.run(ladder, Path(root), Path(corpora), terminal.console(), at_once)
+
+
+def data(
+    what: Annotated[
+        Positional[Literal["build", "olmes", "paper"]],
+        arg(help="a ladder's corpora, the OLMES requests, the paper's runs"),
+    ],
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]", help="build: the ladder")] = None,
+    overrides: Overrides = (),
+    /,
+    *,
+    corpora: Corpora = CORPORA,
+) -> None:
+    """Build the corpora that a ladder reads (or find them again); fetch the OLMES tasks or the paper's runs.
+
+    Example: ladder data build demo data.text=my/notes,more.jsonl.gz
+    """
+    from launch import prepare
+    from launch.fetch import olmes, paper_runs
+
+    if what != "build":
+        if name is not None:
+            raise InputError(f"ladder data {what} takes no {name!r}")
+        print(olmes.install() if what == "olmes" else paper_runs.install())
+        return
+    if name is None:
+        raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
+    built = prepare.build(configs.overridden(configs.load(name), overrides), place(corpora))
+    for corpus_hash, directory in built.corpora.items():
+        print(f"{corpus_hash}  {directory}")

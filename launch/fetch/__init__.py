@@ -1,0 +1,1 @@
+"""Data that a command brings: OLMES requests, MMLU, the paper's runs."""

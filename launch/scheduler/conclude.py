@@ -1,0 +1,43 @@
+"""The last job of a ladder: predict its targets from the runs that are done, and write the page."""
+
+from ladder.errors import InputError
+from ladder.rundir.lease import Lease
+from ladder.rundir.record import Record
+from launch import terminal
+
+
+def conclude(directory) -> None:
+    """Fit the runs that the fit directory's config.json names; prediction.json, report.html, then DONE.json.
+
+    A run that diverged is left out, and the report and DONE.json say so. Raises InputError where one is not over.
+    """
+    record = Record(directory)
+    config = record.read_config()
+    folder = record.directory.parent.parent
+    with Lease(record.directory):
+        states = {run: Record(folder / run).state() for run in config["runs"]}
+        left_out = {run: f"{s.name}: {s.detail}" for run, s in states.items() if s.name != "done"}
+        unfinished = [run for run in left_out if states[run].name != "diverged" and not _skipped(folder, run, states)]
+        if unfinished:
+            raise InputError(f"{folder}: {', '.join(unfinished)} not over yet; finish with: ladder submit")
+        from fitting.report import task_report
+        from fitting.tables import points, runs_table
+        from fitting.task_laws import two_step
+
+        read = runs_table.read(folder).select(run=[run for run in states if run not in left_out])
+        targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
+        predicted = two_step.predict(read, targets, n_resamples=config["resamples"])
+        (record.directory / "prediction.json").write_text(terminal.to_json_text(predicted.json()))
+        about = {
+            "title": f"ladder {config['ladder']}: prediction",
+            "commands": [f"ladder conclude {directory}"],
+            "facts": {"left out": "; ".join(f"{run} {why}" for run, why in left_out.items()) or "nothing"},
+        }
+        (record.directory / "report.html").write_text(task_report.page(read, predicted, about))
+        record.finish(step=0, loss=None, left_out=left_out)
+
+
+def _skipped(folder, run: str, states) -> bool:
+    """Whether the run's trunk diverged, so that it never began."""
+    parent = Record(folder / run).read_config()["derived"]["parent_run"]
+    return parent is not None and states.get(parent) is not None and states[parent].name == "diverged"

@@ -1,0 +1,90 @@
+"""What engines are asked to run: a job for every run directory of a ladder, and the fit as its last."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.config import job_name
+from ladder.errors import InputError
+from ladder.rundir.record import Record
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """name: DNS-1035, what engines see. argv: of the `ladder` command.
+
+    after: what must be there first: (run_id, step) a published checkpoint, (run_id, None) the end of that run.
+    first, steps: the run's updates go from `first` to `steps`. flops: what it computes itself.
+    """
+
+    name: str
+    run_id: str
+    directory: str
+    argv: tuple[str, ...]
+    after: tuple[tuple[str, int | None], ...] = ()
+    size: str = ""
+    kind: str = "full"
+    first: int = 0
+    steps: int = 0
+    flops: float = 0.0
+
+    @property
+    def is_fit(self) -> bool:
+        return self.kind == "fit"
+
+
+def of(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...]:
+    """The jobs of these run directories (and of a fit's), each after what it needs: trunks before branches, targets
+    after all rungs, the fit after all. Raises InputError where a config.json does not say what a run is."""
+    read = [(str(directory), Record(directory).read_config()) for directory in directories]
+    read.sort(key=lambda item: _get(item, "split") == "target")  # stable: the ladder's own order otherwise
+    read.sort(key=lambda item: _depth(item[1]))
+    rungs = [config["run_id"] for _, config in read if config["split"] != "target"]
+    jobs = [_train(directory, config, rungs) for directory, config in read]
+    if fit is not None:
+        config = Record(fit).read_config()
+        after = tuple((job.run_id, None) for job in jobs)
+        name = job_name(config["ladder"], config["run_id"])
+        jobs.append(Job(name, config["run_id"], str(fit), ("conclude", str(fit)), after, kind="fit"))
+    return tuple(jobs)
+
+
+def _depth(config: Mapping) -> int:
+    return 2 if config["split"] == "target" else 1 if config["derived"]["parent_run"] else 0
+
+
+def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
+    run_id, derived = config["run_id"], config["derived"]
+    if not directory.isprintable():
+        raise InputError(f"{directory!r}: a path with control characters in it")
+    if not RUN_ID.fullmatch(run_id) or directory.rpartition("/")[2] != run_id:
+        raise InputError(f"{directory}/config.json: run_id {run_id!r} is not the name of its directory")
+    if derived["parent_run"] and not RUN_ID.fullmatch(derived["parent_run"]):
+        raise InputError(f"{directory}/config.json: parent_run {derived['parent_run']!r} is not the name of a run")
+    first = config["rung"]["parent_step"] or 0
+    after = ((derived["parent_run"], first),) if derived["parent_run"] else ()
+    if config["split"] == "target":
+        after += tuple((rung, None) for rung in rungs)
+    return Job(
+        name=job_name(config["ladder"], run_id),
+        run_id=run_id,
+        directory=directory,
+        argv=("train", directory),
+        after=after,
+        size=derived["size"],
+        kind=derived["kind"],
+        first=first,
+        steps=derived["steps"],
+        flops=float(derived["flops_per_token"]) * derived["batch_tokens"] * (derived["steps"] - first),
+    )
+
+
+def _get(item, key):
+    directory, config = item
+    try:
+        return config[key]
+    except KeyError:
+        raise InputError(f"{directory}/config.json: no {key!r} in it; write it again with ladder submit") from None

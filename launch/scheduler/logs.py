@@ -1,0 +1,44 @@
+"""What a run printed."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from ladder.errors import InputError
+from ladder.rundir.files import is_local
+from ladder.rundir.record import STOPPED, Record
+from launch.cli.options import place
+
+
+def tail(run_dir: Path, lines: int) -> list[str]:
+    """The last lines of a run's log.txt."""
+    path = run_dir / "log.txt"
+    if not path.exists():
+        raise InputError(f"{path}: nothing logged yet (`ladder train` in a terminal prints there instead)")
+    with path.open("rb") as file:
+        return [line.decode(errors="replace").rstrip("\n") for line in deque(file, maxlen=lines)]
+
+
+def last(run_dir, lines: int = 1) -> str:
+    """The last things a run said, in one line, or nothing."""
+    path = place(str(run_dir)) / "log.txt"
+    said = [line.strip() for line in tail(path.parent, 20) if line.strip()] if path.exists() else []
+    return " | ".join(said[-lines:])
+
+
+def follow(run_dir: Path) -> Iterator[str]:
+    """What is added from now on, until the run is done or stopped."""
+    record, path = Record(run_dir), run_dir / "log.txt"
+    seen = path.stat().st_size if is_local(path) else len(path.read_bytes())
+    while True:
+        over = record.state().name in ("done", *STOPPED)
+        with path.open("rb") as file:  # opened anew: an object store replaces the whole
+            file.seek(seen)
+            text = file.read()
+        seen += len(text)
+        if text:
+            yield text.decode(errors="replace")
+        if over:
+            return
+        time.sleep(0.5 if is_local(path) else 10.0)

@@ -1,0 +1,141 @@
+"""What a ladder's run directories say about its runs, whatever an engine believes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from ladder.rundir.record import Record
+from launch import terminal
+from launch.scheduler import runs
+
+COLOURS = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "stale": "yellow",
+    "cancelled": "yellow",
+    "diverged": "red",
+    "failed": "red",
+    "stuck": "red",
+    "blocked": "red",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run as its directory tells it.
+
+    step: the latest anyone saw; durable: the newest published checkpoint; saved: all of them. A run's updates go from
+    first to steps. rate: tokens/s. restarts: how often training began, but the first. tries: how often since the
+    newest checkpoint or since a person said retry; last_try: when (seconds since 1970).
+    """
+
+    run_id: str
+    state: str
+    step: int | None = None
+    steps: int = 0
+    loss: float | None = None
+    detail: str = ""
+    first: int = 0
+    durable: int | None = None
+    saved: tuple[int, ...] = ()
+    rate: float | None = None
+    batch_tokens: int = 0
+    restarts: int = 0
+    tries: int = 0
+    last_try: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of its own updates that are done."""
+        if self.state == "done":
+            return 1.0
+        whole = self.steps - self.first
+        return min(1.0, max(0.0, ((self.step or 0) - self.first) / whole)) if whole else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.state != "running" or not self.rate or self.step is None:
+            return None
+        return (self.steps - self.step) * self.batch_tokens / self.rate
+
+
+def read(there: Path) -> list[Status]:
+    """One Status for every run directory under `there`; trunks stand before their branches, targets last."""
+    found = [(path, Record(path).read_config()) for path in runs.directories(there)]
+    found.sort(key=lambda item: _order(item[1]))
+    return [of(path) for path, _ in found]
+
+
+def of(directory) -> Status:
+    """The Status of one run directory, or of a fit's."""
+    record = Record(directory)
+    config, state, beat = record.read_config(), record.state(), record.beat()
+    derived, saved, attempts = config["derived"], record.saved_steps(), record.attempts()
+    durable = saved[-1] if saved else None
+    return Status(
+        run_id=config["run_id"],
+        state=state.name,
+        step=state.step,
+        steps=derived["steps"],
+        loss=state.loss,
+        detail=state.detail,
+        first=config.get("rung", {}).get("parent_step") or 0,
+        durable=durable,
+        saved=tuple(saved),
+        rate=beat.get("rate") if beat else None,
+        batch_tokens=derived.get("batch_tokens", 0),
+        restarts=max(0, sum(row["by"] == "train" for row in attempts) - 1),
+        tries=tries(attempts, durable),
+        last_try=attempts[-1]["time"] if attempts else 0.0,
+    )
+
+
+def tries(attempts: Sequence[Mapping], durable: int | None) -> int:
+    """How often, since the newest checkpoint or the last "retry", the run was submitted or begun (whichever is more:
+    an engine may restart by itself, and a job may end before training begins)."""
+    by = {"submit": 0, "train": 0}
+    for row in reversed(attempts):
+        if row["durable"] != durable or row["by"] not in by:
+            break
+        by[row["by"]] += 1
+    return max(by.values())
+
+
+def to_json(statuses: Sequence[Status]) -> dict:
+    return {"runs": [asdict(s) | {"share": s.share, "seconds_left": s.seconds_left} for s in statuses]}
+
+
+def table(statuses: Sequence[Status], stands: Mapping[str, str] | None = None) -> Table:
+    """For people. stands: from reconcile.standing, where an engine was asked too."""
+    done = sum(status.state == "done" for status in statuses)
+    grid = Table(title=f"{done} of {len(statuses)} runs done", title_justify="left")
+    left = ("run", "state", "detail")
+    for name in ("run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"):
+        grid.add_column(name, justify="left" if name in left else "right", no_wrap=name != "detail")
+    for s in statuses:
+        state = (stands or {}).get(s.run_id, s.state)
+        state = s.state if state in ("ended", "ready") else state
+        grid.add_row(s.run_id, f"[{COLOURS.get(state, 'dim')}]{state}", *_cells(s))
+    return grid
+
+
+def _cells(s: Status) -> list[str]:
+    return [
+        f"{s.step or 0:,} / {s.steps:,}" if s.steps else "",
+        "" if s.durable is None else f"{s.durable:,}",
+        f"{s.share:.0%}",
+        "" if s.loss is None else f"{s.loss:.4f}",
+        terminal.count(s.rate) if s.rate and s.state == "running" else "",
+        str(s.restarts) if s.restarts else "",
+        "" if s.seconds_left is None else terminal.duration(s.seconds_left),
+        escape(s.detail),
+    ]
+
+
+def _order(config: dict) -> tuple:
+    d = config["derived"]
+    return config["split"] == "target", d["n_total"], d["seed"], d["multiple"] or 0.0

@@ -1,0 +1,101 @@
+"""What was submitted, and to which engine: submit.json beside the run directories, so that watch, logs and cancel need
+neither the ladder's code nor flags."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ladder.errors import InputError
+from ladder.rundir.files import is_local, read_json, write_atomic
+from launch import prepare, settings
+from launch.backends import Backend
+from launch.backends.archive import Code
+from launch.estimate import Estimate, estimate
+from launch.scheduler import jobs, status
+from launch.scheduler.jobs import Job
+from launch.settings import Settings
+
+FILE = "submit.json"
+BACKENDS = ("local", "slurm", "gke", "tpu")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """backend: its name. at_once, processes: of local. settings: ladder.toml's. code: what TPU machines fetch."""
+
+    backend: str = "local"
+    at_once: int = 1
+    processes: int = 1
+    settings: Settings = field(default_factory=Settings)
+    code: Code = field(default_factory=Code)
+
+    def open(self) -> Backend:
+        """The backend; raises InputError where it lacks a setting or a package."""
+        if self.backend == "local":
+            from launch.backends.local import Local
+
+            return Local(self.at_once, self.processes)
+        from launch.backends import gke, slurm, tpu
+
+        if self.backend == "slurm":
+            return slurm.Cluster(self.settings.slurm, self.settings.environment)
+        if self.backend == "gke":
+            return gke.Cluster(self.settings.gke, self.settings.environment)
+        return tpu.Cluster(self.settings.tpu, self.settings.environment, self.code)
+
+
+@dataclass(frozen=True)
+class Submission:
+    jobs: tuple[Job, ...]
+    engine: Engine
+
+    def cost(self) -> Estimate:
+        """Of what is not done."""
+        slice_of = {"gke": self.engine.settings.gke.slice_of, "tpu": self.engine.settings.tpu.slice_of}
+        runs = {job.run_id: status.of(job.directory) for job in self.jobs}
+        return estimate(self.jobs, runs, slice_of.get(self.engine.backend), self.engine.settings.prices)
+
+
+def write(built: prepare.Built, targets: bool, root: Path, engine: Engine, dry: bool = False) -> Submission:
+    """Write the run directories of a ladder, its fit's, and (unless `dry`: others may be at work) submit.json."""
+    local = {str(place) for place in (root, *built.corpora.values()) if is_local(place)}
+    if engine.backend in ("local", "slurm") and not is_local(root):
+        raise InputError(f"--root {root}: {engine.backend} needs a folder, on a disk that all its machines share")
+    if engine.backend == "tpu" and local:
+        raise InputError(
+            f"{', '.join(sorted(local))}: TPU machines do not see it; give --root and --corpora as gs://..."
+        )
+    rungs = built.ladder.all if targets else built.ladder.rungs
+    directories = prepare.write(built, rungs, root)
+    fit = prepare.write_fit(built, rungs, root)
+    value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(engine)}
+    if not dry:
+        write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
+    return Submission(jobs.of(directories, fit), engine)
+
+
+def read(folder: Path) -> Submission:
+    """Raises InputError where nothing was submitted, or submit.json is damaged."""
+    try:
+        value = read_json(folder / FILE)
+    except FileNotFoundError:
+        raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
+    try:
+        names, fit, engine = value["runs"], value["fit"], value["engine"]
+        if bad := [name for name in (*names, fit or "fit") if not jobs.RUN_ID.fullmatch(name)]:
+            raise InputError(f"{bad[0]!r} is not the name of a run")
+        engine = Engine(**engine | {"settings": settings.of(engine["settings"]), "code": Code(**engine["code"])})
+        if engine.backend not in BACKENDS:
+            raise InputError(f"no backend {engine.backend!r}")
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
+    return Submission(jobs.of([folder / name for name in names], folder / "fit" / fit if fit else None), engine)
+
+
+def engine_logs(directory: Path) -> list[str]:
+    """What the engine kept of a run's output where its directory has no log.txt."""
+    folder = directory.parent
+    if (directory / "log.txt").exists() or not (folder / FILE).exists():
+        return []
+    there = read(folder)
+    return next((there.engine.open().logs(job) for job in there.jobs if job.run_id == directory.name), [])

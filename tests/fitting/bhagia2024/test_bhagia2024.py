@@ -1,0 +1,73 @@
+"""The paper's methods against figures obtained with the paper's own scripts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fitting.bhagia2024 import error_analysis, methods
+from fitting.errors import InputError
+from fitting.tables.points import Target, targets_of
+
+
+@pytest.fixture
+def expected(shared):
+    return json.loads(shared("task_ladder_expected.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("method", "bpb", "acc"),
+    [("paper", "step1_pred_bpb", "chained_pred_acc"), ("paper-c", "flops_pred_bpb", "flops_chained_pred_acc"),
+     ("paper-single", None, "single_step_pred_acc")],
+)  # fmt: skip
+def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb, acc):
+    [target] = targets_of(published)
+    flops = expected["tasks"]["mmlu_avg_test"]["7B-4T"]["C"]
+    target = Target(target.name, target.n_params, target.tokens, flops)
+    entries = methods.predict(published, [target], None, method)
+    assert len(entries) == 8
+    for entry in entries:
+        theirs = expected["tasks"][entry["task"]]["7B-4T"]
+        if bpb:
+            assert entry["bpb"] == pytest.approx(theirs[bpb], abs=1e-5)
+        assert entry["acc"] == pytest.approx(theirs[acc], abs=1e-4 if method == "paper" else 1e-3)
+    if method == "paper":
+        error = [100 * abs(e["acc"] - expected["tasks"][e["task"]]["7B-4T"]["actual_acc"]) for e in entries]
+        assert np.mean(error) == pytest.approx(3.816, abs=1e-3)
+
+
+def test_variance_equals_the_papers(published, expected):
+    theirs = expected["variance_1.3B_10xC_last10"]
+    rows = error_analysis.variance(published, "1B-10xC")
+    assert len(rows) == 8
+    for row in rows:
+        of = theirs[f"{row['task']}_5shot"]
+        for mine, name in (("bpb_sd", "loss_sd"), ("bpb_cv", "loss_cv"), ("acc_sd", "acc_sd"), ("acc_cv", "acc_cv")):
+            assert row[mine] == pytest.approx(of[name], abs=1e-9)
+
+
+def test_smaller_ladders_err_as_the_papers_do(published, expected):
+    """Where the runs do not determine the law, the paper's figure is one of those that rounding gives."""
+    theirs = [*expected["compute_vs_error_7B-4T"].values()]
+    smaller = error_analysis.ladders(published)
+    assert len(smaller) == len(theirs) == 24 and sum(determined for _, _, determined, *_ in smaller) >= 14
+    for tasks, whether in ((["piqa_val", "csqa_val"], True), (["csqa_val"], False)):
+        some, of = zip(*((s, o) for s, o in zip(smaller, theirs, strict=True) if s[2] == whether), strict=True)
+        rows = error_analysis.compute_versus_error(published.select(task=tasks), targets_of(published)[0], list(some))
+        for row, o in zip(rows, of, strict=True):
+            points = np.mean([o[f"{task}_5shot"]["chained_pts"] for task in tasks])
+            low, high = row["points_range"] or (row["points"], row["points"])
+            assert low - 0.1 <= points <= high + 0.1, row["ladder"]
+
+
+def test_what_a_method_lacks_is_said(published):
+    with pytest.raises(InputError, match="needs FLOPs: NAME=N,D,FLOPS"):
+        methods.predict(published, [Target("t", 1e9, 1e11)], ["piqa_val"], "paper-c")
+
+
+def test_targets_and_extra_runs_enter_no_fit(published):
+    target = Target("7B-4T", 6.9e9, 3.9e12)
+    for task in ("piqa_val",):
+        all_rows = methods.predict(published, [target], [task])
+        train_only = methods.predict(published.select(split="train"), [target], [task])
+        assert all_rows == train_only

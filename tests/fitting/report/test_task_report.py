@@ -1,0 +1,132 @@
+"""The report: complete, self-contained, and safe whatever the table says."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from fitting.errors import InputError
+from fitting.report import task_figures, task_report
+from fitting.task_laws import two_step
+
+EVIL = '<script>alert("x")</script>&\''
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.text, self.open = [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "action", "data")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def table(simulate):
+    return simulate(n_docs=300)
+
+
+@pytest.fixture(scope="module")
+def predicted(table):
+    return two_step.predict(table, n_resamples=60)
+
+
+@pytest.fixture(scope="module")
+def text(table, predicted):
+    return task_report.page(table, predicted)
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    assert page.links and all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert not {"script", "link", "iframe", "a"} & set(page.tags)
+    assert page.open == []
+
+
+def test_the_page_says_what_a_stranger_asks(page, predicted, table):
+    for heading in ("Predicted and measured", "What was trained", "Learning curves", "Step 1", "Step 2"):
+        assert heading in page.text
+    for row in two_step.compare(predicted, table):
+        assert f"{row['bpb']:.3f}" in page.text and f"{row['actual_bpb']:.3f}" in page.text
+        assert f"{row['bpb_pi80'][0]:.3f} to {row['bpb_pi80'][1]:.3f}" in page.text
+        for flag in row["flags"]:
+            assert flag in page.text
+    for run in table.unique("run"):
+        assert run in page.text
+    for said in ("side the interval", "huber delta", "0.01", "Levenberg", "n_params", "ladder predict", "0" * 64):
+        assert said in page.text, said
+
+
+def test_the_weights_of_the_forms_stand_under_their_names(table):
+    prediction = two_step.predict(table, n_resamples=20)
+    section = task_report.page(table, prediction).split("The forms and their mean weights")[1].split("</table>")[0]
+    cells = re.findall(r"<td [^>]*>(.*?)</td>", section)
+    shown = dict(zip(cells[::3], cells[2::3], strict=True))
+    assert set(shown) == {form.name for form in prediction.step1.forms}
+    for name, weight in prediction.settings["form_weights"].items():
+        assert float(shown[name].rstrip("%")) == pytest.approx(100 * weight, abs=0.06)
+    assert sum(prediction.settings["form_weights"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_names_from_the_table_are_text(table):
+    columns = {k: v.copy() for k, v in table.columns.items()}
+    for name in ("run", "size", "parent"):
+        columns[name] = columns[name] + EVIL
+    columns["task"][columns["task"] == "quiz"] = EVIL
+    columns["corpus"] = columns["task"]
+    evil = replace(table, columns=columns, source=EVIL, left_out=(EVIL,))
+    text = task_report.page(
+        evil, two_step.predict(evil, n_resamples=20), {"title": EVIL, "commands": [EVIL], "facts": {EVIL: EVIL}}
+    )
+    assert "script" not in Page(text).tags and EVIL in Page(text).text
+    assert "different corpora" in text
+
+
+def test_before_the_target_is_trained(table, predicted):
+    text = Page(task_report.page(table.select(split="train"), predicted)).text
+    assert "The target has not been trained." in text and "inside the interval" not in text
+
+
+def test_without_any_fit_the_reason_stands_in_its_place(simulate):
+    table = simulate(sizes=(10_000, 20_000), skilled=False)
+    text = Page(task_report.page(table, two_step.predict(table, n_resamples=20))).text
+    assert "No prediction for validation: too few runs: 6 decayed runs of 2 sizes" in text
+    assert "No task's accuracy is above chance" in text
+
+
+def test_files_are_written_or_refused_in_one_line(table, predicted, text, tmp_path):
+    task_report.report(table, predicted, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == text  # and the same table gives the same page
+    task_report.hero(table, predicted, tmp_path / "hero.png")
+    assert (tmp_path / "hero.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match=r"nowhere/report.html: cannot be written \(No such file"):
+        task_report.report(table, predicted, tmp_path / "nowhere" / "report.html")
+
+
+@pytest.mark.parametrize(
+    "value,text",
+    [(0.0135, "0.0135"), (999, "999"), (10332, "10.3k"), (999_999, "1M"), (6887575552, "6.89B"), (3.945e12, "3.94T")],
+)
+def test_numbers_are_short(value, text):
+    assert task_figures.si(value) == text
+
+
+def test_colors_of_sizes_differ(predicted):
+    colors = task_figures._colors(predicted)
+    assert len(set(colors.values())) == len(colors) == 4
+    assert not re.search("[^a-z0-9]", "".join(colors))

@@ -1,0 +1,64 @@
+"""A staged corpus is the corpus, or an error."""
+
+import os
+
+import pytest
+
+from ladder.data import staging
+from ladder.errors import InputError
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    there = tmp_path / "corpora" / "0123abcd"
+    (there / "tokenizer").mkdir(parents=True)
+    (there / "card.json").write_text("{}")
+    (there / "tokenizer" / "tokenizer.json").write_bytes(bytes(range(256)))
+    return there
+
+
+def contents(directory):
+    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_what_is_on_a_disk_stays_there(corpus, monkeypatch):
+    monkeypatch.delenv("LADDER_STAGE", raising=False)
+    assert staging.stage(str(corpus)) == str(corpus)
+
+
+def test_a_copy_is_whole_and_made_once(corpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    staging.seal(corpus)
+    staged = staging.stage(str(corpus))
+    assert contents(staged) == {k: v for k, v in contents(corpus).items() if k != staging.SEAL}
+    before = staged.stat().st_mtime_ns
+    assert staging.stage(str(corpus)) == staged
+    assert staged.stat().st_mtime_ns == before
+    assert os.listdir(tmp_path / "disk") == [corpus.name]
+
+
+def flipped(corpus):
+    path = corpus / "tokenizer" / "tokenizer.json"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "flipped bit": (flipped, "its hash differs"),
+    "truncated": (lambda c: (c / "card.json").write_text(""), "its hash differs"),
+    "missing": (lambda c: (c / "card.json").unlink(), "other files"),
+    "extra": (lambda c: (c / "more").write_text(""), "other files"),
+    "no seal": (lambda c: (c / staging.SEAL).unlink(), "no copy can be checked"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_corpus_is_not_trained_on(corpus, monkeypatch, tmp_path, case):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    staging.seal(corpus)
+    damage, says = DAMAGE[case]
+    damage(corpus)
+    with pytest.raises(InputError, match=says):
+        staging.stage(str(corpus))
+    assert not (tmp_path / "disk" / corpus.name).exists()

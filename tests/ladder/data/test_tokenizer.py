@@ -1,0 +1,211 @@
+"""ladder/data/tokenizer.py: no byte is lost, and tiktoken gives the ids that tokenizers gives."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Engine
+
+from ladder import config, overrides
+from ladder.data import tokenizer
+from ladder.errors import InputError
+
+SOURCES = [Path(module.__file__).read_text() for module in (tokenizer, config, overrides, json, json.decoder)]
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return tokenizer.train(SOURCES, 700)
+
+
+def written_for_a_corpus() -> st.SearchStrategy[str]:
+    # tiktoken knows letters that `tokenizers` does not: those unassigned in Python's own tables.
+    letters = st.characters(exclude_categories=("Cs", "Cn", "Co"))
+    code = st.sampled_from(
+        [
+            "def ",
+            "    ",
+            "\n",
+            "\r\n",
+            "\t",
+            "return x",
+            "12345",
+            "don't",
+            "é",
+            "日本",
+            "🙂",
+            "<|endoftext|>",
+        ]
+    )
+    return st.lists(st.one_of(letters, code), max_size=40).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=written_for_a_corpus())
+def test_bpe_loses_nothing_and_equals_the_other_encoder(bpe, text):
+    ids = bpe.encode(text)
+    engine = Engine.from_str(bpe.definition)
+    engine.encode_special_tokens = True
+    assert ids.tolist() == engine.encode(text, add_special_tokens=False).ids
+    assert bpe.decode(ids) == text
+    assert bpe.token_bytes[ids].sum() == len(text.encode())
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text())
+def test_bytes(text):
+    coder = tokenizer.byte_tokenizer()
+    ids = coder.encode(text)
+    assert ids.tolist() == list(text.encode())
+    assert coder.eos not in ids
+    assert coder.decode([*ids, coder.eos]) == text
+    assert coder.token_bytes[ids].sum() == len(ids)
+    assert coder.token_bytes[coder.eos] == 0
+
+
+def test_bpe_is_encoded_with_ranks_and_trained_deterministically(bpe):
+    assert bpe.encode_ids.func is tokenizer._encode_ranks
+    assert tokenizer.train(SOURCES, 700).hash == bpe.hash != tokenizer.train(SOURCES[:1], 700).hash
+    assert (bpe.vocab_size, bpe.eos, bpe.bos, bpe.token_bytes[bpe.eos]) == (700, 0, None, 0)
+    text = "".join(SOURCES)
+    assert len(bpe.encode(text)) < 0.6 * len(text)
+    assert [ids.tolist() for ids in bpe.encode_batch(["a b", "c"])] == [bpe.encode(t).tolist() for t in ("a b", "c")]
+
+
+def test_a_run_of_blanks_longer_than_the_regular_expression_can_bear(bpe):
+    text = " " * 2_000_000 + "x"
+    assert bpe.token_bytes[bpe.encode(text)].sum() == len(text)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_saved_and_loaded_is_the_same(kind, bpe, tmp_path):
+    made = bpe if kind == "bpe" else tokenizer.load("bytes")
+    made.save(tmp_path / "there")
+    for where in (
+        tmp_path / "there",
+        tmp_path / "there" / "tokenizer.json",
+        str(tmp_path / "there"),
+    ):
+        again = tokenizer.load(where)
+        assert (again.hash, again.eos, again.vocab_size) == (made.hash, made.eos, made.vocab_size)
+        assert again.encode(SOURCES[0]).tolist() == made.encode(SOURCES[0]).tolist()
+        np.testing.assert_array_equal(again.token_bytes, made.token_bytes)
+
+
+def test_dtype_is_the_narrowest():
+    assert tokenizer.load("bytes").encode("a").dtype == np.uint16
+
+
+def gpt2_like(separator="<|endoftext|>") -> Engine:
+    """Not ours: another split, ids of its own, a literal added token as GPT-NeoX has."""
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=[separator],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    engine.train_from_iterator(SOURCES, trainer)
+    engine.add_tokens(["        "])
+    return engine
+
+
+def sentencepiece_like() -> Engine:
+    pieces = [
+        "<unk>",
+        "</s>",
+        *(f"<0x{b:02X}>" for b in range(256)),
+        "\u2581",
+        *"abcdefx",
+        "\u2581a",
+    ]
+    engine = Engine(
+        models.BPE(
+            {p: i for i, p in enumerate(pieces)},
+            [("\u2581", "a")],
+            unk_token="<unk>",
+            byte_fallback=True,
+        )
+    )
+    engine.normalizer = normalizers.Replace(" ", "\u2581")
+    engine.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    engine.add_special_tokens(["<unk>", "</s>"])
+    return engine
+
+
+@pytest.mark.parametrize("make, eos", [(gpt2_like, 0), (sentencepiece_like, 1)])
+def test_any_lossless_tokenizer_json(make, eos, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(make().to_str())
+    coder = tokenizer.load(path)
+    assert coder.eos == eos and coder.token_bytes[eos] == 0
+    for text in [*SOURCES, "</s> <|endoftext|>", "        x", "日本 🙂"]:
+        ids = coder.encode(text)
+        assert coder.token_bytes[ids].sum() == len(text.encode())
+        assert coder.decode(ids) == text
+
+
+def test_bos_is_what_the_tokenizer_puts_in_front(tmp_path):
+    engine = gpt2_like()
+    post = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}},
+    }
+    definition = json.loads(engine.to_str()) | {"post_processor": post}
+    coder = tokenizer.from_definition(json.dumps(definition))
+    assert coder.bos == 0
+    assert 0 not in coder.encode("a")
+
+
+def lower_case() -> str:
+    engine = gpt2_like()
+    engine.normalizer = normalizers.Sequence([normalizers.StripAccents(), normalizers.Strip()])
+    return engine.to_str()
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("{", "Expecting"),
+        ("[]", "expected struct Tokenizer"),
+        ('{"kind": "words"}', "expected `,`"),
+        (gpt2_like("<end>").to_str(), "no token that ends a document"),
+        (lower_case(), "it loses bytes of"),
+    ],
+)
+def test_a_bad_tokenizer_json_is_refused_in_one_line(content, says, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        tokenizer.load(path)
+    message = str(caught.value)
+    assert "\n" not in message and "bad.json" in message
+    assert says in message
+
+
+def test_a_missing_or_binary_one_is_refused(tmp_path):
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
+    for spec in (tmp_path / "none.json", tmp_path / "b.json", tmp_path, "bpe:8000"):
+        with pytest.raises(InputError) as caught:
+            tokenizer.load(spec)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_plain_split_is_used_by_both_encoders():
+    # The oracle of the split itself: Python's own classes, on ASCII.
+    split = pre_tokenizers.Split(Regex(tokenizer.SPLIT), "isolated")
+    text = "def f(x1234):\n    return 'a' + \"b\"  # two\n\n"
+    words = [word for word, _ in split.pre_tokenize_str(text)]
+    assert "".join(words) == text
+    assert words[:8] == ["def", " f", "(x", "123", "4", "):\n", "   ", " return"]

@@ -1,0 +1,122 @@
+"""Request files: what is read, and what is refused and where."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ladder.errors import InputError
+from ladder.evaluation.requests import Doc, Request, read_requests
+from tests.ladder.evaluation.asked import line, write
+
+
+def read(tmp_path, *lines):
+    return read_requests(write(tmp_path / "mine.jsonl", lines))
+
+
+def test_reads_docs_in_file_order_and_choices_by_idx(tmp_path):
+    docs = read(tmp_path, line(7, 1, 1, "Q7", " b"), line(2, 0, 0, "Q2", " c"), "", line(7, 0, 1, "Q7", " a"))
+    assert docs == (
+        Doc(7, (Request("Q7", " a"), Request("Q7", " b")), 1),
+        Doc(2, (Request("Q2", " c"),), 0),
+    )
+
+
+def test_unconditional_requests_are_skipped(tmp_path):
+    docs = read(tmp_path, line(999_999), line(1_000_000, continuation=""), line(1_000_007))
+    assert [doc.id for doc in docs] == [999_999]
+
+
+@pytest.mark.parametrize("label", [None, "def f(): pass", ["white", "grey"], 0])
+def test_a_single_choice_is_gold_whatever_text_its_label_is(tmp_path, label):
+    assert read(tmp_path, line(label=label))[0].gold == 0
+
+
+def without(key):
+    record = line()
+    (record if key in record else record["request"]).pop(key)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("bad", "at", "says"),
+    [
+        ([without("doc_id")], 2, "'doc_id' is missing"),
+        ([without("idx")], 2, "'idx' is missing"),
+        ([without("label")], 2, "'label' is missing"),
+        ([without("request")], 2, "'request' is missing"),
+        ([without("context")], 2, "'context' is missing"),
+        ([without("continuation")], 2, "'continuation' is missing"),
+        ([line(doc_id="3")], 2, "type str, not int"),
+        ([line(doc_id=True)], 2, "type bool, not int"),
+        ([line(context=None)], 2, "type NoneType, not str"),
+        ([line(continuation="")], 2, "continuation is empty"),
+        ([json.dumps(line(continuation="\ud800"))], 2, "surrogate"),
+        ([line(label=1)], 2, "label '1' is none of its choices 0..0"),
+        ([line(label=-1)], 2, "label '-1'"),
+        ([line(0, 0, 2), line(0, 1, 2)], 2, "label '2' is none of its choices 0..1"),
+        ([line(0, 0, "a"), line(0, 1, "a")], 2, "label 'a' is none"),
+        ([line(0, 0, 0), line(0, 1, 1)], 3, "another label at"),
+        ([line(0, 0), line(0, 0)], 3, "choice 0 twice"),
+        ([line(0, 0, 0), line(0, 2, 0)], 2, "needs the choices 0..2, the file has [0, 2]"),
+        ([line(doc={"choices": []})], 2, "doc 0 has no choices"),
+        ([line(0, 0, doc={"choices": ["a", "b"]})], 2, "needs the choices 0..1, the file has [0]"),
+        (["[1, 2]"], 2, "a JSON object is wanted, not list"),
+        (['{"doc_id": 0, "idx"'], 2, "not JSON, or cut off"),
+        (["[" * 100_000], 2, "not JSON"),
+        (["9" * 5000], 2, "not JSON"),
+    ],
+)
+def test_refused_with_file_and_line(tmp_path, bad, at, says):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, line(5), *bad)
+    assert str(caught.value).startswith(f"{tmp_path}/mine.jsonl:{at}: ") and says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_bytes_that_are_not_utf8(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(json.dumps(line()).encode() + b'\n{"doc_id": "\xff"}\n')
+    with pytest.raises(InputError, match=r"mine.jsonl:2: not UTF-8 \(byte 13"):
+        read_requests(path)
+
+
+def test_refuses_a_truncated_or_false_gzip_and_a_missing_or_empty_file(tmp_path):
+    path = tmp_path / "mine.jsonl.gz"
+    # Random answers, so that half of the compressed file holds about half of the lines.
+    words = np.random.default_rng(0).integers(0, 1 << 60, 2000)
+    whole = gzip.compress("\n".join(json.dumps(line(i, continuation=f" {w}")) for i, w in enumerate(words)).encode())
+    path.write_bytes(whole)
+    assert len(read_requests(path)) == 2000
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"mine.jsonl.gz:\d+: (broken or truncated gzip|not JSON)"):
+        read_requests(path)
+    path.write_bytes(b"plain text")
+    with pytest.raises(InputError, match=r"mine.jsonl.gz:1: broken or truncated gzip"):
+        read_requests(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_requests(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="no requests"):
+        read(tmp_path, line(1_000_000))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(list(line())), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=40) | json_values.map(lambda v: json.dumps(v).encode()), max_size=4))
+@example([json.dumps(line(label=float("nan"))).encode()])
+def test_any_file_is_read_or_refused_in_one_line(tmp_path, lines):
+    path = tmp_path / "any.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    try:
+        assert all(0 <= doc.gold < len(doc.choices) for doc in read_requests(path))
+    except InputError as error:
+        assert "\n" not in str(error).replace(str(path), "")

@@ -1,0 +1,124 @@
+"""Run by test_devices.py in a process of its own, result as one JSON object: 20 steps and an evaluation on every
+layout, and a checkpoint that goes from mesh to mesh.
+python emulated_devices.py REQUESTS.jsonl FOLDER   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+
+from ladder.config import Eval, Mesh, Model, Optimizer, Rung
+from ladder.data.tokenizer import byte_tokenizer
+from ladder.evaluation import prefix_tree
+from ladder.evaluation.evaluator import Evaluator
+from ladder.loop import step
+from ladder.model import attention, cross_entropy
+from ladder.optim.adamw import learning_rate
+from ladder.parallel import sharding
+from ladder.rundir.checkpoint import Checkpoints
+
+LAYOUTS = {
+    "one": Mesh(),
+    "fsdp=8": Mesh(),
+    "replica=8": Mesh(replica=8),
+    "fsdp=4 tensor=2": Mesh(tensor=2),
+    "replica=2 fsdp=2 tensor=2": Mesh(replica=2, tensor=2),
+    "fsdp=4 sequence=2": Mesh(sequence=2),
+    "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
+}
+EVALUATED = ("one", "replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2")
+INITIALISED = ("one", "fsdp=8")  # the others take up the state of the first, as from a checkpoint
+MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
+STEPS = 20
+RUNG = Rung("x", 1, 16 * 32 * STEPS, 16 * 32, MODEL, Optimizer(0.01, 1024))
+TOKENS = np.random.default_rng(0).integers(0, 256, (STEPS, 16, 33), dtype=np.int32)
+
+
+def run(name: str, start: dict, requests: str) -> dict:
+    rung = replace(RUNG, mesh=LAYOUTS[name])
+    mesh = sharding.make_mesh(rung.mesh, jax.devices()[:1] if name == "one" else jax.devices())
+    program = step.build(rung, mesh)
+    state = program.init() if name in INITIALISED else jax.device_put(start, program.shardings)
+    train_step = program.train_step.lower(state, program.put({"tokens": TOKENS[0]}, 0.0)).compile()
+    losses, norms = [], []
+    for i, tokens in enumerate(TOKENS):
+        state, metrics = train_step(state, program.put({"tokens": tokens}, learning_rate(rung, i)))
+        losses.append(float(metrics["loss"]))
+        norms.append(float(metrics["grad_norm"]))
+    up = state["params"]["blocks"]["up"]
+    return {
+        "losses": losses,
+        "norms": norms,
+        "params": {jax.tree_util.keystr(k): np.asarray(x).ravel().tolist() for k, x in leaves(state["params"])},
+        "evaluation": evaluation(program, state["params"], requests) if name in EVALUATED else None,
+        "mesh": dict(mesh.shape),
+        "devices": len(up.sharding.device_set),
+        "logit_rows": max(map(int, re.findall(r"f32\[(\d+),256\]", train_step.as_text())), default=None),
+        "share": up.addressable_shards[0].data.size / up.size,
+    }
+
+
+def leaves(tree):
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def evaluation(program: step.Program, params, requests: str) -> dict:
+    """What train.py does: a task and validation text, rows in multiples of the devices that share a batch."""
+    validation, asked = TOKENS[0].reshape(2, 8, 33), Eval(tasks=(requests,))
+    evaluator = Evaluator(asked, program.functions, byte_tokenizer(), MODEL.seq_len, validation, mesh=program.mesh)
+    assert evaluator._data[0].rows.depth_nBL[:, :, 0].any()  # a row goes on where one of another device stopped
+    return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
+
+
+def carried(state: dict, folder: str) -> list[bool]:
+    """A state of 8 devices saved there, restored and saved on 2, restored on 1: whether its bits stay the same."""
+    same, before = [], [np.asarray(x).tobytes() for x in jax.tree.leaves(state)]
+    for at, devices in enumerate((2, 1)):
+        checkpoints = Checkpoints(folder)
+        checkpoints.start(at, state)
+        checkpoints.commit(at)
+        program = step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:devices]))
+        _, state = checkpoints.restore(program.abstract_state)
+        on = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
+        same.append(on == {devices} and [np.asarray(x).tobytes() for x in jax.tree.leaves(state)] == before)
+    return same
+
+
+def splash() -> list[float]:
+    """The TPU kernel in interpret mode on queries, heads and rows that are split, beside the reference on one device:
+    the largest difference of the output and of each gradient, relative to the largest value."""
+    mesh = sharding.make_mesh(Mesh(fsdp=2, tensor=2, sequence=2), jax.devices())
+    kernel = partial(attention.splash_kernel, interpret=True)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((2, 256, heads, 16), np.float32) for heads in (4, 2, 2, 4)]
+
+    def forward_backward(attend, q, k, v, do):
+        o, pull = jax.vjp(attend, q, k, v)
+        return o, *pull(do)
+
+    on_each = sharding.on_each_device(mesh, attention.splash, kernel)
+    got, expected = (jax.jit(partial(forward_backward, attend))(*inputs) for attend in (on_each, attention.xla))
+    return [float(abs(g - e).max() / abs(e).max()) for g, e in zip(got, expected, strict=True)]
+
+
+def main():
+    assert len(jax.devices()) == 8
+    step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
+    prefix_tree.ROW_TOKENS = 32
+    results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
+    results["splash"] = splash()
+    start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
+    for name in LAYOUTS:
+        if "accumulation" in name:
+            cross_entropy.CHUNK_ELEMENTS = 16 * 256  # a device's 32 tokens of a microbatch in two chunks
+        results[name] = run(name, start, sys.argv[1])
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

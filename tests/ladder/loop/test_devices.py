@@ -1,0 +1,89 @@
+"""Eight emulated devices compute what one does, whatever the layout."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ladder.evaluation.evaluator import METRICS, RANKED
+from tests.ladder.evaluation.asked import line, write
+
+HERE = Path(__file__).parent
+# layout: the mesh (replica, fsdp, tensor, sequence), and the share of an "up" matrix [N, D, F] that a device holds
+LAYOUTS = {
+    "fsdp=8": ((1, 8, 1, 1), 1 / 8),
+    "replica=8": ((8, 1, 1, 1), 1),
+    "fsdp=4 tensor=2": ((1, 4, 2, 1), 1 / 8),
+    "replica=2 fsdp=2 tensor=2": ((2, 2, 2, 1), 1 / 4),
+    "fsdp=4 sequence=2": ((1, 4, 1, 2), 1 / 4),
+    "fsdp=8, accumulation, remat, blockwise": ((1, 8, 1, 1), 1 / 8),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    requests = folder / "colours.jsonl"
+    prompts = {doc: f"grass is green; {doc} is" if doc < 5 else f"{doc} is" for doc in range(7)}
+    rows = [
+        line(doc, i, doc % 3, prompt, f" {colour}")
+        for doc, prompt in prompts.items()
+        for i, colour in enumerate(["red", "green", "bluish"])
+    ]
+    write(requests, rows)
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in a third of the time
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": str(HERE.parents[2]),
+    }
+    command = [sys.executable, str(HERE / "emulated_devices.py"), str(requests), str(folder / "checkpoints")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_reference_run_moves(results):
+    one = results["one"]
+    assert one["devices"] == 1
+    assert one["losses"][0] > one["losses"][-1]
+    assert set(one["evaluation"]) == {f"colours {name}" for name in METRICS + RANKED} | {
+        "validation bpb",
+        "validation loss",
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_train_as_one(results, layout):
+    one, eight = results["one"], results[layout]
+    shape, share = LAYOUTS[layout]
+    assert tuple(eight["mesh"].values()) == shape
+    assert (eight["devices"], eight["share"]) == (8, share)
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
+    np.testing.assert_allclose(eight["norms"], one["norms"], rtol=1e-5)
+    for name, p in one["params"].items():
+        np.testing.assert_allclose(eight["params"][name], p, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_a_checkpoint_goes_from_eight_devices_to_two_to_one_unchanged(results):
+    assert results["carried"] == [True, True]
+
+
+@pytest.mark.parametrize("layout", ["replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2"])
+def test_eight_devices_evaluate_as_one(results, layout):
+    for metric, value in results["one"]["evaluation"].items():
+        assert results[layout]["evaluation"][metric] == pytest.approx(value, rel=1e-5), metric
+
+
+def test_every_device_computes_only_its_own_logits(results):
+    """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
+    rows = {layout: result["logit_rows"] for layout, result in results.items() if "logit_rows" in result}
+    assert (rows["one"], rows["fsdp=8"], rows["fsdp=8, accumulation, remat, blockwise"]) == (512, 64, 16)
+
+
+def test_splash_on_split_queries_and_heads(results):
+    assert max(results["splash"]) < 1e-5

@@ -1,0 +1,197 @@
+"""The promise of the loop: killed anywhere and run again, a run gives the uninterrupted run's numbers, bit by bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs.wsd import trunk_and_branches
+from ladder.config import Rung
+from ladder.loop import step
+from ladder.overrides import from_dict
+from ladder.parallel import sharding
+from ladder.rundir.checkpoint import Checkpoints
+from ladder.rundir.record import Record
+from ladder.sizes import n_params
+
+SEQ, STEPS = 32, 60  # of world.rung()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """All runs here are of one shape: they compile once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles in a third of the time
+        yield
+
+
+def command(directory: Path) -> list[str]:
+    return [sys.executable, "-m", "launch.cli", "train", str(directory)]
+
+
+def run(directory: Path, **env: str) -> int:
+    done = subprocess.run(command(directory), env=os.environ | env, capture_output=True, text=True)
+    return done.returncode
+
+
+def numbers(directory: Path):
+    """What must not differ: the final state as arrays by name, and every row of the metrics."""
+    config = Record(directory).read_config()
+    trained = from_dict(Rung, config["rung"])
+    program = step.build(trained, sharding.make_mesh(trained.mesh))
+    state = Checkpoints(directory / "checkpoints").read(trained.steps, program.abstract_state)
+    leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    return leaves, list(Record(directory).rows())
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    leaves, other_leaves = numbers(one)[0], numbers(other)[0]
+    assert leaves.keys() == other_leaves.keys()
+    for name, x in leaves.items():
+        assert x.tobytes() == other_leaves[name].tobytes(), name
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert_same_state(one, other)
+    assert numbers(one)[1] == numbers(other)[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(world, tmp_path_factory):
+    (directory,) = world([world.rung()], tmp_path_factory.mktemp("reference"))
+    assert run(directory) == 0
+    return directory
+
+
+def test_a_run_leaves_what_it_says(uninterrupted):
+    record = Record(uninterrupted)
+    rows = list(record.rows())
+    assert record.state().name == "done" and record.state().step == STEPS
+    assert [row["step"] for row in rows if row["metric"] == "acc"] == [20, 40, 60]
+    losses = [row["value"] for row in rows if (row["task"], row["metric"]) == ("train", "loss")]
+    assert len(losses) == STEPS // 10 and losses[-1] < losses[0] - 1
+    assert all(row["tokens"] == row["step"] * 4 * SEQ for row in rows)
+    assert not (uninterrupted / "lease.json").exists()
+    epochs = json.loads((uninterrupted / "DONE.json").read_text())["epochs"]
+    card = json.loads((Path(record.read_config()["corpus_dir"]) / "card.json").read_text())
+    assert epochs == pytest.approx(STEPS * 4 / card["windows"]["train"])
+    assert Checkpoints(uninterrupted / "checkpoints").steps() == [45, 60]
+    before = (uninterrupted / "DONE.json").read_bytes()
+    assert run(uninterrupted) == 0  # again: nothing to do
+    assert (uninterrupted / "DONE.json").read_bytes() == before
+
+
+# Between orbax's rename and the manifest; metrics out but the checkpoint not; in the middle of an evaluation.
+@pytest.mark.parametrize("at", ["before-manifest:2", "metrics-published:3", "eval:2"])
+def test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at):
+    (directory,) = world([world.rung()], tmp_path)
+    assert run(directory, LADDER_KILL_AT=at) == -signal.SIGKILL
+    assert not Record(directory).is_done()
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
+
+
+PHASES = ("save-started", "before-manifest", "manifest-written", "metrics-written", "metrics-published", "eval", "step")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("at", [*(f"{phase}:{n}" for phase in PHASES for n in (1, 2)), "before-done:1", "step:47"])
+def test_killed_at_every_phase(world, tmp_path, uninterrupted, at):
+    test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at)
+
+
+@pytest.mark.chaos
+def test_killed_at_random_moments(world, tmp_path):
+    longer = world.rung(tokens=3000 * 4 * SEQ, save_every=100)
+    reference, directory = (world([longer], tmp_path / name)[0] for name in ("reference", "killed"))
+    assert run(reference) == 0
+    draw, kills = random.Random(1), 0
+    while not Record(directory).is_done():
+        process = subprocess.Popen(command(directory), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if kills < 20:
+            time.sleep(draw.uniform(2, 8))
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        assert process.wait() in (0, -signal.SIGKILL)
+    print(f"killed {kills} times")
+    assert kills >= 3
+    assert_same(directory, reference)
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside(world, tmp_path, uninterrupted):
+    (directory,) = world([world.rung()], tmp_path)
+    assert run(directory, LADDER_KILL_AT="manifest-written:3") == -signal.SIGKILL
+    newest = Checkpoints(directory / "checkpoints").steps()[-1]
+    largest = max((p for p in (directory / f"checkpoints/{newest}").rglob("*") if p.is_file()), key=os.path.getsize)
+    damaged = bytearray(largest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    largest.write_bytes(damaged)
+    again = subprocess.run(command(directory), capture_output=True, text=True)
+    assert again.returncode == 0
+    assert f"{largest.name}: its hash differs" in again.stderr
+    assert (directory / f"checkpoints/bad-{newest}-0").is_dir()
+    assert_same(directory, uninterrupted)
+
+
+def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
+    trunk, branch = trunk_and_branches(
+        world.rung(save_every=0), [STEPS * 4 * SEQ / (20 * n_params(world.rung().model))]
+    )
+    assert branch.steps == STEPS
+    directories = world([trunk, branch], tmp_path)
+    assert run(directories[1]) == 2  # its trunk is not there yet
+    assert [run(directory) for directory in directories] == [0, 0]
+    assert_same_state(directories[1], uninterrupted)
+    rows, full_rows = numbers(directories[1])[1], numbers(uninterrupted)[1]
+    last = [row | {"kind": "branch"} for row in full_rows if row["step"] == STEPS]
+    assert [row for row in rows if row["step"] == STEPS] == last
+
+
+def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
+    short, long = (trunk_and_branches(world.rung(save_every=0), multiples) for multiples in ([0.02], [0.02, 0.03]))
+    assert short[0].run_id == long[0].run_id and short[0].steps < long[0].steps
+    (trunk,) = world([short[0]], tmp_path)
+    assert run(trunk) == 0
+    assert world([long[0]], tmp_path) == [trunk]
+    assert run(trunk) == 0
+    assert Checkpoints(trunk / "checkpoints").steps() == list(long[0].save_at)
+    (at_once,) = world([long[0]], tmp_path / "at-once")
+    assert run(at_once) == 0
+    assert_same_state(trunk, at_once)
+
+
+def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
+    (directory,) = world([world.rung()], tmp_path)
+    process = subprocess.Popen(command(directory), stderr=subprocess.PIPE, text=True)
+    while not (directory / "metrics").exists() or not list((directory / "metrics").glob("*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    _, error = process.communicate()
+    assert process.returncode == 75, error
+    assert "run it again" in error
+    stopped = Checkpoints(directory / "checkpoints").steps()[-1]
+    assert 0 < stopped < STEPS
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
+
+
+def test_a_diverged_run_ends_with_78_and_publishes_nothing(world, tmp_path):
+    wild = world.rung()
+    wild = replace(wild, optimizer=replace(wild.optimizer, peak_lr=0.9, eps=1e-30, weight_decay=1e38))
+    (directory,) = world([wild], tmp_path)
+    done = subprocess.run(command(directory), capture_output=True, text=True)
+    assert done.returncode == 78 and "lower optimizer.peak_lr" in done.stderr
+    assert Record(directory).state().name == "diverged"
+    for saved in Checkpoints(directory / "checkpoints").steps():
+        raise AssertionError(f"published {saved}")

@@ -1,0 +1,153 @@
+"""The lease: of any number of processes one trains a run, and a killed one holds nothing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from ladder.errors import Preempted
+from ladder.rundir import lease as lease_module
+from ladder.rundir.files import create
+from ladder.rundir.lease import Lease, is_live, read_lease
+from ladder.rundir.record import Record
+
+
+def foreign_lease(directory, expires_in, host="elsewhere", pid=1):
+    terms = {"owner": f"{host}:{pid}:0", "host": host, "pid": pid}
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "lease.json").write_text(json.dumps(terms | {"expires": time.time() + expires_in}))
+
+
+def test_a_lease_is_exclusive_until_it_is_given_back(tmp_path):
+    with Lease(tmp_path) as lease:
+        with pytest.raises(Preempted, match=lease.owner):
+            Lease(tmp_path).__enter__()
+        lease.renew()
+    assert read_lease(tmp_path) is None
+    with Lease(tmp_path):
+        pass
+
+
+def test_another_machines_lease_holds_until_it_expires(tmp_path):
+    foreign_lease(tmp_path, expires_in=30)
+    with pytest.raises(Preempted, match="elsewhere:1:0 trains this run"):
+        Lease(tmp_path).__enter__()
+    foreign_lease(tmp_path, expires_in=-1)
+    with Lease(tmp_path) as lease:
+        assert read_lease(tmp_path)["owner"] == lease.owner
+
+
+def test_renewing_extends_and_notices_a_thief(tmp_path):
+    with Lease(tmp_path, seconds=100) as lease:
+        first = read_lease(tmp_path)["expires"]
+        lease.renew()
+        assert read_lease(tmp_path)["expires"] == first  # less than half of it is gone
+        lease.seconds = 1000
+        lease.renew()
+        assert read_lease(tmp_path)["expires"] > first + 800
+        foreign_lease(tmp_path, expires_in=30)
+        with pytest.raises(Preempted, match="lost, elsewhere:1:0 has it"):
+            lease.renew()
+    assert read_lease(tmp_path)["owner"] == "elsewhere:1:0"
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    code = f"""
+import os, signal
+from ladder.rundir.lease import Lease
+Lease({str(tmp_path)!r}, seconds=3600).__enter__()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert read_lease(tmp_path)["expires"] > time.time() + 3000
+    assert not is_live(read_lease(tmp_path))
+    assert Record(tmp_path).state().name == "stale"
+    with Lease(tmp_path):
+        pass
+
+
+RACERS = """
+import sys, threading
+from ladder.rundir import lease as lease_module
+from ladder.errors import Preempted
+from ladder.rundir.files import create
+from ladder.rundir.lease import Lease
+over = threading.Event()
+def race():
+    try:
+        with Lease(sys.argv[1]):
+            sys.stdout.write("won\\n"); sys.stdout.flush()
+            over.wait(30)
+    except Preempted:
+        sys.stdout.write("lost\\n"); sys.stdout.flush()
+threads = [threading.Thread(target=race) for _ in range(5)]
+print("ready", flush=True)
+sys.stdin.readline()
+for thread in threads: thread.start()
+sys.stdin.readline()
+over.set()
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "expired", "of a dead process", "of a reused pid"])
+def test_of_twenty_that_want_the_lease_one_has_it(tmp_path, before):
+    """Five threads in each of four processes; the winner holds it until all have tried."""
+    if before == "expired":
+        foreign_lease(tmp_path, expires_in=-1)
+    if before.startswith("of"):
+        pid = 2**22 + 1 if "dead" in before else os.getpid()
+        foreign_lease(tmp_path, expires_in=60, host=socket.gethostname(), pid=pid)
+    command = [sys.executable, "-c", RACERS, str(tmp_path)]
+    pipe = subprocess.PIPE
+    racers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 4
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    outcomes = Counter(racer.stdout.readline().strip() for racer in racers for _ in range(5))
+    for racer in racers:
+        racer.communicate("over\n", timeout=30)
+    assert outcomes == {"won": 1, "lost": 19}
+    assert read_lease(tmp_path) is None
+
+
+@pytest.mark.parametrize("before", ["nothing", "expired"])
+def test_without_file_locks_one_has_it_too(tmp_path, monkeypatch, before):
+    """As in an object store: only the creation of lease.json decides."""
+    monkeypatch.setattr(lease_module, "is_local", lambda path: False)
+    if before == "expired":
+        foreign_lease(tmp_path, expires_in=-1)
+    outcomes, start, over = [], threading.Barrier(20), threading.Event()
+
+    def race():
+        lease = Lease(tmp_path)
+        start.wait()
+        try:
+            with lease:
+                outcomes.append("won")
+                over.wait(30)
+        except Preempted:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=race) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    while len(outcomes) < 20:
+        time.sleep(0.01)
+    over.set()
+    for thread in threads:
+        thread.join()
+    # Who removes an expired lease may remove a new one with it; its owner sees that when he renews.
+    assert Counter(outcomes)["won"] == 1 if before == "nothing" else Counter(outcomes)["won"] >= 1
+    assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_an_object_store_creates_once():
+    assert create("memory://bucket/lease.json", "mine")
+    assert not create("memory://bucket/lease.json", "yours")

@@ -1,0 +1,60 @@
+"""ladder predict, backtest and design as a user calls them, on the paper's published runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import cli
+
+RUNS = Path(__file__).resolve().parents[4] / "shared" / "data" / "olmo_ladder_runs.csv.gz"
+TARGET = "7B-4T=6887575552,3945065873408"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def runs():
+    if not RUNS.exists():
+        pytest.skip("the paper's published runs are not beside the repository")
+    return str(RUNS)
+
+
+def test_the_papers_method_writes_what_programs_read(runs, tmp_path):
+    out = tmp_path / "pred.json"
+    arguments = ["predict", runs, "--target", TARGET, "--method", "paper", "--tasks", "piqa_val", "--json", str(out)]
+    assert cli.main(arguments) == 0
+    read = json.loads(out.read_text())
+    assert read["method"] == "paper" and read["schema_version"] == 1
+    [entry] = read["predictions"]
+    assert entry["task"] == "piqa_val" and set(entry["fits"]) == {"step1", "step2"}
+
+
+def test_design_names_runs_within_the_budget(runs, tmp_path, capsys):
+    out = tmp_path / "design.json"
+    assert cli.main(["design", runs, "--target", TARGET, "--budget", "7e20", "--json", str(out)]) == 0
+    [row] = json.loads(out.read_text())["frontier"]
+    assert row["flops"] <= 7e20 and len(row["runs"]) >= 8
+    assert cli.main(["design", runs, "--target", TARGET, "--budget", "1e19"]) == 2
+    assert "no set of runs within it determines the law" in capsys.readouterr().err
+
+
+def test_paper_c_needs_flops(runs, capsys):
+    assert cli.main(["predict", runs, "--target", TARGET, "--method", "paper-c", "--tasks", "piqa_val"]) == 2
+    assert "needs FLOPs: NAME=N,D,FLOPS" in capsys.readouterr().err
+
+
+def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys):
+    from fitting.tables import runs_table
+
+    few = runs_table.read(runs)
+    runs_table.write(few.select(task=["piqa_val"]), tmp_path / "few.csv")
+    out = tmp_path / "study.json"
+    assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "1B-10xC", "--json", str(out)]) == 0
+    read = json.loads(out.read_text())
+    assert read["variance"][0]["task"] == "piqa_val" and len(read["compute_versus_error"]) == 24
+    assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "2B"]) == 2
+    assert "no run '2B'" in capsys.readouterr().err

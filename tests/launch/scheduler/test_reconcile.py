@@ -1,0 +1,340 @@
+"""reconcile: a table of single decisions, and a state machine that throws faults at whole ladders."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from launch.backends import Seen
+from launch.scheduler import status
+from launch.scheduler.jobs import Job
+from launch.scheduler.reconcile import OVER, SETTLED, TRIES, Delete, Mark, Submit, reconcile, standing
+from launch.scheduler.status import Status
+
+TRUNK = Job("l-trunk", "trunk", "runs/trunk", ("train", "runs/trunk"), steps=10)
+BRANCH = Job("l-branch", "branch", "runs/branch", ("train", "runs/branch"), after=(("trunk", 4),), first=4, steps=8)
+FIT = Job("l-fit", "fit", "runs/fit", ("conclude", "runs/fit"), after=(("trunk", None), ("branch", None)), kind="fit")
+LADDER = (TRUNK, BRANCH, FIT)
+RUNNING, QUEUED, UNKNOWN = Seen("1", "running"), Seen("2", "queued"), Seen("3", "unknown")
+
+
+def ended(code=None, reason=""):
+    return Seen("4", "ended", code, reason)
+
+
+def decide(trunk=("pending", {}), branch=("pending", {}), fit=("pending", {}), engine=(), now=0.0, **more):
+    runs = {
+        name: Status(name, state, **given)
+        for name, (state, given) in {"trunk": trunk, "branch": branch, "fit": fit}.items()
+    }
+    actions = reconcile(LADDER, runs, dict(engine), now, **more)
+    shown = []
+    for action in actions:
+        match action:
+            case Submit(job):
+                shown.append(f"submit {job.run_id}")
+            case Delete(job, seen):
+                shown.append(f"delete {job.run_id} {seen.id}")
+            case Mark(job, state, _):
+                shown.append(f"{job.run_id} is {state}")
+    return shown, standing(LADDER, runs, dict(engine))
+
+
+SAVED_4 = {"saved": (4,), "durable": 4}
+DONE = ("done", {})
+DECISIONS = {
+    "first the trunk": ({}, ["submit trunk"]),
+    "it runs": ({"engine": {"l-trunk": (RUNNING,)}}, []),
+    "it waits": ({"engine": {"l-trunk": (QUEUED,)}}, []),
+    "nobody knows": ({"engine": {"l-trunk": (UNKNOWN,)}}, []),
+    "trained by hand": ({"trunk": ("running", {})}, []),
+    "the branch's checkpoint is there": (
+        {"trunk": ("running", SAVED_4), "engine": {"l-trunk": (RUNNING,)}},
+        ["submit branch"],
+    ),
+    "no room": ({"trunk": ("running", SAVED_4), "engine": {"l-trunk": (RUNNING,)}, "room": 1}, []),
+    "room for one of two": ({"trunk": ("stale", SAVED_4), "room": 1}, ["submit trunk"]),
+    "room for both": ({"trunk": ("stale", SAVED_4), "room": 2}, ["submit trunk", "submit branch"]),
+    "then the fit": ({"trunk": DONE, "branch": DONE}, ["submit fit"]),
+    "all done": ({"trunk": DONE, "branch": DONE, "fit": DONE}, []),
+    "done, its job still ends": ({"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (RUNNING,)}}, []),
+    "done, a machine that knows no end": (
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (RUNNING,)}, "keeps_machines": True},
+        ["delete fit 1"],
+    ),
+    "done, its job holds a name": (
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (ended(0),)}},
+        ["delete fit 4"],
+    ),
+    "done, another of it waits": (
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-trunk": (QUEUED,)}},
+        ["delete trunk 2"],
+    ),
+    "preempted: first what it holds": ({"trunk": ("stale", {}), "engine": {"l-trunk": (ended(),)}}, ["delete trunk 4"]),
+    "preempted: then again": ({"trunk": ("stale", {"tries": 1, "last_try": -1.0})}, ["submit trunk"]),
+    "not at once": ({"trunk": ("stale", {"tries": 2, "last_try": 90.0}), "now": 100.0, "wait": 10.0}, []),
+    "after a while": (
+        {"trunk": ("stale", {"tries": 2, "last_try": 80.0}), "now": 100.0, "wait": 10.0},
+        ["submit trunk"],
+    ),
+    "it got on: at once": ({"trunk": ("stale", {"last_try": 99.0}), "now": 100.0, "wait": 10.0}, ["submit trunk"]),
+    "three tries": ({"trunk": ("stale", {"tries": 3})}, ["trunk is stuck"]),
+    "three tries and what is left": (
+        {"trunk": ("stale", {"tries": 3}), "engine": {"l-trunk": (ended(),)}},
+        ["trunk is stuck", "delete trunk 4"],
+    ),
+    "the third try waits": (
+        {"trunk": ("stale", {"tries": 3}), "engine": {"l-trunk": (QUEUED,)}},
+        ["trunk is stuck", "delete trunk 2"],
+    ),
+    "the third try runs": ({"trunk": ("running", {"tries": 3}), "engine": {"l-trunk": (RUNNING,)}}, []),
+    "an engine that restarts for ever": (
+        {"trunk": ("running", {"tries": 4}), "engine": {"l-trunk": (RUNNING,)}},
+        ["trunk is stuck", "delete trunk 1"],
+    ),
+    "stuck, its job still there": (
+        {"trunk": ("stuck", {"tries": 4}), "engine": {"l-trunk": (RUNNING,)}},
+        ["delete trunk 1"],
+    ),
+    "cancelled": ({"trunk": ("cancelled", {}), "engine": {"l-trunk": (RUNNING,)}}, ["delete trunk 1"]),
+    "bad input": ({"engine": {"l-trunk": (ended(2),)}}, ["trunk is failed", "delete trunk 4"]),
+    "failed before it could say so": ({"engine": {"l-trunk": (ended(127),)}}, ["trunk is failed", "delete trunk 4"]),
+    "nothing done": ({"engine": {"l-trunk": (ended(0),)}}, ["trunk is failed", "delete trunk 4"]),
+    "diverged, unsaid": ({"engine": {"l-trunk": (ended(78),)}}, ["trunk is diverged", "delete trunk 4"]),
+    "infrastructure": ({"engine": {"l-trunk": (ended(137),)}}, ["delete trunk 4"]),
+    "killed": ({"engine": {"l-trunk": (ended(-9),)}}, ["delete trunk 4"]),
+    "diverged: its branch is skipped, the fit goes on": ({"trunk": ("diverged", {})}, ["submit fit"]),
+    "diverged after the branch's checkpoint": ({"trunk": ("diverged", SAVED_4)}, ["submit branch"]),
+    "failed: the rest is blocked": ({"trunk": ("failed", {})}, []),
+    "two of one run": (
+        {"engine": {"l-trunk": (QUEUED, RUNNING)}},
+        ["delete trunk 2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DECISIONS)
+def test_decisions(case):
+    given, wanted = DECISIONS[case]
+    actions, _ = decide(**given)
+    assert actions == wanted
+
+
+def test_where_everything_stands():
+    assert decide()[1] == {"trunk": "ready", "branch": "waiting", "fit": "waiting"}
+    assert decide(trunk=("diverged", {}))[1] == {"trunk": "diverged", "branch": "skipped", "fit": "ready"}
+    assert decide(trunk=("failed", {}))[1] == {"trunk": "failed", "branch": "blocked", "fit": "blocked"}
+    assert decide(trunk=("stale", {"tries": 3}))[1]["trunk"] == "ended"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "durable", "tries"),
+    [
+        ([], None, 0),
+        (["submit:", "train:"], None, 1),
+        (["submit:", "train:", "submit:", "submit:"], None, 3),
+        (["submit:", "train:", "train:", "train:"], None, 3),
+        (["submit:", "train:", "train:"], 5, 0),
+        (["submit:", "train:", "train:5", "train:5"], 5, 2),
+        (["train:5", "train:5", "retry:5", "submit:5"], 5, 1),
+    ],
+)
+def test_tries_are_counted_since_the_newest_checkpoint(attempts, durable, tries):
+    rows = [
+        {"by": by, "durable": int(step) if step else None} for by, step in (attempt.split(":") for attempt in attempts)
+    ]
+    assert status.tries(rows, durable) == tries
+
+
+# ---- a world with faults
+
+
+@dataclass
+class Run:
+    job: Job
+    saved: list[int] = field(default_factory=list)
+    state: str = "pending"  # or one of OVER
+    attempts: list[dict] = field(default_factory=list)
+
+    def attempt(self, by):
+        self.attempts.append({"by": by, "durable": self.saved[-1] if self.saved else None})
+
+    def status(self, running):
+        durable = self.saved[-1] if self.saved else None
+        state = self.state if self.state in OVER else "running" if running else "stale" if self.attempts else "pending"
+        return Status(
+            self.job.run_id,
+            state,
+            steps=self.job.steps,
+            durable=durable,
+            saved=tuple(self.saved),
+            tries=status.tries(self.attempts, durable),
+        )
+
+
+def ladder_of(shape):
+    """shape: branches of every trunk; the fit comes last."""
+    jobs = []
+    for t, branches in enumerate(shape):
+        trunk = f"t{t}"
+        jobs.append(Job(f"l-{trunk}", trunk, trunk, ("train", trunk), steps=9, kind="trunk"))
+        for b in range(branches):
+            run_id = f"{trunk}b{b}"
+            jobs.append(Job(f"l-{run_id}", run_id, run_id, ("train", run_id), ((trunk, 3 * (b % 3 + 1)),), steps=9))
+    after = tuple((job.run_id, None) for job in jobs)
+    return (*jobs, Job("l-fit", "fit", "fit", ("conclude", "fit"), after, kind="fit"))
+
+
+class World(RuleBasedStateMachine):
+    """An engine with one live job for a name, and run directories; faults of both; a submitter that only reconciles."""
+
+    @initialize(
+        shape=st.lists(st.integers(0, 4), min_size=1, max_size=5) | st.just([9] * 9 + [8]),  # up to 100 runs
+        room=st.none() | st.integers(1, 4),
+        keeps_machines=st.booleans(),
+        chains=st.booleans(),
+    )
+    def begin(self, shape, room, keeps_machines, chains):
+        self.jobs = ladder_of(shape)
+        self.runs = {job.run_id: Run(job) for job in self.jobs}
+        self.engine: dict[str, list] = {}  # job name -> [phase, code]
+        self.room, self.keeps_machines, self.chains = room, keeps_machines, chains
+
+    def look(self):
+        engine = {name: (Seen(name, *held),) for name, held in self.engine.items()}
+        runs = {i: run.status(self.engine.get(run.job.name, [""])[0] == "running") for i, run in self.runs.items()}
+        return runs, engine
+
+    @rule(lost=st.sampled_from(["", "", "", "request", "response"]), cut=st.none() | st.integers(0, 3))
+    def submitter_looks(self, lost="", cut=None):
+        """lost: what of every call to the engine; cut: the submitter is killed after so many actions."""
+        runs, engine = self.look()
+        actions = reconcile(self.jobs, runs, engine, 0.0, self.room, 0.0, self.keeps_machines, self.chains)
+        for action in actions[:cut]:
+            run = self.runs[action.job.run_id]
+            if isinstance(action, Mark):
+                assert run.state not in OVER
+                run.state = action.state
+                continue
+            if lost == "request":
+                continue
+            if isinstance(action, Delete):
+                self.engine.pop(action.job.name, None)
+                continue
+            assert run.state not in OVER, "what is over is never run again"
+            assert run.job.name not in self.engine, "one job for a run"
+            if not self.chains:
+                assert self.may_start(run)
+            self.engine[run.job.name] = ["queued", None]
+            if lost != "response":
+                run.attempt("submit")
+        if self.room is not None:
+            assert len([held for held in self.engine.values() if held[0] != "ended"]) <= self.room
+
+    def at(self, index, *phases):
+        names = sorted(name for name, held in self.engine.items() if held[0] in phases)
+        return names[index % len(names)] if names else None
+
+    def run_of(self, name):
+        return self.runs[name.removeprefix("l-")]
+
+    def may_start(self, run):
+        for needed, step in run.job.after:
+            before = self.runs[needed]
+            skipped = [self.runs[i].state for i, _ in before.job.after] == ["diverged"]
+            over = before.state in ("done", "diverged") or (skipped and before.state == "pending")
+            if not (over if step is None else step in before.saved or before.state == "done"):
+                return False
+        return True
+
+    @rule(index=st.integers(0, 99))
+    def a_job_starts(self, index):
+        if name := self.at(index, "queued"):
+            self.starts(name)
+
+    def starts(self, name):
+        """An engine that chains starts a job after the ones before it are done; it drops it where they never will."""
+        run = self.run_of(name)
+        if self.may_start(run):
+            self.engine[name] = ["running", None]
+            run.attempt("train")
+        elif any(self.runs[i].state in OVER or self.runs[i].job.name not in self.engine for i, _ in run.job.after):
+            del self.engine[name]
+
+    @rule(index=st.integers(0, 99))
+    def a_run_gets_on(self, index):
+        if name := self.at(index, "running"):
+            self.gets_on(name)
+
+    def gets_on(self, name):
+        run, held = self.run_of(name), self.engine[name]
+        if run.state in OVER:  # a machine that is still there
+            return
+        step = (run.saved[-1] if run.saved else 0) + 3
+        if run.job.is_fit or step >= run.job.steps:
+            run.state = "done"
+        if not run.job.is_fit:
+            run.saved.append(step)
+        if run.state == "done" and not self.keeps_machines:
+            held[:] = ["ended", 0]
+
+    @rule(index=st.integers(0, 99), code=st.sampled_from([None, 75, 137, -9]))
+    def preempted(self, index, code):
+        if name := self.at(index, "running", "queued"):
+            self.engine[name] = ["ended", code]
+
+    @rule(index=st.integers(0, 99))
+    def requeued_by_the_engine(self, index):
+        if name := self.at(index, "running"):
+            self.engine[name] = ["queued", None]
+
+    @rule(index=st.integers(0, 99))
+    def a_job_vanishes(self, index):
+        if name := self.at(index, "running", "queued", "ended"):
+            del self.engine[name]
+
+    @rule(index=st.integers(0, 99), how=st.sampled_from([("diverged", 78), ("failed", 1), ("failed", 2), (None, 127)]))
+    @precondition(lambda self: len(self.jobs) > 3)
+    def a_run_ends_badly(self, index, how):
+        name = self.at(index, "running")
+        if name and self.run_of(name).state not in OVER:
+            self.run_of(name).state = how[0] or self.run_of(name).state
+            self.engine[name] = ["ended", how[1]]
+
+    @invariant()
+    def what_is_done_stays_done(self):
+        done = {i for i, run in getattr(self, "runs", {}).items() if run.state == "done"}
+        assert done >= getattr(self, "was_done", set())
+        self.was_done = done
+
+    def teardown(self):
+        """The faults end: the ladder converges, and the engine holds nothing any more."""
+        if not hasattr(self, "jobs"):
+            return
+        for _ in range(len(self.jobs) * 6 + 10):
+            self.submitter_looks()
+            for name in [name for name, held in self.engine.items() if held[0] == "running"]:
+                self.gets_on(name)
+            for name in [name for name, held in self.engine.items() if held[0] == "queued"]:
+                self.starts(name)
+            runs, engine = self.look()
+            if not engine and all(stand in SETTLED for stand in standing(self.jobs, runs, engine).values()):
+                break
+        assert not self.engine, "nothing is left at the engine"
+        stands = standing(self.jobs, *self.look())
+        assert set(stands.values()) <= set(SETTLED)
+        for run in self.runs.values():
+            assert run.state != "stuck" or status.tries(run.attempts, run.saved[-1] if run.saved else None) >= TRIES
+        if not {"failed", "stuck", "blocked"} & {*stands.values()}:
+            assert stands["fit"] == "done"
+
+
+TestFaults = World.TestCase
+TestFaults.settings = settings(max_examples=100, stateful_step_count=20, deadline=None, derandomize=True)
+
+
+@pytest.mark.chaos
+class TestManyFaults(World.TestCase):
+    settings = settings(max_examples=1000, stateful_step_count=20, deadline=None, derandomize=True)

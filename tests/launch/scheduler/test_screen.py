@@ -1,0 +1,68 @@
+"""`ladder watch`: it drives a ladder, looks on where another does, and takes its place."""
+
+import io
+import sys
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from ladder.rundir.record import Record
+from launch.backends.local import Local
+from launch.scheduler import jobs, loop, screen
+from launch.scheduler.submission import Engine, Submission
+from tests.launch import stand_ins
+
+DONE = """
+import json, sys, time
+time.sleep(0.2)
+open(f"{sys.argv[2]}/DONE.json", "w").write(json.dumps({"step": 10, "loss": 1.0}))
+"""
+ENDS = {"done": (DONE, 0), "diverged": ("import sys; sys.exit(78)", 78), "failed": ("import sys; sys.exit(2)", 1)}
+
+
+@pytest.fixture
+def ladder(tmp_path, monkeypatch):
+    """(folder, submission of a trunk and its branch, a function that says what the jobs do)."""
+
+    def of(ends):
+        program = (sys.executable, "-c", ENDS[ends][0])
+        monkeypatch.setattr(Engine, "open", lambda engine: Local(program=program))
+        made = jobs.of([stand_ins.run(tmp_path / "mine", "t"), stand_ins.run(tmp_path / "mine", "b", "t")])
+        return tmp_path / "mine", Submission(made, Engine())
+
+    return of
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_it_drives_a_ladder_to_its_end(ladder, ends):
+    console = Console(file=io.StringIO(), width=160)
+    assert screen.watch(*ladder(ends), 0.02, console) == ENDS[ends][1]
+    assert ends in console.file.getvalue()
+
+
+def test_it_looks_on_while_another_submits(ladder):
+    folder, there = ladder("done")
+    with loop.alone(folder):
+        thread = threading.Timer(0.3, lambda: [Record(job.directory).finish(step=10, loss=1.0) for job in there.jobs])
+        thread.start()
+        assert screen.watch(folder, there, 0.02, Console(file=io.StringIO())) == 0
+    assert all(Record(job.directory).attempts() == [] for job in there.jobs)
+
+
+def test_it_takes_the_place_of_one_that_is_gone(ladder):
+    folder, there = ladder("done")
+    other = loop.alone(folder)
+    other.__enter__()
+    codes = []
+    thread = threading.Thread(
+        target=lambda: codes.append(screen.watch(folder, there, 0.02, Console(file=io.StringIO())))
+    )
+    thread.start()
+    time.sleep(0.3)
+    assert Record(there.jobs[0].directory).state().name == "pending"
+    other.__exit__(None, None, None)
+    thread.join(timeout=30)
+    assert codes == [0]
+    assert [row["by"] for row in Record(there.jobs[0].directory).attempts()] == ["submit"]
