@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-import configs
+from configs import loader
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
@@ -27,7 +27,7 @@ def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
     """A demo ladder with its own folder for every seed, on the user's text where he gives some."""
     if seed < 0:
         raise InputError(f"--seed {seed}: must not be negative")
-    ladder = configs.BUILT_IN[name](seed)
+    ladder = loader.BUILT_IN[name](seed)
     if seed:
         ladder = replace(ladder, name=f"{name}-s{seed}")
     if text:

@@ -18,7 +18,7 @@ KNOWN_BY = {
     "orbax": {"ladder/rundir/checkpoint.py"},
     "grain": {"ladder/data/corpus.py", "ladder/data/batches.py"},
     "tensorflow_datasets": {"ladder/data/corpus.py", "ladder/data/tfds_source.py"},
-    "jaxopt": {"fitting/solvers/batch.py"},
+    "jaxopt": {"fitting/solvers/levenberg_marquardt.py"},
     "gguf": {"ladder/convert/gguf.py"},
     "tensorflow": set(),
     "torch": set(),

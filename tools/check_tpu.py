@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-import configs
+from configs import loader
 from ladder.errors import InputError
 from launch import terminal
 from launch.aot import roofline
@@ -32,7 +32,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
 def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> tuple[str, dict]:
-    rung = runs.pick(configs.overridden(configs.load("olmo2"), overrides), label)
+    rung = runs.pick(loader.overridden(loader.load("olmo2"), overrides), label)
     found = roofline.check(rung, topology, slices, CACHE)
     step, used, hours = found["step_seconds"], found["utilisation"], found["tpu_hours"]
     held = f"{terminal.size(sum(found['memory'].values()))} of {terminal.size(found['hbm'])}"

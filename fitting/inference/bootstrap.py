@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import precision
-from fitting.laws.base import Law, errors, huber, residuals
+from fitting.inference.noise import noise_draws, run_noise, simulated_lanes
+from fitting.laws.base import Law
 from fitting.solvers.batch import LEVENBERG_MARQUARDT, MAX_ITERATIONS, solve
+from fitting.solvers.objective import errors, huber, residuals
 
 N_STARTS = 24
 # By Levenberg-Marquardt the fit itself (not its resamples) is taken up again from its optimum so many times: in a flat
@@ -31,11 +32,8 @@ REFINEMENTS = 3
 PAD = 16
 # Starts of a resample: the optimum of all points, and these (one on a bound, one inside).
 N_RESAMPLE_STARTS = 2
-# Share of run-to-run variance (seed, data order) that branches of one trunk have in common.
-TRUNK_SHARE = 0.5
 # Pairs are drawn only from this many units; with fewer, a resample loses what identifies the law.
 MIN_PAIRS_UNITS = 20
-MAX_NOISE_RATIO = 4.0
 # Allowance for a wrong form: standard deviation of ln y for each e-fold beyond the largest run.
 FORM_SD = 0.005
 
@@ -170,11 +168,11 @@ def fit(
     problem = _problem(law, delta, over, iterations, solver)
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
     first, best = _optimum(starts_TSP, weights_Tn, lanes, problem)
-    noise_T, dof_T = _noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
-    noise_TR = _noise_draws(noise_T, dof_T, n_resamples, rng)
+    noise_T, dof_T = run_noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
+    noise_TR = noise_draws(noise_T, dof_T, n_resamples, rng)
     method = _chosen(method, groups_n, resamples_Rn)
     if method == "residuals":
-        lanes = _simulated(law, best.params_RP, lanes, noise_TR, groups_n, rng)
+        lanes = simulated_lanes(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
     drawn = _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem)
@@ -320,71 +318,3 @@ def _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
 @partial(jax.jit, static_argnums=0)
 def _form(law: Law, params, x):
     return law.form(params, x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _linearised(law: Law, params_TP, lanes):
-    """-> (fitted_Tn, its Jacobian_TnP), of ln form where the law is fitted in log space."""
-
-    def fitted(params_P, lane):
-        y_n = law.form(params_P, lane)
-        y_n = jnp.log(y_n) if law.log_space else y_n
-        return y_n, y_n
-
-    jacobian_TnP, fitted_Tn = jax.vmap(jax.jacfwd(fitted, has_aux=True))(params_TP, lanes)
-    return fitted_Tn, jacobian_TnP
-
-
-def jacobian(law: Law, params_TP: np.ndarray, lanes: dict) -> np.ndarray:
-    """[T, n, P] derivative of the law (of its ln, where it is fitted in log space) by the fit coordinates."""
-    with jax.enable_x64(True):
-        return np.asarray(_linearised(law, params_TP, lanes)[1])
-
-
-def _noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
-    """-> (noise_T, dof_T): run-to-run standard deviation, with the degrees of freedom left.
-
-    Residuals are (I - H) times the noise, H the projection on the law's tangent space, so with
-    noise correlation C the expected sum of squares is sigma^2 tr S, S = (I - H) C (I - H), and it
-    has about (tr S)^2 / tr S^2 degrees of freedom (Satterthwaite). A parameter on its bound costs
-    none.
-    """
-    with jax.enable_x64(True):
-        fitted_Tn, jacobian_TnP = map(np.asarray, _linearised(law, params_TP, lanes))
-    observed_Tn = np.log(lanes["y"]) if law.log_space else lanes["y"]
-    noise, dof = [], []
-    for t, weights_n in enumerate(weights_Tn):
-        has = weights_n > 0
-        jacobian_nP = jacobian_TnP[t][has][:, ~law.on_bound(params_TP[t])]
-        leaves_nn = np.eye(has.sum()) - jacobian_nP @ np.linalg.pinv(jacobian_nP, rcond=1e-9)
-        same_nn = groups_n[has][:, None] == groups_n[has]
-        correlation_nn = TRUNK_SHARE * same_nn + (1 - TRUNK_SHARE) * np.eye(has.sum())
-        s_nn = leaves_nn @ correlation_nn @ leaves_nn
-        trace = max(np.trace(s_nn), 0.1)
-        noise.append(np.sqrt(np.sum((observed_Tn - fitted_Tn)[t, has] ** 2) / trace))
-        dof.append(max(trace**2 / max(np.sum(s_nn**2), 1e-12), 1.0))
-    return np.maximum(noise, noise_floor), np.array(dof)
-
-
-def _noise_draws(noise_T, dof_T, n_resamples, rng):
-    """[T, R] noise levels that the residuals allow: noise * sqrt(dof / chi2_dof), cut at 4 times."""
-    chi2_TR = rng.chisquare(dof_T[:, None], (len(dof_T), n_resamples))
-    ratio_TR = np.sqrt(dof_T[:, None] / np.maximum(chi2_TR, 1e-9))
-    return noise_T[:, None] * np.minimum(ratio_TR, MAX_NOISE_RATIO)
-
-
-def _simulated(law, params_TP, lanes, noise_TR, groups_n, rng):
-    """Lanes of T * R problems whose observations are drawn around the fitted law.
-
-    One set of deviates serves all tasks: the tasks of one run are measured on the same weights.
-    """
-    with jax.enable_x64(True):
-        fitted_Tn, _ = map(np.asarray, _linearised(law, params_TP, lanes))
-    labels, group_n = np.unique(groups_n, return_inverse=True)
-    n_resamples = noise_TR.shape[1]
-    own_Rn = rng.standard_normal((n_resamples, len(group_n)))
-    shared_Rn = rng.standard_normal((n_resamples, len(labels)))[:, group_n]
-    deviate_Rn = np.sqrt(TRUNK_SHARE) * shared_Rn + np.sqrt(1 - TRUNK_SHARE) * own_Rn
-    y_TRn = fitted_Tn[:, None] + noise_TR[:, :, None] * deviate_Rn
-    y_TRn = np.exp(y_TRn) if law.log_space else y_TRn
-    return lanes | {"y": y_TRn.reshape(-1, len(group_n))}

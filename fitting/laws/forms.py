@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.laws.base import INF, NO_E, Law, floor
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 
 # An exponent of 0 is a term that never falls: E twice.
 EXPONENT = (0.01, 2.0)

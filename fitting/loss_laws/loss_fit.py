@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.inference import bootstrap, intervals
+from fitting.inference import bootstrap, intervals, noise
 from fitting.laws.base import Law
 from fitting.laws.catalogue import LAWS
 from fitting.solvers import batch
@@ -80,7 +80,7 @@ class LossFit:
         centre = self.fit.centre  # arrays [1, 1], one task
         x = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
         lanes = x | {"y": self.points.y_n / centre["y"]}
-        moved_P = np.abs(bootstrap.jacobian(self.law, self.fit.params_TRP[:, 0], lanes)[0]).max(axis=0)
+        moved_P = np.abs(noise.jacobian(self.law, self.fit.params_TRP[:, 0], lanes)[0]).max(axis=0)
         names = [p.name for p, moved in zip(self.law.params, moved_P, strict=True) if moved < IDLE]
         # No point depends on a floor of 0 either, but that is a finding.
         return [name for name in names if not (name == "E" and "E" in self.fit.at_bound(0))]

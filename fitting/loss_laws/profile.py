@@ -8,9 +8,10 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
-from fitting.laws.base import Law, residuals
+from fitting.laws.base import Law
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.solvers import batch
+from fitting.solvers.objective import residuals
 
 SIDE = 28
 # The grid spans this share of the resamples, and half as much again to each side.

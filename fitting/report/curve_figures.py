@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fitting.loss_laws.learning_curves import Curve, End
-from fitting.report.task_figures import INK, MUTED, STAR, TARGET, si, style
+from fitting.report.style import INK, MUTED, STAR, TARGET, si, style
 
 MOST = 12
 

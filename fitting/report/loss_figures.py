@@ -10,7 +10,7 @@ from fitting.inference import bootstrap
 from fitting.loss_laws import profile
 from fitting.loss_laws.allocation import WITH_OPTIMUM, Frontier, of_law
 from fitting.loss_laws.loss_fit import LEVEL, LossFit
-from fitting.report.task_figures import INK, MUTED, SIZES, TARGET, si, style
+from fitting.report.style import INK, MUTED, SIZES, TARGET, si, style
 from fitting.tables.loss_points import LossPoints
 
 LABELS = {

@@ -6,8 +6,8 @@ from html import escape
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.report import task_figures
-from fitting.report.task_figures import si
+from fitting.report import style, task_figures
+from fitting.report.style import si
 from fitting.tables.runs_table import Table
 from fitting.task_laws import diagnostics, two_step
 from fitting.task_laws.two_step import Prediction
@@ -28,7 +28,7 @@ def report(table: Table, prediction: Prediction, path, meta: dict | None = None)
 def hero(table: Table, prediction: Prediction, path, task: str | None = None) -> None:
     """Save the page's first figure as PNG: the ladder, the law, the prediction and the truth."""
     task = task or _main_task(prediction)
-    with task_figures.style():
+    with style.style():
         task_figures.step1(table, prediction, prediction.targets[0], task, large=True).savefig(path, dpi=160)
 
 
@@ -301,7 +301,7 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _figure(figure, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="{task_figures.svg(figure)}">'
+    return f'<img alt="{escape(alt)}" src="{style.svg(figure)}">'
 
 
 def _caption(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Non-linear least squares for many small problems at once: the only file that knows jaxopt.
+"""Non-linear least squares for many small problems at once.
 
 A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of equal size (one
 compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
@@ -11,21 +11,20 @@ superfluous.
 
 import os
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, and why it lives here
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from jaxopt import LevenbergMarquardt
+from fitting.solvers.bounds import from_free, to_free
+from fitting.solvers.levenberg_marquardt import levenberg_marquardt
+from fitting.solvers.newton import DECREMENT, newton
+from fitting.solvers.objective import PerPoint
 
 LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
 # The few starts of one fit, some of which take 100 Newton steps, are one chunk.
@@ -33,19 +32,10 @@ CHUNK = {LEVENBERG_MARQUARDT: 256, NEWTON: 64}
 # Lanes that need more iterations than this (most of Newton's need 5 or 6) are put into new chunks and go on.
 STAGES = {LEVENBERG_MARQUARDT: (8, 16, 32), NEWTON: (6,)}
 MAX_ITERATIONS = 80
-# Converged: a further Newton step promises less than this share of the objective. Newton goes on to the second, and
-# Levenberg-Marquardt's stages to the third.
-DECREMENT, EXACT, SETTLED = 1e-7, {np.float64: 1e-12, np.float32: 1e-9}, 1e-9
 # Levenberg-Marquardt leaves a lane that lacks more of its problem's best, converged lane than so many such promises.
 PROMISES = 4.0
-# Of Newton's steps: the first damping, the damping at which no step helps any more, and that of a flat direction.
-DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
 # XLA's older emitter compiles the solvers in half to three quarters of the newer one's time, and they run as fast.
 QUICK = {"xla_cpu_use_fusion_emitters": False}
-# Beyond this range exp() and softplus() leave float64.
-FREE_LIMIT = 40.0
-
-PerPoint = Callable[[jax.Array, dict, dict], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ def solve(
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
-    starts_GSP = _to_free(starts if starts.ndim == 3 else starts[None], bounds)
+    starts_GSP = to_free(starts if starts.ndim == 3 else starts[None], bounds)
     n_starts, n_params = starts_GSP.shape[1:]
     lanes = {k: np.asarray(v, dtype) for k, v in (lanes or {}).items()}
     data = {k: np.asarray(v, dtype) for k, v in data.items()}
@@ -195,13 +185,13 @@ def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tup
     """Compile the solver of one chunk of lanes, each device its own part; -> (executable, seconds)."""
 
     def of_free(free_P, data, lane):
-        return per_point(_from_free(free_P, bounds), data, lane)
+        return per_point(from_free(free_P, bounds), data, lane)
 
-    one = _newton(of_free, loss, dtype) if method == NEWTON else _levenberg_marquardt(of_free)
+    one = newton(of_free, loss, dtype) if method == NEWTON else levenberg_marquardt(of_free)
 
     def bounded(start_P, damping, data, lane, weights_n, steps):
         free_P, damping, value, decrement, ended = one(start_P, damping, data, lane, weights_n, steps)
-        return free_P, damping, _from_free(free_P, bounds), value, decrement, ended
+        return free_P, damping, from_free(free_P, bounds), value, decrement, ended
 
     mesh, lane = Mesh(np.array(devices), ("lanes",)), P("lanes")
     split = jax.shard_map(
@@ -238,131 +228,3 @@ def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
         if "No such compile option" not in str(error):
             raise
         return lowered.compile()
-
-
-def _levenberg_marquardt(residuals: PerPoint):
-    """-> solver of one lane: (start_P, damping, data, lane, weights_n, steps) -> (point, damping, objective, Newton
-    decrement, ended)."""
-
-    def weighted(free_P, data, lane, weights_n):
-        return jnp.sqrt(weights_n) * residuals(free_P, data, lane)
-
-    # LU, not Cholesky: near a bound the normal matrix is singular to rounding, and jaxopt turns
-    # Cholesky's NaN into a dead lane where LU's bad step is merely refused.
-    solver = LevenbergMarquardt(
-        weighted, damping_parameter=1e-3, tol=1e-7, solver="lu", materialize_jac=True, implicit_diff=False
-    )
-
-    def one(start_P, damping, data, lane, weights_n, steps):
-        args = data, lane, weights_n
-
-        def step(found):
-            point_P, state = solver.update(*found, *args)
-            return point_P, jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, found[1])
-
-        state = jax.tree.map(jnp.asarray, solver.init_state(start_P, *args))
-        state = state._replace(damping_factor=jnp.where(damping > 0, damping, state.damping_factor))
-        point_P, state = jax.lax.while_loop(
-            lambda found: (found[1].iter_num < steps) & (found[1].error > solver.tol), step, (start_P, state)
-        )
-        ridge_PP = 1e-10 * jnp.trace(state.jtj) * jnp.eye(point_P.size)
-        decrement = 0.5 * state.gradient @ jnp.linalg.solve(state.jtj + ridge_PP, state.gradient)
-        ended = (state.error <= solver.tol) | (decrement <= SETTLED * state.value)
-        return point_P, state.damping_factor, state.value, decrement, ended
-
-    return one
-
-
-def _newton(errors: PerPoint, loss: Callable, dtype: type):
-    """-> solver of one lane, as above, where the decrement is what an undamped step promises to take off.
-
-    Steps are damped by the curvature of the majoriser that iteratively reweighted least squares takes for the loss:
-    loss(u) = u^2 slope(u) / u / 2 + ..., which far from the optimum, where Huber's loss is flat, is all there is.
-    """
-    rounding = 8 * float(np.finfo(dtype).eps)
-
-    def slopes(free_P, data, lane, weights_n):
-        def objective(free_P):
-            u_n = errors(free_P, data, lane)
-            return jnp.sum(weights_n * loss(u_n, data)), u_n
-
-        (value, u_n), gradient_P = jax.value_and_grad(objective, has_aux=True)(free_P)
-        return (gradient_P, u_n), (value, gradient_P, u_n)
-
-    def expand(free_P, data, lane, weights_n):
-        """-> objective, gradient, Hessian, the majoriser's, and the gradient's size in units of it."""
-        (hessian_PP, jacobian_nP), (value, gradient_P, u_n) = jax.jacfwd(slopes, has_aux=True)(
-            free_P, data, lane, weights_n
-        )
-        slope_n = jax.grad(lambda u_n: jnp.sum(loss(u_n, data)))(u_n)
-        near = jnp.abs(u_n) < 1e-6
-        share_n = weights_n * jnp.where(near, 1.0, slope_n / jnp.where(near, 1.0, u_n))
-        major_PP = jacobian_nP.T @ (share_n[:, None] * jacobian_nP)
-        major_PP += RIDGE * jnp.trace(major_PP) * jnp.eye(free_P.size, dtype=dtype)
-        return value, gradient_P, hessian_PP, major_PP, jnp.sum(gradient_P**2 / jnp.diag(major_PP))
-
-    def one(start_P, damping, data, lane, weights_n, steps):
-        def step(state):
-            iteration, damping, trial_P, best, _ = state
-            trial = trial_P, *expand(trial_P, data, lane, weights_n)
-            # Where rounding hides which objective is less, the flatter point is better.
-            tie = jnp.abs(trial[1] - best[1]) <= rounding * best[1]
-            better = jnp.where(tie, trial[-1] < best[-1], trial[1] < best[1])
-            best = jax.tree.map(partial(jnp.where, better), trial, best)
-            damping = jnp.where(better, damping / 10, damping * 8)
-            point_P, _, gradient_P, hessian_PP, major_PP, _ = best
-            step_P = jnp.linalg.solve(hessian_PP + damping * major_PP, gradient_P)
-            # Along the majoriser's directions damping hides this much of what an undamped step would take off.
-            promise = (1 + damping) * jnp.abs(gradient_P @ step_P) / 2
-            return iteration + 1, damping, point_P - step_P, best, promise
-
-        def goes_on(state):
-            iteration, damping, _, best, promise = state
-            return (iteration <= steps) & (promise > EXACT[dtype] * best[1]) & (damping < MAX_DAMPING)
-
-        most, eye_PP = jnp.asarray(np.finfo(dtype).max, dtype), jnp.eye(start_P.size, dtype=dtype)
-        nowhere = start_P, most, jnp.zeros_like(start_P), eye_PP, eye_PP, most
-        first = jnp.int32(0), jnp.where(damping > 0, damping, DAMPING).astype(dtype), start_P, nowhere, most
-        state = jax.lax.while_loop(goes_on, step, first)
-        iteration, damping, last_P, best, promise = state
-        # The last step was not tried: where it promised next to nothing it is the better point.
-        point_P = jnp.where(promise <= EXACT[dtype] * best[1], last_P, best[0])
-        return point_P, damping, best[1], promise, iteration <= steps
-
-    return one
-
-
-def _from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
-    """Unconstrained -> within bounds: identity, softplus, or a scaled logistic function."""
-    columns = []
-    for z, (lo, hi) in zip(jnp.unstack(free_P, axis=-1), bounds, strict=True):
-        z = jnp.clip(z, -FREE_LIMIT, FREE_LIMIT)
-        if np.isfinite(lo) and np.isfinite(hi):
-            columns.append(lo + (hi - lo) * jax.nn.sigmoid(z))
-        elif np.isfinite(lo):
-            columns.append(lo + jax.nn.softplus(z))
-        elif np.isfinite(hi):
-            columns.append(hi - jax.nn.softplus(z))
-        else:
-            columns.append(z)
-    return jnp.stack(columns, axis=-1)
-
-
-def _to_free(params: np.ndarray, bounds: tuple) -> np.ndarray:
-    """Inverse of _from_free. A start on a bound stays there: its gradient is zero (FREE_LIMIT)."""
-    columns = []
-    for x, (lo, hi) in zip(np.moveaxis(params, -1, 0), bounds, strict=True):
-        with np.errstate(divide="ignore"):
-            if np.isfinite(lo) and np.isfinite(hi):
-                columns.append(np.log(np.maximum(x - lo, 0)) - np.log(np.maximum(hi - x, 0)))
-            elif np.isfinite(lo):
-                columns.append(_inverse_softplus(np.maximum(x - lo, 0)))
-            elif np.isfinite(hi):
-                columns.append(_inverse_softplus(np.maximum(hi - x, 0)))
-            else:
-                columns.append(x)
-    return np.clip(np.stack(columns, axis=-1), -FREE_LIMIT, FREE_LIMIT)
-
-
-def _inverse_softplus(x: np.ndarray) -> np.ndarray:
-    return x + np.log(-np.expm1(-x))

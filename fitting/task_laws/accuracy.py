@@ -7,7 +7,7 @@ import numpy as np
 from jax.scipy.special import betainc
 
 from fitting.inference import bootstrap
-from fitting.laws.catalogue import SIGMOID
+from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.runs_table import Table, smoothed
 
 ACCURACY_METRICS = ("len_norm", "acc")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.inference import bootstrap
+from fitting.inference import noise
 from fitting.inference.bootstrap import Fit
 
 MIN_SPARE, MIN_SIZES, MIN_LENGTHS = 3, 3, 3
@@ -59,7 +59,7 @@ def candidates(fitted: Fit, features: dict, target: dict, flops_n: np.ndarray) -
     n, d = np.asarray(features["N"], float), np.asarray(features["D"], float)
     every = {"N": np.append(n, target["N"]), "D": np.append(d, target["D"])}
     lanes = fitted.law.coordinates(every, fitted.centre)
-    jacobian_TnP = bootstrap.jacobian(fitted.law, fitted.params_TRP[:, 0], lanes)
+    jacobian_TnP = noise.jacobian(fitted.law, fitted.params_TRP[:, 0], lanes)
     size_n = np.unique(n.round(-3), return_inverse=True)[1]
     length_n = np.round(np.log(d / n) / np.log(SAME_LENGTH)).astype(int)
     return Candidates(np.asarray(flops_n), size_n, length_n, jacobian_TnP[:, :-1], jacobian_TnP[:, -1], fitted.noise_T)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.inference import bootstrap
-from fitting.laws.catalogue import SIGMOID
+from fitting.inference import bootstrap, noise
 from fitting.laws.forms import FAMILY
+from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.points import Points, Target, ladder_points, measured, targets_of
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
 from fitting.task_laws import accuracy, backtest, diagnostics, model_average
@@ -214,7 +214,7 @@ def _settings(table, points: Points, step1, step2, tested, n_convention: str, n_
         "seed": seed,
         "converged": float(step1.fit.resamples_converged_T.mean()) if step1 else None,
         "noise_floor": model_average.NOISE_FLOOR,
-        "trunk_share": bootstrap.TRUNK_SHARE,
+        "trunk_share": noise.TRUNK_SHARE,
         "interval": "80 %: form, parameters, run noise; stretched by a factor from the backtests",
         "factor_bpb": tested.factor_bpb if tested else None,
         "factor_acc": tested.factor_acc if tested else None,

@@ -1,14 +1,4 @@
-"""In-jit scoring: log-probabilities -> per-task bits per byte and accuracies, all on the device; plus validation bpb.
-
-bpb       -S / (bytes ln 2) of the gold continuation, mean over docs        (Bhagia et al. 2024, "task loss")
-ce_loss   -S / characters of the gold continuation
-acc       share of docs whose gold choice has the largest S
-len_norm  the same with S / characters                                      (OLMES, Gu et al. 2024)
-soft      the gold choice's part of the softmax over the choices' S / characters; soft_log its logarithm
-
-S is the sum of ln p over a continuation's tokens, in nats. Bytes and characters count the leading space. Of equal
-scores the first choice counts. Shapes as in prefix_tree.py.
-"""
+"""A run's tasks and validation text, scored inside one jitted function: metrics.py says what the scores mean."""
 
 import functools
 import hashlib
@@ -20,84 +10,13 @@ import numpy as np
 
 from ladder import config
 from ladder.evaluation import prefix_tree, tasks
-from ladder.evaluation.prefix_tree import Arrays, Rows, pack
-from ladder.model.attention import Tree
-from ladder.model.cross_entropy import token_nats
+from ladder.evaluation.metrics import METRICS, RANKED, summarise
+from ladder.evaluation.prefix_tree import pack
+from ladder.evaluation.score import score_requests, validation_score
 from ladder.parallel import sharding
 
-# Those of any task, and those that need something to choose from.
-METRICS, RANKED = ("bpb", "ce_loss"), ("acc", "len_norm", "soft", "soft_log")
 # Bumped by hand whenever the same requests and parameters would give different numbers.
 EVALUATION_VERSION = 2
-
-
-def score_requests(functions, params, arrays: Arrays):
-    """S_Q: log-probability (nats) of every request's continuation.
-
-    Only hidden states that predict a continuation's token reach the head, a chunk of every row at a time.
-    """
-
-    def step(carry, rows: Rows):
-        nats_2Q, path = carry
-        x_BLD, path = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, path))
-
-        def head(chunk, nats_2Q):
-            place_BT, target_BT, request_BT = (x_hBT[chunk] for x_hBT in arrays.targets)
-            x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
-            nats_T, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.ravel())
-            # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
-            coarse_T = jnp.round(nats_T * 256) / 256
-            return nats_2Q.at[:, request_BT.ravel()].add(jnp.stack([coarse_T, nats_T - coarse_T]))
-
-        return (jax.lax.fori_loop(*rows.chunks_n2, head, nats_2Q), path), None
-
-    # The last Q takes what padding adds.
-    first = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1)), functions.root()
-    nats_2Q, _ = jax.lax.scan(step, first, arrays.rows)[0]
-    return -nats_2Q.sum(0)[:-1]
-
-
-def summarise(S_Q, arrays: Arrays, n_tasks: int):
-    """{metric: (mean, stderr)}, each [n_tasks], over a task's docs; stderr = sample std / sqrt(docs)."""
-
-    def by_doc(x_Q):
-        return jnp.append(x_Q, -jnp.inf)[arrays.choices_MC]
-
-    def gold(x_MC):
-        return jnp.take_along_axis(x_MC, arrays.gold_M[:, None], axis=1)[:, 0]
-
-    S_MC, per_char_MC = by_doc(S_Q), by_doc(S_Q / arrays.chars_Q)
-    soft_log_MC = jax.nn.log_softmax(per_char_MC)
-    values = {
-        "bpb": gold(by_doc(-S_Q / (arrays.bytes_Q * math.log(2)))),
-        "ce_loss": -gold(per_char_MC),
-        "acc": (S_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
-        "len_norm": (per_char_MC.argmax(1) == arrays.gold_M).astype(jnp.float32),
-        "soft": jnp.exp(gold(soft_log_MC)),
-        "soft_log": gold(soft_log_MC),
-    }
-    total = functools.partial(jax.ops.segment_sum, segment_ids=arrays.task_M, num_segments=n_tasks)
-    n_docs = total(jnp.ones(arrays.gold_M.shape))
-
-    def moments(value_M):
-        mean = total(value_M) / n_docs
-        variance = total(jnp.square(value_M - mean[arrays.task_M])) / (n_docs - 1)
-        return mean, jnp.sqrt(variance / n_docs)
-
-    return {metric: moments(value_M) for metric, value_M in values.items()}
-
-
-def validation_score(functions, params, tokens_nBL1, token_bytes_V):
-    """Per batch [n]: nats of all targets, nats of those that have bytes (separators have none), and these bytes."""
-
-    def score(tokens_BL1):
-        x_BLD = functions.hidden(params, tokens_BL1[:, :-1])
-        target_T = tokens_BL1[:, 1:].reshape(-1)
-        nats_T, _ = token_nats(functions.logits, params, x_BLD.reshape(-1, x_BLD.shape[-1]), target_T)
-        bytes_T = token_bytes_V[target_T]
-        return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum()
-
-    return jax.lax.map(score, tokens_nBL1)
 
 
 class Evaluator:

@@ -17,7 +17,7 @@ from ladder.errors import InputError
 from ladder.loop import step
 from ladder.loop.progress import StatusLine
 from ladder.loop.run import Run
-from ladder.optim.adamw import learning_rate
+from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 
 

@@ -12,7 +12,7 @@ from ladder.errors import Diverged, InputError
 from ladder.evaluation.evaluator import Evaluator
 from ladder.loop import step
 from ladder.loop.progress import StatusLine
-from ladder.optim.adamw import learning_rate
+from ladder.optim.schedule import learning_rate
 from ladder.overrides import from_dict
 from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints

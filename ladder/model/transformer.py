@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ladder.config import Model
-from ladder.model import attention
+from ladder.model import attention, tree_attention
 
 # Parameter -> its logical axes (blocks have "layers" before them); sharding.py maps these to mesh axes.
 AXES = {
@@ -169,21 +169,21 @@ class Transformer(nnx.Module):
 
         return self.through(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
 
-    def nodes(self, tokens_BL, tree: attention.Tree, hooks: Hooks):
+    def nodes(self, tokens_BL, tree: tree_attention.Tree, hooks: Hooks):
         """The same of a step's rows of tree nodes, and the path of the step that follows.
 
         Layers are never unrolled: without a backward pass it gains nothing.
         """
-        met_CM = attention.met_last(tree)
+        met_CM = tree_attention.met_last(tree)
 
         def layer(x_BLD, numbered):
             n, block = numbered
-            attend = partial(attention.tree, tree=tree, met_CM=met_CM, layer=n)
+            attend = partial(tree_attention.tree, tree=tree, met_CM=met_CM, layer=n)
             return block(x_BLD, tree.depth_BL, attend, hooks)
 
         layers, hooks = (jnp.arange(self.c.n_layers), self.blocks), replace(hooks, unroll=False)
         x_BLD, keys_values = self.through(layer, layers, tokens_BL, tree.depth_BL, hooks)
-        return x_BLD, attention.onward(tree.path, met_CM[-1], *keys_values)
+        return x_BLD, tree_attention.onward(tree.path, met_CM[-1], *keys_values)
 
     def through(self, layer: Callable, layers, tokens_BL, position, hooks: Hooks):
         """Embedding, `layers` one by one by `layer`: (x_BLD, one) -> (x_BLD, kept), final norm; -> x_BLD, all kept."""
@@ -217,11 +217,11 @@ def init_params(c: Model, seed: int) -> dict:
     return nnx.to_pure_dict(nnx.state(Transformer(c, nnx.Rngs(params=jax.random.key(seed)))))
 
 
-def root(c: Model) -> attention.Path:
+def root(c: Model) -> tree_attention.Path:
     """The path before a root: nothing, with room for the longest, in whole tiles."""
-    M = -(-c.seq_len // attention.KEYS) * attention.KEYS
+    M = -(-c.seq_len // tree_attention.KEYS) * tree_attention.KEYS
     nothing_NGMK = jnp.zeros((c.n_layers, c.kv_heads, M, c.head_dim), c.compute_dtype)
-    return attention.Path(nothing_NGMK, nothing_NGMK)
+    return tree_attention.Path(nothing_NGMK, nothing_NGMK)
 
 
 @dataclass(frozen=True)

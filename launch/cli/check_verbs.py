@@ -6,7 +6,7 @@ from typing import Annotated
 from rich.table import Table
 from tyro.conf import arg
 
-import configs
+from configs import loader
 from ladder.config import Rung
 from ladder.errors import InputError
 from launch import terminal
@@ -40,7 +40,7 @@ def check(
         shardings: where every array of the state lies
         recommend: compile it on several meshes (minutes for each) and rank them
     """
-    chosen = runs.pick(configs.overridden(configs.load(name), overrides), rung)
+    chosen = runs.pick(loader.overridden(loader.load(name), overrides), rung)
     if recommend:
         chosen = _recommend(chosen, topology, slices) or chosen
     with terminal.progress() as progress:

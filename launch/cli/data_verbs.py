@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-import configs
+from configs import loader
 from ladder.errors import InputError
 from launch import terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, place
@@ -69,6 +69,6 @@ def data(
         return
     if name is None:
         raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
-    built = prepare.build(configs.overridden(configs.load(name), overrides), place(corpora))
+    built = prepare.build(loader.overridden(loader.load(name), overrides), place(corpora))
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-import configs
+from configs import loader
 from ladder.errors import InputError
 from launch import terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
@@ -57,7 +57,7 @@ def submit(
     if backend == "tpu":
         engine = replace(engine, code=publish(engine.settings.tpu.archive, dry=dry_run))
         opened = engine.open()
-    ladder = configs.overridden(configs.load(name), overrides)
+    ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
     there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine, dry_run)
     terminal.console().print(str(there.cost()), markup=False)

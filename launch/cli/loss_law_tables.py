@@ -143,7 +143,7 @@ def _range(bounds: list[float] | None) -> str:
 
 def save(figure, path: Path) -> None:
     """Write a figure as what its name says: .png, .svg, .pdf. Raises InputError."""
-    from fitting.report.task_figures import style
+    from fitting.report.style import style
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 from rich.progress import BarColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
-import configs
+from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.record import Record
 from launch import terminal
@@ -27,7 +27,7 @@ def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Js
 
     if devices < 1:
         raise InputError(f"--devices {devices}: must be at least 1")
-    made = planning.make(configs.overridden(configs.load(name), overrides), devices)
+    made = planning.make(loader.overridden(loader.load(name), overrides), devices)
     terminal.console().print(planning.table(made))
     if json:
         terminal.write_json(json, planning.to_json(made))
@@ -76,7 +76,7 @@ def _run_directory(
         if overrides or rung or vmap:
             raise InputError(f"{run}: a run directory says itself what to train; leave out --rung, --vmap, overrides")
         return place(run)
-    ladder = configs.overridden(configs.load(run), overrides)
+    ladder = loader.overridden(loader.load(run), overrides)
     if rung is None:
         raise InputError(f"ladder {run} has {len(ladder.all)} runs; name one: --rung {ladder.all[0].label}")
     chosen = ladder.all.index(runs.pick(ladder, rung))

@@ -125,7 +125,7 @@ def design(
     from rich.table import Table as Grid
 
     from fitting.inference import bootstrap
-    from fitting.laws.catalogue import CHINCHILLA
+    from fitting.laws.power_sum import CHINCHILLA
     from fitting.tables import points
     from fitting.task_laws import design as designs
     from launch.cli import task_law_tables

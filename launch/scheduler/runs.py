@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import configs
+from configs import loader
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
 from launch.cli.options import place
@@ -14,7 +14,7 @@ def folder(name: str, root: Path) -> Path:
     for there in (place(name), root / name):
         if there.is_dir():
             return there
-    there = root / configs.load(name).name
+    there = root / loader.load(name).name
     if not there.is_dir():
         raise InputError(f"{there}: no runs yet; start them with: ladder submit {name}")
     return there

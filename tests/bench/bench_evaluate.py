@@ -20,9 +20,9 @@ import numpy as np
 from ladder.config import Model
 from ladder.data import tokenizer
 from ladder.evaluation import tasks
-from ladder.evaluation.evaluator import score_requests
 from ladder.evaluation.prefix_tree import encode, pack, tree_of
-from ladder.model import attention, transformer
+from ladder.evaluation.score import score_requests
+from ladder.model import attention, transformer, tree_attention
 from ladder.model.cross_entropy import token_nats
 
 TIE = 2e-4  # nats
@@ -65,8 +65,8 @@ def count(task_set, tok, seq_len: int) -> None:
 def attended(rows) -> int:
     """(query, key) pairs of the tiles that are computed, masked or not."""
     L = rows.tokens_nBL.shape[2]
-    n = attention.nodes_of_tile(L)
-    paths = -(-rows.depth_nBL[:, :, 0].max(axis=1) // attention.KEYS) * attention.KEYS
+    n = tree_attention.nodes_of_tile(L)
+    paths = -(-rows.depth_nBL[:, :, 0].max(axis=1) // tree_attention.KEYS) * tree_attention.KEYS
     pairs = int(paths.sum()) * rows.tokens_nBL[0].size
     for start in range(0, L, n):
         first = (rows.end_nBL > start).any(axis=1).argmax(axis=1) // n * n

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import configs
+from configs import loader
 from ladder.config import Ladder
 from ladder.rundir.record import Record
 from launch import plan, prepare
@@ -19,7 +19,7 @@ from launch.scheduler.reconcile import reconcile
 
 def hundred() -> Ladder:
     """Five sizes, four trunks' seeds, four branches each: 100 runs."""
-    sizes = [r for r in configs.load("demo").rungs]
+    sizes = [r for r in loader.load("demo").rungs]
     trunks = [r for r in sizes if r.kind == "trunk"]
     rungs = []
     for seed in range(5):
@@ -28,7 +28,7 @@ def hundred() -> Ladder:
             rungs.append(seeded)
             branches = [r for r in sizes if r.parent == trunk.identity]
             rungs += [replace(b, seed=seed, parent=seeded.identity) for b in branches]
-    return Ladder("hundred", tuple(rungs), configs.load("demo").targets)
+    return Ladder("hundred", tuple(rungs), loader.load("demo").targets)
 
 
 def main() -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize
 
 from fitting.inference import bootstrap
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 from fitting.loss_laws import loss_fit
 from fitting.solvers import batch
 from fitting.tables import loss_points

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize
 
 from fitting.inference import bootstrap
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables import points, runs_table
 from fitting.task_laws import accuracy
 

@@ -5,33 +5,33 @@ from dataclasses import replace
 
 import pytest
 
-import configs
+from configs import loader
 from configs.demo import demo
 from configs.wsd import trunk_and_branches
 from ladder.errors import InputError
 from ladder.sizes import n_non_embedding, n_params, train_tokens
 
 
-@pytest.mark.parametrize("name", configs.BUILT_IN)
+@pytest.mark.parametrize("name", loader.BUILT_IN)
 def test_built_in_ladders_load_under_their_name(name):
-    ladder = configs.load(name)
+    ladder = loader.load(name)
     assert ladder.name == name
-    assert ladder == configs.load(name)
+    assert ladder == loader.load(name)
 
 
 def test_olmo2_is_the_papers_ladder():
-    ladder = configs.load("olmo2")
+    ladder = loader.load("olmo2")
     sizes = ("190M", "370M", "760M", "1B")
     assert [r.label for r in ladder.rungs] == [f"{size}-{x}xC" for size in sizes for x in (1, 2, 5, 10)]
     assert [r.label for r in ladder.targets] == ["7B-4T", "13B-5T"]
-    assert {r.size for r in configs.load("olmo2-all").rungs} == {"190M", "370M", "600M", "760M", "1B", "3B"}
+    assert {r.size for r in loader.load("olmo2-all").rungs} == {"190M", "370M", "600M", "760M", "1B", "3B"}
     for rung in ladder.rungs:
         assert (rung.kind, rung.optimizer.schedule, rung.optimizer.lr_final_fraction) == ("full", "cosine", 0.1)
         assert (rung.optimizer.beta1, rung.optimizer.beta2, rung.optimizer.weight_decay) == (0.9, 0.95, 0.1)
 
 
 def test_kaplan_sizes_are_12_layers_d_squared():
-    ladder = configs.load("kaplan")
+    ladder = loader.load("kaplan")
     for rung in ladder.all:
         assert n_non_embedding(rung.model) == 12 * rung.model.n_layers * rung.model.d_model**2
         assert rung.steps == 250_000
@@ -42,7 +42,7 @@ def test_kaplan_sizes_are_12_layers_d_squared():
 
 @pytest.mark.parametrize("name", ["demo", "demo-quick", "demo-full"])
 def test_demo_is_a_ladder_worth_the_name(name):
-    ladder = configs.load(name)
+    ladder = loader.load(name)
     sizes = {r.size for r in ladder.rungs}
     points = [r for r in ladder.rungs if r.kind != "trunk"]
     assert len(sizes) >= 4
@@ -61,7 +61,7 @@ def test_demo_seeds_are_different_ladders():
 
 # --- trunks and branches ---
 
-FULL = next(r for r in configs.load("demo").targets if r.kind == "full")
+FULL = next(r for r in loader.load("demo").targets if r.kind == "full")
 
 
 def test_branches_end_as_the_full_runs_of_their_length():
@@ -87,7 +87,7 @@ def test_branches_that_cannot_be_are_refused():
 
 
 def test_an_override_reaches_every_run_and_branches_stay_joined():
-    ladder = configs.overridden(configs.load("demo"), ("optimizer.peak_lr=0.001", "seed=4"))
+    ladder = loader.overridden(loader.load("demo"), ("optimizer.peak_lr=0.001", "seed=4"))
     assert {r.optimizer.peak_lr for r in ladder.all} == {0.001}
     assert all(r.parent is None or ladder.parent_of(r).kind == "trunk" for r in ladder.all)
 
@@ -102,7 +102,7 @@ def test_an_override_reaches_every_run_and_branches_stay_joined():
     ],
 )
 def test_what_followed_from_a_number_goes_on_following(assignments):
-    ladder = configs.overridden(configs.load("demo"), assignments)
+    ladder = loader.overridden(loader.load("demo"), assignments)
     for rung in ladder.all:
         if rung.multiple is not None:
             assert rung.tokens == train_tokens(n_params(rung.model), rung.multiple)
@@ -115,12 +115,12 @@ def test_what_followed_from_a_number_goes_on_following(assignments):
 
 
 def test_tokens_that_are_asked_for_stay():
-    ladder = configs.overridden(configs.load("olmo2"), ("tokens=1000000000",))
+    ladder = loader.overridden(loader.load("olmo2"), ("tokens=1000000000",))
     assert {r.tokens for r in ladder.all} == {10**9}
 
 
 def test_no_override_changes_nothing():
-    assert configs.overridden(configs.load("demo"), ()) == configs.load("demo")
+    assert loader.overridden(loader.load("demo"), ()) == loader.load("demo")
 
 
 # --- a user's own file ---
@@ -159,7 +159,7 @@ def own(tmp_path):
 
 
 def test_a_users_own_ladder(own):
-    assert configs.load(f"{own}:mine").name == "mine"
+    assert loader.load(f"{own}:mine").name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_users_own_ladder(own):
 )
 def test_a_users_mistakes_are_told_with_file_and_line(own, function, says):
     with pytest.raises(InputError, match=re.escape(says)) as raised:
-        configs.load(f"{own}:{function}")
+        loader.load(f"{own}:{function}")
     assert "\n" not in str(raised.value)
 
 
@@ -192,7 +192,7 @@ def test_files_that_cannot_be_read(tmp_path, text, says):
     path = tmp_path / "own.py"
     path.write_text(text)
     with pytest.raises(InputError, match=re.escape(says)):
-        configs.load(f"{path}:mine")
+        loader.load(f"{path}:mine")
 
 
 @pytest.mark.parametrize(
@@ -207,4 +207,4 @@ def test_files_that_cannot_be_read(tmp_path, text, says):
 )
 def test_unknown_names(name, says):
     with pytest.raises(InputError, match=re.escape(says)):
-        configs.load(name)
+        loader.load(name)

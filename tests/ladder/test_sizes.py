@@ -2,7 +2,7 @@
 
 import pytest
 
-import configs
+from configs import loader
 from configs.olmo2 import SHAPES, model
 from ladder.config import Model, Optimizer
 from ladder.sizes import (
@@ -83,7 +83,7 @@ def test_the_closed_forms_of_the_paper(size):
 
 @pytest.mark.parametrize("label", PUBLISHED)
 def test_recipe_as_published(label):
-    rung = next(r for r in configs.load("olmo2-all").all if r.label == label)
+    rung = next(r for r in loader.load("olmo2-all").all if r.label == label)
     tokens, steps, batch_tokens, peak_lr = PUBLISHED[label]
     assert rung.batch_tokens == batch_tokens
     assert rung.optimizer.peak_lr == pytest.approx(peak_lr, rel=1e-6)

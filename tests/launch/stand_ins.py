@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from random import Random
 
-import configs
+from configs import demo
 from ladder.rundir.record import Record
 from launch import prepare
 
@@ -48,8 +48,8 @@ def small_ladder(root):
     words = ["".join(random.choices("etaoinshrdlu", k=random.randint(2, 9))) for _ in range(200)]
     text = root / "text.jsonl"
     text.write_text("".join(json.dumps({"text": " ".join(random.choices(words, k=100))}) + "\n" for _ in range(600)))
-    few = configs.demo.Eval((), validation_tokens=1 << 12)
-    rungs = [r for d in (8, 12) for r in configs.demo.trunk_and_branches(configs.demo._rung(d, 1, few, 0), (1.0, 2.0))]
+    few = demo.Eval((), validation_tokens=1 << 12)
+    rungs = [r for d in (8, 12) for r in demo.trunk_and_branches(demo._rung(d, 1, few, 0), (1.0, 2.0))]
     data = replace(rungs[0].data, text=(str(text),), validation=0.2)
-    ladder = configs.demo.Ladder("small", tuple(rungs), (configs.demo._rung(16, 1, few, 0),))
+    ladder = demo.Ladder("small", tuple(rungs), (demo._rung(16, 1, few, 0),))
     return prepare.build(ladder.map(lambda rung: replace(rung, data=data, save_every=20)), root / "corpora")

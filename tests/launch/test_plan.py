@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-import configs
+from configs import loader
 from launch import plan, terminal
 
 # Reference: sum of nominal FLOPs by size, Bhagia et al. 2024's runs (cumulative 1.30e20, 5.91e20, 2.33e21, 6.99e21)
@@ -14,7 +14,7 @@ CUMULATIVE = {"190M": 1.30e20, "370M": 5.91e20, "760M": 2.33e21, "1B": 6.99e21}
 
 
 def test_the_sixteen_rungs_cost_what_the_paper_says():
-    made = plan.make(configs.load("olmo2"))
+    made = plan.make(loader.load("olmo2"))
     assert len(made.rungs) == 16
     total = 0
     for size, published in CUMULATIVE.items():
@@ -27,12 +27,12 @@ def test_the_sixteen_rungs_cost_what_the_paper_says():
 
 
 def test_target_flops_as_published():
-    targets = plan.make(configs.load("olmo2")).targets
+    targets = plan.make(loader.load("olmo2")).targets
     assert [f"{t.flops:.4e}" for t in targets] == ["1.9493e+23", "4.5669e+23"]
 
 
 def test_a_trunk_is_paid_once():
-    made = plan.make(configs.load("demo"))
+    made = plan.make(loader.load("demo"))
     for trunk in (row for row in made.rungs if row.kind == "trunk"):
         branches = [row for row in made.rungs if row.branch_of == trunk.run_id]
         assert len(branches) >= 3
@@ -44,7 +44,7 @@ def test_a_trunk_is_paid_once():
 
 
 def test_plan_json():
-    value = json.loads(json.dumps(plan.to_json(plan.make(configs.load("demo")))))
+    value = json.loads(json.dumps(plan.to_json(plan.make(loader.load("demo")))))
     wanted = {"run_id", "size", "multiple", "n_params", "n_non_embedding", "n_total", "tokens", "steps"}
     wanted |= {"batch_tokens", "peak_lr", "flops", "depends_on", "branch_of"}
     for row in value["rungs"] + value["targets"]:
@@ -54,13 +54,13 @@ def test_plan_json():
 
 
 def test_memory_is_less_on_more_devices():
-    one, many = (plan.make(configs.load("olmo2"), devices).rungs[0].memory_bytes for devices in (1, 64))
+    one, many = (plan.make(loader.load("olmo2"), devices).rungs[0].memory_bytes for devices in (1, 64))
     assert sum(one.values()) - one["logits"] == pytest.approx(64 * (sum(many.values()) - many["logits"]), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", configs.BUILT_IN)
+@pytest.mark.parametrize("name", loader.BUILT_IN)
 def test_the_table_shows_every_run_uncut(name):
-    ladder = configs.load(name)
+    ladder = loader.load(name)
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(plan.table(plan.make(ladder)))
     text = console.export_text()

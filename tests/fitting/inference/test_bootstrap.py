@@ -9,7 +9,7 @@ import pytest
 from fitting.errors import InputError
 from fitting.inference import bootstrap
 from fitting.laws.base import INF, Law, Param
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables import runs_table
 
 # ln y = a + b N: a law whose standard errors and prediction intervals are in every textbook.

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fitting.errors import InputError
-from fitting.laws.base import INF, Law, Param, log_coordinates, log_scale, residuals
+from fitting.laws.base import INF, Law, Param, log_coordinates, log_scale
 from fitting.laws.catalogue import LAWS
 from fitting.laws.published import PUBLISHED, find
 from fitting.loss_laws import loss_fit
+from fitting.solvers.objective import residuals
 from fitting.tables.loss_points import LossPoints
 
 

@@ -9,7 +9,7 @@ from fitting.laws import annealing
 from fitting.loss_laws import learning_curves
 from fitting.tables import runs_table
 from ladder.config import Model, Optimizer, Rung
-from ladder.optim.adamw import learning_rate
+from ladder.optim.schedule import learning_rate
 
 TRUE = {"E": 1.6, "A": 60.0, "alpha": 0.3, "B": 250.0, "beta": 0.33, "C": 0.012}
 DECAY = 0.97

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fitting.errors import InputError
-from fitting.report import task_figures, task_report
+from fitting.report import style, task_figures, task_report
 from fitting.task_laws import two_step
 
 EVIL = '<script>alert("x")</script>&\''
@@ -123,7 +123,7 @@ def test_files_are_written_or_refused_in_one_line(table, predicted, text, tmp_pa
     [(0.0135, "0.0135"), (999, "999"), (10332, "10.3k"), (999_999, "1M"), (6887575552, "6.89B"), (3.945e12, "3.94T")],
 )
 def test_numbers_are_short(value, text):
-    assert task_figures.si(value) == text
+    assert style.si(value) == text
 
 
 def test_colors_of_sizes_differ(predicted):

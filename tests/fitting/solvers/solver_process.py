@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 
-from fitting.laws.base import errors, huber
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 from fitting.loss_laws import loss_fit
 from fitting.solvers import batch
+from fitting.solvers.objective import errors, huber
 from fitting.tables.loss_points import LossPoints
 
 N_POINTS = 30

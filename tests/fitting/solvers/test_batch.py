@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from fitting.laws import catalogue
-from fitting.laws.base import residuals
+from fitting.laws import power_sum
 from fitting.solvers import batch
+from fitting.solvers.objective import residuals
 
 INF = float("inf")
 
@@ -95,7 +95,7 @@ def test_float64_stays_inside():
 
 
 def test_unfinished_lanes_are_counted():
-    law = catalogue.CHINCHILLA
+    law = power_sum.CHINCHILLA
     y, lanes, starts_SP = _simulated_ladder(noise=0.005, seed=3)
     settings = {"data": {"delta": 1e-3}, "weights_Rn": np.ones((1, len(y))), "bounds": law.bounds, "lanes": lanes}
     assert batch.solve(residuals(law), starts_SP, **settings).converged_R.all()
@@ -106,7 +106,7 @@ def _simulated_ladder(noise, seed, n_starts=24):
     rng = np.random.default_rng(seed)
     n, d = np.repeat([1e4, 2e4, 4e4, 8e4], 3), np.tile([1.0, 2.0, 4.0], 4) * np.repeat([2e5, 4e5, 8e5, 16e5], 3)
     y = (1.0 + 0.8 * (n / 4e4) ** -0.35 + 0.5 * (d / 1e6) ** -0.35) * np.exp(noise * rng.standard_normal(12))
-    law = catalogue.CHINCHILLA
+    law = power_sum.CHINCHILLA
     centre = law.scale({"N": n, "D": d}, y)
     x = law.coordinates({"N": n, "D": d}, centre)
     y = y / centre["y"]
@@ -135,7 +135,7 @@ def _scipy_chinchilla(y, x_n, x_d, delta):
 
 @pytest.mark.parametrize("noise,seed,delta", [(0.003, 0, 1e-2), (0.01, 2, 1e-2), (0.005, 4, 1e-3)])
 def test_small_ladders_reach_scipys_optimum(noise, seed, delta):
-    law = catalogue.CHINCHILLA
+    law = power_sum.CHINCHILLA
     y, lanes, starts_SP = _simulated_ladder(noise, seed)
     found = batch.solve(
         residuals(law),
@@ -155,7 +155,7 @@ def test_chinchillas_points_give_the_published_optimum(shared):
     n, d, y = (np.array([float(r[names[k]]) for r in rows]) for k in ("params", "tokens", "loss"))
     keep = y < 3.446995
     assert keep.sum() == 240
-    law, features = catalogue.CHINCHILLA, {"N": n[keep], "D": d[keep]}
+    law, features = power_sum.CHINCHILLA, {"N": n[keep], "D": d[keep]}
     centre = law.scale(features, y[keep])
     x = law.coordinates(features, centre) | {"y": y[keep] / centre["y"]}
     found = batch.solve(

@@ -5,7 +5,7 @@ import pytest
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
-from fitting.laws.catalogue import CHINCHILLA
+from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables.points import ladder_points
 from fitting.task_laws import design
 

@@ -14,12 +14,14 @@ import pytest
 from ladder.config import Eval
 from ladder.errors import InputError
 from ladder.evaluation import prefix_tree, tasks
-from ladder.evaluation.evaluator import METRICS, RANKED, Evaluator, score_requests, summarise
+from ladder.evaluation.evaluator import Evaluator
+from ladder.evaluation.metrics import METRICS, RANKED, summarise
 from ladder.evaluation.prefix_tree import pack
 from ladder.evaluation.requests import Doc, Request
+from ladder.evaluation.score import score_requests
 from ladder.evaluation.tasks import Task
 from ladder.model import cross_entropy
-from ladder.model.attention import Tree
+from ladder.model.tree_attention import Tree
 from tests.ladder.evaluation.asked import byte_tokenizer, save
 
 SEQ_LEN = 128

@@ -15,8 +15,8 @@ from ladder.config import Model
 from ladder.data import tokenizer
 from ladder.errors import InputError
 from ladder.evaluation import prefix_tree, tasks
-from ladder.evaluation.evaluator import score_requests
 from ladder.evaluation.requests import read_requests
+from ladder.evaluation.score import score_requests
 from ladder.evaluation.tasks import Task
 from ladder.model.transformer import functions, init_params
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ladder.config import Model
 from ladder.evaluation import prefix_tree
-from ladder.evaluation.evaluator import score_requests
 from ladder.evaluation.prefix_tree import pack
+from ladder.evaluation.score import score_requests
 from ladder.evaluation.tasks import Task
-from ladder.model import attention
-from ladder.model.attention import Tree
+from ladder.model import tree_attention
 from ladder.model.transformer import functions, init_params
+from ladder.model.tree_attention import Tree
 from tests.ladder.evaluation.asked import byte_tokenizer, doc
 
 # So small that a dozen short requests have several rows and steps, tiles of keys, and chunks of targets.
@@ -164,7 +164,7 @@ def hard_tasks():
 @pytest.mark.parametrize(("family", "batch_tokens"), [*((family, 96) for family in FAMILIES), ("llama", 1)])
 def test_a_task_set_scores_packed_as_one_by_one(family, batch_tokens):
     _, f, params = model(family, 100)
-    with mock.patch.multiple(prefix_tree, **SMALL), mock.patch.multiple(attention, NODES=8, KEYS=16):
+    with mock.patch.multiple(prefix_tree, **SMALL), mock.patch.multiple(tree_attention, NODES=8, KEYS=16):
         packed = pack(hard_tasks(), byte_tokenizer(), 100, batch_tokens)
         assert packed.arrays.rows.tokens_nBL.shape[1] == -(-batch_tokens // 32)
         assert (packed.arrays.rows.depth_nBL[1:, :, 0] > 16).any()
@@ -209,7 +209,7 @@ def test_any_tree_of_requests_scores_packed_as_one_by_one():
     def check(docs):
         task_set = [Task("t", tuple(docs))]
         sizes = SMALL | {"ROW_TOKENS": LENGTH, "HEAD_TOKENS": 32}
-        with mock.patch.multiple(prefix_tree, **sizes), mock.patch.multiple(attention, NODES=4, KEYS=4):
+        with mock.patch.multiple(prefix_tree, **sizes), mock.patch.multiple(tree_attention, NODES=4, KEYS=4):
             packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=2 * LENGTH)
             S_Q = np.asarray(packed_program(of_one_shape(packed.arrays)))
         goes_on.update(map(tuple, packed.arrays.rows.depth_nBL[:, :, 0] > 0))
@@ -250,5 +250,5 @@ def test_the_nodes_of_any_tree_are_computed_as_if_each_stood_on_a_path_of_its_ow
         expected_LD = np.asarray(hidden(params, alone_LMD))[np.arange(L), depth]
         np.testing.assert_allclose(x_LD, expected_LD, atol=2e-5)
 
-    with mock.patch.multiple(attention, NODES=2, KEYS=2):
+    with mock.patch.multiple(tree_attention, NODES=2, KEYS=2):
         check()

@@ -18,7 +18,7 @@ from ladder.evaluation import prefix_tree
 from ladder.evaluation.evaluator import Evaluator
 from ladder.loop import step
 from ladder.model import attention, cross_entropy
-from ladder.optim.adamw import learning_rate
+from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.evaluation.evaluator import METRICS, RANKED
+from ladder.evaluation.metrics import METRICS, RANKED
 from tests.ladder.evaluation.asked import line, write
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
+from configs import loader
 from ladder import sizes
 from ladder.config import Model
 from ladder.model.attention import blockwise
@@ -19,7 +19,7 @@ from ladder.model.transformer import AXES, Hooks, functions, init_params
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 FAMILIES = ("olmo2", "llama", "gpt2")
-LADDER_MODELS = {f"{r.size}-{r.model.family}": r.model for name in configs.BUILT_IN for r in configs.load(name).all}
+LADDER_MODELS = {f"{r.size}-{r.model.family}": r.model for name in loader.BUILT_IN for r in loader.load(name).all}
 # d_model, layers, heads, d_ff, vocabulary, sequence: no two numbers alike, so that no axis passes for another.
 SHAPES = [(24, 3, 4, 55, 41, 13), (90, 2, 9, 31, 1009, 17)]
 SMALL = dict(d_model=24, n_layers=3, n_heads=4, d_ff=55, vocab_size=41, seq_len=13, compute_dtype="float32")

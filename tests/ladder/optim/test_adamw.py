@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import configs
+from configs import loader
 from ladder.config import Model, Optimizer, Rung
-from ladder.optim.adamw import build, learning_rate
+from ladder.optim.adamw import build
+from ladder.optim.schedule import learning_rate
 
 PEAK = 0.01
 MODEL = Model("olmo2", d_model=4, n_layers=1, n_heads=1, d_ff=8, vocab_size=8, seq_len=8)
@@ -88,7 +89,7 @@ def test_trunk_and_branch_are_the_whole_run_at_every_step(case):
 
 def test_190m_1xc_as_published():
     """Bhagia et al. 2024: 9.727285e-4 where the warm-up of one token a parameter ends, a tenth of it at the end."""
-    r = next(r for r in configs.load("olmo2").all if r.label == "190M-1xC")
+    r = next(r for r in loader.load("olmo2").all if r.label == "190M-1xC")
     warmup = round(190_354_176 / 524_288)
     assert r.warmup_steps == warmup == 363
     all_rates = rates(r)

@@ -11,7 +11,7 @@ from jax.experimental import topologies
 
 from ladder.config import Model, Optimizer, Rung
 from ladder.data.tokenizer import byte_tokenizer
-from ladder.evaluation import evaluator
+from ladder.evaluation import metrics, score
 from ladder.evaluation.prefix_tree import pack
 from ladder.evaluation.requests import Doc, Request
 from ladder.evaluation.tasks import Task
@@ -41,7 +41,7 @@ def main() -> None:
     arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), packed.arrays)
 
     def scores(params, arrays):
-        return evaluator.summarise(evaluator.score_requests(program.functions, params, arrays), arrays, 1)
+        return metrics.summarise(score.score_requests(program.functions, params, arrays), arrays, 1)
 
     compiled = jax.jit(scores, out_shardings=everywhere).lower(program.abstract_state["params"], arrays).compile()
     rows = packed.arrays.rows

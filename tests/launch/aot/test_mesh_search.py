@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-import configs
+from configs import loader
 from ladder.config import Mesh, Model, Optimizer, Rung
 from launch.aot import mesh_search
 from launch.scheduler import runs
@@ -30,7 +30,7 @@ def test_candidates_divide(topology, slices, sequences, found):
 
 
 def test_what_does_not_fit_keeps_less_or_takes_more_microbatches():
-    rung = runs.pick(configs.load("olmo2"), "7B-4T")
+    rung = runs.pick(loader.load("olmo2"), "7B-4T")
     assert [(m.remat, m.accumulation) for m in _of(rung, "v5p:8x8x8", tensor=1)] == [("none", 1), ("dots", 1)]
     assert [(m.remat, m.accumulation) for m in _of(rung, "v5p:4x4x4", tensor=1)] == [("full", 1), ("dots", 4)]
     assert _of(rung, "v5e:2x2", tensor=1) == []
@@ -42,7 +42,7 @@ def _of(rung: Rung, topology: str, tensor: int) -> list[Mesh]:
 
 def test_a_batch_that_does_not_divide_is_split_over_tensors():
     """384 sequences on 256 devices: three each for 128 pairs, or six each for 64 fours."""
-    made = mesh_search.candidates(runs.pick(configs.load("olmo2"), "1B-10xC"), "v5e:16x16")
+    made = mesh_search.candidates(runs.pick(loader.load("olmo2"), "1B-10xC"), "v5e:16x16")
     assert {(r.mesh.fsdp, r.mesh.tensor) for r in made} == {(128, 2), (64, 4)}
 
 

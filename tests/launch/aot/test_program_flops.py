@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import configs
+from configs import loader
 from ladder.config import Model
 from ladder.model import attention
 from ladder.sizes import matmul_flops_per_token
@@ -49,7 +49,7 @@ def test_a_kernel_counts_its_grid():
 
 @pytest.mark.parametrize("label", ["190M-1xC", "1B-1xC", "7B-4T", "13B-5T"])
 def test_the_closed_form(label):
-    rung = next(r for r in configs.load("olmo2").all if r.label == label)
+    rung = next(r for r in loader.load("olmo2").all if r.label == label)
     assert model_flops_per_token(rung.model) == matmul_flops_per_token(rung.model)
 
 

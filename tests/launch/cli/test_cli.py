@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import configs
+from configs import loader
 from ladder.config import to_dict
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
@@ -16,8 +16,8 @@ from launch import cli, prepare
 from launch.cli import entry
 
 # The demo's sizes are tuned now and then.
-TRUNK, BRANCH, *_ = (rung.label for rung in configs.load("demo").rungs)
-TARGET = configs.load("demo").targets[0].label
+TRUNK, BRANCH, *_ = (rung.label for rung in loader.load("demo").rungs)
+TARGET = loader.load("demo").targets[0].label
 SIZE = TRUNK.split("-")[0]
 HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxopt")
 
@@ -25,7 +25,7 @@ HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxop
 @pytest.fixture
 def runs(tmp_path):
     """runs/demo with two run directories: one done, one not begun."""
-    ladder = configs.load("demo")
+    ladder = loader.load("demo")
     built = prepare.Built(ladder, {"": tmp_path / "corpus"})
     done, _ = prepare.write(built, ladder.rungs[:2], tmp_path / "runs")
     record = Record(done)
@@ -185,7 +185,7 @@ def test_status_and_logs_show_what_is_there(runs, capsys, monkeypatch, tmp_path)
 
 
 def test_a_run_directory_says_all_that_a_job_needs(runs):
-    ladder = configs.load("demo")
+    ladder = loader.load("demo")
     trunk, branch = ladder.rungs[:2]
     config = Record(runs / "demo" / branch.run_id).read_config()
     assert config["schema_version"] == 1
@@ -199,14 +199,14 @@ def test_a_run_directory_says_all_that_a_job_needs(runs):
 
 
 def test_writing_run_directories_again_changes_nothing(runs):
-    ladder = configs.load("demo")
+    ladder = loader.load("demo")
     before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     prepare.write(prepare.Built(ladder, {"": runs.parent / "corpus"}), ladder.rungs[:2], runs)
     assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
 
 
 def test_an_unfinished_run_follows_what_is_outside_its_run_id(runs):
-    ladder = configs.load("demo").map(lambda rung: replace(rung, save_every=7))
+    ladder = loader.load("demo").map(lambda rung: replace(rung, save_every=7))
     done, pending = prepare.write(prepare.Built(ladder, {"": runs / "moved"}), ladder.rungs[:2], runs)
     assert Record(pending).read_config()["rung"]["save_every"] == 7
     assert Record(pending).read_config()["corpus_dir"] == str(runs / "moved")
@@ -214,7 +214,7 @@ def test_an_unfinished_run_follows_what_is_outside_its_run_id(runs):
 
 
 def test_the_target_is_a_target(tmp_path):
-    ladder = configs.load("demo")
+    ladder = loader.load("demo")
     [directory] = prepare.write(prepare.Built(ladder, {"": tmp_path}), ladder.targets, tmp_path)
     assert Record(directory).read_config()["split"] == "target"
 
@@ -227,7 +227,7 @@ def test_a_dry_run_prints_what_it_would_do_and_does_nothing(tmp_path, monkeypatc
     (tmp_path / "ladder.toml").write_text('[gke]\nimage = "img:1"\ntopology = { default = "v5e:4x4" }\n')
     assert cli.main(["submit", "demo", "--backend", backend, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    ladder = configs.load("demo")
+    ladder = loader.load("demo")
     first, rest = out.split("\n", 1)
     assert first.startswith(f"{len(ladder.rungs) + 1} runs to go, ")
     assert ("chip-hours, $" in first) == (backend == "gke")

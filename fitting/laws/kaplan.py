@@ -1,12 +1,10 @@
-"""Power laws: those of Kaplan et al. 2020, of one quantity with a floor, and of the batch size."""
+"""The laws of Kaplan et al. 2020."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.base import INF, NO_E, Law, Param, floor, level, log_coordinates, log_scale
-
-EXPONENT = (1e-3, 3.0)
-FREE = (-INF, INF)
+from fitting.laws.base import FREE, Law, Param, log_coordinates, log_scale
+from fitting.laws.power_with_floor import EXPONENT
 
 
 def _power_term(name: str, scale: str, exponent: str, centre: dict, log_term, alpha) -> dict:
@@ -40,52 +38,6 @@ def _power(name: str, feature: str, unit: str, symbol: str, source: str) -> Law:
         theta=lambda p, c: np.array(
             [p[exponent] * (np.log(p[scale]) - c[feature]) - np.log(c["y"]), p[exponent]],
         ),
-    )
-
-
-def _floor(name: str, feature: str, unit: str) -> Law:
-    """L = E + A / X^alpha: theta = (level, ln slope, alpha), as in CHINCHILLA."""
-
-    def terms(t, xp=jnp):
-        a = xp.exp(t[..., 1]) / t[..., 2]
-        return floor(t[..., 0] - a, xp), a
-
-    def form(t, x):
-        e, a = terms(t)
-        return e + a * jnp.exp(-t[..., 2] * x[feature])
-
-    def natural(t, c):
-        e, a = terms(t, np)
-        return {"E": e * c["y"], "A": a * np.exp(t[..., 2] * c[feature]) * c["y"], "alpha": t[..., 2]}
-
-    def theta(p, c):
-        a = p["A"] * np.exp(-p["alpha"] * c[feature]) / c["y"]
-        return np.stack([level(p["E"] / c["y"], a), np.log(a * p["alpha"]), p["alpha"]], axis=-1)
-
-    def starts(x, y, n, rng):
-        a, alpha = rng.uniform(0.1, 0.8, n) * np.mean(y), rng.uniform(0.05, 0.8, n)
-        at_centre = level(np.mean(y) - a, a)
-        at_centre[::4] = NO_E
-        return np.column_stack([at_centre, np.log(a * alpha), alpha])
-
-    return Law(
-        name=name,
-        formula=f"L = E + A/{feature}^alpha",
-        features=(feature,),
-        params=(
-            Param("E", "y", (0.0, INF)),
-            Param("A", f"y * {unit}^alpha", (0.0, INF)),
-            Param("alpha", "1", EXPONENT),
-        ),
-        bounds=(FREE, FREE, EXPONENT),
-        scale=log_scale,
-        coordinates=log_coordinates,
-        form=form,
-        natural=natural,
-        starts=starts,
-        log_space=True,
-        source="a power law with an irreducible loss; Henighan et al. 2020",
-        theta=theta,
     )
 
 
@@ -160,9 +112,6 @@ KAPLAN = (
         ("S_c", "alpha_S"),
     ),
 )
-
-# Batch size -------------------------------------------------------------------------------------
-
 B_CRIT = Law(
     name="kaplan-bcrit",
     formula="B_crit = B_star / L^(1/alpha_B)",
@@ -178,7 +127,6 @@ B_CRIT = Law(
     source="Kaplan et al. 2020, equation 1.4",
     theta=lambda p, c: np.array([np.log(p["B_star"] / c["y"]) - c["L"] / p["alpha_B"], 1 / p["alpha_B"]]),
 )
-
 BATCH = Law(
     name="batch",
     formula="S = S_min (1 + B_crit/B)",
@@ -194,13 +142,6 @@ BATCH = Law(
     source="McCandlish et al. 2018; Kaplan et al. 2020, equations 5.1, 5.2 and 5.4",
     theta=lambda p, c: np.array([np.log(p["S_min"] / c["y"]), np.log(p["B_crit"]) - c["B"]]),
 )
-
-UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
-# Against T, the position of the predicted token: Kaplan et al. 2020, appendix D.5.
-POWERS = tuple(_floor(f"power-{x.lower()}", x, unit) for x, unit in UNITS.items())
-
-# Rules that go with them --------------------------------------------------------------------------
-
 TRANSFER = Law(
     name="transfer",
     formula="L' = L + offset",
@@ -216,7 +157,6 @@ TRANSFER = Law(
     source="Kaplan et al. 2020, section 3.2.2: the loss on another text, from the loss on the training text",
     theta=lambda p, c: np.array([p["offset"]]),
 )
-
 RATE = Law(
     name="kaplan-lr",
     formula="rate = a - c ln N",

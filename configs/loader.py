@@ -1,0 +1,108 @@
+"""`load` finds a ladder by name; `overridden` changes one from the command line."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from traceback import extract_tb
+
+from configs import demo, kaplan, olmo2
+from configs.wsd import trunk_length
+from ladder.config import Ladder, Rung
+from ladder.errors import InputError
+from ladder.overrides import override
+from ladder.sizes import n_params, train_tokens
+
+BUILT_IN = {
+    "demo": demo.demo,
+    "demo-quick": demo.demo_quick,
+    "demo-full": demo.demo_full,
+    "kaplan": kaplan.kaplan,
+    "olmo2": olmo2.olmo2,
+    "olmo2-all": olmo2.olmo2_all,
+}
+
+
+def load(name: str) -> Ladder:
+    """A built-in ladder, or what "path/to/file.py:function" returns. Raises InputError."""
+    file, colon, function = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_file(Path(file), function)
+    if name not in BUILT_IN:
+        near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"no ladder {name!r}; did you mean {near!r}? There are {', '.join(BUILT_IN)} and your own "
+            "path/to/file.py:function"
+        )
+    return BUILT_IN[name]()
+
+
+def overridden(ladder: Ladder, assignments: tuple[str, ...]) -> Ladder:
+    """The ladder with "dotted.path=value" in every rung and target.
+
+    What followed from another number goes on following it: the tokens of a multiple, the step at which a branch
+    leaves its trunk, the trunk's length.
+    """
+    if not assignments:
+        return ladder
+    new = {rung: _changed(rung, assignments) for rung in ladder.all}
+
+    def change(rung: Rung) -> Rung:
+        branches = [r for r in ladder.all if r.parent == rung.identity]
+        if branches and trunk_length([b.parent_step for b in branches], rung.batch_tokens) == {
+            "tokens": rung.tokens,
+            "save_at": rung.save_at,
+        }:
+            starts = [new[b].parent_step for b in branches]
+            return replace(new[rung], **trunk_length(starts, new[rung].batch_tokens))
+        return new[rung]
+
+    return ladder.map(change)
+
+
+def _changed(old: Rung, assignments: tuple[str, ...]) -> Rung:
+    # A branch that leaves its trunk where its decay starts is overridden as the whole run that it is the end of.
+    follows = old.parent_step is not None and old.parent_step == old.steps - old.decay_steps
+    new = override(replace(old, kind="full", parent=None, parent_step=None) if follows else old, *assignments)
+    if old.multiple is not None and new.tokens == old.tokens == train_tokens(n_params(old.model), old.multiple):
+        new = replace(new, tokens=train_tokens(n_params(new.model), new.multiple))
+    if follows:
+        new = replace(new, kind="branch", parent=old.parent, parent_step=new.steps - new.decay_steps)
+    return new
+
+
+def _from_file(path: Path, function: str) -> Ladder:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    module = _imported(path)
+    functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    if function not in functions:
+        near = get_close_matches(function, functions, n=1, cutoff=0.0)
+        raise InputError(f"{path}: has no function {function!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    ladder = _called(path, getattr(module, function))
+    if not isinstance(ladder, Ladder):
+        raise InputError(f"{path}: {function}() returned {type(ladder).__name__}, not a ladder.config.Ladder")
+    return ladder
+
+
+def _imported(path: Path):
+    name = f"_user_config_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses of the user's file look themselves up here
+    _called(path, lambda: spec.loader.exec_module(module))
+    return module
+
+
+def _called(path: Path, function):
+    """Run the user's code; his mistakes become one line with the last line of his file that took part."""
+    try:
+        return function()
+    except SyntaxError as error:
+        raise InputError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from None
+    except Exception as error:
+        lines = [f.lineno for f in extract_tb(error.__traceback__) if Path(f.filename) == path]
+        where = f"{path}:{lines[-1]}" if lines else str(path)
+        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{where}: {' '.join(said.split())}") from None

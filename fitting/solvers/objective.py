@@ -1,0 +1,51 @@
+"""What a fit minimises: Huber's loss of the errors of a law."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+
+from fitting.laws.base import Law
+
+# (parameters [P], data of all lanes, data of this lane) -> a number for each point [n].
+PerPoint = Callable[[jax.Array, dict, dict], jax.Array]
+
+
+@lru_cache(maxsize=64)
+def residuals(law: Law) -> PerPoint:
+    """Huber residuals of a law for `solve`: half their squares are `huber`.
+
+    lane: the features in fit coordinates and "y" (scaled); data["delta"]: Huber's threshold, in
+    ln y or in y; data["over"], where it is given: how much more a point below the law counts than one above.
+    Cached, since `solve` compiles once for each function that it is given.
+    """
+
+    def huber_residuals(theta_P, data, lane):
+        u = _error(law, theta_P, lane) / data["delta"]
+        beyond = jnp.abs(u) > 1
+        # sqrt(2 |u| - 1) squares to twice Huber's linear branch; the inner where keeps its gradient
+        # finite on the other branch.
+        linear = jnp.sign(u) * jnp.sqrt(jnp.where(beyond, 2 * jnp.abs(u) - 1, 1.0))
+        r = jnp.where(beyond, linear, u)
+        return jnp.where(u < 0, jnp.sqrt(data["over"]) * r, r) if "over" in data else r
+
+    return huber_residuals
+
+
+@lru_cache(maxsize=64)
+def errors(law: Law) -> PerPoint:
+    """u_n / delta of a law for `solve`, whose losses are `huber`."""
+    return lambda theta_P, data, lane: _error(law, theta_P, lane) / data["delta"]
+
+
+def huber(u: jax.Array, data: dict) -> jax.Array:
+    """Huber's loss of errors in units of its threshold; data["over"]: see `residuals`."""
+    off = jnp.abs(u)
+    loss = jnp.where(off > 1, off - 0.5, off**2 / 2)
+    return jnp.where(u < 0, data["over"] * loss, loss) if "over" in data else loss
+
+
+def _error(law: Law, theta_P: jax.Array, lane: dict) -> jax.Array:
+    fitted = law.form(theta_P, lane)
+    return jnp.log(lane["y"]) - jnp.log(fitted) if law.log_space else lane["y"] - fitted
