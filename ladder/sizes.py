@@ -1,4 +1,4 @@
-"""From a shape to its parameters, FLOPs and memory, and the rules that turn a size into a training recipe.
+"""From a shape to its parameters and memory, and the rules that turn a size into a training recipe.
 
 Three counts of N (DESIGN, Words): n_params leaves out the input embedding (Bhagia et al. 2024), n_non_embedding is
 Kaplan's (the matrices of the blocks), n_total is everything.
@@ -53,26 +53,6 @@ def n_params(m: Model) -> int:
 def n_non_embedding(m: Model) -> int:
     """Kaplan et al. 2020, table 1: the matrices of the blocks, 12 layers d^2 for the GPT shape."""
     return m.n_layers * _block_matrices(m)
-
-
-def flops_per_token(m: Model) -> int:
-    """Training FLOPs per token as Bhagia et al. 2024 count them (exact for their eight sizes).
-
-    Forward 2 and backward 4 per weight; the backward pass counts the input embedding too; attention scores and
-    values in full (not halved for causality), 12 layers d L.
-    """
-    weights = n_params(m) + (m.vocab_size * m.d_model if m.tie_embeddings else 0)
-    embedding = 0 if m.tie_embeddings else m.vocab_size * m.d_model
-    return 2 * weights + 4 * (weights + embedding) + 12 * m.n_layers * m.d_model * m.seq_len
-
-
-def matmul_flops_per_token(m: Model) -> int:
-    """Training FLOPs per token of the matrix products alone: 6 for each weight of a matrix, the head included, and
-    attention in full. Less than `flops_per_token`, which counts a backward pass of the input embedding; a lookup has
-    no product.
-    """
-    head = m.vocab_size * m.d_model
-    return 6 * (n_non_embedding(m) + head) + 12 * m.n_layers * m.d_model * m.seq_len
 
 
 def train_tokens(n: int, multiple: float) -> int:

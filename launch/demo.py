@@ -15,9 +15,8 @@ from configs import loader
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
-from launch import plan, prepare, terminal
+from launch import plan, prepare, task_law_tables, terminal
 from launch.backends.local import Local
-from launch.cli import task_law_tables
 from launch.scheduler import foreground
 
 RESAMPLES = 1000

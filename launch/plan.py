@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ladder.config import Ladder, Rung
-from ladder.sizes import flops_per_token, memory_bytes, n_non_embedding, n_params, n_total
+from ladder.flops import flops_per_token
+from ladder.sizes import memory_bytes, n_non_embedding, n_params, n_total
 from launch import terminal
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ladder.config import Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
+from ladder.flops import flops_per_token
 from ladder.rundir.files import absolute
 from ladder.rundir.record import Record
-from ladder.sizes import flops_per_token, n_non_embedding, n_params, n_total
+from ladder.sizes import n_non_embedding, n_params, n_total
 
 PACKAGES = ("ladder", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

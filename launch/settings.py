@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ladder.errors import InputError
@@ -170,10 +170,6 @@ def of(value: dict) -> Settings:
     made = _made(Settings, value, "")
     made.environment  # noqa: B018 (checks)
     return made
-
-
-def to_dict(settings: Settings) -> dict:
-    return asdict(settings)
 
 
 def _made(kind, value, where: str):

@@ -19,7 +19,6 @@ from fitting.tables import reader
 
 SCHEMA_VERSION = 1
 REQUIRED = ("run", "n_params", "tokens", "step", "task", "metric", "value")
-TEXT = ("run", "task", "metric", "size", "kind", "parent", "schedule", "corpus", "split")
 POSITIVE = ("n_params", "tokens", "flops", "n_non_embedding", "n_total")
 NUMBERS = (
     *POSITIVE,

@@ -63,9 +63,6 @@ class Tokenizer:
         """Ids without bos and eos; names of special tokens inside `text` are ordinary text."""
         return np.asarray(self.encode_ids(text)).astype(self.dtype)
 
-    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
-        return [self.encode(text) for text in texts]
-
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD, special tokens are left out."""
         return self.decode_ids([int(i) for i in ids])

@@ -2,14 +2,17 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
+from etils import epath
 
-from ladder.config import Eval, Mesh, Rung
+from ladder.config import Rung
 from ladder.data import batches, corpus, staging
+from ladder.data import tokenizer as tokenizers
 from ladder.errors import Diverged, InputError
 from ladder.evaluation.evaluator import Evaluator
+from ladder.flops import flops_per_token
 from ladder.loop import step
 from ladder.loop.progress import StatusLine
 from ladder.optim.schedule import learning_rate
@@ -18,7 +21,6 @@ from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.kill_points import phase
 from ladder.rundir.record import Record
-from ladder.sizes import flops_per_token
 
 LOG_EVERY = 10  # steps between rows of the training loss
 KEEP = 2  # newest checkpoints that stay, beside those a branch needs
@@ -83,20 +85,18 @@ class Run:
             self.record.stop("diverged", step, loss, reason)
             raise Diverged(f"{self.rung.run_id}: {reason}; lower optimizer.peak_lr or raise optimizer.warmup_tokens")
         if step % LOG_EVERY == 0 or step == self.rung.steps:
-            self.record.log([self._row(step, "train", "loss", loss), self._row(step, "train", "grad_norm", norm)])
+            pairs = (("loss", loss), ("grad_norm", norm))
+            self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
         return loss
 
     def evaluate(self, step: int, params) -> None:
         began = time.monotonic()
         phase("eval")
-        self.record.log(self.scores(step, params))
+        self.record.log([metric_row(self.rung, step, **row) for row in self.evaluator.rows(params)])
         seconds = time.monotonic() - began
         self.record.timing(step=step, phase="evaluation", seconds=seconds, tokens=self.evaluator.n_tokens)
         if jax.process_index() == 0:
             self.status.evaluated(step, self.evaluator.n_tokens, seconds)
-
-    def scores(self, step: int, params) -> list[dict]:
-        return [self._row(step, **row) for row in self.evaluator.rows(params)]
 
     def save(self, step: int, state: dict) -> None:
         """Metrics up to the step, then its checkpoint: from now on both count."""
@@ -123,34 +123,12 @@ class Run:
             evaluation=self.evaluator.hash,
         )
 
-    def _row(self, step: int, task: str, metric: str, value: float, stderr=None, n_docs=None, **more) -> dict:
-        tokens = step * self.rung.batch_tokens
-        row = {"step": step, "tokens": tokens, "kind": self.rung.kind, "task": task, "metric": metric, "value": value}
-        return row | {"stderr": stderr, "n_docs": n_docs} | more
 
-
-def open_run(record: Record, evaluation: Eval | None = None) -> Run:
-    """Everything but the state, checked against config.json. Raises InputError where the corpus is another one.
-
-    evaluation: instead of the run's own, and not to train it: any devices will do.
-    """
-    config, devices = record.read_config(), jax.devices()
-    rung = from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
-    if evaluation:
-        rung = replace(rung, eval=evaluation, mesh=Mesh())
-        devices = devices[: math.gcd(rung.batch_sequences, len(devices))]
-    text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
-    if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
-        raise InputError(
-            f"{config['corpus_dir']}: corpus {text.hash}, this run needs {rung.data.corpus}; build it again"
-        )
-    mesh = sharding.make_mesh(rung.mesh, devices)
-    program = step.build(rung, mesh)
-    shards = sharding.data_shards(mesh)
-    rows = shards * max(1, 8192 // (rung.model.seq_len * shards))
-    tokens, seq_len = rung.eval.validation_tokens, rung.model.seq_len
-    validation = batches.validation(text, tokens, rows) if tokens else None
-    evaluator = Evaluator(rung.eval, program.functions, text.tokenizer, seq_len, validation, mesh=mesh)
+def open_run(record: Record) -> Run:
+    """Everything that training needs but the state. Raises InputError where the corpus is not config.json's."""
+    config, rung = read_rung(record)
+    text = open_corpus(config, rung)
+    program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
     return Run(
         rung=rung,
@@ -158,7 +136,48 @@ def open_run(record: Record, evaluation: Eval | None = None) -> Run:
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index()),
         program=program,
         data=batches.Batches(text, "train", rung.batch_sequences, rung.seed, program.rows),
-        evaluator=evaluator,
+        evaluator=evaluator(rung, program, text.tokenizer, text),
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), text.bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),
     )
+
+
+def read_rung(record: Record) -> tuple[dict, Rung]:
+    """(config.json, its rung). Raises InputError where it is not one."""
+    config = record.read_config()
+    return config, from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
+
+
+def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
+    """The corpus of a run, on this machine's disk. Raises InputError where it is another one."""
+    text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
+    if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
+        raise InputError(
+            f"{config['corpus_dir']}: corpus {text.hash}, this run needs {rung.data.corpus}; build it again"
+        )
+    return text
+
+
+def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
+    """The tokenizer of a run's corpus, without the corpus. Raises InputError where it is another one."""
+    directory = epath.Path(config["corpus_dir"]) / "tokenizer"
+    tokenizer = tokenizers.load(directory)
+    if tokenizer.hash != rung.data.tokenizer_hash:
+        raise InputError(f"{directory}: tokenizer {tokenizer.hash}, this run needs {rung.data.tokenizer_hash}")
+    return tokenizer
+
+
+def evaluator(rung: Rung, program: step.Program, tokenizer, text: corpus.Corpus | None) -> Evaluator:
+    """What rung.eval asks. text: the corpus of the validation text; None where none is asked for."""
+    shards, seq_len = sharding.data_shards(program.mesh), rung.model.seq_len
+    rows = shards * max(1, 8192 // (seq_len * shards))
+    tokens = rung.eval.validation_tokens
+    validation = batches.validation(text, tokens, rows) if tokens else None
+    return Evaluator(rung.eval, program.functions, tokenizer, seq_len, validation, mesh=program.mesh)
+
+
+def metric_row(rung: Rung, step: int, task: str, metric: str, value: float, stderr=None, n_docs=None, **more) -> dict:
+    """A row of the metrics (rundir/record.py). more: further columns."""
+    tokens = step * rung.batch_tokens
+    row = {"step": step, "tokens": tokens, "kind": rung.kind, "task": task, "metric": metric, "value": value}
+    return row | {"stderr": stderr, "n_docs": n_docs} | more

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 
 import jax
-from etils import epath
 
 from ladder.data import batches
 from ladder.errors import Preempted
+from ladder.loop import compile_cache
 from ladder.loop.group import Group
 from ladder.loop.run import Run, open_run
 from ladder.parallel import processes
@@ -30,7 +30,7 @@ def train(directory) -> None:
     records = [_record(record.directory.parent / run_id) for run_id in members] or [record]
     if all(one.is_done() for one in records):
         return
-    share_compiled(record.directory.parent)
+    compile_cache.keep(record.directory.parent / ".compiled")
     with _leased(records) as leases, processes.notice() as stops:
         runs = [open_run(one) for one in records]
         run = Group(runs) if members else runs[0]
@@ -85,11 +85,3 @@ def _leased(records: Sequence[Record]):
 
         processes.together(enter, (Preempted,))
         yield leases
-
-
-def share_compiled(ladder_directory: epath.Path) -> None:
-    """Keep compiled programs beside the runs (or in JAX_COMPILATION_CACHE_DIR): rungs of a shape compile once."""
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(ladder_directory / ".compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """One run's checkpoints. `start` and `commit` (or `abandon`) a step; one at a time.
+    """One run's checkpoints. `start` and `commit` a step; one at a time.
 
     A state is a pytree of jax arrays; an abstract state is the same tree of jax.ShapeDtypeStruct
     with shardings, which may be of another mesh than the one that saved. In a run of several
@@ -51,7 +51,7 @@ class Checkpoints:
         Raises OSError where the disk says no (`commit` may raise it later for the same reason).
         """
         if self._started:
-            raise RuntimeError(f"step {self._started[0]} is neither committed nor abandoned")
+            raise RuntimeError(f"step {self._started[0]} is not committed yet")
         path = self._path(step)
         if (path / _MANIFEST).exists():
             raise RuntimeError(f"{path} is published already")
@@ -88,15 +88,6 @@ class Checkpoints:
     def _publish(self, step, body):
         if self.process_index == 0:
             write_atomic(self._path(step) / _MANIFEST, _with_own_hash(body))
-
-    def abandon(self, step):
-        """Drop the save of `step`: its loss was not finite."""
-        response, _ = self._take(step)
-        try:
-            response.result()
-        except (OSError, ValueError) as error:
-            _log.info("the save of step %d, abandoned anyway, failed: %s", step, error)
-        self._delete(self._path(step))
 
     def steps(self):
         """The published steps, ascending."""

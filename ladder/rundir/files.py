@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from pathlib import Path
 
 from etils import epath
 
@@ -82,6 +83,11 @@ def read_json(path):
 def is_local(path):
     """Whether `path` is on a file system, not in an object store (gs://...)."""
     return "://" not in str(path)
+
+
+def as_path(text):
+    """A local path, or one in an object store (gs://...), which has the same methods."""
+    return epath.Path(text) if "://" in str(text) else Path(text)
 
 
 def absolute(path):

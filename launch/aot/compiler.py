@@ -19,6 +19,7 @@ from pathlib import Path
 from ladder import topologies
 from ladder.config import Rung, canonical_json, to_dict
 from ladder.errors import InputError
+from ladder.flops import matmul_flops_per_token
 from ladder.overrides import from_dict
 from ladder.rundir.files import write_atomic
 from launch.aot import peak_memory
@@ -108,7 +109,7 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
         "state": _held(state),
         "kernels": lowered.as_text().count("tpu_custom_call"),
         "parameters": sum(x.size for x in jax.tree.leaves(state["params"])),
-        "model_flops": program_flops.model_flops_per_token(rung.model) * rung.batch_tokens,
+        "model_flops": matmul_flops_per_token(rung.model) * rung.batch_tokens,
         "hardware_flops": program_flops.walk(traced.jaxpr.jaxpr),
         **_moved(text, program.mesh, topologies.parse(topology), slices),
         "shardings": {

@@ -2,13 +2,10 @@
 
 import math
 
-from ladder.config import Model
-from ladder.model import transformer
-
 
 def walk(jaxpr) -> int:
     """Two for each multiply-add of every dot_general: times the length of a scan, the devices of a shard_map, the grid
-    of a kernel (whose masked blocks count too, as attention does in sizes.py); the dearest branch of a cond.
+    of a kernel (whose masked blocks count too, as attention does in ladder/flops.py); the dearest branch of a cond.
 
     Raises ValueError at a while loop with products in it: nobody knows how often it runs.
     """
@@ -33,21 +30,6 @@ def walk(jaxpr) -> int:
             case _:
                 total += sum(inner)
     return total
-
-
-def model_flops_per_token(m: Model) -> float:
-    """Training FLOPs per token that the model needs: nothing computed twice, attention in full."""
-    import jax
-    import jax.numpy as jnp
-
-    functions = transformer.functions(m)
-    params = jax.eval_shape(lambda: transformer.init_params(m, 0))
-
-    def nats(params, tokens_BL):
-        return functions.logits(params, functions.hidden(params, tokens_BL)).sum()
-
-    tokens = jax.ShapeDtypeStruct((1, m.seq_len), jnp.int32)
-    return walk(jax.make_jaxpr(jax.grad(nats))(params, tokens).jaxpr) / m.seq_len
 
 
 def _inner(params: dict):

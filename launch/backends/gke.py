@@ -9,9 +9,7 @@ from typing import Any
 
 from ladder import topologies
 from ladder.errors import InputError
-from launch.backends import Busy, Seen
-from launch.scheduler.jobs import Job
-from launch.scheduler.reconcile import TRY_AGAIN
+from launch.backends.protocol import TRY_AGAIN, Busy, Job, Seen
 from launch.settings import Environment, Gke
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"

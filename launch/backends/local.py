@@ -16,9 +16,8 @@ from pathlib import Path
 
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.lease import read_lease
-from launch.backends import Busy, Seen
-from launch.scheduler import logs
-from launch.scheduler.jobs import Job
+from launch import run_log
+from launch.backends.protocol import Busy, Job, Seen
 
 PROGRAM = (sys.executable, "-m", "launch.cli")
 GRACE = 60.0  # seconds to save before SIGKILL
@@ -109,7 +108,7 @@ class Local:
                 stop(Path(job.directory), self._ours[job.name][0].pid)
             return Seen("", "running")
         code = next((c for c in (78, 2, 1) if c in codes), next((c for c in codes if c), 0))
-        said = logs.last(job.directory) if code == 2 else ""
+        said = run_log.last(job.directory) if code == 2 else ""
         return Seen("", "ended", code, f"exit code {code}" + (f": {said}" if said else ""))
 
 

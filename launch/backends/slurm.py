@@ -16,8 +16,7 @@ from pathlib import Path
 from ladder.errors import InputError
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.record import Record
-from launch.backends import Busy, Seen
-from launch.scheduler.jobs import Job
+from launch.backends.protocol import Busy, Job, Seen
 from launch.settings import Environment, Slurm
 
 PROGRAM = (sys.executable, "-m", "launch.cli")

@@ -8,10 +8,8 @@ import shlex
 from collections.abc import Sequence
 
 from ladder.errors import InputError
-from launch.backends import Busy, Seen
 from launch.backends.archive import Code
-from launch.scheduler.jobs import Job
-from launch.scheduler.reconcile import TRIES, TRY_AGAIN
+from launch.backends.protocol import TRIES, TRY_AGAIN, Busy, Job, Seen
 from launch.settings import Environment, Tpu
 
 QUEUED = ("CREATING", "ACCEPTED", "PROVISIONING", "WAITING_FOR_RESOURCES")

@@ -7,8 +7,9 @@ from tyro.conf import Positional, arg
 
 from configs import loader
 from ladder.errors import InputError
+from ladder.rundir.files import as_path
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, place
+from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root
 
 
 def demo(
@@ -69,6 +70,6 @@ def data(
         return
     if name is None:
         raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
-    built = prepare.build(loader.overridden(loader.load(name), overrides), place(corpora))
+    built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora))
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")

@@ -8,7 +8,7 @@ import tyro
 
 from fitting.errors import InputError as FitInputError
 from ladder.errors import Diverged, InputError, Preempted
-from launch.backends import Busy
+from launch.backends.protocol import Busy
 from launch.cli import check_verbs, data_verbs, ladder_verbs, loss_law_verbs, run_verbs, task_law_verbs
 from launch.scheduler.foreground import Failed
 

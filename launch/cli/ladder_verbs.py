@@ -7,8 +7,9 @@ from tyro.conf import Positional, arg
 
 from configs import loader
 from ladder.errors import InputError
+from ladder.rundir.files import as_path
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
 from launch.scheduler import runs
 from launch.settings import FILE
 
@@ -59,7 +60,7 @@ def submit(
         opened = engine.open()
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
-    there = submission.write(prepare.build(ladder, place(corpora)), targets, place(root), engine, dry_run)
+    there = submission.write(prepare.build(ladder, as_path(corpora)), targets, as_path(root), engine, dry_run)
     terminal.console().print(str(there.cost()), markup=False)
     if dry_run:
         for job in there.jobs:
@@ -100,7 +101,7 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
 
     if every <= 0:
         raise InputError(f"--every {every}: must be positive")
-    folder = runs.folder(name, place(root))
+    folder = runs.folder(name, as_path(root))
     return screen.watch(folder, submission.read(folder), every, terminal.console())
 
 
@@ -111,7 +112,7 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     """
     from launch.scheduler import status as statuses
 
-    read = statuses.read(runs.folder(name, place(root)))
+    read = statuses.read(runs.folder(name, as_path(root)))
     terminal.console().print(statuses.table(read))
     if json:
         terminal.write_json(json, statuses.to_json(read))
@@ -135,17 +136,17 @@ def logs(
         lines: how many of the last lines
         follow: go on with what comes, until the run ends
     """
-    from launch.scheduler import logs as logged
+    from launch import run_log
     from launch.scheduler import submission
 
-    directory = runs.directory(run, rung, place(root))
+    directory = runs.directory(run, rung, as_path(root))
     kept = submission.engine_logs(directory)  # what the engine has instead of log.txt
-    for line in kept[-lines:] or logged.tail(directory, lines):
+    for line in kept[-lines:] or run_log.tail(directory, lines):
         print(line)
     if kept:
         return
     if follow:
-        for text in logged.follow(directory):
+        for text in run_log.follow(directory):
             print(text, end="", flush=True)
 
 
@@ -156,7 +157,7 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
     """
     from launch.scheduler import loop, submission
 
-    there = submission.read(runs.folder(name, place(root)))
+    there = submission.read(runs.folder(name, as_path(root)))
     jobs = there.jobs
     if rung is not None:
         jobs = (runs.match(rung, {job.run_id: job for job in jobs}),)
@@ -171,8 +172,8 @@ def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = 
     """
     from launch import verify as verifying
 
-    folder = runs.folder(name, place(root))
-    directories = [runs.directory(name, rung, place(root))] if rung else runs.directories(folder)
+    folder = runs.folder(name, as_path(root))
+    directories = [runs.directory(name, rung, as_path(root))] if rung else runs.directories(folder)
     checked = [verifying.check(path) for path in directories]
     terminal.console().print(verifying.table(checked))
     if json:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
-from launch import compiled, terminal
+from ladder.rundir.files import as_path
+from launch import terminal
 from launch.cli import loss_law_tables
-from launch.cli.options import Json, place
+from launch.cli.options import Json
 
 Losses = Annotated[
     Positional[str],
@@ -127,7 +128,9 @@ def fit(
     """
     if published:
         return _against(published, law, reading.points(table), json)
-    compiled.keep()
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
     from fitting.loss_laws import loss_fit
 
     fitted = loss_fit.fit(
@@ -196,7 +199,9 @@ def allocate(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    compiled.keep()
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
     from fitting.loss_laws import allocation
 
     options = {"delta": huber, "n_resamples": bootstrap}
@@ -290,11 +295,13 @@ def extrapolate(
         metric: and how
         n: how parameters are counted (n_params)
     """
-    compiled.keep()
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
     from fitting.loss_laws import learning_curves
     from fitting.tables import runs_table
 
-    read = learning_curves.read(runs_table.read(place(table), unfinished=True), task, metric, n or "n_params")
+    read = learning_curves.read(runs_table.read(as_path(table), unfinished=True), task, metric, n or "n_params")
     ends = learning_curves.ends(read, first)
     console = terminal.console()
     console.print(loss_law_tables.ends(ends, f"{metric} of {task}"))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from etils import epath
 from tyro.conf import Positional, arg
 
 RUNS, CORPORA = "runs", "corpora"
@@ -21,8 +20,3 @@ Json = Annotated[Path | None, arg(metavar="FILE", help="write the result for pro
 Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
 Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
 Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to write")]
-
-
-def place(text: str) -> Path:
-    """A folder, or one in an object store (an epath, which has the same methods)."""
-    return epath.Path(text) if "://" in text else Path(text)

@@ -9,9 +9,10 @@ from tyro.conf import Positional, arg
 
 from configs import loader
 from ladder.errors import InputError
+from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, place
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
 from launch.scheduler import runs
 
 
@@ -59,9 +60,9 @@ def train(
     """
     from ladder.parallel import processes as distributed
 
-    if not place(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
+    if not as_path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
         raise InputError(f"{run}: name a run directory to several processes: runs/LADDER/RUN_ID")
-    directory = _run_directory(run, overrides, rung, place(root), place(corpora), vmap)
+    directory = _run_directory(run, overrides, rung, as_path(root), as_path(corpora), vmap)
     from launch.scheduler import worker
 
     worker.train(directory, lambda: distributed.join(coordinator, processes, process))
@@ -72,10 +73,10 @@ def _run_directory(
 ) -> Path:
     from launch import prepare
 
-    if place(run).is_dir():
+    if as_path(run).is_dir():
         if overrides or rung or vmap:
             raise InputError(f"{run}: a run directory says itself what to train; leave out --rung, --vmap, overrides")
-        return place(run)
+        return as_path(run)
     ladder = loader.overridden(loader.load(run), overrides)
     if rung is None:
         raise InputError(f"ladder {run} has {len(ladder.all)} runs; name one: --rung {ladder.all[0].label}")
@@ -120,32 +121,32 @@ def evaluate(
         missing: every checkpoint that has no such evaluation yet
         rung: only this run of a ladder, by the start of its run_id
     """
-    from launch import evaluation
+    from ladder.loop import evaluate as evaluation
+    from launch.cli import evaluation_tables
 
     if missing and step is not None:
         raise InputError("--missing and --step: choose one")
-    directories, at = _evaluated(run, rung, place(root))
+    directories, at = _evaluated(run, rung, as_path(root))
     tasks = tasks and tuple(name for given in tasks for name in given.split(",") if name)
-    wanted = evaluation.Wanted(tasks, max_docs, step if at is None else at, missing)
-    made = []
+    step, evaluations = step if at is None else at, []
     with terminal.progress(BarColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=len(directories))
         for directory in directories:
             progress.update(bar, description=f"evaluating {directory.name}")
-            for one in evaluation.evaluate(directory, wanted):
-                made.append(one)
-                terminal.console().print(evaluation.table(one))
-                terminal.console().print(evaluation.cost(one))
+            for one in evaluation.evaluate(directory, tasks, max_docs=max_docs, step=step, missing=missing):
+                evaluations.append(one)
+                terminal.console().print(evaluation_tables.table(one))
+                terminal.console().print(evaluation_tables.cost(one))
             progress.advance(bar)
-    if not made:
+    if not evaluations:
         terminal.console().print("no evaluation is missing")
     if json:
-        terminal.write_json(json, evaluation.to_json(made))
+        terminal.write_json(json, evaluation_tables.to_json(evaluations))
 
 
 def _evaluated(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
     """The run directories (or the published model) that are meant, and the step where it is one checkpoint."""
-    there = place(run)
+    there = as_path(run)
     if there.suffix == ".gguf" and rung is None:
         return [there], None
     if there.parent.name == "checkpoints" and there.name.isdigit():
@@ -166,4 +167,4 @@ def conclude(
     """
     from launch.scheduler import worker
 
-    worker.conclude(place(directory))
+    worker.conclude(as_path(directory))

@@ -33,7 +33,7 @@ def predict(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     wanted = None if tasks == ("all",) else list(tasks)
     if method == "default":
@@ -56,7 +56,7 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
     from fitting.tables import points
     from fitting.task_laws import accuracy
     from fitting.task_laws import backtest as backtests
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     runs, _ = task_law_tables.read(table, ())
     at = points.ladder_points(runs, None, "n_params")
@@ -94,7 +94,7 @@ def compare(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     (_, a), (_, b) = (task_law_tables.predict(t, target, None, bootstrap, seed) for t in (table, other))
     from fitting.task_laws import compare as comparing
@@ -128,7 +128,7 @@ def design(
     from fitting.laws.power_sum import CHINCHILLA
     from fitting.tables import points
     from fitting.task_laws import design as designs
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     runs, targets = task_law_tables.read(table, target)
     if not targets:
@@ -174,7 +174,7 @@ def study(
         run: whose last ten evaluations say how noisy a task is; without it, the largest run
     """
     from fitting.bhagia2024 import error_analysis, methods
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     runs, targets = task_law_tables.read(table, target)
     chosen = run or methods.points(runs, None).runs[-1]
@@ -214,7 +214,7 @@ def report(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch.cli import task_law_tables
+    from launch import task_law_tables
 
     read, predicted = task_law_tables.predict(table, target, None, bootstrap, seed)
     from fitting.report import task_report as reports

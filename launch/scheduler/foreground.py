@@ -12,9 +12,9 @@ from ladder.errors import Preempted
 from ladder.rundir.record import STOPPED
 from launch import terminal
 from launch.backends.local import Local
+from launch.backends.protocol import Job
 from launch.scheduler import jobs as jobs_of
 from launch.scheduler import loop
-from launch.scheduler.jobs import Job
 from launch.scheduler.loop import Round
 
 SECONDS = 0.25  # between two looks

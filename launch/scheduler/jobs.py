@@ -1,39 +1,15 @@
-"""What engines are asked to run: a job for every run directory of a ladder, and the fit as its last."""
+"""The jobs of a ladder: one for every run directory, and the fit as its last."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.config import job_name
 from ladder.errors import InputError
 from ladder.rundir.record import Record
+from launch.backends.protocol import Job
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
-
-
-@dataclass(frozen=True)
-class Job:
-    """name: DNS-1035, what engines see. argv: of the `ladder` command.
-
-    after: what must be there first: (run_id, step) a published checkpoint, (run_id, None) the end of that run.
-    first, steps: the run's updates go from `first` to `steps`. flops: what it computes itself.
-    """
-
-    name: str
-    run_id: str
-    directory: str
-    argv: tuple[str, ...]
-    after: tuple[tuple[str, int | None], ...] = ()
-    size: str = ""
-    kind: str = "full"
-    first: int = 0
-    steps: int = 0
-    flops: float = 0.0
-
-    @property
-    def is_fit(self) -> bool:
-        return self.kind == "fit"
 
 
 def of(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.errors import InputError, Preempted
+from ladder.rundir.files import as_path
 from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record
-from launch.backends import Backend, Busy, Seen
-from launch.cli.options import place
-from launch.scheduler import logs, status
-from launch.scheduler.jobs import Job
+from launch import run_log
+from launch.backends.protocol import Backend, Busy, Job, Seen
+from launch.scheduler import status
 from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
 from launch.scheduler.status import Status
 
@@ -51,7 +51,7 @@ def alone(folder: Path) -> Iterator[Lease]:
 
 def folder_of(jobs: Sequence[Job]) -> Path:
     """The ladder's folder."""
-    return place(jobs[0].directory).parent
+    return as_path(jobs[0].directory).parent
 
 
 def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.time) -> Round:
@@ -134,7 +134,7 @@ def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
         backend.delete(job, action.seen)
         return f"{job.run_id}: " + _ended(action.seen)
     at = status.of(job.directory)
-    said = logs.last(job.directory, 3)
+    said = run_log.last(job.directory, 3)
     with contextlib.suppress(Busy, InputError):  # a verdict does not wait for last words
         said = said or " | ".join(backend.logs(job)[-3:])
     reason = action.reason + (f"; it said: {said}" if said else "")

@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ladder.rundir.record import STOPPED
-from launch.backends import Seen
-from launch.scheduler.jobs import Job
+from launch.backends.protocol import TRIES, TRY_AGAIN, Job, Seen
 from launch.scheduler.status import Status
 
-TRIES = 3  # without a new checkpoint
-TRY_AGAIN = (75, 134, 137, 143)  # told to stop; aborted with a peer; killed
 OVER = ("done", *STOPPED)
 _COMING = ("done", "queued", "running")
 SETTLED = (*OVER, "skipped", "blocked")  # nothing more happens to these unasked

@@ -6,12 +6,12 @@ from pathlib import Path
 from configs import loader
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
-from launch.cli.options import place
+from ladder.rundir.files import as_path
 
 
 def folder(name: str, root: Path) -> Path:
     """The folder that holds a ladder's run directories: `name` itself, or root/<ladder name>."""
-    for there in (place(name), root / name):
+    for there in (as_path(name), root / name):
         if there.is_dir():
             return there
     there = root / loader.load(name).name
@@ -32,8 +32,8 @@ def directories(there: Path) -> list[Path]:
 
 def directory(name: str, rung: str | None, root: Path) -> Path:
     """One run directory: `name` itself, or the run of a ladder that `rung` names."""
-    if (place(name) / "config.json").exists():
-        return place(name)
+    if (as_path(name) / "config.json").exists():
+        return as_path(name)
     found = directories(folder(name, root))
     if rung is None:
         raise InputError(f"{name} has {len(found)} runs; name one with --rung, for example --rung {found[0].name}")

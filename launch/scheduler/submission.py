@@ -8,11 +8,10 @@ from pathlib import Path
 from ladder.errors import InputError
 from ladder.rundir.files import is_local, read_json, write_atomic
 from launch import prepare, settings
-from launch.backends import Backend
 from launch.backends.archive import Code
-from launch.estimate import Estimate, estimate
+from launch.backends.protocol import Backend, Job
 from launch.scheduler import jobs, status
-from launch.scheduler.jobs import Job
+from launch.scheduler.estimate import Estimate, estimate
 from launch.settings import Settings
 
 FILE = "submit.json"

@@ -27,11 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
+from ladder.flops import flops_per_token
 from ladder.loop import group, step, train
 from ladder.loop.run import open_run
 from ladder.parallel import sharding
 from ladder.rundir.record import Record
-from ladder.sizes import flops_per_token
 from launch import prepare
 
 ROOT = Path(__file__).parents[2]

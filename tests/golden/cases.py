@@ -89,10 +89,10 @@ def trained() -> dict:
     """Metrics, evaluations and final parameters of a full run, a trunk and its branch, of the tiny world."""
     from configs.wsd import trunk_and_branches
     from ladder.loop import train
+    from ladder.loop.evaluate import evaluate
     from ladder.loop.run import open_run
     from ladder.rundir.checkpoint import Checkpoints
     from ladder.rundir.record import Record
-    from launch import evaluation
 
     world = World(Path.cwd())
     world.requests = Path(world.requests.name)  # the evaluation's name and hash hold no path of this machine
@@ -110,8 +110,7 @@ def trained() -> dict:
         import jax
 
         leaves = {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(state)}
-        wanted = evaluation.Wanted((str(world.requests),), max_docs=5)
-        [evaluated] = evaluation.evaluate(directory, wanted)
+        [evaluated] = evaluate(directory, (str(world.requests),), max_docs=5)
         out[directory.name] = {
             "metrics": list(record.rows()),
             "leaves": {k: float(np.sum(np.abs(v), dtype=np.float64)) for k, v in leaves.items()},

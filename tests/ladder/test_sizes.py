@@ -5,9 +5,9 @@ import pytest
 from configs import loader
 from configs.olmo2 import SHAPES, model
 from ladder.config import Model, Optimizer
+from ladder.flops import flops_per_token
 from ladder.sizes import (
     CHUNK_ELEMENTS,
-    flops_per_token,
     kaplan_peak_lr,
     memory_bytes,
     n_non_embedding,

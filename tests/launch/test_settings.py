@@ -45,7 +45,7 @@ def test_what_is_written_is_read_and_kept(tmp_path):
     assert read.gke.slice_of("7B").kind == "v5p"
     assert read.gke.slice_of("190M").kind == "v5e"
     assert read.tpu.wait_hours == 6.0
-    assert settings.of(settings.to_dict(read)) == read
+    assert settings.of(asdict(read)) == read
 
 
 WRONG = {
@@ -167,7 +167,7 @@ def test_secrets_of_the_submitter_go_nowhere(tmp_path, monkeypatch):
     assert not any(slurm.PASSED.fullmatch(name) for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"))
     assert slurm.PASSED.fullmatch("LADDER_NOTE")
     read = settings.of({"secrets": {"HF_TOKEN": "hf/token"}})
-    everything = str(settings.to_dict(read)) + (tmp_path / "a" / "config.json").read_text()
+    everything = str(asdict(read)) + (tmp_path / "a" / "config.json").read_text()
     everything += str(gke.manifest(job, settings.Gke(image="i", topology={"default": "v5e:1x1"}), read.environment))
     assert "hf_very_secret" not in everything
     assert job_name("mine", "a").startswith("l-mine-")

@@ -186,15 +186,6 @@ def test_unpublished_saves_do_not_count_and_are_overwritten(saved, caplog):
     assert sorted(p.name for p in saved.iterdir()) == ["10", "20", "30", "40"]
 
 
-def test_abandon_leaves_no_trace(saved):
-    checkpoints = Checkpoints(saved)
-    checkpoints.start(40, make_state(40))
-    checkpoints.abandon(40)
-    assert sorted(p.name for p in saved.iterdir()) == ["10", "20", "30"]
-    save(checkpoints, 40)
-    assert checkpoints.steps() == [10, 20, 30, 40]
-
-
 def test_retain_deletes_the_rest_and_leftovers_but_not_the_save_under_way(saved):
     checkpoints = Checkpoints(saved)
     (saved / "25").mkdir()
@@ -211,7 +202,6 @@ def test_retain_deletes_the_rest_and_leftovers_but_not_the_save_under_way(saved)
     "misuse",
     [
         lambda c: c.commit(40),
-        lambda c: c.abandon(40),
         lambda c: c.start(30, make_state(30)),
         lambda c: (c.start(40, make_state(40)), c.start(50, make_state(50))),
         lambda c: (c.start(40, make_state(40)), c.commit(50)),

@@ -13,8 +13,9 @@ import pytest
 
 from ladder.config import Mesh, Model, Optimizer, Rung
 from ladder.errors import InputError
+from ladder.flops import matmul_flops_per_token
 from ladder.model import cross_entropy
-from ladder.sizes import matmul_flops_per_token, n_total
+from ladder.sizes import n_total
 from launch.aot import compiler
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")

@@ -12,9 +12,9 @@ import yaml
 from ladder.config import job_name
 from ladder.errors import InputError
 from ladder.rundir.record import Record
-from launch.backends import Busy, gke
+from launch.backends import gke
+from launch.backends.protocol import Busy, Job
 from launch.scheduler import jobs, loop
-from launch.scheduler.jobs import Job
 from launch.settings import Environment, Gke
 from tests.launch import stand_ins
 from tests.launch.backends import fake_kubernetes

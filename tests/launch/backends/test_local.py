@@ -15,10 +15,11 @@ from rich.console import Console
 
 from ladder.errors import Preempted
 from ladder.rundir.record import Record
+from launch import run_log
 from launch.backends.local import Local, is_running
-from launch.scheduler import foreground, jobs, logs, loop, status
+from launch.backends.protocol import TRIES
+from launch.scheduler import foreground, jobs, loop, status
 from launch.scheduler.foreground import Failed, Outcome
-from launch.scheduler.reconcile import TRIES
 from tests.launch import stand_ins
 
 # Each start takes the next word of plan.txt in the run directory; the last one is repeated.
@@ -112,7 +113,7 @@ def test_runs_in_order_and_not_again(tmp_path, train, room):
     for _ in range(2):
         assert train(directories, room=room) == Outcome(done=["a", "b", "c"])
         assert [starts(d) for d in directories] == [1, 1, 1]
-    assert logs.tail(directories[0], 5) == ["start 0 done"]
+    assert run_log.tail(directories[0], 5) == ["start 0 done"]
     assert status.of(directories[0]).restarts == 0
 
 
@@ -204,7 +205,7 @@ def test_a_stop_reaches_the_run_and_the_same_command_takes_it_up(tmp_path, train
     with pytest.raises(Preempted, match="same command"):
         train([directory])
     thread.join()
-    assert logs.tail(directory, 1) == ["saved"]
+    assert run_log.tail(directory, 1) == ["saved"]
     assert signal.getsignal(signal.SIGTERM) == before
     assert train([directory]).done == ["a"]
 
@@ -216,7 +217,7 @@ def test_cancelled_runs_save_and_stay_so_until_submitted_again(tmp_path, program
     other = Local(program=program)  # another process: it finds the job by its lock
     assert loop.cancel(made, other) == ["a", "b"]
     assert not is_running(tmp_path / "a")
-    assert logs.tail(tmp_path / "a", 1) == ["saved"]
+    assert run_log.tail(tmp_path / "a", 1) == ["saved"]
     round_ = loop.once(made, other)
     assert (round_.settled, set(round_.stands.values())) == (True, {"cancelled"})
     assert loop.retry(made, ("cancelled",)) == ["a", "b"]
@@ -227,7 +228,7 @@ def test_cancelled_runs_save_and_stay_so_until_submitted_again(tmp_path, program
 def test_processes_of_a_run_know_each_other(tmp_path, train):
     directory = make(tmp_path, "a", "pair")
     assert train([directory], processes=2).done == ["a"]
-    lines = [line.split() for line in logs.tail(directory, 10) if line.startswith("127")]
+    lines = [line.split() for line in run_log.tail(directory, 10) if line.startswith("127")]
     assert sorted(words[1:] for words in lines) == [["2", "0"], ["2", "1"]]
     assert len({words[0] for words in lines}) == 1
 
@@ -305,7 +306,7 @@ def test_following_a_log_ends_with_the_run(tmp_path):
 
     timer = threading.Timer(0.2, later)
     timer.start()
-    assert "".join(logs.follow(directory)) == "after\n"
+    assert "".join(run_log.follow(directory)) == "after\n"
     timer.join()
 
 

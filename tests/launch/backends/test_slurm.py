@@ -12,7 +12,8 @@ import pytest
 from ladder.errors import InputError
 from ladder.rundir.record import Record
 from launch import prepare
-from launch.backends import Busy, Seen, slurm
+from launch.backends import slurm
+from launch.backends.protocol import Busy, Seen
 from launch.backends.slurm import Cluster
 from launch.scheduler import jobs, loop, status, submission
 from launch.settings import Environment, Slurm

@@ -11,11 +11,11 @@ from google.cloud import tpu_v2 as api
 
 from ladder.errors import InputError
 from ladder.rundir.record import Record
-from launch.backends import Busy, tpu
 from launch.backends import archive as codes
+from launch.backends import tpu
 from launch.backends.archive import Code
+from launch.backends.protocol import Busy, Job
 from launch.scheduler import jobs, loop
-from launch.scheduler.jobs import Job
 from launch.settings import Environment, Tpu
 from tests.launch import stand_ins
 from tests.launch.backends import fake_tpu

@@ -7,10 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from launch.backends import Seen
+from launch.backends.protocol import TRIES, Job, Seen
 from launch.scheduler import status
-from launch.scheduler.jobs import Job
-from launch.scheduler.reconcile import OVER, SETTLED, TRIES, Delete, Mark, Submit, reconcile, standing
+from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
 from launch.scheduler.status import Status
 
 TRUNK = Job("l-trunk", "trunk", "runs/trunk", ("train", "runs/trunk"), steps=10)

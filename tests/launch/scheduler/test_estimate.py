@@ -4,8 +4,8 @@ import pytest
 
 from ladder import topologies
 from ladder.errors import InputError
-from launch import estimate
-from launch.scheduler.jobs import Job
+from launch.backends.protocol import Job
+from launch.scheduler import estimate
 from launch.scheduler.status import Status
 
 JOBS = (

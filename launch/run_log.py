@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.rundir.files import is_local
+from ladder.rundir.files import as_path, is_local
 from ladder.rundir.record import STOPPED, Record
-from launch.cli.options import place
 
 
 def tail(run_dir: Path, lines: int) -> list[str]:
@@ -22,7 +21,7 @@ def tail(run_dir: Path, lines: int) -> list[str]:
 
 def last(run_dir, lines: int = 1) -> str:
     """The last things a run said, in one line, or nothing."""
-    path = place(str(run_dir)) / "log.txt"
+    path = as_path(str(run_dir)) / "log.txt"
     said = [line.strip() for line in tail(path.parent, 20) if line.strip()] if path.exists() else []
     return " | ".join(said[-lines:])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ladder.errors import InputError
 from ladder.topologies import KINDS, Slice
 from launch import terminal
-from launch.scheduler.jobs import Job
+from launch.backends.protocol import Job
 from launch.scheduler.status import Status
 
 # Share of a chip's bf16 peak that training reaches, evaluation and restarts included: low for the smallest rungs.

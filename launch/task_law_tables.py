@@ -8,12 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ladder.errors import InputError
-from launch import compiled
 
 
 def read(table: str, targets: Iterable[str]) -> tuple:
     """(the runs table, its targets); targets as text, NAME=N,D[,FLOPS], or none for those in the table."""
-    compiled.keep()
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
     from fitting.tables import points, runs_table
 
     wanted = [points.parse_target(text) for text in targets]

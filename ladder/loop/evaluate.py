@@ -1,0 +1,146 @@
+"""Evaluate what is trained already: checkpoints of a run, or a published model.
+
+RUN_DIR/evaluations/<step>-<hash>.jsonl holds one evaluation, a row a line as in the metrics. The hash says what was
+asked and how (evaluation/evaluator.py). The file is written whole or not at all, so an evaluation that was interrupted
+is made again.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+
+from ladder.config import Eval, Mesh, canonical_json
+from ladder.convert import gguf
+from ladder.errors import InputError
+from ladder.evaluation.evaluator import Evaluator
+from ladder.loop import compile_cache, run
+from ladder.loop.step import build
+from ladder.model.transformer import Hooks, functions
+from ladder.parallel import sharding
+from ladder.rundir.checkpoint import Checkpoints
+from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.record import Record
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one checkpoint.
+
+    run_id, step: which checkpoint; step is None for a published model. hash: of what was asked and how. tokens: what
+    the model processed, padding included. share: compute of this evaluation over that of the training up to `step` (a
+    token costs a third of one in training); None for a published model. cut: requests whose answer is longer than the
+    model's context. seconds: None where the rows were recorded before. rows: as in the metrics.
+    """
+
+    run_id: str
+    step: int | None
+    hash: str
+    tokens: int
+    share: float | None
+    cut: int
+    seconds: float | None
+    rows: tuple[dict, ...]
+
+
+def evaluate(
+    path,
+    tasks: Sequence[str] | None = None,
+    *,
+    max_docs: int | None = None,
+    step: int | None = None,
+    missing: bool = False,
+) -> Iterator[Evaluation]:
+    """Evaluate checkpoints of a run directory, or a .gguf file; each evaluation is recorded before it is yielded.
+
+    path: a run directory, or a model in the format of llama.cpp, whose evaluation is not recorded.
+    tasks: names or files (evaluation/tasks.py); None for what the run itself asks, its validation text included.
+    max_docs: of each task at most so many docs. step: which checkpoint; None for the newest. missing: every checkpoint
+    that has no such evaluation yet, neither from training nor from here.
+    Raises InputError where there is no such checkpoint, task, tokenizer or (for validation) corpus.
+    """
+    path = Path(path) if isinstance(path, str) and "://" not in path else path
+    if path.suffix == ".gguf":
+        if missing or step is not None:
+            raise InputError(f"{path}: is one model, without checkpoints; step and missing are for run directories")
+        yield _evaluate_model(path, tasks, max_docs)
+        return
+    record = Record(path)
+    saved = record.saved_steps()
+    if step is not None and step not in saved:
+        raise InputError(f"{path}: no checkpoint of step {step}; there are {', '.join(map(str, saved)) or 'none'}")
+    if not saved:
+        raise InputError(f"{path}: no checkpoint to evaluate; train it first")
+    compile_cache.keep(record.directory.parent / ".compiled")
+    rung, program, evaluator = _open(record, tasks, max_docs)
+    checkpoints = Checkpoints(record.directory / "checkpoints", jax.process_index())
+    recorded = _recorded(record, evaluator.hash)
+    for at in [s for s in saved if s not in recorded] if missing else [step or saved[-1]]:
+        began, rows = time.monotonic(), recorded.get(at)
+        if rows is None:
+            params = checkpoints.read(at, program.abstract_state)["params"]
+            rows = [run.metric_row(rung, at, **row) for row in evaluator.rows(params)]
+            _write(record, at, evaluator.hash, rows)
+        seconds = None if at in recorded else time.monotonic() - began
+        share = evaluator.n_tokens / 3 / (at * rung.batch_tokens)
+        yield Evaluation(
+            path.name, at, evaluator.hash, evaluator.n_tokens, share, evaluator.n_cut, seconds, tuple(rows)
+        )
+
+
+def _open(record: Record, tasks: Sequence[str] | None, max_docs: int | None):
+    """(rung, program, evaluator) of a run for evaluation alone, on as many devices as divide its batch.
+
+    The corpus is opened only where validation text is asked for; otherwise its tokenizer is enough.
+    """
+    config, rung = run.read_rung(record)
+    rung = replace(rung, eval=_asked(rung.eval, tasks, max_docs), mesh=Mesh())
+    devices = jax.devices()
+    mesh = sharding.make_mesh(rung.mesh, devices[: math.gcd(rung.batch_sequences, len(devices))])
+    program = build(rung, mesh)
+    text = run.open_corpus(config, rung) if rung.eval.validation_tokens else None
+    tokenizer = text.tokenizer if text else run.open_tokenizer(config, rung)
+    return rung, program, run.evaluator(rung, program, tokenizer, text)
+
+
+def _asked(own: Eval, tasks: Sequence[str] | None, max_docs: int | None) -> Eval:
+    """The run's own evaluation, or the given tasks without the validation text."""
+    if tasks is not None:
+        return Eval(tuple(tasks), max_docs=max_docs, validation_tokens=0)
+    return own if max_docs is None else replace(own, max_docs=max_docs)
+
+
+def _evaluate_model(path: Path, tasks: Sequence[str] | None, max_docs: int | None) -> Evaluation:
+    """Tasks of a published model (convert/gguf.py), its weights split over all devices."""
+    if not tasks:
+        raise InputError(f"{path}: name the tasks to ask, such as olmes")
+    began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
+    model, weights, tokenizer = gguf.read(path)
+    params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))
+    pure = functions(model, Hooks(constrain=sharding.constrain(mesh)))
+    evaluator = Evaluator(Eval(tuple(tasks), max_docs=max_docs), pure, tokenizer, model.seq_len, mesh=mesh)
+    rows, seconds = tuple(evaluator.rows(params)), time.monotonic() - began
+    return Evaluation(path.stem, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
+
+
+def _write(record: Record, step: int, evaluation: str, rows: Sequence[dict]) -> None:
+    folder = record.directory / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(canonical_json(row) + "\n" for row in rows)
+    write_atomic(folder / f"{step:09d}-{evaluation}.jsonl", text, reached="evaluation-written")
+
+
+def _recorded(record: Record, evaluation: str) -> dict[int, list[dict]]:
+    """{step: rows} of this evaluation: from training, if DONE.json has its hash, and from `evaluate`."""
+    by_step, done = {}, record.directory / "DONE.json"
+    if done.exists() and read_json(done).get("evaluation") == evaluation:
+        for row in record.rows():
+            if row["task"] != "train":
+                by_step.setdefault(row["step"], []).append(row)
+    for path in (record.directory / "evaluations").glob(f"*-{evaluation}.jsonl"):
+        by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in path.read_text().splitlines()]
+    return by_step

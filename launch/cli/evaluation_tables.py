@@ -1,0 +1,48 @@
+"""How people see the evaluation of a checkpoint."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from rich.table import Table
+
+from launch import terminal
+
+SHOWN = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
+
+
+def table(evaluation) -> Table:
+    """For people: a line a task."""
+    at = "" if evaluation.step is None else f" at step {evaluation.step:,}"
+    grid = Table(title=f"{evaluation.run_id}{at}", title_justify="left")
+    by_task: dict[str, dict] = {}
+    for row in evaluation.rows:
+        by_task.setdefault(row["task"], {})[row["metric"]] = row
+    metrics = [metric for metric in SHOWN if any(metric in rows for rows in by_task.values())]
+    for name in ("task", "docs", *metrics, "chance", "majority"):
+        grid.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
+    for task, rows in by_task.items():
+        guessed = rows.get("acc", {})
+        docs = next(iter(rows.values()))["n_docs"]
+        cells = [_cell(rows.get(metric)) for metric in metrics]
+        rates = [f"{guessed[name]:.3f}" if name in guessed else "" for name in ("chance", "majority")]
+        grid.add_row(task, "" if docs is None else f"{docs:,}", *cells, *rates)
+    return grid
+
+
+def _cell(row: dict | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['value']:.4f}" + ("" if row["stderr"] is None else f" ± {row['stderr']:.4f}")
+
+
+def cost(evaluation) -> str:
+    """One line under the table."""
+    if evaluation.seconds is None:
+        return "recorded before; nothing was computed"
+    said = f"{evaluation.tokens:,} tokens in {terminal.duration(evaluation.seconds)}"
+    said += "" if evaluation.share is None else f", {evaluation.share:.2%} of the compute of its training"
+    return said + (f"; {evaluation.cut} answers are longer than the model" if evaluation.cut else "")
+
+
+def to_json(evaluations: Iterable) -> dict:
+    return {"evaluations": [asdict(evaluation) for evaluation in evaluations]}
