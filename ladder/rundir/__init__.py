@@ -1,1 +1,1 @@
-"""What one rung leaves behind: its run directory. Start reading at record.py, which lists the files."""
+"""The run directory: every file that one rung writes. Start reading at record.py, which lists the files."""

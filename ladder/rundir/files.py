@@ -1,4 +1,4 @@
-"""Small files that are either as before or complete, whenever the process dies."""
+"""Files of a run directory, local or in an object store: atomic writes, JSON, paths."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from ladder.rundir.kill_points import phase
 
 
 def write_atomic(path, text, reached=None, durable=True):
-    """Write `text` so that `path` is as before or complete, whenever the process dies.
+    """Write `text` to `path` atomically: if the process dies, the file has its old content or all of the new.
 
-    Durable: it is on the disk when this returns, and a power cut cannot take it back. `reached`
-    names the phase between write and rename. An object store's put is atomic by itself.
+    durable: wait until the text is on the disk, so that a power cut cannot undo the write. reached: name of the kill
+    point (kill_points.py) between write and rename. In an object store a put is atomic by itself.
     """
     path = epath.Path(path)
     if not is_local(path):
@@ -43,7 +43,7 @@ def write_atomic(path, text, reached=None, durable=True):
 
 
 def create(path, text):
-    """Write a file that is not there, whole; False where it is: of any number who try at once, one is first."""
+    """Write `text` to a new file, atomically; False if the file exists. Of several processes exactly one succeeds."""
     if is_local(path):
         path = epath.Path(path)
         tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -59,14 +59,14 @@ def create(path, text):
 
     store, name = fsspec.core.url_to_fs(str(path))
     try:
-        store.pipe_file(name, text.encode(), mode="create")  # Google Storage: if no generation of it exists
+        store.pipe_file(name, text.encode(), mode="create")  # Google Cloud Storage checks that no generation exists
     except FileExistsError:
         return False
     return True
 
 
 def read_json(path):
-    """The object in a JSON file; InputError with file and line where it is not one."""
+    """The object in a JSON file. Raises InputError with file and line if it is not a JSON object."""
     try:
         value = json.loads(path.read_bytes())
     except RecursionError:
@@ -76,8 +76,20 @@ def read_json(path):
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}:1: an object {{...}} was expected")
+        raise InputError(f"{path}:1: expected a JSON object {{...}}")
     return value
+
+
+def files_under(directory):
+    """{relative name: path} of every file in `directory` and its sub-directories, sorted by name."""
+    paths, folders = {}, [directory]
+    while folders:
+        for path in folders.pop().iterdir():
+            if path.is_dir():
+                folders.append(path)
+            else:
+                paths[path.relative_to(directory).as_posix()] = path
+    return dict(sorted(paths.items()))
 
 
 def is_local(path):
@@ -86,11 +98,11 @@ def is_local(path):
 
 
 def as_path(text):
-    """A local path, or one in an object store (gs://...), which has the same methods."""
+    """A local Path, or an epath.Path in an object store (gs://...), which has the same methods."""
     return epath.Path(text) if "://" in str(text) else Path(text)
 
 
 def absolute(path):
-    """The whole path of a local one; one in an object store as it is."""
+    """A local path made absolute; a path in an object store unchanged."""
     path = epath.Path(path)
     return path.resolve() if is_local(path) else path

@@ -1,6 +1,6 @@
-"""Named kill points: LADDER_KILL_AT="before-manifest:2" dies at the second time that phase comes.
+"""Kill points for tests: with LADDER_KILL_AT="before-manifest:2" the process dies at the second call of that phase.
 
-Tests and `make chaos` use it to stop a run where it hurts; without the variable it does nothing.
+Tests and `make chaos` kill a run where an interruption could do most damage. Without the variable nothing happens.
 """
 
 import os
@@ -11,9 +11,9 @@ _reached = Counter()
 
 
 def phase(name):
-    """Say that `name` is reached; kill -9 this process where LADDER_KILL_AT asks for it."""
-    at, _, nth = os.environ.get("LADDER_KILL_AT", "").partition(":")
-    if name == at:
+    """Count that phase `name` is reached; kill -9 this process if LADDER_KILL_AT asks for it now."""
+    target, _, count = os.environ.get("LADDER_KILL_AT", "").partition(":")
+    if name == target:
         _reached[name] += 1
-        if _reached[name] == int(nth or 1):
+        if _reached[name] == int(count or 1):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""One trainer per run directory: lease.json says who, the kernel's file lock makes it true.
+"""One trainer per run directory: a file lock decides, and lease.json names the holder.
 
-Where file locks reach (one machine, most shared disks) they decide: of any number of processes one
-wins, and a killed one holds nothing, so a run can be taken up again at once. Beyond them lease.json
-holds until it expires; it is created only where there is none, so that of two in the same instant one
-has it. Two who find one expired in the same instant may both go on until the first of them renews.
+Where file locks work (one machine, most shared disks), exactly one process gets the lock. The kernel releases the lock
+of a killed process, so the run can be resumed at once. Elsewhere (object stores) lease.json holds until it expires. It
+is created only if it does not exist, so of several processes at the same instant one gets it. If two processes find an
+expired lease at the same instant, both may train until the first of them renews.
 """
 
 import fcntl
@@ -20,10 +20,10 @@ from ladder.rundir.files import create, is_local, read_json, write_atomic
 
 
 class Lease:
-    """The right to train the run in `directory`, `seconds` at a time.
+    """The exclusive right to train the run in `directory`. It expires after `seconds` unless it is renewed.
 
-    `with Lease(directory) as lease: ...; lease.renew()`. Entering raises Preempted naming the
-    holder where there is one; `renew` raises it where another has taken the run meanwhile.
+    `with Lease(directory) as lease: ...; lease.renew()`. Entering raises Preempted, which names the holder, if another
+    process holds the lease. `renew` raises Preempted if another process has taken it.
     """
 
     def __init__(self, directory, seconds=60.0):
@@ -31,47 +31,48 @@ class Lease:
         self.seconds = seconds
         self._host, pid = socket.gethostname(), os.getpid()
         self.owner = f"{self._host}:{pid}:{uuid.uuid4().hex[:8]}"
-        self._terms = {"schema_version": 1, "owner": self.owner, "host": self._host, "pid": pid}
+        self._holder = {"schema_version": 1, "owner": self.owner, "host": self._host, "pid": pid}
         self._lock = None
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        free, self._lock = _try_lock(self.path.with_suffix(".lock"))
-        there = read_lease(self.path.parent)
-        corpse = self._lock is not None and there and there["host"] == self._host
-        if not free or (there and is_live(there) and not corpse):
+        available, self._lock = _try_lock(self.path.with_suffix(".lock"))
+        existing = read_lease(self.path.parent)
+        # Its holder would have the lock that we have, so it was killed; its pid may be in use again.
+        holder_is_dead = self._lock is not None and existing and existing["host"] == self._host
+        if not available or (existing and is_live(existing) and not holder_is_dead):
             self._unlock()
-            holder = there["owner"] if there else "another process"
+            holder = existing["owner"] if existing else "another process"
             raise Preempted(f"{self.path.parent}: {holder} trains this run")
         if self._lock is None:
-            if there:
+            if existing:
                 self.path.unlink(missing_ok=True)
             if not create(self.path, self._text()):
-                raise Preempted(f"{self.path.parent}: another process was first and trains this run")
+                raise Preempted(f"{self.path.parent}: another process took the lease first and trains this run")
         else:
             self._write()
         self.renew()
         return self
 
     def __exit__(self, *error):
-        there = read_lease(self.path.parent)
-        if there and there["owner"] == self.owner:
+        existing = read_lease(self.path.parent)
+        if existing and existing["owner"] == self.owner:
             self.path.unlink()
         self._unlock()
 
     def renew(self):
-        """Extend the lease once half of it is gone; cheap enough for every printed line."""
-        there = read_lease(self.path.parent) or {"owner": "nobody"}
-        if there["owner"] != self.owner:
-            raise Preempted(f"{self.path}: the lease is lost, {there['owner']} has it")
-        if there["expires"] - time.time() < self.seconds / 2:
+        """Extend the lease if less than half of its time is left; cheap enough to call at every printed line."""
+        existing = read_lease(self.path.parent) or {"owner": "nobody"}
+        if existing["owner"] != self.owner:
+            raise Preempted(f"{self.path}: the lease is lost, {existing['owner']} has it")
+        if existing["expires"] - time.time() < self.seconds / 2:
             self._write()
 
     def _write(self):
         write_atomic(self.path, self._text(), durable=False)
 
     def _text(self):
-        return json.dumps(self._terms | {"expires": time.time() + self.seconds}, indent=2) + "\n"
+        return json.dumps(self._holder | {"expires": time.time() + self.seconds}, indent=2) + "\n"
 
     def _unlock(self):
         if self._lock is not None:
@@ -80,7 +81,7 @@ class Lease:
 
 
 def read_lease(directory):
-    """lease.json of a run directory, or None: owner, host, pid, expires (seconds since 1970)."""
+    """The content of a run directory's lease.json, or None: owner, host, pid, expires (seconds since 1970)."""
     path = epath.Path(directory) / "lease.json"
     try:
         return read_json(path)
@@ -89,7 +90,7 @@ def read_lease(directory):
 
 
 def is_live(lease):
-    """Not expired, and not of a process of this machine that is gone."""
+    """Whether `lease` is valid: not expired, and its process is alive if it is one of this machine."""
     if lease["host"] == socket.gethostname():
         try:
             os.kill(lease["pid"], 0)
@@ -101,7 +102,7 @@ def is_live(lease):
 
 
 def _try_lock(path):
-    """(free, descriptor): the descriptor is None where another has it or there are no locks."""
+    """(available, descriptor). The descriptor is None if another process has the lock or locks do not work here."""
     if not is_local(path):
         return True, None
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

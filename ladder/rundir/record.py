@@ -1,15 +1,15 @@
-"""The run directory: all that one rung leaves behind, except its checkpoints.
+"""The run directory: every file that one rung writes, except its checkpoints.
 
-    config.json      what was asked for, canonical, of one run_id
+    config.json      the config, canonical; its run_id never changes
     metrics/<first>-<last>.jsonl
-                     immutable segments; one is published with each checkpoint, just before it
+                     immutable segments; each is published just before the checkpoint of step <last>
     timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
     heartbeat.json   the latest step, loss and rate
-    lease.json       who trains this run, and until when (see lease.py)
-    attempts.jsonl   every time it was submitted or begun, and the newest checkpoint there was then
-    STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: ended for a reason
-                     that trying again unasked does not cure; gone once the run is taken up again
-    DONE.json        written last; a run is finished when it is there, whatever else says so
+    lease.json       which process trains this run, and until when (see lease.py)
+    attempts.jsonl   every time it was submitted or started, with the newest checkpoint at that time
+    STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: why the run ended, where an
+                     automatic retry would not help; deleted when the run is resumed
+    DONE.json        written last; the run is finished if it exists, whatever else says otherwise
 
 In a run of several processes only process 0 writes. Nothing here imports jax.
 """
@@ -35,7 +35,7 @@ _SEGMENT = re.compile(r"(\d{9})-(\d{9})\.jsonl")
 
 @dataclass(frozen=True)
 class RunState:
-    """What `ladder status` shows: name is pending, running, stale, done or one of STOPPED."""
+    """The state that `ladder status` shows. name: pending, running, stale, done or one of STOPPED."""
 
     name: str
     step: int | None = None
@@ -44,7 +44,7 @@ class RunState:
 
 
 class Record:
-    """One run directory, local or any other epath; the module's docstring lists its files."""
+    """One run directory, local or any other epath; the module docstring lists its files."""
 
     def __init__(self, directory, process_index=0):
         self.directory = epath.Path(directory)
@@ -54,12 +54,13 @@ class Record:
         self._published = -1
 
     def write_config(self, config):
-        """Write config.json. Where one stands there it must have the same run_id: what enters that hash is fixed,
-        while the layout, evaluations, cadence and a trunk's length may change between two sittings."""
+        """Write config.json; raises InputError if the existing one has another run_id. What enters the run_id is
+        fixed; the layout, evaluations, cadence and a trunk's length may change each time the run is resumed."""
         path = self.directory / "config.json"
-        there = read_json(path) if path.exists() else config
-        if there.get("run_id") != config.get("run_id"):
-            raise InputError(f"{path}: is of run {there.get('run_id')}; use another directory, or delete this one")
+        existing = read_json(path) if path.exists() else config
+        if existing.get("run_id") != config.get("run_id"):
+            reason = f"belongs to run {existing.get('run_id')}, not {config.get('run_id')}"
+            raise InputError(f"{path}: {reason}; use another directory, or delete this one")
         self._write("config.json", config)
 
     def read_config(self):
@@ -76,37 +77,37 @@ class Record:
         self._write("heartbeat.json", beat, durable=False)
 
     def beat(self):
-        """heartbeat.json, or None before the first."""
+        """The content of heartbeat.json, or None before the first."""
         return self._read("heartbeat.json")
 
     def timing(self, **figures):
         """Append one line of wall-clock figures to timing.jsonl."""
         self._append("timing.jsonl", figures)
 
-    def attempt(self, by):
-        """Note in attempts.jsonl that the run is about to be tried; `by` is "submit", "train" or, where a person
-        wants it tried anew whatever came of it before, "retry"."""
+    def attempt(self, cause):
+        """Append a row to attempts.jsonl before an attempt. cause: "submit", "train", or "retry" (a person asks for
+        a new attempt, whatever the earlier ones gave)."""
         saved = self.saved_steps()
-        self._append("attempts.jsonl", {"by": by, "durable": saved[-1] if saved else None, "time": time.time()})
+        self._append("attempts.jsonl", {"by": cause, "durable": saved[-1] if saved else None, "time": time.time()})
 
     def attempts(self):
-        """What `attempt` noted, in order; a line that was cut by a crash is left out."""
-        path, found = self.directory / "attempts.jsonl", []
+        """The rows that `attempt` wrote, in order; a line that a crash truncated is skipped."""
+        path, rows = self.directory / "attempts.jsonl", []
         for line in path.read_text().splitlines() if path.exists() else ():
             try:
-                found.append(json.loads(line))
+                rows.append(json.loads(line))
             except ValueError:
                 continue
-        return [row for row in found if isinstance(row, dict) and row.keys() >= {"by", "durable", "time"}]
+        return [row for row in rows if isinstance(row, dict) and row.keys() >= {"by", "durable", "time"}]
 
     def saved_steps(self):
-        """The steps of the published checkpoints, ascending: what a crash cannot take back."""
-        there = self.directory / "checkpoints"
-        names = [path.name for path in there.iterdir()] if there.exists() else []
-        return sorted(int(name) for name in names if name.isdigit() and (there / name / "MANIFEST.json").exists())
+        """The steps of the published checkpoints, ascending; a crash loses nothing up to the last of them."""
+        folder = self.directory / "checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+        return sorted(int(name) for name in names if name.isdigit() and (folder / name / "MANIFEST.json").exists())
 
     def log(self, rows):
-        """Keep metric rows (ROW_KEYS, perhaps more) in memory until `publish`."""
+        """Buffer metric rows (with ROW_KEYS, perhaps more) in memory until `publish`."""
         for row in rows:
             if not row.keys() >= ROW_KEYS:
                 raise ValueError(f"a metrics row lacks {sorted(ROW_KEYS - row.keys())}: {row}")
@@ -115,43 +116,43 @@ class Record:
             self._buffer.append((row["step"], canonical_json(row)))
 
     def publish(self, step):
-        """Write the segment that ends at `step`; call it just before the checkpoint's commit."""
+        """Write the segment that ends at `step`. Call it just before the commit of that step's checkpoint."""
         if step <= self._published:
             raise ValueError(f"steps up to {self._published} are published already, not {step}")
         if self.process_index == 0:
             self.metrics.mkdir(parents=True, exist_ok=True)
             path = self.metrics / f"{self._published + 1:09d}-{step:09d}.jsonl"
-            lines = [line + "\n" for at, line in self._buffer if at <= step]
+            lines = [line + "\n" for row_step, line in self._buffer if row_step <= step]
             write_atomic(path, "".join(lines), reached="metrics-written")
         phase("metrics-published")
-        self._buffer = [(at, line) for at, line in self._buffer if at > step]
+        self._buffer = [(row_step, line) for row_step, line in self._buffer if row_step > step]
         self._published = step
 
     def rewind(self, step=-1, origin=-1):
-        """Bring the metrics back to what the checkpoint of `step` knew; call it before training.
+        """Reset the metrics to those at the checkpoint of `step` (-1: none was restored). Call it before training.
 
-        Drops the buffer and removes every segment after `step`. `origin` is the step before the
-        run's own first one: -1 from scratch (step -1: nothing restored), a branch's parent_step.
-        Raises InputError where the segments that are left do not cover origin+1 to `step`.
+        Clears the buffer and deletes every segment after `step`, and STOPPED.json. origin: the step before the run's
+        first one, -1 from scratch, parent_step for a branch. Raises InputError if the remaining segments do not cover
+        steps origin + 1 to `step`.
         """
-        covered, late = origin, []
+        covered, later = origin, []
         for path, first, last in self._segments():
             if first > step:
-                late.append(path)
+                later.append(path)
                 continue
             if first != covered + 1 or last > step:
                 raise InputError(
-                    f"{path}: a segment from step {covered + 1}, ending by the restored step "
-                    f"{step}, was expected; delete the run directory and train it again"
+                    f"{path}: expected a segment that begins at step {covered + 1} and ends by the restored step "
+                    f"{step}; delete the run directory and train it again"
                 )
             covered = last
         if covered != step:
             raise InputError(
-                f"{self.metrics}: steps {covered + 1} to {step} are missing, though their "
-                "checkpoint is there; delete the run directory and train it again"
+                f"{self.metrics}: steps {covered + 1} to {step} are missing, but the checkpoint of step {step} exists; "
+                "delete the run directory and train it again"
             )
         if self.process_index == 0:
-            for path in reversed(late):  # newest first: killed here, the rest still has no gap
+            for path in reversed(later):  # newest first: if the process is killed here, no gap is left
                 path.unlink()
             for path in self.metrics.glob(".*.tmp"):
                 path.unlink()
@@ -159,11 +160,11 @@ class Record:
         self._buffer, self._published = [], step
 
     def rows(self):
-        """All published rows in order; InputError with file and line where one is damaged."""
+        """All published rows in order. Raises InputError with file and line if one is damaged."""
         for path, _, _ in self._segments():
             lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
             for number, line in enumerate(lines[:-1], start=1):
-                yield _row(line, f"{path}:{number}")
+                yield _parsed_row(line, f"{path}:{number}")
             if lines[-1]:
                 raise InputError(f"{path}:{len(lines)}: truncated in the middle of a line")
 
@@ -173,20 +174,20 @@ class Record:
         self._write("DONE.json", summary)
 
     def stop(self, state, step, loss, reason):
-        """Write STOPPED.json: `state` is "diverged" (exit 78), "failed" (exit 1 or 2), "stuck" (three tries
-        without a new checkpoint) or "cancelled" (a person asked for it)."""
+        """Write STOPPED.json. state: "diverged" (exit code 78), "failed" (exit code 1 or 2), "stuck" (three attempts
+        without a new checkpoint) or "cancelled" (by a person). loss: nats per token."""
         if state not in STOPPED:
             raise ValueError(f"a run stops as {', '.join(STOPPED)}, not as {state!r}")
         stopped = {"state": state, "step": step, "loss": _finite(loss), "reason": reason}
         self._write("STOPPED.json", stopped)
 
     def is_done(self):
-        """Whether DONE.json is there, and config.json asks for no further steps (a trunk can be made longer)."""
+        """Whether DONE.json exists and config.json asks for no more steps than it has (a trunk can be made longer)."""
         done = self._read("DONE.json")
         return done is not None and done["step"] >= self.read_config()["derived"]["steps"]
 
     def state(self):
-        """The RunState as the files tell it, whatever a scheduler believes."""
+        """The RunState according to the files, whatever a scheduler reports."""
         beat, stopped, done = self.beat(), self._read("STOPPED.json"), self._read("DONE.json")
         lease = read_lease(self.directory)
         if self.is_done():
@@ -198,13 +199,13 @@ class Record:
             step, loss = stopped["step"], stopped["loss"]
             return RunState(stopped["state"], step, loss, stopped["reason"])
         if beat or lease:
-            return RunState("stale", step, loss, "begun, not finished, nobody trains it")
+            return RunState("stale", step, loss, "started and not finished, but no process trains it")
         return RunState("pending")
 
     def _segments(self):
         paths = sorted(self.metrics.iterdir()) if self.metrics.exists() else []
-        named = [(path, _SEGMENT.fullmatch(path.name)) for path in paths]
-        return [(path, int(name[1]), int(name[2])) for path, name in named if name]
+        matches = [(path, _SEGMENT.fullmatch(path.name)) for path in paths]
+        return [(path, int(match[1]), int(match[2])) for path, match in matches if match]
 
     def _append(self, name, row):
         if self.process_index != 0:
@@ -214,7 +215,7 @@ class Record:
         if is_local(path):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(line)
-        else:  # object stores do not append
+        else:  # object stores cannot append
             path.write_text((path.read_text() if path.exists() else "") + line)
 
     def _read(self, name):
@@ -232,13 +233,13 @@ class Record:
             write_atomic(self.directory / name, text + "\n", durable=durable)
 
 
-def _row(line, where):
+def _parsed_row(line, where):
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
-        raise InputError(f"{where}: not a metrics row: {', '.join(sorted(ROW_KEYS))} are needed")
+        raise InputError(f"{where}: not a metrics row: it needs {', '.join(sorted(ROW_KEYS))}")
     value, step = row["value"], row["step"]
     if type(step) is not int or type(value) not in (int, float) or not math.isfinite(value):
         raise InputError(f"{where}: step must be a whole number and value a finite number")

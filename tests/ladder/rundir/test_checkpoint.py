@@ -1,4 +1,4 @@
-"""Every file of the newest checkpoint, damaged in every way, is found out before orbax reads it."""
+"""Any damage to any file of the newest checkpoint is detected before orbax reads it."""
 
 import os
 import resource
@@ -98,7 +98,7 @@ def damages(size):
 
 
 def test_any_damage_to_any_file_is_named_before_orbax_reads_it(saved, caplog, monkeypatch):
-    """Hundreds of injections, so orbax is not asked here; the next test restores for real."""
+    """Hundreds of damages, so orbax is not called here; the next test really restores."""
     loaded = []
     monkeypatch.setattr(Checkpoints, "_load", lambda self, step, _: loaded.append(step))
     newest, injections = saved / "30", 0
@@ -111,7 +111,9 @@ def test_any_damage_to_any_file_is_named_before_orbax_reads_it(saved, caplog, mo
             assert step == 20, (name, damage)
             [warning] = caplog.messages
             unpublished = (name, damage) == ("MANIFEST.json", "deleted")
-            says_so = "never published, or MANIFEST.json: missing" if unpublished else f": {name}: "
+            says_so = (
+                ": MANIFEST.json: missing (never published, or deleted); ignored" if unpublished else f": {name}: "
+            )
             assert says_so in warning, (warning, damage)
             assert name == "MANIFEST.json" or says in warning, (warning, damage)
             assert newest.exists() == unpublished
@@ -141,7 +143,7 @@ def test_each_damaged_file_falls_back_to_the_values_before(saved):
 
 
 def test_what_the_manifest_is_for(tmp_path):
-    """Orbax alone restores a flipped bit in silence; if this fails, it has learnt to check."""
+    """Orbax alone restores a flipped bit without an error; if this test fails, orbax has begun to check."""
     state = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
     checkpoints = Checkpoints(tmp_path)
     checkpoints.start(1, state)
@@ -161,7 +163,7 @@ def test_an_extra_file_is_named(saved, caplog):
 
 def test_a_copied_checkpoint_is_not_another_step(saved):
     shutil.copytree(saved / "10", saved / "40")
-    assert Checkpoints(saved).verify(40) == ["MANIFEST.json: is that of step 10"]
+    assert Checkpoints(saved).verify(40) == ["MANIFEST.json: belongs to step 10"]
 
 
 def test_all_bad_means_nothing_restored_and_nothing_deleted(saved):
@@ -174,13 +176,13 @@ def test_all_bad_means_nothing_restored_and_nothing_deleted(saved):
 def test_unpublished_saves_do_not_count_and_are_overwritten(saved, caplog):
     checkpoints = Checkpoints(saved)
     checkpoints.start(40, make_state(40))
-    checkpoints._started[1].result()  # orbax is through, the process dies before the manifest
+    checkpoints._started[1].result()  # orbax has finished, the process dies before the manifest
     shutil.copytree(saved / "40", saved / "50.orbax-checkpoint-tmp")
     (saved / "40" / "state" / "_METADATA").unlink()
     resumed = Checkpoints(saved)
     assert resumed.steps() == [10, 20, 30]
     assert resumed.restore(ABSTRACT)[0] == 30
-    assert "40: never published, or MANIFEST.json: missing" in caplog.text
+    assert "40: MANIFEST.json: missing (never published, or deleted); ignored" in caplog.text
     save(resumed, 40)
     assert_restores(saved, 40)
     assert sorted(p.name for p in saved.iterdir()) == ["10", "20", "30", "40"]
@@ -190,7 +192,7 @@ def test_retain_deletes_the_rest_and_leftovers_but_not_the_save_under_way(saved)
     checkpoints = Checkpoints(saved)
     (saved / "25").mkdir()
     checkpoints.start(40, make_state(40))
-    checkpoints._started[1].result()  # its directory is there, its manifest is not
+    checkpoints._started[1].result()  # its directory exists, its manifest does not
     checkpoints.retain(iter([10, 30]))
     checkpoints.commit(40)
     assert checkpoints.steps() == [10, 30, 40]
@@ -213,13 +215,13 @@ def test_out_of_order_calls_are_refused(saved, misuse):
 
 
 OTHER_STATES = {
-    "state['params']['w'] is float32[3,4] there and float32[3,5] in this run":
+    "state['params']['w'] is float32[3,4] in the checkpoint and float32[3,5] in this run":
         {"params": {"w": jnp.zeros((3, 5)), "b": jnp.ones(4, jnp.bfloat16)}},
-    "state['params']['b'] is bfloat16[4] there and float32[4] in this run":
+    "state['params']['b'] is bfloat16[4] in the checkpoint and float32[4] in this run":
         {"params": {"w": jnp.zeros((3, 4)), "b": jnp.ones(4)}},
-    "state['params']['b'] is bfloat16[4] there and absent in this run":
+    "state['params']['b'] is bfloat16[4] in the checkpoint and absent in this run":
         {"params": {"w": jnp.zeros((3, 4))}},
-    "state['ema'] is absent there and float32[1] in this run": {"ema": jnp.zeros(1)},
+    "state['ema'] is absent in the checkpoint and float32[1] in this run": {"ema": jnp.zeros(1)},
 }  # fmt: skip
 
 
@@ -240,7 +242,7 @@ def test_read_refuses_what_is_absent_or_damaged(saved):
 
 
 def test_donated_buffers_do_not_reach_the_disk(tmp_path):
-    """The loop dispatches the next, donating step while orbax still writes."""
+    """The loop dispatches the next step, which donates the buffers, while orbax still writes."""
     advance = jax.jit(lambda x: x + 1, donate_argnums=0)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     w = jnp.zeros((256, 257))
@@ -256,7 +258,7 @@ def test_donated_buffers_do_not_reach_the_disk(tmp_path):
 
 @pytest.fixture
 def full_disk():
-    """No file may grow beyond 4 KiB: what a full disk looks like, and it holds for root too."""
+    """No file may grow beyond 4 KiB: this looks like a full disk, and it applies to root too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,4 +1,4 @@
-"""The lease: of any number of processes one trains a run, and a killed one holds nothing."""
+"""The lease: exactly one of several processes trains a run, and a killed process holds no lease."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_another_machines_lease_holds_until_it_expires(tmp_path):
         assert read_lease(tmp_path)["owner"] == lease.owner
 
 
-def test_renewing_extends_and_notices_a_thief(tmp_path):
+def test_renewing_extends_and_notices_another_owner(tmp_path):
     with Lease(tmp_path, seconds=100) as lease:
         first = read_lease(tmp_path)["expires"]
         lease.renew()
@@ -143,7 +143,7 @@ def test_without_file_locks_one_has_it_too(tmp_path, monkeypatch, before):
     over.set()
     for thread in threads:
         thread.join()
-    # Who removes an expired lease may remove a new one with it; its owner sees that when he renews.
+    # A process that deletes an expired lease may delete a new one instead; its owner notices when it renews.
     assert Counter(outcomes)["won"] == 1 if before == "nothing" else Counter(outcomes)["won"] >= 1
     assert [p.name for p in tmp_path.iterdir()] == []
 

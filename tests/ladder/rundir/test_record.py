@@ -1,4 +1,4 @@
-"""The run directory: kill it where you like, the rows are those of the uninterrupted run."""
+"""The run directory: wherever the process is killed, the rows are those of the uninterrupted run."""
 
 import itertools
 import json
@@ -49,7 +49,7 @@ def test_config_is_canonical_and_written_once(record):
 
 def test_a_config_of_another_run_is_refused(record):
     record.write_config(CONFIG)
-    with pytest.raises(InputError, match="is of run a-1xC"):
+    with pytest.raises(InputError, match="belongs to run a-1xC, not b;"):
         record.write_config(CONFIG | {"run_id": "b"})
     assert record.read_config() == {"schema_version": 1} | CONFIG
 
@@ -81,7 +81,7 @@ def test_nan_never_enters_a_config(record):
         (None, "config.json: there is none"),
         (b'{"a": 1,\n"b": }', "config.json:2: not JSON"),
         (b"", "config.json:1: not JSON"),
-        (b"[1]", "config.json:1: an object"),
+        (b"[1]", "config.json:1: expected a JSON object"),
         (b"[" * 100_000, "config.json:1: not JSON"),
         (b'{"a": "\xff"}', "config.json: not UTF-8"),
     ],
@@ -126,7 +126,7 @@ def test_a_branch_begins_after_its_parents_step(record):
     record.publish(110)
     assert [p.name for p in record.metrics.iterdir()] == ["000000101-000000110.jsonl"]
     record.rewind(110, origin=100)
-    with pytest.raises(InputError, match=r"steps 0 to 100|segment from step 0"):
+    with pytest.raises(InputError, match=r"steps 0 to 100|begins at step 0"):
         record.rewind(110)
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_line_is_named(record, damage):
 
 @pytest.fixture(scope="module")
 def no_fsync():
-    """Hundreds of runs a test: their waiting for the disk proves nothing."""
+    """A test here has hundreds of runs; waiting for the disk would only make it slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ladder.rundir.files.os.fsync", lambda descriptor: None)
         yield
@@ -206,7 +206,7 @@ class Killed(BaseException):
 
 
 def die_at(count):
-    """A stand-in for chaos.phase: the process dies when any phase comes for the count-th time."""
+    """A stand-in for kill_points.phase: the process dies at the count-th call, whatever the phase."""
     calls = itertools.count(1)
 
     def phase(name):
@@ -217,7 +217,7 @@ def die_at(count):
 
 
 def train(record, checkpoints, last, save_steps, origin):
-    """The part of the training loop that meets the record; `checkpoints` is the disk."""
+    """The part of the training loop that uses the record; `checkpoints` stands for the disk."""
     start = max(checkpoints, default=origin)
     record.rewind(start, origin)
     for step in range(start + 1, last + 1):
@@ -240,7 +240,7 @@ def train(record, checkpoints, last, save_steps, origin):
     more_saves=st.lists(st.sets(st.integers(0, 65)), min_size=9, max_size=9),
 )
 def test_killed_anywhere_any_number_of_times_the_rows_are_the_same(origin, length, saves, kills, more_saves):
-    """Each life may save at further steps (a notice to stop does that) and lose checkpoints."""
+    """Each attempt may save at further steps (as a notice to stop does) and lose checkpoints."""
     last = origin + length
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         checkpoints = set()
@@ -253,7 +253,7 @@ def test_killed_anywhere_any_number_of_times_the_rows_are_the_same(origin, lengt
             try:
                 train(record, checkpoints, last, saves | extra, origin)
             except Killed:
-                if debris and record.metrics.exists():  # kill -9 cleans nothing up
+                if debris and record.metrics.exists():  # kill -9 leaves temporary files
                     (record.metrics / ".000000000-000000009.jsonl.1234.tmp").write_text('{"st')
             for step in sorted(checkpoints)[len(checkpoints) - lost :]:  # set aside as damaged
                 checkpoints.remove(step)
@@ -288,7 +288,7 @@ def test_a_missing_segment_is_named(record, missing):
 
 def test_a_segment_that_straddles_the_restored_step_is_refused(record):
     record.publish(9)
-    with pytest.raises(InputError, match="ending by the restored step 4"):
+    with pytest.raises(InputError, match="ends by the restored step 4"):
         record.rewind(4)
     assert len(list(record.metrics.iterdir())) == 1
 
@@ -338,7 +338,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch)
     assert os.listdir(tmp_path) == ["heartbeat.json"]
 
 
-def test_who_has_the_old_file_open_reads_it_to_the_end(tmp_path):
+def test_a_reader_of_the_old_file_reads_it_to_the_end(tmp_path):
     path = tmp_path / "heartbeat.json"
     write_atomic(path, '{"step": 1}')
     with open(path) as reader:
