@@ -1,1 +1,1 @@
-"""What the TPU compiler says before a TPU is paid for. Start reading at compiler.py."""
+"""What the TPU compiler reports before you pay for a TPU: memory, traffic, step time. Start reading at compiler.py."""

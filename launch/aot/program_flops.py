@@ -1,13 +1,13 @@
-"""FLOPs of matrix products, counted by walking a traced program: XLA's own count sees the body of a loop once."""
+"""FLOPs of matrix products, counted in a traced program: XLA's own cost analysis counts the body of a loop once."""
 
 import math
 
 
 def walk(jaxpr) -> int:
-    """Two for each multiply-add of every dot_general: times the length of a scan, the devices of a shard_map, the grid
-    of a kernel (whose masked blocks count too, as attention does in ladder/flops.py); the dearest branch of a cond.
+    """Two FLOPs for each multiply-add of every dot_general: times the length of a scan, the devices of a shard_map, the
+    grid of a kernel (masked blocks included, as for attention in ladder/flops.py); the costliest branch of a cond.
 
-    Raises ValueError at a while loop with products in it: nobody knows how often it runs.
+    Raises ValueError at a while loop with products in it: its trip count is unknown.
     """
     total = 0
     for eqn in jaxpr.eqns:
@@ -33,7 +33,7 @@ def walk(jaxpr) -> int:
 
 
 def _inner(params: dict):
-    """The programs among an operation's parameters."""
+    """The jaxprs among the parameters of an equation."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if hasattr(item, "eqns") or hasattr(getattr(item, "jaxpr", None), "eqns"):

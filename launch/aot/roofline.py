@@ -1,4 +1,4 @@
-"""How long a compiled step takes: a range, by the rates of ladder/topologies.py."""
+"""How long a compiled step takes: a range, from the rates of ladder/topologies.py."""
 
 from pathlib import Path
 
@@ -6,27 +6,27 @@ from ladder import topologies
 from ladder.config import Rung
 from launch.aot import compiler
 
-# Share of a chip's peak that matrix products reach.
+# Share of a chip's peak FLOP/s that matrix products reach: (pessimistic, optimistic).
 PRODUCT_SHARE = (0.60, 0.85)
 
 
 def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None) -> dict:
-    """aot.check, and (low, high) seconds of a step, utilisation, hours and TPU-hours of the rung; what bounds it."""
-    found = compiler.check(rung, topology, slices, cache)
-    return found | estimate(rung, found)
+    """The result of compiler.check together with that of `estimate`."""
+    compiled = compiler.check(rung, topology, slices, cache)
+    return compiled | estimate(rung, compiled)
 
 
 def estimate(rung: Rung, compiled: dict) -> dict:
-    """Times (low, high) of a step by a roofline.
+    """[low, high] seconds of a step by a roofline model; utilisation, hours and TPU-hours of the rung; what bounds it.
 
-    Products run at a share of the peak, and what is between them at the rate of the memory. Low: the higher share, and
-    what can hide behind them does, unless it, or the memory, takes longer. High: the lower share, nothing hides.
+    Matrix products run at a share of the peak, vector operations at the rate of HBM. low: the higher share, and
+    overlapped collectives cost nothing, unless they, or HBM, take longer. high: the lower share, nothing is overlapped.
     """
     chip = topologies.KINDS[topologies.parse(compiled["topology"]).kind]
     peak = compiled["devices"] * chip.peak
-    sent = [row | {"seconds": row["bytes"] / _rate(row, chip)} for row in compiled["collectives"]]
-    network = sum(row["seconds"] for row in sent if row["axes"] == ["slices"])
-    links = sum(row["seconds"] for row in sent) - network
+    collectives = [row | {"seconds": row["bytes"] / _rate(row, chip)} for row in compiled["collectives"]]
+    network = sum(row["seconds"] for row in collectives if row["axes"] == ["slices"])
+    links = sum(row["seconds"] for row in collectives) - network
     compute = compiled["hardware_flops"] / peak
     vector = compiled["hbm_bytes"]["vector"] / chip.hbm_rate
     terms = {
@@ -35,11 +35,11 @@ def estimate(rung: Rung, compiled: dict) -> dict:
         "interconnect": links,
         "data-centre network": network,
     }
-    waits = sum(row["seconds"] for row in sent if not row["hides"])
-    low = max(terms["compute"] + waits, terms["memory"], links, network)
+    not_overlapped = sum(row["seconds"] for row in collectives if not row["hides"])
+    low = max(terms["compute"] + not_overlapped, terms["memory"], links, network)
     high = max(compute / PRODUCT_SHARE[0] + vector, terms["memory"]) + links + network
     return {
-        "collectives": sent,
+        "collectives": collectives,
         "step_seconds": [low, high],
         "terms": terms,
         "utilisation": [compiled["model_flops"] / peak / high, compiled["model_flops"] / peak / low],
@@ -52,5 +52,5 @@ def estimate(rung: Rung, compiled: dict) -> dict:
 
 
 def _rate(row: dict, chip: topologies.Kind) -> float:
-    """Bytes/s at which a chip sends it."""
+    """Bytes/s at which a chip sends the data of a collective."""
     return chip.network_rate if row["axes"] == ["slices"] else chip.link_rate * row["link_share"]

@@ -1,7 +1,7 @@
-"""Run by test_aot.py in a process of its own: the scores of a task set, compiled for v5e:2x2 by libtpu without a TPU.
+"""Run by test_compiler.py in its own process: the scores of a task set, compiled for v5e:2x2 by libtpu without a TPU.
 
-Prints one JSON object: the shape of all rows, the deepest node that a row starts at, and the bytes that a device needs
-beside its arguments.
+Prints one JSON object: the shape of all rows, the depth of the deepest node that a row starts at, and the bytes that a
+device needs besides its arguments.
 """
 
 import json
@@ -36,17 +36,17 @@ def quiz() -> Task:
 def main() -> None:
     devices = list(topologies.get_topology_desc("v5e:2x2", "tpu").devices)
     mesh = sharding.make_mesh(RUNG.mesh, devices)
-    program, everywhere = step.build(RUNG, mesh), sharding.replicated(mesh)
+    program, replicated = step.build(RUNG, mesh), sharding.replicated(mesh)
     packed = pack([quiz()], byte_tokenizer(), MODEL.seq_len, 16384, sharding.data_shards(mesh))
-    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), packed.arrays)
+    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), packed.arrays)
 
     def scores(params, arrays):
         return metrics.summarise(score.score_requests(program.functions, params, arrays), arrays, 1)
 
-    compiled = jax.jit(scores, out_shardings=everywhere).lower(program.abstract_state["params"], arrays).compile()
+    compiled = jax.jit(scores, out_shardings=replicated).lower(program.abstract_state["params"], arrays).compile()
     rows = packed.arrays.rows
-    found = {"rows": list(rows.tokens_nBL.shape), "deepest": int(rows.depth_nBL[:, :, 0].max())}
-    print(json.dumps(found | {"temporary": compiled.memory_analysis().temp_size_in_bytes}))
+    result = {"rows": list(rows.tokens_nBL.shape), "deepest": int(rows.depth_nBL[:, :, 0].max())}
+    print(json.dumps(result | {"temporary": compiled.memory_analysis().temp_size_in_bytes}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A two-layer rung compiled for v5e:2x2 by libtpu, in its own process; skipped aloud where libtpu is not there."""
+"""A two-layer rung compiled for v5e:2x2 by libtpu, in its own process; skipped where libtpu is not installed."""
 
 import importlib.util
 import json
@@ -36,82 +36,82 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(cache):
+def result(cache):
     return compiler.check(RUNG, "v5e:2x2", cache=cache)
 
 
 @needs_libtpu
-def test_the_state_is_split_and_donated(found):
-    assert (found["devices"], found["mesh"]) == (4, {"replica": 1, "fsdp": 4, "tensor": 1, "sequence": 1})
-    assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)  # norms are whole everywhere
-    assert found["donated"] == pytest.approx(found["state"], rel=0.01)
-    assert found["arguments"] == pytest.approx(found["state"] + 16 * 257 * 4 / 4, rel=0.03)
-    assert found["memory"]["parameters"] + found["memory"]["optimizer"] == pytest.approx(found["state"], rel=1e-3)
+def test_the_state_is_split_and_donated(result):
+    assert (result["devices"], result["mesh"]) == (4, {"replica": 1, "fsdp": 4, "tensor": 1, "sequence": 1})
+    assert result["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)  # norms are fully replicated
+    assert result["donated"] == pytest.approx(result["state"], rel=0.01)
+    assert result["arguments"] == pytest.approx(result["state"] + 16 * 257 * 4 / 4, rel=0.03)
+    assert result["memory"]["parameters"] + result["memory"]["optimizer"] == pytest.approx(result["state"], rel=1e-3)
 
 
 @needs_libtpu
-def test_attention_is_the_kernel_and_work_is_counted(found):
+def test_attention_is_the_kernel_and_work_is_counted(result):
     model = matmul_flops_per_token(RUNG.model) * RUNG.batch_tokens
-    assert found["kernels"] >= 3  # forward, and for the gradients of queries and of keys and values
-    assert found["model_flops"] == model
-    assert model < found["hardware_flops"] < 2 * model  # one forward pass of four parts again, and the kernel's own
+    assert result["kernels"] >= 3  # forward, and for the gradients of queries and of keys and values
+    assert result["model_flops"] == model
+    assert model < result["hardware_flops"] < 2 * model  # one forward pass of four parts again, and the kernel's own
 
 
 @needs_libtpu
-def test_activations_are_split_over_the_devices(found):
+def test_activations_are_split_over_the_devices(result):
     """Logits of a whole batch would be 16 MiB; a device has a quarter of them, and of everything else."""
-    assert 0 < found["memory"]["activations"] < 8 << 20
+    assert 0 < result["memory"]["activations"] < 8 << 20
 
 
 @needs_libtpu
-def test_what_is_sent_is_read_from_the_compiled_module(found):
-    """Over fsdp alone, in two bytes, three quarters of it for others: every weight of a layer gathered forward and
-    again backward (XLA takes queries, keys and values a third time), its gradient scattered; the head once, with
-    its gradient in four bytes."""
+def test_what_is_sent_is_read_from_the_compiled_module(result):
+    """Over fsdp alone, in two bytes, three quarters to other devices: every weight of a layer is gathered forward and
+    again backward (XLA gathers queries, keys and values a third time), its gradient is scattered; the head is gathered
+    once, and its gradient has four bytes."""
     m = RUNG.model
     attention, mlp = m.d_model * (2 * m.d_model + m.d_model), 3 * m.d_model * m.d_ff
     layers, qkv = m.n_layers * (attention + mlp), m.n_layers * (attention - m.d_model**2)
     head = m.vocab_size * m.d_model
     sent = Counter()
-    for row in found["collectives"]:
+    for row in result["collectives"]:
         sent[row["kind"]] += row["bytes"]
-    assert any(row["hides"] for row in found["collectives"])
-    assert all((row["axes"], row["link_share"]) == (["fsdp"], 0.5) for row in found["collectives"])  # no ring of two
+    assert any(row["hides"] for row in result["collectives"])
+    assert all((row["axes"], row["link_share"]) == (["fsdp"], 0.5) for row in result["collectives"])  # no ring of two
     assert sent["all-gather"] == pytest.approx(1.5 * (2 * layers + qkv + head), rel=0.01)
     assert sent["reduce-scatter"] == pytest.approx(1.5 * layers + 3 * head, rel=0.01)
-    assert 0 < found["hbm_bytes"]["vector"] < found["hbm_bytes"]["all"]
+    assert 0 < result["hbm_bytes"]["vector"] < result["hbm_bytes"]["all"]
 
 
 @needs_libtpu
 @pytest.mark.slow
 def test_chunks_of_the_loss_send_the_head_once(cache):
-    """Four chunks, one gather in two bytes and one sum in four; the layers' part is a tenth of that."""
+    """Four chunks, one gather in two bytes and one sum in four; what the layers send is a tenth of that."""
     rung = replace(RUNG, model=replace(RUNG.model, vocab_size=1 << 15), batch_tokens=64 * 256)
     assert rung.batch_tokens // 4 * rung.model.vocab_size == 4 * cross_entropy.CHUNK_ELEMENTS
-    found = compiler.check(rung, "v5e:2x2", cache=cache)
+    result = compiler.check(rung, "v5e:2x2", cache=cache)
     head = rung.model.vocab_size * rung.model.d_model
-    gathered = sum(row["bytes"] for row in found["collectives"] if row["kind"] == "all-gather")
-    summed = sum(row["bytes"] for row in found["collectives"] if "reduce" in row["kind"])
+    gathered = sum(row["bytes"] for row in result["collectives"] if row["kind"] == "all-gather")
+    summed = sum(row["bytes"] for row in result["collectives"] if "reduce" in row["kind"])
     assert gathered == pytest.approx(1.5 * head, rel=0.15)
     assert summed == pytest.approx(3 * head, rel=0.15)
 
 
 @needs_libtpu
-def test_a_result_is_read_again(found, cache, monkeypatch):
+def test_a_result_is_read_again(result, cache, monkeypatch):
     monkeypatch.setattr(compiler, "_in_own_process", lambda request: pytest.fail("compiled again"))
-    assert compiler.check(RUNG, "v5e:2x2", cache=cache) == json.loads(json.dumps(found))
+    assert compiler.check(RUNG, "v5e:2x2", cache=cache) == json.loads(json.dumps(result))
 
 
 @needs_libtpu
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"batch_tokens": 6 * 256}, "microbatch of 6 sequences does not divide over 4 devices; set mesh.tensor=2, or"),
         ({"mesh": Mesh(fsdp=3)}, "takes 3 devices, there are 4: set mesh.fsdp=-1"),
     ],
 )
-def test_what_does_not_divide_is_one_line(change, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_what_does_not_divide_is_one_line(change, message):
+    with pytest.raises(InputError, match=message) as refused:
         compiler.check(replace(RUNG, **change), "v5e:2x2")
     assert "\n" not in str(refused.value)
 
@@ -121,15 +121,15 @@ def test_what_does_not_divide_is_one_line(change, said):
     [
         (Mesh(), 64, "set mesh.remat=full"),
         (Mesh(remat="full"), 64, "set mesh.accumulation=2"),
-        (Mesh(remat="full", accumulation=16), 64, "take a topology of twice the chips, or set mesh.tensor=2"),
+        (Mesh(remat="full", accumulation=16), 64, "choose a topology with twice the chips, or set mesh.tensor=2"),
     ],
 )
 def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
     rung = replace(RUNG, mesh=mesh, batch_tokens=sequences * 256)
-    said = "CompileTimeHbmOom: the total memory required for HLO temporaries (20.1G) exceeds available HBM (15.75G)"
-    refused = compiler._too_large(rung, 4, said)
+    message = "CompileTimeHbmOom: the total memory required for HLO temporaries (20.1G) exceeds available HBM (15.75G)"
+    refused = compiler._out_of_memory(rung, 4, message)
     assert isinstance(refused, InputError)
-    assert str(refused) == f"rung s-1xC does not fit: it needs 20.1G of 15.75G bytes of a device; {change}"
+    assert str(refused) == f"rung s-1xC does not fit: a device needs 20.1G bytes and has 15.75G; {change}"
 
 
 @needs_libtpu
@@ -137,16 +137,16 @@ def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
 def test_two_slices_are_two_replicas():
     """The state of a slice is split within it: each of eight devices holds a quarter, as in one slice."""
     rung = replace(RUNG, mesh=Mesh(replica=2, remat="full"))
-    found = compiler.check(rung, "v5e:2x2", slices=2)
-    assert found["mesh"] == {"replica": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
-    assert found["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
-    assert found["donated"] == pytest.approx(found["state"], rel=0.01)
-    crossing = [row for row in found["collectives"] if row["axes"] == ["slices"]]
+    result = compiler.check(rung, "v5e:2x2", slices=2)
+    assert result["mesh"] == {"replica": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
+    assert result["state"] == pytest.approx(12 * n_total(RUNG.model) / 4, rel=0.01)
+    assert result["donated"] == pytest.approx(result["state"], rel=0.01)
+    crossing = [row for row in result["collectives"] if row["axes"] == ["slices"]]
     head = RUNG.model.vocab_size * RUNG.model.d_model
-    gradient = 2 * (n_total(RUNG.model) + head) / 4  # a device's part, in two bytes, of the head in four
+    gradient = 2 * (n_total(RUNG.model) + head) / 4  # a device's part, in two bytes, the head's in four
     assert [row["kind"] for row in crossing] == ["all-reduce"]
     assert crossing[0]["bytes"] == pytest.approx(gradient, rel=0.02)
-    assert {tuple(row["axes"]) for row in found["collectives"]} == {("fsdp",), ("slices",)}
+    assert {tuple(row["axes"]) for row in result["collectives"]} == {("fsdp",), ("slices",)}
 
 
 @needs_libtpu
@@ -154,7 +154,8 @@ def test_two_slices_are_two_replicas():
 def test_the_compiler_refuses_what_does_not_fit():
     wide = replace(RUNG.model, d_model=2048, n_heads=16, d_ff=65536, n_layers=16, seq_len=4096, n_kv_heads=16)
     rung = replace(RUNG, model=wide, batch_tokens=512 * 4096, mesh=Mesh())
-    with pytest.raises(InputError, match=r"^rung s-1xC does not fit: it needs .* of 15\.75G .*; set mesh\.remat=full$"):
+    message = r"^rung s-1xC does not fit: a device needs .* bytes and has 15\.75G; set mesh\.remat=full$"
+    with pytest.raises(InputError, match=message):
         compiler.check(rung, "v5e:2x2")
 
 
@@ -170,6 +171,6 @@ def test_the_evaluator_compiles_and_keeps_no_logits_of_whole_rows():
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["rows"][1:] == [16, 1024] and found["deepest"] > 0
-    assert found["temporary"] < 4 * 64 * (1 << 15) * 4
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows"][1:] == [16, 1024] and result["deepest"] > 0
+    assert result["temporary"] < 4 * 64 * (1 << 15) * 4

@@ -1,12 +1,12 @@
-"""What a module sends and moves, read from texts written by hand, where every number can be counted."""
+"""Communication and memory traffic of modules written by hand, where every number can be counted."""
 
 import numpy as np
 import pytest
 
 from launch.aot import hlo
 
-# A loop of 3 over 4 devices as 2 x 2: a gather in two bytes over the inner axis whose asynchronous form stands in three
-# fusions, a sum of which only a slice is kept, and a sum over all devices after the loop.
+# A loop of 3 iterations on 4 devices as 2 x 2: a two-byte gather over the inner axis, asynchronous and therefore in
+# three fusions; a sum of which only a slice is kept; and a sum over all devices after the loop.
 TEXT = """HloModule step, is_scheduled=true
 
 %scatter (p.1: bf16[8,16]) -> bf16[4,16] {
@@ -83,25 +83,26 @@ ENTRY %main (a: (s32[], bf16[3,8,16]), b: f32[10]) -> f32[10] {
 MESH = {"data": 2, "model": 2}
 
 
-def test_collectives_are_counted_once_for_each_turn_of_the_loop():
-    found = hlo.collectives(hlo.Module(TEXT).sites(), MESH)
+def test_collectives_are_counted_once_for_each_iteration_of_the_loop():
+    rows = hlo.collectives(hlo.Module(TEXT).sites(), MESH)
     half = 8 * 16 * 2
-    assert found == [
+    assert rows == [
         {"kind": "all-gather", "axes": ["model"], "hides": True, "count": 3, "bytes": 3 * half},
         {"kind": "reduce-scatter", "axes": ["data"], "hides": False, "count": 3, "bytes": 3 * half / 2},
         {"kind": "all-reduce", "axes": ["data", "model"], "hides": False, "count": 1, "bytes": 2 * 40 * 3 / 4},
     ]
 
 
-def test_memory_moves_what_is_used():
-    """A layer's slice and not the stack; nothing of what is passed on, lies on the chip, or is read to be sent."""
+def test_memory_traffic_counts_what_is_used():
+    """A layer's slice and not the stack; nothing for what is passed through, is on the chip, or is read to be sent."""
     module = hlo.Module(TEXT)
-    layer, index, whole, part = 8 * 16 * 2, 4, 16 * 16 * 2, 4 * 16 * 2
+    layer, index, gathered, part = 8 * 16 * 2, 4, 16 * 16 * 2, 4 * 16 * 2
     sliced = index + layer + layer
-    beside, product, scattered = layer + 8 * 8 * 2, whole, part  # the gathered array lies on the chip
-    found = hlo.traffic(module, module.sites())
+    overlapped, product, scattered = layer + 8 * 8 * 2, gathered, part  # the gathered array is on the chip
+    moved = hlo.traffic(module, module.sites())
     negated, summed = 40, 40
-    assert found == {"all": 3 * (sliced + beside + product + scattered) + negated + summed, "vector": 3 * sliced + 40}
+    total = 3 * (sliced + overlapped + product + scattered) + negated + summed
+    assert moved == {"all": total, "vector": 3 * sliced + 40}
 
 
 def test_what_crosses_slices_goes_through_the_hosts():
@@ -113,8 +114,8 @@ ENTRY %main (a: bf16[32]) -> bf16[32] {
 frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
 }
 """
-    found = hlo.collectives(hlo.Module(text).sites(), MESH, slices=4)
-    assert found == [{"kind": "all-reduce", "axes": ["slices"], "hides": True, "count": 1, "bytes": 2 * 64 * 3 / 4}]
+    rows = hlo.collectives(hlo.Module(text).sites(), MESH, slices=4)
+    assert rows == [{"kind": "all-reduce", "axes": ["slices"], "hides": True, "count": 1, "bytes": 2 * 64 * 3 / 4}]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xl
     ],
 )
 def test_groups_are_read_in_all_their_forms(form, axes, members):
-    op = hlo._op(f"  %x = f32[8]{{0}} all-reduce(%y), channel_id=1, {form}, use_global_device_ids=true")
+    op = hlo._parse_op(f"  %x = f32[8]{{0}} all-reduce(%y), channel_id=1, {form}, use_global_device_ids=true")
     assert hlo._axes(op, {"a": 2, "b": 2, "c": 2}) == (axes, members)
 
 
@@ -146,12 +147,12 @@ def test_every_group_partitions_the_devices():
 
 def test_a_loop_of_unknown_length_is_refused():
     text = TEXT.replace("%three = s32[] constant(3)", "%three = s32[] copy(%j)")
-    with pytest.raises(ValueError, match="loop loop: no length in its condition"):
+    with pytest.raises(ValueError, match="loop loop: its condition does not say how often it runs"):
         hlo.Module(text).sites()
 
 
 @pytest.mark.parametrize(
-    ("shape", "found"),
+    ("shape", "arrays"),
     [
         ("f32[2,3]{1,0}", [(24, True)]),
         ("(bf16[4]{0:T(8,128)(2,1)S(1)}, pred[5]{0}, s32[])", [(8, False), (5, True), (4, True)]),
@@ -159,5 +160,5 @@ def test_a_loop_of_unknown_length_is_refused():
         ("token[]", [(0, True)]),
     ],
 )
-def test_sizes(shape, found):
-    assert hlo.sizes(shape) == found
+def test_sizes(shape, arrays):
+    assert hlo.sizes(shape) == arrays

@@ -13,7 +13,7 @@ RUNG = Rung("s", 1, 10**6, 16 * 256, Model("llama", 256, 2, 2, 512, 1024, 256), 
 
 
 @pytest.mark.parametrize(
-    ("topology", "slices", "sequences", "found"),
+    ("topology", "slices", "sequences", "meshes"),
     [
         ("v5e:2x2", 1, 16, {(1, 4, 1), (1, 2, 2)}),
         ("v5e:2x2", 2, 16, {(2, 4, 1), (2, 2, 2)}),
@@ -22,33 +22,33 @@ RUNG = Rung("s", 1, 10**6, 16 * 256, Model("llama", 256, 2, 2, 512, 1024, 256), 
         ("v5e:8x8", 1, 64, {(4, 16, 1), (2, 16, 2)}),  # 256 rows of a weight over 64 devices are four: too thin
     ],
 )
-def test_candidates_divide(topology, slices, sequences, found):
-    made = [r.mesh for r in mesh_search.candidates(replace(RUNG, batch_tokens=sequences * 256), topology, slices)]
-    assert {(m.replica, m.fsdp, m.tensor) for m in made} == found
-    assert [m.remat for m in made] == ["none", "dots"] * len(found)
-    assert all(m.accumulation == 1 for m in made)
+def test_candidates_divide(topology, slices, sequences, meshes):
+    candidates = mesh_search.candidates(replace(RUNG, batch_tokens=sequences * 256), topology, slices)
+    assert {(r.mesh.replica, r.mesh.fsdp, r.mesh.tensor) for r in candidates} == meshes
+    assert [r.mesh.remat for r in candidates] == ["none", "dots"] * len(meshes)
+    assert all(r.mesh.accumulation == 1 for r in candidates)
 
 
-def test_what_does_not_fit_keeps_less_or_takes_more_microbatches():
+def test_what_does_not_fit_saves_fewer_activations_or_takes_more_microbatches():
     rung = runs.pick(loader.load("olmo2"), "7B-4T")
-    assert [(m.remat, m.accumulation) for m in _of(rung, "v5p:8x8x8", tensor=1)] == [("none", 1), ("dots", 1)]
-    assert [(m.remat, m.accumulation) for m in _of(rung, "v5p:4x4x4", tensor=1)] == [("full", 1), ("dots", 4)]
-    assert _of(rung, "v5e:2x2", tensor=1) == []
+    assert [(m.remat, m.accumulation) for m in _meshes(rung, "v5p:8x8x8", tensor=1)] == [("none", 1), ("dots", 1)]
+    assert [(m.remat, m.accumulation) for m in _meshes(rung, "v5p:4x4x4", tensor=1)] == [("full", 1), ("dots", 4)]
+    assert _meshes(rung, "v5e:2x2", tensor=1) == []
 
 
-def _of(rung: Rung, topology: str, tensor: int) -> list[Mesh]:
+def _meshes(rung: Rung, topology: str, tensor: int) -> list[Mesh]:
     return [r.mesh for r in mesh_search.candidates(rung, topology) if r.mesh.tensor == tensor]
 
 
 def test_a_batch_that_does_not_divide_is_split_over_tensors():
-    """384 sequences on 256 devices: three each for 128 pairs, or six each for 64 fours."""
-    made = mesh_search.candidates(runs.pick(loader.load("olmo2"), "1B-10xC"), "v5e:16x16")
-    assert {(r.mesh.fsdp, r.mesh.tensor) for r in made} == {(128, 2), (64, 4)}
+    """384 sequences on 256 devices: three each for 128 pairs of devices, or six each for 64 groups of four."""
+    candidates = mesh_search.candidates(runs.pick(loader.load("olmo2"), "1B-10xC"), "v5e:16x16")
+    assert {(r.mesh.fsdp, r.mesh.tensor) for r in candidates} == {(128, 2), (64, 4)}
 
 
 def test_the_fastest_that_fits_is_recommended():
-    def found(held, seconds):
-        return {"memory": {"all": held}, "hbm": 100, "step_seconds": [seconds, seconds + 1]}
+    def result(memory, seconds):
+        return {"memory": {"all": memory}, "hbm": 100, "step_seconds": [seconds, seconds + 1]}
 
-    tried = [("slow", found(10, 3)), ("full", found(95, 1)), ("fast", found(80, 2))]
-    assert [name for name, _ in mesh_search.ranked(tried)] == ["fast", "slow"]
+    compiled = [("slow", result(10, 3)), ("full", result(95, 1)), ("fast", result(80, 2))]
+    assert [name for name, _ in mesh_search.ranked(compiled)] == ["fast", "slow"]

@@ -1,4 +1,4 @@
-"""What a step holds at its fullest moment, by a dump written by hand: 4,000 bytes allocated, 3,010 live at once."""
+"""Peak live memory from a dump written by hand: 4,000 bytes allocated, 3,010 live at once."""
 
 from launch.aot import peak_memory
 
@@ -32,8 +32,8 @@ RANGES = """HloLiveRange (max 40):
 """
 
 
-def test_the_fullest_moment_is_split():
-    """At 7: the carry of a loop and what it is made from are one place; gathered weights count as activations."""
+def test_the_peak_is_split():
+    """At 7: the carry of a loop and its initial value share a place; gathered weights count as activations."""
     assert peak_memory.temporaries(ASSIGNMENT, RANGES, {(64, 16)}) == {"gradients": 1500, "activations": 2500}
     assert peak_memory.temporaries(ASSIGNMENT, RANGES, {(1, 64, 16)}) == {"gradients": 1500, "activations": 2500}
     assert peak_memory.temporaries(ASSIGNMENT, RANGES, set()) == {"gradients": 0, "activations": 4000}

@@ -1,4 +1,4 @@
-"""The walk against products counted by hand and the closed form of ladder/flops.py."""
+"""FLOPs of traced programs, against products counted by hand and the closed form of ladder/flops.py."""
 
 import jax
 import jax.numpy as jnp
