@@ -1,7 +1,7 @@
 """Causal attention behind one signature: attend(q_BLHK, k_BLGK, v_BLGK) -> o_BLHK.
 
-H query heads share G <= H key-value heads, R = H / G each (grouped-query attention, Ainslie et al. 2023); scores are
-scaled by 1/sqrt(K) and normalised in float32.
+H query heads share G <= H key-value heads, R = H / G query heads each (grouped-query attention, Ainslie et al. 2023).
+Scores are scaled by 1/sqrt(K) and the softmax is computed in float32.
 """
 
 import jax
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from ladder.errors import InputError
 
-BLOCK = 64
-LANES = 128  # of a TPU's vector and matrix units
+BLOCK = 64  # queries per block of `blockwise`
+LANES = 128  # width of a TPU's vector and matrix units
 
 
 def xla(q_BLHK, k_BLGK, v_BLGK):
-    """The reference: all L x L scores at once."""
+    """The reference implementation: materialises all L x L scores."""
     B, L, H, K = q_BLHK.shape
     G = k_BLGK.shape[2]
     q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K) * K**-0.5
@@ -25,9 +25,10 @@ def xla(q_BLHK, k_BLGK, v_BLGK):
 
 
 def blockwise(q_BLHK, k_BLGK, v_BLGK):
-    """Blocks of queries, each against the keys before its end: half the work, and no L x L array.
+    """Attention by blocks of queries, each with the keys up to the block's end.
 
-    One batched matmul over B G is what a CPU does best; the backward pass computes the scores again.
+    Half the FLOPs of `xla`; the L x L scores are never materialised, and the backward pass recomputes them.
+    A matmul batched over B and G is the fastest form on a CPU.
     """
     B, L, H, K = q_BLHK.shape
     G = k_BLGK.shape[2]
@@ -37,13 +38,13 @@ def blockwise(q_BLHK, k_BLGK, v_BLGK):
     for start in range(0, L, BLOCK):
         stop = min(start + BLOCK, L)
         q = q_BGRLK[:, :, :, start:stop].reshape(B, G, -1, K)
-        o = jax.checkpoint(_attend, static_argnums=3)(q, k_BGLK[:, :, :stop], v_BGLK[:, :, :stop], start)
+        o = jax.checkpoint(_attend_block, static_argnums=3)(q, k_BGLK[:, :, :stop], v_BGLK[:, :, :stop], start)
         blocks.append(o.reshape(B, G, H // G, stop - start, K))
     return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)
 
 
-def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
-    """Queries are R times the positions start ... M - 1; each sees the keys up to its own position."""
+def _attend_block(q_BGQK, k_BGMK, v_BGMK, start: int):
+    """The Q queries are the positions start ... M - 1, once for each of R heads; each sees keys up to its position."""
     M = k_BGMK.shape[2]
     position_Q = start + jnp.arange(q_BGQK.shape[2]) % (M - start)
     scores_BGQM = jnp.matmul(q_BGQK, k_BGMK.swapaxes(2, 3), preferred_element_type=jnp.float32)
@@ -52,10 +53,10 @@ def _attend(q_BGQK, k_BGMK, v_BGMK, start: int):
 
 
 def splash_kernel(length: int, heads: int, parts: int = 1, interpret: bool = False):
-    """The Pallas kernel of JAX for TPU: no scores in memory, masked blocks skipped.
+    """JAX's Pallas splash attention for TPU: scores are never materialised, fully masked blocks are skipped.
 
-    parts: into which the queries are split over devices; the kernel's mask is then split with them
-    (`manual_sharding_spec`). interpret: run it as ordinary operations, anywhere.
+    parts: number of devices that share the queries of a sequence; `manual_sharding_spec` of the kernel then shards
+    its mask in the same way. interpret: run it as ordinary JAX operations, on any platform.
     """
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
@@ -67,33 +68,34 @@ def splash_kernel(length: int, heads: int, parts: int = 1, interpret: bool = Fal
 
 
 def splash(q_BLHK, k_BMGK, v_BMGK, kernel=None):
-    """One device's rows and heads, all queries or the part of them that `kernel` is made for, against whole rows.
+    """Splash attention on one device: its rows and heads, its L queries of a sequence and all M keys.
 
-    Heads are padded with zeros to the 128 lanes of the hardware.
+    kernel: a `splash_kernel` for these queries; None where L = M. Heads are zero-padded to a multiple of 128 lanes.
     """
     L, H, K = q_BLHK.shape[1:]
     kernel = kernel or splash_kernel(L, H)
-    lanes = ((0, 0), (0, 0), (0, 0), (0, -K % LANES))
-    q, k, v = (jnp.pad(x, lanes).swapaxes(1, 2) for x in (q_BLHK * K**-0.5, k_BMGK, v_BMGK))
+    padding = ((0, 0), (0, 0), (0, 0), (0, -K % LANES))
+    q, k, v = (jnp.pad(x, padding).swapaxes(1, 2) for x in (q_BLHK * K**-0.5, k_BMGK, v_BMGK))
     return jax.vmap(kernel)(q, k, v).swapaxes(1, 2)[..., :K]
 
 
 def choose(name: str, seq_len: int, platform: str = "cpu", sequence: int = 1, kv_heads: int = 1, tensor: int = 1):
-    """The implementation of a Mesh.attention name.
+    """The implementation that a Mesh.attention name stands for.
 
-    "auto" on a TPU is splash where it can be; elsewhere blockwise from two blocks on. sequence, tensor: the devices
-    that a sequence and its heads are split over. A device of splash has the key-value heads of its own queries.
+    "auto" is splash on a TPU where the shapes allow it; otherwise blockwise if a sequence is longer than one block,
+    else xla. sequence, tensor: numbers of devices that share a sequence and its heads. Splash needs the key-value heads
+    of a device's queries on that device. Raises InputError for an unknown name, or splash where it cannot run.
     """
-    splashes = platform == "tpu" and seq_len % (LANES * sequence) == 0 and kv_heads % tensor == 0
+    splash_fits = platform == "tpu" and seq_len % (LANES * sequence) == 0 and kv_heads % tensor == 0
     if name == "auto":
-        name = "splash" if splashes else "blockwise" if seq_len > BLOCK else "xla"
-    there = {"xla": xla, "blockwise": blockwise, "splash": splash}
-    if name not in there:
-        raise InputError(f"mesh.attention = {name!r} is not there; write one of auto, {', '.join(there)}")
-    if name == "splash" and not splashes:
+        name = "splash" if splash_fits else "blockwise" if seq_len > BLOCK else "xla"
+    implementations = {"xla": xla, "blockwise": blockwise, "splash": splash}
+    if name not in implementations:
+        raise InputError(f"mesh.attention = {name!r} is unknown; write one of auto, {', '.join(implementations)}")
+    if name == "splash" and not splash_fits:
         raise InputError(
             f"mesh.attention = 'splash' needs a TPU, model.seq_len a multiple of {LANES} x mesh.sequence and "
-            f"model.n_kv_heads one of mesh.tensor (here {platform}, {seq_len}, {LANES} x {sequence}, {kv_heads}, "
-            f"{tensor}); write auto"
+            f"model.n_kv_heads a multiple of mesh.tensor (here {platform}, {seq_len}, {LANES} x {sequence}, "
+            f"{kv_heads}, {tensor}); write mesh.attention=auto"
         )
-    return there[name]
+    return implementations[name]

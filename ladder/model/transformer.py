@@ -3,8 +3,8 @@
 Shape letters, here and in every array name that crosses a function boundary:
 B batch, L length, D model, H heads, G key-value heads, K head, F ffn, V vocab, N layers, T = B L tokens.
 
-The module only defines the computation; its state is a plain nested dict of arrays (`init_params`), and the mesh is
-known to nobody here: `Hooks.constrain(x, logical_axes)` is the identity until sharding.py supplies one.
+Parameters are a plain nested dict of arrays (`init_params`). Nothing here knows the mesh: `Hooks.constrain(x,
+logical_axes)` is the identity unless parallel/sharding.py supplies another.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from flax import nnx
 from ladder.config import Model
 from ladder.model import attention, tree_attention
 
-# Parameter -> its logical axes (blocks have "layers" before them); sharding.py maps these to mesh axes.
+# Parameter -> its logical axes (in blocks, after a "layers" axis); parallel/sharding.py maps these to mesh axes.
 AXES = {
     "embedding": ("vocab", "model"),
     "positions": ("positions", "model"),
@@ -35,16 +35,16 @@ AXES = {
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the surroundings decide for the model: layout, attention kernel, what the backward pass recomputes."""
+    """What the caller decides for the model: layout, attention kernel, what the backward pass recomputes (remat)."""
 
     constrain: Callable = lambda x, axes: x
     attend: Callable = attention.xla
     remat: str = "none"
-    unroll: bool = False  # layers one after another in the program: faster on CPU, longer to compile
+    unroll: bool = False  # unroll the loop over layers: faster on CPU, longer to compile
 
 
 def dense(x_BLD, w_DF, bias_F=None):
-    """x @ w as one 2-D matmul: on CPU the gradient of the 3-D form copies and recomputes (2x slower)."""
+    """x @ w + bias as one 2-D matmul: on CPU the gradient of the 3-D form copies and recomputes (2x slower)."""
     y_TF = x_BLD.reshape(-1, x_BLD.shape[-1]) @ w_DF.astype(x_BLD.dtype)
     if bias_F is not None:
         y_TF = y_TF + bias_F.astype(x_BLD.dtype)
@@ -52,12 +52,12 @@ def dense(x_BLD, w_DF, bias_F=None):
 
 
 def project(head_DV, x_TD):
-    """Float32 logits_TV."""
+    """logits_TV in float32."""
     return dense(x_TD, head_DV).astype(jnp.float32)
 
 
 def rope(x_BLHK, position, theta: float):
-    """Rotary positions (Su et al. 2021), the two halves of a head as the pairs (as in Llama and OLMo checkpoints).
+    """Rotary position embedding (Su et al. 2021): dimension k is paired with k + K/2, as in Llama and OLMo checkpoints.
 
     position: of every token, [L] or [B, L].
     """
@@ -89,7 +89,7 @@ class Norm(nnx.Module):
 
 
 class Block(nnx.Module):
-    """One layer: attention and feed-forward, each added to the residual stream."""
+    """One layer: attention and feed-forward, both residual."""
 
     def __init__(self, c: Model, rngs: nnx.Rngs):
         self.c = c
@@ -98,9 +98,9 @@ class Block(nnx.Module):
         if c.family != "gpt2":
             shapes["gate"] = (D, F)
         for name, shape in shapes.items():
-            # GPT-2 shrinks what is added to the residual stream by 1/sqrt(2 N) (Radford et al. 2019).
-            shrink = (2 * c.n_layers) ** -0.5 if c.family == "gpt2" and name in ("out", "down") else 1.0
-            setattr(self, name, nnx.Param(_normal(c, rngs, shape, shrink)))
+            # GPT-2 scales the weights that write to the residual stream by 1/sqrt(2 N) (Radford et al. 2019).
+            scale = (2 * c.n_layers) ** -0.5 if c.family == "gpt2" and name in ("out", "down") else 1.0
+            setattr(self, name, nnx.Param(_initial(c, rngs, shape, scale)))
             if c.family == "gpt2":
                 setattr(self, f"{name}_bias", nnx.Param(jnp.zeros(shape[1], c.param_dtype)))
         self.attention_norm, self.mlp_norm = Norm(c, D), Norm(c, D)
@@ -108,8 +108,8 @@ class Block(nnx.Module):
             self.query_norm, self.key_norm = Norm(c, D), Norm(c, KV)
 
     def __call__(self, x_BLD, position, attend: Callable, hooks: Hooks):
-        """-> x_BLD, and the layer's keys and values."""
-        if self.c.family == "olmo2":  # the norm stands on what a sub-layer puts out
+        """(x_BLD, (k_BLGK, v_BLGK)): the layer's output and its keys and values."""
+        if self.c.family == "olmo2":  # normalises the output of a sub-layer, the other families its input
             o_BLD, keys_values = self.attention(x_BLD, position, attend, hooks)
             x_BLD = x_BLD + self.attention_norm(o_BLD)
             return x_BLD + self.mlp_norm(self.mlp(x_BLD, hooks)), keys_values
@@ -143,15 +143,15 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Tokens to hidden states to logits. Layers are stacked in their parameters and scanned."""
+    """Tokens to hidden states to logits. The parameters of all layers are stacked, and the layers scanned."""
 
     def __init__(self, c: Model, rngs: nnx.Rngs):
         self.c = c
-        self.embedding = nnx.Param(_normal(c, rngs, (c.vocab_size, c.d_model)))
+        self.embedding = nnx.Param(_initial(c, rngs, (c.vocab_size, c.d_model)))
         if c.family == "gpt2":
-            self.positions = nnx.Param(_normal(c, rngs, (c.seq_len, c.d_model)))
+            self.positions = nnx.Param(_initial(c, rngs, (c.seq_len, c.d_model)))
         if not c.tie_embeddings:
-            self.head = nnx.Param(_normal(c, rngs, (c.d_model, c.vocab_size)))
+            self.head = nnx.Param(_initial(c, rngs, (c.d_model, c.vocab_size)))
         self.final_norm = Norm(c, c.d_model)
 
         @nnx.split_rngs(splits=c.n_layers)
@@ -167,69 +167,70 @@ class Transformer(nnx.Module):
         def layer(x_BLD, block):
             return block(x_BLD, jnp.arange(tokens_BL.shape[1]), hooks.attend, hooks)[0], None
 
-        return self.through(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
+        return self._scan_layers(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
 
     def nodes(self, tokens_BL, tree: tree_attention.Tree, hooks: Hooks):
-        """The same of a step's rows of tree nodes, and the path of the step that follows.
+        """(x_BLD, path): as `hidden`, for the rows of prefix-tree nodes of one step; and the Path of the next step.
 
-        Layers are never unrolled: without a backward pass it gains nothing.
+        Layers are never unrolled: without a backward pass that gains nothing.
         """
-        met_CM = tree_attention.met_last(tree)
+        last_CM = tree_attention.last_at_depth(tree)
 
-        def layer(x_BLD, numbered):
-            n, block = numbered
-            attend = partial(tree_attention.tree, tree=tree, met_CM=met_CM, layer=n)
+        def layer(x_BLD, indexed_block):
+            i, block = indexed_block
+            attend = partial(tree_attention.attend, tree=tree, last_CM=last_CM, layer=i)
             return block(x_BLD, tree.depth_BL, attend, hooks)
 
-        layers, hooks = (jnp.arange(self.c.n_layers), self.blocks), replace(hooks, unroll=False)
-        x_BLD, keys_values = self.through(layer, layers, tokens_BL, tree.depth_BL, hooks)
-        return x_BLD, tree_attention.onward(tree.path, met_CM[-1], *keys_values)
+        blocks, hooks = (jnp.arange(self.c.n_layers), self.blocks), replace(hooks, unroll=False)
+        x_BLD, keys_values = self._scan_layers(layer, blocks, tokens_BL, tree.depth_BL, hooks)
+        return x_BLD, tree_attention.next_path(tree.path, last_CM[-1], *keys_values)
 
-    def through(self, layer: Callable, layers, tokens_BL, position, hooks: Hooks):
-        """Embedding, `layers` one by one by `layer`: (x_BLD, one) -> (x_BLD, kept), final norm; -> x_BLD, all kept."""
+    def _scan_layers(self, layer: Callable, blocks, tokens_BL, position, hooks: Hooks):
+        """Embedding, layer(x_BLD, block) -> (x_BLD, output) for each of `blocks`, final norm; -> x_BLD, all outputs."""
         x_BLD = self.embedding[...].astype(self.c.compute_dtype)[tokens_BL]
         if self.c.family == "gpt2":
             x_BLD = x_BLD + self.positions[...].astype(x_BLD.dtype)[position]
         x_BLD = hooks.constrain(x_BLD, ("batch", "length", None))
 
-        def body(x_BLD, one):
-            x_BLD, kept = layer(x_BLD, one)
-            return hooks.constrain(x_BLD, ("batch", "length", None)), kept
+        def body(x_BLD, block):
+            x_BLD, output = layer(x_BLD, block)
+            return hooks.constrain(x_BLD, ("batch", "length", None)), output
 
         if hooks.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if hooks.remat == "dots" else None
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        x_BLD, kept = jax.lax.scan(body, x_BLD, layers, unroll=hooks.unroll)
-        return self.final_norm(x_BLD), kept
+        x_BLD, outputs = jax.lax.scan(body, x_BLD, blocks, unroll=hooks.unroll)
+        return self.final_norm(x_BLD), outputs
 
     def head_DV(self):
         return self.embedding[...].T if self.c.tie_embeddings else self.head[...]
 
 
-def _normal(c: Model, rngs: nnx.Rngs, shape: tuple[int, ...], shrink: float = 1.0):
-    """Normal, cut at three standard deviations (Bhagia et al. 2024 use 0.02)."""
-    cut = jax.random.truncated_normal(rngs.params(), -3.0, 3.0, shape, jnp.float32)
-    return (c.init_std * shrink * cut).astype(c.param_dtype)
+def _initial(c: Model, rngs: nnx.Rngs, shape: tuple[int, ...], scale: float = 1.0):
+    """Normal of standard deviation init_std (0.02 in Bhagia et al. 2024) x scale, truncated at three deviations."""
+    sample = jax.random.truncated_normal(rngs.params(), -3.0, 3.0, shape, jnp.float32)
+    return (c.init_std * scale * sample).astype(c.param_dtype)
 
 
 def init_params(c: Model, seed: int) -> dict:
-    """The parameters of a seed: a nested dict of arrays; blocks have a leading layer axis."""
+    """The initial parameters of a seed: a nested dict of arrays; those of the blocks have a leading layer axis."""
     return nnx.to_pure_dict(nnx.state(Transformer(c, nnx.Rngs(params=jax.random.key(seed)))))
 
 
 def root(c: Model) -> tree_attention.Path:
-    """The path before a root: nothing, with room for the longest, in whole tiles."""
+    """The empty path above a root, with room for the deepest one: seq_len rounded up to whole tiles of keys."""
     M = -(-c.seq_len // tree_attention.KEYS) * tree_attention.KEYS
-    nothing_NGMK = jnp.zeros((c.n_layers, c.kv_heads, M, c.head_dim), c.compute_dtype)
-    return tree_attention.Path(nothing_NGMK, nothing_NGMK)
+    empty_NGMK = jnp.zeros((c.n_layers, c.kv_heads, M, c.head_dim), c.compute_dtype)
+    return tree_attention.Path(empty_NGMK, empty_NGMK)
 
 
 @dataclass(frozen=True)
 class Functions:
     """The model as pure functions.
 
-    hidden(params, tokens_BL) -> x_BLD, logits(params, x_..D) -> logits_..V = project(head(params), x), and for scoring
-    nodes(params, tokens_BL, attention.Tree) -> x_BLD, attention.Path of the next step; root() is the first one's.
+    hidden(params, tokens_BL) -> x_BLD; head(params) -> head_DV; logits(params, x_..D) -> logits_..V, which is
+    project(head(params), x). For scoring: nodes(params, tokens_BL, tree_attention.Tree) -> x_BLD and the
+    tree_attention.Path of the next step; root() -> the Path of the first step.
     """
 
     hidden: Callable
@@ -240,7 +241,6 @@ class Functions:
 
 
 def functions(c: Model, hooks: Hooks | None = None) -> Functions:
-    """The model's functions under the given hooks."""
     hooks = hooks or Hooks()
     graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(c, nnx.Rngs(params=0))))
 

@@ -71,7 +71,7 @@ def test_attention_and_its_gradient(monkeypatch, name, case):
 
 @pytest.mark.parametrize(("H", "G", "K"), [(2, 2, 128), (4, 2, 24)])
 def test_splash_in_interpret_mode(H, G, K):
-    """The TPU kernel, run as ordinary operations: two blocks, shared key-value heads, a head that is padded."""
+    """The TPU kernel, run as ordinary operations: two blocks, shared key-value heads, a padded head."""
     *qkv, do = inputs(1, 256, H, G, K)
 
     def forward_backward(q, k, v, do):
@@ -141,8 +141,10 @@ def test_choice_on_a_tpu(seq_len, sequence, tensor, chosen):
     assert attention.choose("auto", seq_len, "tpu", sequence, 2, tensor) is chosen
 
 
-def test_what_is_not_there_is_refused_by_name():
+def test_an_unknown_or_impossible_attention_is_refused():
     with pytest.raises(InputError, match=r"mesh\.attention = 'flash'.*auto, xla, blockwise, splash"):
         attention.choose("flash", 128)
-    with pytest.raises(InputError, match=r"'splash' needs a TPU.*here cpu, 128, 128 x 1, 1, 1.*write auto"):
+    with pytest.raises(
+        InputError, match=r"'splash' needs a TPU.*here cpu, 128, 128 x 1, 1, 1.*write mesh\.attention=auto"
+    ):
         attention.choose("splash", 128)

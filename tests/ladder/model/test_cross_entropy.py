@@ -1,4 +1,4 @@
-"""Nats of tokens and their gradient: closed forms in float64, with scipy's logsumexp; the same in any chunks."""
+"""Nats of tokens and their gradient: closed forms in float64, with scipy's logsumexp; any number of chunks gives them."""
 
 import math
 
@@ -22,7 +22,7 @@ def logits(params, x):
 def inputs(T, scale=1.0):
     rng = np.random.default_rng(T)
     x_TD, head = rng.normal(0, scale, (T, D)), rng.normal(0, 1, (D, V))
-    weights = rng.normal(0, 1, (2, T))  # of every token's nats and log_z, so that a swap of two tokens shows
+    weights = rng.normal(0, 1, (2, T))  # of each token's nats and log_z: swapping two tokens changes the sum
     return x_TD.astype(np.float32), head.astype(np.float32), rng.integers(0, V, T), weights.astype(np.float32)
 
 
@@ -54,18 +54,18 @@ def test_nats_and_gradients(monkeypatch, T, chunk_elements):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_of_a_batch_never_stand_in_memory(monkeypatch):
+def test_logits_of_a_batch_are_never_materialised(monkeypatch):
     x_TD, head, targets_T, _ = inputs(64)
 
-    def temporary():
+    def temporary_bytes():
         def total(x_TD, head):
             return cross_entropy.token_nats(lambda p, x: x @ jnp.tile(p, 500), head, x_TD, targets_T)[0].sum()
 
         return jax.jit(jax.grad(total)).lower(x_TD, head).compile().memory_analysis().temp_size_in_bytes
 
-    whole = temporary()
+    unchunked = temporary_bytes()
     monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", 8 * 500 * V)
-    assert whole >= 64 * 500 * V * 4 > 3 * temporary()
+    assert unchunked >= 64 * 500 * V * 4 > 3 * temporary_bytes()
 
 
 def test_large_logits_neither_overflow_nor_lose_the_token():
@@ -81,7 +81,7 @@ def test_large_logits_neither_overflow_nor_lose_the_token():
 def test_chunks_are_equal_and_as_few_as_the_limit_allows(tokens, vocab, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cross_entropy, "CHUNK_ELEMENTS", limit)
-        chunks = cross_entropy._chunks(tokens, vocab)
+        chunks = cross_entropy._n_chunks(tokens, vocab)
         assert tokens % chunks == 0
         assert tokens // chunks * vocab <= limit or chunks == tokens
         fewer = [n for n in range(1, chunks) if tokens % n == 0]

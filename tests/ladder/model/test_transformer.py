@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 FAMILIES = ("olmo2", "llama", "gpt2")
 LADDER_MODELS = {f"{r.size}-{r.model.family}": r.model for name in loader.BUILT_IN for r in loader.load(name).all}
-# d_model, layers, heads, d_ff, vocabulary, sequence: no two numbers alike, so that no axis passes for another.
+# d_model, layers, heads, d_ff, vocabulary, sequence: all numbers differ, so that a mix-up of two axes shows.
 SHAPES = [(24, 3, 4, 55, 41, 13), (90, 2, 9, 31, 1009, 17)]
 SMALL = dict(d_model=24, n_layers=3, n_heads=4, d_ff=55, vocab_size=41, seq_len=13, compute_dtype="float32")
 
@@ -84,9 +84,9 @@ def test_initial_parameters():
     cut_std = 0.9866  # standard deviation of a normal cut at three of its own
     for name, p in params.items():
         if name[-1] in AXES:
-            shrink = (2 * c.n_layers) ** -0.5 if name[-1] in ("out", "down") else 1.0  # Radford et al. 2019
-            assert np.std(p) == pytest.approx(cut_std * 0.1 * shrink, rel=0.04)
-            assert np.abs(p).max() <= 0.3 * shrink * (1 + 1e-6)
+            scale = (2 * c.n_layers) ** -0.5 if name[-1] in ("out", "down") else 1.0  # Radford et al. 2019
+            assert np.std(p) == pytest.approx(cut_std * 0.1 * scale, rel=0.04)
+            assert np.abs(p).max() <= 0.3 * scale * (1 + 1e-6)
         else:
             np.testing.assert_array_equal(p, float(name[-1] == "scale"))
     for one, another in ((other_seed, params["embedding",]), params["blocks", "query"]):
@@ -94,7 +94,7 @@ def test_initial_parameters():
 
 
 def random_params(c: Model) -> dict:
-    """Every number random, norms and biases too: at their first values they would hide what is done with them."""
+    """All parameters random, norms and biases too: at their initial values (1 and 0) they would have no effect."""
     rng = np.random.default_rng(0)
 
     def draw(path, s):
@@ -168,7 +168,7 @@ def oracle(c: Model, params, tokens_BL):
     def block_norm(x, name, layer):
         return norm(x, {key: value[layer] for key, value in p["blocks"][name].items()}, c.norm_eps, centred)
 
-    def one(tokens_L):
+    def forward(tokens_L):
         x = p["embedding"][tokens_L]
         if c.family == "gpt2":
             x = x + p["positions"][: len(tokens_L)]
@@ -180,7 +180,7 @@ def oracle(c: Model, params, tokens_BL):
                     x = x + sub_layer(c, block_norm(x, name, i), p["blocks"], i)
         return norm(x, p["final_norm"], c.norm_eps, centred)
 
-    x_BLD = np.stack([one(tokens_L) for tokens_L in tokens_BL])
+    x_BLD = np.stack([forward(tokens_L) for tokens_L in tokens_BL])
     return x_BLD, x_BLD @ (p["embedding"].T if c.tie_embeddings else p["head"])
 
 
@@ -206,7 +206,7 @@ def compiled(c: Model):
     return jax.jit(forward)
 
 
-def off(got, expected) -> float:
+def relative_error(got, expected) -> float:
     """The largest error, relative to the largest number."""
     return np.abs(np.asarray(got, np.float64) - expected).max() / np.abs(expected).max()
 
@@ -217,11 +217,11 @@ def test_forward_as_in_the_papers(name):
     params, tokens_BL = random_params(c), tokens_of(c)
     for got, expected in zip(compiled(c)(params, tokens_BL), oracle(c, params, tokens_BL), strict=True):
         assert got.dtype == jnp.float32
-        assert off(got, expected) < 5e-6
+        assert relative_error(got, expected) < 5e-6
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_looks_ahead(family):
+def test_no_position_sees_later_tokens(family):
     c = FORWARD[family]
     params, tokens_BL = random_params(c), tokens_of(c)
     before = np.asarray(compiled(c)(params, tokens_BL)[0])
@@ -254,7 +254,7 @@ def test_remat_and_unroll_change_nothing():
     for same, same_grads in others:
         assert float(same) == pytest.approx(float(loss), rel=1e-6)
         for name, g in named(grads).items():
-            assert off(named(same_grads)[name], np.asarray(g)) < 5e-5, name
+            assert relative_error(named(same_grads)[name], np.asarray(g)) < 5e-5, name
 
 
 def test_unrolled_layers_are_no_loop():
@@ -277,7 +277,7 @@ def test_attention_is_a_hook():
         return blockwise(q_BLHK, k_BLGK, v_BLGK)
 
     got = jax.jit(functions(c, Hooks(attend=attend)).hidden)(params, tokens_BL)
-    assert off(got, np.asarray(compiled(c)(params, tokens_BL)[0])) < 5e-6
+    assert relative_error(got, np.asarray(compiled(c)(params, tokens_BL)[0])) < 5e-6
     assert shapes_seen == {((2, 13, 4, 6), (2, 13, 2, 6), (2, 13, 2, 6))}
 
 
@@ -299,11 +299,11 @@ def test_bfloat16_computes_nearly_the_same(family):
     rough = compiled(replace(c, compute_dtype="bfloat16"))(params, tokens_BL)
     assert (rough[0].dtype, rough[1].dtype) == (jnp.bfloat16, jnp.float32)
     for got, expected in zip(rough, exact, strict=True):
-        assert 1e-5 < off(got, np.asarray(expected)) < 0.05
+        assert 1e-5 < relative_error(got, np.asarray(expected)) < 0.05
 
 
-def test_the_model_pins_its_activations():
-    """Layout is the surroundings' business: the model only says which logical axes an activation has."""
+def test_the_model_constrains_its_activations():
+    """The caller decides the layout: the model only names the logical axes of an activation."""
     seen = []
 
     def constrain(x, axes):
@@ -314,5 +314,5 @@ def test_the_model_pins_its_activations():
     c = FORWARD["llama"]
     jax.eval_shape(functions(c, Hooks(constrain=constrain)).hidden, shapes(c), tokens_of(c))
     residual = ("batch", "length", None)
-    assert (seen[0], seen[-1]) == (residual, residual)  # the embeddings, and what a layer hands on
+    assert (seen[0], seen[-1]) == (residual, residual)  # the embeddings, and the output of a layer
     assert set(seen) == {residual, ("batch", "length", "heads", None), ("batch", "length", "ffn")}
