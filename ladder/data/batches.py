@@ -1,8 +1,8 @@
-"""Batches as a pure function of (corpus, split, seed, step, rows): there is no iterator state to lose.
+"""Batches as a pure function of (corpus, split, seed, step, rows), without iterator state that would have to be saved.
 
-Position p of training, counted in windows from the first step, is window order[p]: a permutation of the split in each
-epoch, another one in the next. Step s takes positions s * B .. (s + 1) * B; a process reads only the rows that its own
-devices hold, so a step's batch is the same however many processes there are.
+Position p of training, counted in windows from the first step, is window order[p] of the split. `order` is a
+permutation of the split in each epoch, and a different one in every epoch. Row b of step s is position s * B + b. A
+process reads only the rows of its own devices, so a step's batch does not depend on the number of processes.
 """
 
 import queue
@@ -16,11 +16,11 @@ import numpy as np
 from ladder.data.corpus import Corpus
 from ladder.errors import InputError
 
-KEPT_RECORDS = 1024
+CACHED_RECORDS = 1024
 
 
 class Batches:
-    """batches(step) -> {"tokens": int32[R, L+1]}: the `rows` of the step's global batch, all of them by default."""
+    """batches(step) -> {"tokens": int32[R, L+1]}: the given `rows` of the step's global batch (default: all)."""
 
     def __init__(self, corpus: Corpus, split: str, batch_sequences: int, seed: int, rows: Sequence[int] | None = None):
         self.corpus, self.split, self.seed, self.batch_sequences = corpus, split, seed, batch_sequences
@@ -33,20 +33,20 @@ class Batches:
         return {"tokens": _read(self._record, self.corpus, windows)}
 
     def epoch(self, step: int) -> float:
-        """Passes over the split that are done when `step` begins; above 1, text is seen again."""
+        """Passes over the split before `step` begins; above 1, the text is repeated."""
         return step * self.batch_sequences / self.windows
 
     @cached_property
     def _order(self) -> grain.MapDataset:
-        # grain shuffles epoch e by seed + e: a seed's epochs must not be its neighbours' first ones.
+        # grain shuffles epoch e with seed + e. Unhashed, epoch 1 of a seed would be epoch 0 of the next seed.
         seed = int(np.random.SeedSequence([self.seed, 0x6C6164]).generate_state(1)[0])
         return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
 
     @cached_property
     def _record(self) -> Callable[[int], np.ndarray]:
-        """A record's tokens; the last ones stay in memory, so that a small corpus is read once."""
+        """Reads a record's tokens; the latest records stay in memory, so that a small corpus is read once."""
         source = self.corpus.source(self.split)
-        return lru_cache(maxsize=KEPT_RECORDS)(lambda i: source[i]["tokens"])
+        return lru_cache(maxsize=CACHED_RECORDS)(lambda i: source[i]["tokens"])
 
 
 def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
@@ -55,15 +55,15 @@ def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int
     tokens = np.empty((len(windows), length + 1), np.int32)
     for row, w in enumerate(windows):
         start = w % per_record * length
-        # One record at a time, 50 us each: __getitems__ starts threads at every call and is slower below 256 rows.
+        # One record at a time, 50 us each: __getitems__ starts threads in every call and is slower below 256 rows.
         tokens[row] = record(w // per_record)[start : start + length + 1]
     return tokens
 
 
 def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
-    """int32[n, B, L+1]: the first windows of the validation split, about `tokens` targets of them, in order.
+    """int32[n, B, L+1]: the first windows of the validation split in order, with about `tokens` targets.
 
-    At least one batch, at most the split. Raises InputError where the split is smaller than one batch.
+    At least one batch, at most the split. Raises InputError if the split is smaller than one batch.
     """
     windows = corpus.windows["validation"]
     n = min(max(1, tokens // (batch_sequences * corpus.seq_len)), windows // batch_sequences)
@@ -78,17 +78,17 @@ def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
 
 
 def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(step, batches(step)) for start <= step < stop, read by a thread that keeps `ahead` of them ready.
+    """Yields (step, batches(step)) for start <= step < stop; a thread reads up to `ahead` steps in advance.
 
-    Closing the iterator, or dropping it, ends the thread. What `batches` raises is raised here, at its step.
+    Closing or dropping the iterator ends the thread. An exception of `batches` is raised here, at the same step.
     """
     ready: queue.Queue = queue.Queue()
-    room = threading.Semaphore(ahead)
+    slots = threading.Semaphore(ahead)
     stopped = threading.Event()
 
     def read() -> None:
         for step in range(start, stop):
-            room.acquire()
+            slots.acquire()
             if stopped.is_set():
                 return
             try:
@@ -102,11 +102,11 @@ def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple
     try:
         for _ in range(start, stop):
             step, batch, error = ready.get()
-            room.release()
+            slots.release()
             if error is not None:
                 raise error
             yield step, batch
     finally:
         stopped.set()
-        room.release()
+        slots.release()
         thread.join()

@@ -1,7 +1,7 @@
-"""Text to a corpus: documents, each once and in the order of their hashes, as fixed windows of tokens.
+"""Build a corpus from text: distinct documents, ordered by their hashes, as fixed windows of tokens.
 
-A corpus is a directory named by the hash of what is in it: `card.json` (counts), `tokenizer/tokenizer.json` and a
-TFDS dataset (array_record). It is found again by its content, wherever the text lies and in whatever order it is read.
+A corpus is a directory named after the hash of its content. It holds `card.json` (counts), `tokenizer/tokenizer.json`
+and a TFDS dataset (array_record). The hash does not depend on where the text is or on the order in which it is read.
 """
 
 import contextlib
@@ -35,19 +35,19 @@ from ladder.errors import InputError
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
-# A record of the dataset is a run of windows: reading 4,096 tokens costs what reading 256 does, writing a tenth.
+# Windows lie together in records: reading 4,096 tokens takes as long as reading 256, and writing a tenth of the time.
 RECORD_TOKENS = 4096
-SHARD_BYTES = 1 << 26  # of text; TFDS keeps a shard's tokens in memory while it writes
+SHARD_BYTES = 1 << 26  # of text; TFDS holds a shard's tokens in memory while it writes it
 CARD = "card.json"
-ENCODERS = 2  # threads; tiktoken works outside the interpreter's lock
+ENCODERS = 2  # threads; tiktoken releases the GIL
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What `card.json` says. windows, tokens (separators included), bytes and documents are counts per split.
+    """The content of `card.json`. windows, tokens (separators included), bytes and documents are counts per split.
 
-    A window is seq_len + 1 tokens and shares its last one with the window after it, so every token but a split's
-    first is a target once.
+    A window is seq_len + 1 tokens. Its last token is the first of the next window, so that every token of a split
+    except the first is a target once.
     """
 
     directory: epath.Path
@@ -71,17 +71,17 @@ class Corpus:
         return tokenizers.load(self.directory / "tokenizer")
 
     def source(self, split: str):
-        """Random access to the records of a split, int[windows_per_record * seq_len + 1] under "tokens"."""
+        """Random access to the records of a split: {"tokens": int[windows_per_record * seq_len + 1]}."""
         return tfds.builder_from_directory(self.directory / _Writer.name / str(_Writer.VERSION)).as_data_source(split)
 
 
 def open_corpus(directory) -> Corpus:
-    """The corpus in `directory`. Raises InputError where there is none."""
+    """The corpus in `directory`. Raises InputError if there is none."""
     directory = epath.Path(directory)
     try:
         card = json.loads((directory / CARD).read_text())
     except OSError:
-        raise InputError(f"{directory}: no corpus here (no {CARD}); build it with `ladder data`") from None
+        raise InputError(f"{directory}: no corpus here (no {CARD}); build it with `ladder data build`") from None
     except ValueError:
         raise InputError(f"{directory / CARD}: not JSON; delete the directory and build it again") from None
     if card.get("format_version") != FORMAT_VERSION:
@@ -91,99 +91,98 @@ def open_corpus(directory) -> Corpus:
 
 
 def build(data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None) -> Corpus:
-    """The corpus of `data` in windows of seq_len + 1 tokens: found under `root`, or built there.
+    """The corpus of `data` in windows of seq_len + 1 tokens; it is built if `root` does not hold it yet.
 
-    Where data.corpus is set, it is opened by that hash, or built and must have it. `distributions` stand for the
-    project's own requirements in "python". Raises InputError for text or a tokenizer that cannot be used.
+    If data.corpus is set, the corpus of that hash is opened, or built and checked against it. distributions: for the
+    text "python", instead of the project's own requirements. Raises InputError for unusable text or tokenizers.
     """
     root = epath.Path(root)
     if data.corpus and (root / data.corpus / CARD).exists():
-        return _of_length(open_corpus(root / data.corpus), seq_len)
+        corpus = open_corpus(root / data.corpus)
+        if corpus.seq_len != seq_len:
+            reason = f"its windows are for seq_len {corpus.seq_len}, not {seq_len}"
+            raise InputError(f"{corpus.directory}: {reason}; unset data.corpus, or change model.seq_len")
+        return corpus
     root.mkdir(parents=True, exist_ok=True)
     local = "://" not in str(root)
-    for left in root.glob(".building-*"):
-        if time.time() - left.stat().mtime > 86_400:  # by a build that was killed
-            left.rmtree()
-    # A file without a name: it goes when this process does.
-    with tempfile.TemporaryFile(dir=root if local else None) as spool, _bars(progress) as bar:
-        texts = _read(_documents(data, distributions), spool, bar("reading", None))
+    for leftover in root.glob(".building-*"):
+        if time.time() - leftover.stat().mtime > 86_400:  # from a build that was killed
+            leftover.rmtree()
+    # A file without a name: the system deletes it when this process ends.
+    with tempfile.TemporaryFile(dir=root if local else None) as spool, _progress_bars(progress) as start_bar:
+        texts = _read(_documents(data, distributions), spool, start_bar("reading", None))
         texts = texts.first(data.max_bytes, data.validation)
-        trained = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
-        coder = None if trained else tokenizers.load(data.tokenizer)
-        wanted = {"documents": texts.hash, "seq_len": seq_len, "validation": data.validation}
-        # A BPE is not trained again to learn that it was: its size and the documents make it.
-        request = _sha({"tokenizer": coder.hash if coder else data.tokenizer, "format": FORMAT_VERSION, **wanted})
-        corpus = _find(root, request)
+        bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
+        tokenizer = None if bpe else tokenizers.load(data.tokenizer)
+        content = {"documents": texts.hash, "seq_len": seq_len, "validation": data.validation, "format": FORMAT_VERSION}
+        # The vocabulary size and the documents determine a BPE, so an existing corpus is found without training it.
+        recipe = _sha256(content | {"tokenizer": tokenizer.hash if tokenizer else data.tokenizer})
+        corpus = _find(root, recipe)
         if corpus is None:
-            if coder is None:
-                bar("training the tokenizer", None)
-                coder = tokenizers.train(texts.sample(int(trained[1])), int(trained[1]))
-            name = _sha({"tokenizer": coder.hash, "format": FORMAT_VERSION, **wanted})[:16]
-            corpus = _write(root, name, request, data, seq_len, coder, texts, bar)
+            if tokenizer is None:
+                start_bar("training the tokenizer", None)
+                tokenizer = tokenizers.train(texts.sample(int(bpe[1])), int(bpe[1]))
+            name = _sha256(content | {"tokenizer": tokenizer.hash})[:16]
+            corpus = _write(root, name, recipe, data, seq_len, tokenizer, texts, start_bar)
     if data.corpus and corpus.hash != data.corpus:
-        raise InputError(f"data.corpus = {data.corpus!r}, but the text now gives {corpus.hash}: it has changed")
+        reason = f"data.corpus = {data.corpus!r}, but the text has changed and now gives {corpus.hash!r}"
+        raise InputError(f"{reason}: restore the text, or set data.corpus to the new hash")
     return corpus
 
 
-def _of_length(corpus: Corpus, seq_len: int) -> Corpus:
-    if corpus.seq_len != seq_len:
-        raise InputError(f"{corpus.directory}: its windows are for seq_len {corpus.seq_len}, not {seq_len}")
-    return corpus
-
-
-def _find(root: epath.Path, request: str) -> Corpus | None:
+def _find(root: epath.Path, recipe: str) -> Corpus | None:
     for card in sorted(root.glob(f"*/{CARD}")):
-        with contextlib.suppress(ValueError, AttributeError):  # nothing of ours
-            if json.loads(card.read_text()).get("request") == request:
+        with contextlib.suppress(ValueError, AttributeError):  # not a corpus
+            if json.loads(card.read_text()).get("request") == recipe:
                 return open_corpus(card.parent)
     return None
 
 
 def _documents(data: Data, distributions: Iterable[str] | None) -> Iterator[bytes]:
-    """The documents of data.text, in the order they are found, as UTF-8."""
-    for where in data.text:
-        if where == "python":
+    """The documents of data.text, in the order in which they are read, as UTF-8."""
+    for source in data.text:
+        if source == "python":
             yield from text.python_documents(distributions)
-        elif where.startswith("tfds:"):
-            yield from _tfds_documents(where, data.field)
+        elif source.startswith("tfds:"):
+            yield from _tfds_documents(source, data.field)
         else:
-            yield from text.path_documents(epath.Path(where), data.field)
+            yield from text.path_documents(epath.Path(source), data.field)
 
 
-def _tfds_documents(where: str, field: str) -> Iterator[bytes]:
-    for record, example in tfds_source.examples(where, "train"):
+def _tfds_documents(spec: str, field: str) -> Iterator[bytes]:
+    for where, example in tfds_source.examples(spec, "train"):
         value = example.get(field)
         if isinstance(value, bytes) and text.is_utf8(value):
             yield value
         elif isinstance(value, str):
-            yield text.encoded(value, record)
+            yield text.encoded(value, where)
         else:
-            raise InputError(f"{record}: no text under {field!r} (it has: {', '.join(example)})")
+            raise InputError(f"{where}: no text under {field!r} (it has: {', '.join(example)}); set data.field")
 
 
 @dataclass(frozen=True)
 class _Texts:
-    """Distinct documents in a file, in the order of their hashes; row i is bytes offset[i] .. offset[i] + size[i]."""
+    """Distinct documents in a file, ordered by their hashes; document i is bytes offset[i] to offset[i] + size[i]."""
 
     file: BinaryIO
-    keys: np.ndarray  # uint64[n, 2]: the first orders, the second chooses the split
+    keys: np.ndarray  # uint64[n, 2], the halves of a hash: the first orders the documents, the second sets the split
     offset: np.ndarray
     size: np.ndarray
     duplicates: int
-    validation: np.ndarray | None = None  # bool[n]
+    validation: np.ndarray | None = None  # bool[n]: which documents are held out
 
     @property
     def hash(self) -> str:
         return hashlib.sha256(self.keys.tobytes()).hexdigest()
 
     def first(self, max_bytes: int | None, fraction: float) -> "_Texts":
-        """Those that fit into max_bytes (at least one), each put in a split by its hash alone."""
-        fit = np.cumsum(self.size) <= (max_bytes or np.inf)
-        n = max(1, int(fit.sum()))
-        chosen = self.keys[:n, 1] < np.uint64(int(fraction * 2**64))
-        if not chosen.any():
-            chosen[np.argmin(self.keys[:n, 1])] = True
-        return _Texts(self.file, self.keys[:n], self.offset[:n], self.size[:n], self.duplicates, chosen)
+        """The first documents that fit into max_bytes (at least one). A document's hash alone sets its split."""
+        fits = np.cumsum(self.size) <= (max_bytes or np.inf)
+        n = max(1, int(fits.sum()))
+        held_out = self.keys[:n, 1] < np.uint64(int(fraction * 2**64))
+        if not held_out.any():
+            held_out[np.argmin(self.keys[:n, 1])] = True
+        return _Texts(self.file, self.keys[:n], self.offset[:n], self.size[:n], self.duplicates, held_out)
 
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.validation == (split == "validation"))
@@ -192,17 +191,17 @@ class _Texts:
         return os.pread(self.file.fileno(), int(self.size[row]), int(self.offset[row])).decode("utf-8")
 
     def sample(self, vocab_size: int) -> Iterator[str]:
-        """Training documents, enough of them to train a BPE of that size."""
-        left = vocab_size * tokenizers.SAMPLE_BYTES_PER_TOKEN
+        """Training documents, enough to train a BPE of `vocab_size` tokens."""
+        missing_bytes = vocab_size * tokenizers.SAMPLE_BYTES_PER_TOKEN
         for row in self.rows("train"):
-            if left > 0:
-                left -= int(self.size[row])
+            if missing_bytes > 0:
+                missing_bytes -= int(self.size[row])
                 yield self.read(row)
 
 
-def _read(found: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> _Texts:
+def _read(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> _Texts:
     digests, sizes = bytearray(), array("Q")
-    for document in found:
+    for document in documents:
         if document:
             digests += hashlib.blake2b(document, digest_size=16).digest()
             sizes.append(len(document))
@@ -210,30 +209,30 @@ def _read(found: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]
             advance(len(document))
     file.flush()
     if not sizes:
-        raise InputError("data.text: no text in it; a corpus needs at least two documents")
+        raise InputError("data.text contains no text; a corpus needs at least two documents")
     keys = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)
     size = np.frombuffer(sizes, np.uint64).astype(np.int64)
     offset = np.concatenate([[0], np.cumsum(size)[:-1]])
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     keys = keys[order]
-    new = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
-    return _Texts(file, keys[new], offset[order][new], size[order][new], int((~new).sum()))
+    distinct = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
+    return _Texts(file, keys[distinct], offset[order][distinct], size[order][distinct], int((~distinct).sum()))
 
 
-def _write(root, name: str, request: str, data: Data, seq_len: int, coder, texts: _Texts, bar) -> Corpus:
-    """Builds beside and renames: a build that is killed leaves nothing that is found."""
+def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, texts: _Texts, start_bar) -> Corpus:
+    """Build in a temporary directory, then rename it: `_find` never sees a corpus of a build that was killed."""
     per_record = max(1, RECORD_TOKENS // seq_len)
     rows = {split: texts.rows(split) for split in SPLITS}
     if not len(rows["train"]):
-        raise InputError("data.text is one document: it cannot be both trained on and held out; add text")
+        raise InputError("data.text is one document, which cannot be both trained on and held out; add text")
     card = {
         "format_version": FORMAT_VERSION,
         "hash": name,
-        "request": request,
+        "request": recipe,
         "text": list(data.text),
         "tokenizer": data.tokenizer,
-        "tokenizer_hash": coder.hash,
-        "vocab_size": coder.vocab_size,
+        "tokenizer_hash": tokenizer.hash,
+        "vocab_size": tokenizer.vocab_size,
         "seq_len": seq_len,
         "windows_per_record": per_record,
         "validation": data.validation,
@@ -245,18 +244,18 @@ def _write(root, name: str, request: str, data: Data, seq_len: int, coder, texts
     }
     temporary, final = root / f".building-{uuid.uuid4().hex}", root / name
     try:
-        advance = bar("writing tokens", sum(card["bytes"].values()))
-        records = {split: _records(texts, rows[split], coder, card, split, advance) for split in SPLITS}
-        feature = ((per_record * seq_len + 1,), np.dtype(coder.dtype))
-        about = {"records": records, "sizes": card["bytes"], "feature": feature}
-        _Writer(**about, data_dir=temporary, file_format="array_record").write()
-        coder.save(temporary / "tokenizer")
+        advance = start_bar("writing tokens", sum(card["bytes"].values()))
+        records = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
+        feature = ((per_record * seq_len + 1,), np.dtype(tokenizer.dtype))
+        content = {"records": records, "sizes": card["bytes"], "feature": feature}
+        _Writer(**content, data_dir=temporary, file_format="array_record").write()
+        tokenizer.save(temporary / "tokenizer")
         if not (final / CARD).exists():
             if final.exists():
-                final.rmtree()  # renamed, but killed before its card was written
+                final.rmtree()  # of a build that was killed after the rename, before its card was written
             temporary.rename(final)
             card["bytes_per_token"] = round(sum(card["bytes"].values()) / sum(card["tokens"].values()), 4)
-            # The card makes it found, and a rename makes the card whole.
+            # `_find` looks for the card, so it comes last; the rename makes its write atomic.
             (final / "card.part").write_text(json.dumps(card, indent=1) + "\n")
             (final / "card.part").rename(final / CARD)
     finally:
@@ -265,80 +264,80 @@ def _write(root, name: str, request: str, data: Data, seq_len: int, coder, texts
     return open_corpus(final)
 
 
-def _records(texts: _Texts, rows, coder, card: dict, split: str, advance) -> Iterator[tuple[int, np.ndarray]]:
-    """(bytes of text read, a run of windows_per_record windows), the last filled up with eos; counts into `card`."""
-    seq_len, block = card["seq_len"], card["seq_len"] * card["windows_per_record"]
-    front = [coder.bos] if coder.bos is not None else []
-    held, tokens, done = np.zeros(0, coder.dtype), 0, 0
-    for size, ids in _encoded_in_order(texts, rows, coder):
-        tokens, done = tokens + len(front) + len(ids) + 1, done + size
+def _records(texts: _Texts, rows, tokenizer, card: dict, split: str, advance) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (bytes of text read so far, tokens of a record, the last padded with eos); puts the counts into `card`."""
+    seq_len, record_tokens = card["seq_len"], card["seq_len"] * card["windows_per_record"]
+    prefix = [tokenizer.bos] if tokenizer.bos is not None else []
+    buffer, n_tokens, n_bytes = np.zeros(0, tokenizer.dtype), 0, 0
+    for size, ids in _encoded_in_order(texts, rows, tokenizer):
+        n_tokens, n_bytes = n_tokens + len(prefix) + len(ids) + 1, n_bytes + size
         advance(size)
-        held = np.concatenate([held, front, ids, [coder.eos]], dtype=coder.dtype, casting="unsafe")
-        while len(held) > block:
-            yield done, held[: block + 1]
-            held = held[block:]  # the last token again: the next window's first input
-    windows, rest = divmod(len(held) - 1, seq_len)
-    total = (tokens - 1) // seq_len
-    if total == 0:
+        buffer = np.concatenate([buffer, prefix, ids, [tokenizer.eos]], dtype=tokenizer.dtype, casting="unsafe")
+        while len(buffer) > record_tokens:
+            yield n_bytes, buffer[: record_tokens + 1]
+            buffer = buffer[record_tokens:]  # the last token again: it is the first input of the next window
+    windows, dropped = divmod(len(buffer) - 1, seq_len)
+    n_windows = (n_tokens - 1) // seq_len
+    if n_windows == 0:
         raise InputError(
-            f"the {split} split has {tokens} tokens, fewer than a window of {seq_len + 1}: "
+            f"the {split} split has {n_tokens} tokens, fewer than a window of {seq_len + 1}: "
             f"add text{', raise data.validation' if split == 'validation' else ''} or shorten model.seq_len"
         )
     if windows:
-        filled = np.full(block + 1, coder.eos, coder.dtype)
-        filled[: windows * seq_len + 1] = held[: windows * seq_len + 1]
-        yield done, filled
-    card["tokens"][split], card["windows"][split], card["dropped_tokens"][split] = tokens, total, rest
+        padded = np.full(record_tokens + 1, tokenizer.eos, tokenizer.dtype)
+        padded[: windows * seq_len + 1] = buffer[: windows * seq_len + 1]
+        yield n_bytes, padded
+    card["tokens"][split], card["windows"][split], card["dropped_tokens"][split] = n_tokens, n_windows, dropped
 
 
-def _encoded_in_order(texts: _Texts, rows: np.ndarray, coder) -> Iterator[tuple[int, np.ndarray]]:
-    """(bytes, ids) of each document; a few are encoded ahead in threads, and the order is kept."""
+def _encoded_in_order(texts: _Texts, rows: np.ndarray, tokenizer) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (bytes, ids) of each document in order; threads encode a few documents in advance."""
     ahead: deque = deque()
     with ThreadPoolExecutor(ENCODERS) as pool:
         for row in chain(rows, repeat(None, 4 * ENCODERS)):
-            ahead.append((row, None if row is None else pool.submit(lambda row: coder.encode(texts.read(row)), row)))
+            ahead.append((row, None if row is None else pool.submit(lambda i: tokenizer.encode(texts.read(i)), row)))
             if len(ahead) > 4 * ENCODERS:
-                row, ids = ahead.popleft()
-                yield int(texts.size[row]), ids.result()
+                row, future = ahead.popleft()
+                yield int(texts.size[row]), future.result()
 
 
 @contextlib.contextmanager
-def _bars(show: bool) -> Iterator[Callable]:
-    """A function (name, total bytes or None) -> advance(bytes): one progress bar at a time, on stderr."""
+def _progress_bars(show: bool) -> Iterator[Callable]:
+    """A function (name, total bytes or None) -> advance(bytes). It shows one progress bar at a time, on stderr."""
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn())
     columns += (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
     with bars.Progress(*columns, console=Console(stderr=True), transient=True, disable=not show) as live:
 
-        def task(name: str, total: int | None) -> Callable[[int], None]:
-            for old in live.task_ids:
-                live.update(old, visible=False)
-            now, waiting = live.add_task(name, total=total), 0
+        def start_bar(name: str, total: int | None) -> Callable[[int], None]:
+            for earlier in live.task_ids:
+                live.update(earlier, visible=False)
+            task, pending_bytes = live.add_task(name, total=total), 0
 
-            def advance(n: int) -> None:
-                nonlocal waiting
-                waiting += n
-                if waiting >= 1 << 18:  # not at every short document
-                    live.advance(now, waiting)
-                    waiting = 0
+            def advance(n_bytes: int) -> None:
+                nonlocal pending_bytes
+                pending_bytes += n_bytes
+                if pending_bytes >= 1 << 18:  # not at every short document
+                    live.advance(task, pending_bytes)
+                    pending_bytes = 0
 
             return advance
 
-        yield task
+        yield start_bar
 
 
-def _sha(value) -> str:
+def _sha256(value) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 class _Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Writes the records of each split, in order, a shard for every 64 MB of text.
+    """Writes the records of each split in order, one shard for every 64 MB of text.
 
-    Not a GeneratorBasedBuilder: above 1 GB that sorts on disk, with TensorFlow, which nothing else here needs.
+    Not a GeneratorBasedBuilder: above 1 GB that sorts on disk with TensorFlow, which nothing else here needs.
     """
 
     name = "ladder_corpus"
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # or TFDS looks beside this file for checksums, with a package that it does not declare
+    code_path = None  # else TFDS looks for checksums beside this file, with a package that it does not declare
 
     def __init__(self, *, records: dict[str, Iterator], sizes: dict[str, int], feature: tuple, **kwargs):
         self._records, self._sizes, self._feature = records, sizes, feature
@@ -346,7 +345,7 @@ class _Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def write(self) -> None:
         tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces downloads
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
             self.download_and_prepare()
 
     def _info(self):
@@ -364,7 +363,7 @@ class _Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @staticmethod
     def _shard(records: Iterator, end: float) -> Iterator[tuple[int, dict]]:
-        for i, (done, tokens) in enumerate(records):
+        for i, (n_bytes, tokens) in enumerate(records):
             yield i, {"tokens": tokens}
-            if done >= end:
+            if n_bytes >= end:
                 return

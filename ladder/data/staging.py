@@ -1,4 +1,4 @@
-"""A corpus on the machine's own disk: copied once, every file checked by its hash."""
+"""Copy a corpus to the machine's own disk, once, and check the hash of every file."""
 
 import hashlib
 import json
@@ -9,60 +9,53 @@ from pathlib import Path
 from etils import epath
 
 from ladder.errors import InputError
-from ladder.rundir.files import is_local, read_json, write_atomic
+from ladder.rundir.files import files_under, is_local, read_json, write_atomic
 
-SEAL = "FILES.json"  # name -> sha256 of every other file
+SEAL = "FILES.json"  # sha256 of every other file, by name
 
 
 def seal(directory) -> None:
-    """Write the hashes of a corpus's files beside them, unless they stand there."""
+    """Write FILES.json with the hashes of a corpus's files, unless it exists."""
     directory = epath.Path(directory)
     if not (directory / SEAL).exists():
-        files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files(directory).items()}
-        write_atomic(directory / SEAL, json.dumps({"schema_version": 1, "files": files}, indent=1) + "\n")
+        paths = _corpus_files(directory)
+        hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+        write_atomic(directory / SEAL, json.dumps({"schema_version": 1, "files": hashes}, indent=1) + "\n")
 
 
 def stage(directory):
-    """The directory itself where it is on a disk; otherwise its copy under LADDER_STAGE (/tmp/ladder-stage).
+    """The directory to read a corpus from: `directory` itself if it is on a disk, else a verified local copy.
 
-    With LADDER_STAGE set, what is on a (shared) disk is copied too. Raises InputError where a file is missing, is not
-    what the seal says, or is one too many.
+    The copy is under LADDER_STAGE (default /tmp/ladder-stage). If LADDER_STAGE is set, a corpus on a (shared) disk is
+    copied too. Raises InputError if a file is missing, is not in FILES.json or has another hash than there.
     """
-    under = os.environ.get("LADDER_STAGE")
-    if is_local(directory) and not under:
+    stage_root = os.environ.get("LADDER_STAGE")
+    if is_local(directory) and not stage_root:
         return directory
-    source, under = epath.Path(directory), Path(under or "/tmp/ladder-stage")
-    target = under / source.name
+    source, stage_root = epath.Path(directory), Path(stage_root or "/tmp/ladder-stage")
+    target = stage_root / source.name
     if target.exists():
         return target
-    there = source / SEAL
-    if not there.exists():
-        raise InputError(f"{there}: missing, so that no copy can be checked; ladder data build writes it")
-    wanted, found = read_json(there)["files"], _files(source)
-    if wanted.keys() != found.keys():
-        different = ", ".join(sorted(wanted.keys() ^ found.keys()))
-        raise InputError(f"{source}: other files than when it was built: {different}; build it again")
-    half = under / f".{source.name}-{uuid.uuid4().hex[:8]}"
-    for name, path in found.items():
+    if not (source / SEAL).exists():
+        raise InputError(f"{source / SEAL}: missing, so a copy cannot be checked; run `ladder data build` to write it")
+    hashes, paths = read_json(source / SEAL)["files"], _corpus_files(source)
+    if hashes.keys() != paths.keys():
+        different = ", ".join(sorted(hashes.keys() ^ paths.keys()))
+        raise InputError(f"{source}: files are missing or were added since it was built: {different}; build it again")
+    partial = stage_root / f".{source.name}-{uuid.uuid4().hex[:8]}"
+    for name, path in paths.items():
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != wanted[name]:
+        if hashlib.sha256(data).hexdigest() != hashes[name]:
             raise InputError(f"{path}: not the file that was built (its hash differs); build the corpus again")
-        (half / name).parent.mkdir(parents=True, exist_ok=True)
-        (half / name).write_bytes(data)
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).write_bytes(data)
     try:
-        half.rename(target)
-    except OSError:  # another process of this machine was faster
+        partial.rename(target)
+    except OSError:  # another process of this machine has finished its copy first
         if not target.exists():
             raise
     return target
 
 
-def _files(directory) -> dict:
-    found, folders = {}, [directory]
-    while folders:
-        for path in folders.pop().iterdir():
-            if path.is_dir():
-                folders.append(path)
-            elif path.name != SEAL:
-                found[path.relative_to(directory).as_posix()] = path
-    return {name: found[name] for name in sorted(found)}
+def _corpus_files(directory) -> dict:
+    return {name: path for name, path in files_under(directory).items() if path.name != SEAL}

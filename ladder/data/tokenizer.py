@@ -1,7 +1,7 @@
-"""Text to token ids and back: bytes, a BPE trained here, or any tokenizer.json that loses no text.
+"""Text to token ids and back, by one of: bytes, a BPE trained here, any lossless tokenizer.json.
 
-A tokenizer is one JSON text (`definition`); everything else follows from it. A BPE trained here is
-an ordinary tokenizer.json, encoded by `tiktoken` with the same ranks, which is 7 times as fast.
+One JSON text (`definition`) determines a tokenizer. A BPE trained here is an ordinary tokenizer.json. `tiktoken`
+encodes it with the same ranks, 7 times as fast as `tokenizers`.
 """
 
 import hashlib
@@ -20,14 +20,15 @@ from ladder.errors import InputError
 
 FILE = "tokenizer.json"
 END_OF_TEXT = "<|endoftext|>"
-# Names under which published tokenizers keep their document separator, the likelier first.
+# Names of the document separator in published tokenizers, the most likely first.
 SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
-# Words with one leading mark or space, up to three digits, signs and their line ends, white space:
-# as Llama 3 splits, but for English contractions, which cut 'return' in code into 're and turn.
+# Words with one leading mark or space; up to three digits; punctuation with its line ends; white space. As in Llama 3,
+# but without the pattern for English contractions, which would split 'return' in code into 're and turn.
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# 1 % fewer tokens from twice the sample, in twice the time: 4 MB for a vocabulary of 8,000.
+# 4 MB of text for a vocabulary of 8,000. Twice as much gives 1 % fewer tokens and takes twice the time.
 SAMPLE_BYTES_PER_TOKEN = 500
-NOT_PLAIN = ("dropout", "unk_token", "ignore_merges", "byte_fallback", "continuing_subword_prefix")
+# Options of a BPE that tiktoken does not reproduce.
+UNSUPPORTED_OPTIONS = ("dropout", "unk_token", "ignore_merges", "byte_fallback", "continuing_subword_prefix")
 PROBES = (
     "a",
     " a",
@@ -38,11 +39,11 @@ PROBES = (
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """Token ids of text.
+    """Converts text to token ids and back.
 
-    eos: the id that ends a document; bos: the id the tokenizer puts in front of a text, if it does.
-    token_bytes: int32[V], the UTF-8 bytes that each token stands for, 0 for special tokens: over
-    the encoding of a text they sum to its bytes. hash: 16 hex digits of the definition.
+    eos: the id that ends a document. bos: the id that the tokenizer puts before a text, or None. token_bytes: int32[V],
+    the number of UTF-8 bytes of each token, 0 for special tokens; over an encoded text they sum to the text's bytes.
+    hash: the first 16 hex digits of the definition's sha256.
     """
 
     vocab_size: int
@@ -56,26 +57,26 @@ class Tokenizer:
 
     @property
     def dtype(self) -> type:
-        """The narrowest of uint16 and int32 that holds every id."""
+        """uint16 if it holds every id, else int32."""
         return np.uint16 if self.vocab_size <= 1 << 16 else np.int32
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids without bos and eos; names of special tokens inside `text` are ordinary text."""
+        """Ids without bos and eos. Names of special tokens in `text` are encoded as ordinary text."""
         return np.asarray(self.encode_ids(text)).astype(self.dtype)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD, special tokens are left out."""
+        """The text of `ids`. Invalid UTF-8 becomes U+FFFD, special tokens are dropped."""
         return self.decode_ids([int(i) for i in ids])
 
     def save(self, directory) -> None:
-        """Writes tokenizer.json, for `load` and (bytes apart) for other programs."""
+        """Write tokenizer.json, for `load` and (except for "bytes") for other programs."""
         directory = epath.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / FILE).write_text(self.definition)
 
 
 def load(spec) -> Tokenizer:
-    """The tokenizer "bytes", of a tokenizer.json, or of a directory with one; or InputError."""
+    """The tokenizer named "bytes", or that of a tokenizer.json or a directory with one. Raises InputError."""
     if spec == "bytes":
         return byte_tokenizer()
     path = epath.Path(spec)
@@ -89,7 +90,7 @@ def load(spec) -> Tokenizer:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """256 ids, one a byte. Byte 0xFF never occurs in UTF-8: it is the separator."""
+    """256 ids, one for each byte. Byte 0xFF never occurs in UTF-8, so it is the document separator."""
     definition = '{"kind":"bytes"}'
     token_bytes = np.ones(256, np.int32)
     token_bytes[255] = 0
@@ -122,7 +123,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def from_definition(definition: str) -> Tokenizer:
-    """The tokenizer of a tokenizer.json's text. Raises ValueError, without the file's name."""
+    """The tokenizer that the text of a tokenizer.json defines. Raises ValueError; its message names no file."""
     parsed = json.loads(definition)
     if parsed == {"kind": "bytes"}:
         return byte_tokenizer()
@@ -132,7 +133,7 @@ def from_definition(definition: str) -> Tokenizer:
         raise InputError(_one_line(error)) from None
     engine.no_truncation()
     engine.no_padding()
-    first = engine.encode("a").ids[:1]  # before special tokens are turned off
+    first_id = engine.encode("a").ids[:1]  # read before the next line, which turns special tokens off
     engine.encode_special_tokens = True
 
     vocabulary = engine.get_vocab(with_added_tokens=True)
@@ -147,9 +148,9 @@ def from_definition(definition: str) -> Tokenizer:
         if i not in special and i != eos:
             token_bytes[i] = len(piece.encode() if i in added else _piece_bytes(piece, byte_level))
 
-    bos = first[0] if first and first[0] in special else None
-    about = (len(token_bytes), eos, bos, token_bytes, _hash(definition), definition)
-    tokenizer = Tokenizer(*about, _encoder(engine, parsed, special), engine.decode)
+    bos = first_id[0] if first_id and first_id[0] in special else None
+    fields = (len(token_bytes), eos, bos, token_bytes, _hash(definition), definition)
+    tokenizer = Tokenizer(*fields, _encoder(engine, parsed, special), engine.decode)
     for text in PROBES:
         if int(token_bytes[tokenizer.encode(text)].sum()) != len(text.encode("utf-8")):
             raise InputError(f"it loses bytes of {text!r}, so bits per byte cannot be counted")
@@ -157,29 +158,29 @@ def from_definition(definition: str) -> Tokenizer:
 
 
 def _encoder(engine: Engine, parsed: dict, special: set[int]) -> Callable:
-    """tiktoken where its merging by rank gives what the definition gives, else tokenizers."""
+    """Encodes with tiktoken if its merging by rank gives the same ids as the definition, else with `tokenizers`."""
     ranks = _ranks(parsed, special)
     if ranks is None:
         return lambda text: engine.encode(text, add_special_tokens=False).ids
-    table = tiktoken.Encoding("bpe", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={})
-    return partial(_encode_ranks, table)
+    encoding = tiktoken.Encoding("bpe", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={})
+    return partial(_encode_ranks, encoding)
 
 
-def _encode_ranks(table: tiktoken.Encoding, text: str) -> np.ndarray:
+def _encode_ranks(encoding: tiktoken.Encoding, text: str) -> np.ndarray:
     try:
-        return table.encode_to_numpy(text, disallowed_special=())
-    except ValueError:  # a million blanks in a row exhaust its regular expressions; halves do not
+        return encoding.encode_to_numpy(text, disallowed_special=())
+    except ValueError:  # its regular expressions fail on a million spaces in a row: encode two halves
         half = len(text) // 2
-        return np.concatenate([_encode_ranks(table, t) for t in (text[:half], text[half:])])
+        return np.concatenate([_encode_ranks(encoding, t) for t in (text[:half], text[half:])])
 
 
 def _ranks(parsed: dict, special: set[int]) -> dict[bytes, int] | None:
-    """Bytes to id for what `train` makes: its own split, merges in the order of their ids."""
+    """{bytes: id} if the definition is as `train` writes it (same split, merges in the order of their ids), or None."""
     model, split = parsed["model"], parsed.get("pre_tokenizer") or {}
     first = (split.get("pretokenizers") or [{}])[0]
-    ours = first.get("pattern") == {"Regex": SPLIT} and first.get("behavior") == "Isolated"
-    plain = parsed.get("normalizer") is None and not any(model.get(key) for key in NOT_PLAIN)
-    if not (ours and plain and model["type"] == "BPE" and len(split["pretokenizers"]) == 2):
+    same_split = first.get("pattern") == {"Regex": SPLIT} and first.get("behavior") == "Isolated"
+    supported = parsed.get("normalizer") is None and not any(model.get(key) for key in UNSUPPORTED_OPTIONS)
+    if not (same_split and supported and model["type"] == "BPE" and len(split["pretokenizers"]) == 2):
         return None
     vocabulary = model["vocab"]
     ranks = {_piece_bytes(piece, True): i for piece, i in vocabulary.items() if i not in special}
@@ -189,7 +190,7 @@ def _ranks(parsed: dict, special: set[int]) -> dict[bytes, int] | None:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Character to byte in byte-level vocabularies (GPT-2's: printable bytes are themselves)."""
+    """{character: byte} of byte-level vocabularies (as in GPT-2: printable bytes stand for themselves)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
@@ -199,7 +200,7 @@ BYTE_OF = _byte_alphabet()
 
 
 def _piece_bytes(piece: str, byte_level: bool) -> bytes:
-    """The text of a vocabulary entry: byte-level, or SentencePiece's (blanks, byte fall-back)."""
+    """The bytes of a vocabulary entry: byte-level, or SentencePiece's (U+2581 is a space, <0xNN> a byte)."""
     if byte_level and all(c in BYTE_OF for c in piece):
         return bytes(BYTE_OF[c] for c in piece)
     if byte_level:

@@ -1,4 +1,4 @@
-"""ladder/data/batches.py: exact permutations, the same batch however it is asked for, and no more read than is used."""
+"""ladder/data/batches.py: exact permutations, the same batch for any access, and no more read than is used."""
 
 import gc
 import threading
@@ -27,15 +27,15 @@ def corpus(tmp_path_factory) -> corpora.Corpus:
 
 @pytest.fixture(scope="module")
 def windows(corpus) -> dict[str, list[tuple]]:
-    """The windows of each split as they stand on disk, sliced by hand."""
-    found = {}
+    """The windows of each split on disk, sliced by hand."""
+    by_split = {}
     for split in corpora.SPLITS:
         source = corpus.source(split)
         rows = [source[i]["tokens"] for i in range(len(source))]
         step = corpus.windows_per_record
         all_windows = [tuple(row[s * L : s * L + L + 1].tolist()) for row in rows for s in range(step)]
-        found[split] = all_windows[: corpus.windows[split]]
-    return found
+        by_split[split] = all_windows[: corpus.windows[split]]
+    return by_split
 
 
 def rows(batch: dict) -> list[tuple]:
@@ -104,30 +104,30 @@ def test_a_process_reads_its_share_and_nothing_else(corpus, monkeypatch):
 
 
 def test_a_small_corpus_is_read_once(corpus, monkeypatch):
-    asked = []
+    requested = []
     opened = corpora.Corpus.source
-    monkeypatch.setattr(corpora.Corpus, "source", lambda self, split: Counting(opened(self, split), asked))
+    monkeypatch.setattr(corpora.Corpus, "source", lambda self, split: Counting(opened(self, split), requested))
     batches = Batches(corpus, "train", B, seed=0)
     for step in range(3 * corpus.windows["train"] // B):
         batches(step)
-    assert len(asked) == len(set(asked)) == -(-corpus.windows["train"] // corpus.windows_per_record)
+    assert len(requested) == len(set(requested)) == -(-corpus.windows["train"] // corpus.windows_per_record)
 
 
 class Counting:
-    def __init__(self, source, asked):
-        self.source, self.asked = source, asked
+    def __init__(self, source, requested):
+        self.source, self.requested = source, requested
 
     def __getitem__(self, i):
-        self.asked.append(i)
+        self.requested.append(i)
         return self.source[i]
 
 
 @pytest.mark.parametrize("tokens, n", [(1, 1), (3 * 4 * L, 3), (3 * 4 * L + 1, 3), (10**9, None)])
 def test_validation_is_the_first_windows_in_order(tokens, n, corpus, windows):
-    found = validation(corpus, tokens, 4)
+    tokens_nBL1 = validation(corpus, tokens, 4)
     n = corpus.windows["validation"] // 4 if n is None else n
-    assert found.shape == (n, 4, L + 1) and found.dtype == np.int32
-    assert [tuple(row) for row in found.reshape(-1, L + 1).tolist()] == windows["validation"][: n * 4]
+    assert tokens_nBL1.shape == (n, 4, L + 1) and tokens_nBL1.dtype == np.int32
+    assert [tuple(row) for row in tokens_nBL1.reshape(-1, L + 1).tolist()] == windows["validation"][: n * 4]
 
 
 def test_a_validation_split_smaller_than_a_batch_is_refused(corpus):
@@ -141,9 +141,9 @@ def reading_threads() -> int:
 
 def test_prefetched_is_the_same_in_order_and_ends(corpus):
     batches = Batches(corpus, "train", B, seed=0)
-    found = list(prefetched(batches, 3, 20))
-    assert [step for step, _ in found] == list(range(3, 20))
-    for step, batch in found:
+    steps_and_batches = list(prefetched(batches, 3, 20))
+    assert [step for step, _ in steps_and_batches] == list(range(3, 20))
+    for step, batch in steps_and_batches:
         np.testing.assert_array_equal(batch["tokens"], batches(step)["tokens"])
     assert list(prefetched(batches, 5, 5)) == []
     assert reading_threads() == 0
@@ -151,25 +151,25 @@ def test_prefetched_is_the_same_in_order_and_ends(corpus):
 
 @pytest.mark.parametrize("after", [0, 1, 5])
 def test_an_abandoned_prefetch_stops_its_thread(after):
-    asked = []
-    stream = prefetched(lambda step: asked.append(step), 0, 10**9)
+    requested = []
+    stream = prefetched(lambda step: requested.append(step), 0, 10**9)
     for _ in range(after):
         next(stream)
     del stream
     gc.collect()
     assert reading_threads() == 0
-    assert len(asked) <= after + 2
+    assert len(requested) <= after + 2
 
 
 def test_prefetch_reads_ahead_by_what_it_is_told_and_no_more():
-    asked = []
-    stream = prefetched(lambda step: asked.append(step), 0, 100, ahead=3)
+    requested = []
+    stream = prefetched(lambda step: requested.append(step), 0, 100, ahead=3)
     next(stream)
     deadline = time.monotonic() + 5
-    while len(asked) < 4 and time.monotonic() < deadline:
+    while len(requested) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)
-    assert asked == [0, 1, 2, 3]
+    assert requested == [0, 1, 2, 3]
     stream.close()
 
 

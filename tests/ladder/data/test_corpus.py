@@ -1,4 +1,4 @@
-"""corpus.py and text.py: every byte once, splits by hash, found by content; bad text refused in one line."""
+"""corpus.py and text.py: every byte once, splits by hash, the same hash for the same content; bad text is refused."""
 
 import dataclasses
 import gzip
@@ -58,23 +58,23 @@ def stream(corpus: corpora.Corpus, split: str) -> np.ndarray:
 @pytest.mark.parametrize("kind, seq_len", [("bytes", 16), ("bytes", 5000), ("bpe:400", 48)])
 def test_every_token_is_there_once_and_in_one_split(kind, seq_len, tmp_path):
     texts = some_documents(400)
-    made = make(write_files(tmp_path / "in", texts), tmp_path / "out", seq_len, tokenizer=kind)
-    coder = made.tokenizer
-    assert coder.hash == made.tokenizer_hash and made.vocab_size == coder.vocab_size
+    built = make(write_files(tmp_path / "in", texts), tmp_path / "out", seq_len, tokenizer=kind)
+    coder = built.tokenizer
+    assert coder.hash == built.tokenizer_hash and built.vocab_size == coder.vocab_size
     ordered = sorted(texts, key=lambda t: hashlib.blake2b(t.encode(), digest_size=16).digest())
     total = 0
     for split in corpora.SPLITS:
-        mine = [t for t in ordered if held_out(t, 0.2) == (split == "validation")]
-        expected = np.concatenate([[*coder.encode(t), coder.eos] for t in mine])
-        flat = stream(made, split)
+        documents = [t for t in ordered if held_out(t, 0.2) == (split == "validation")]
+        expected = np.concatenate([[*coder.encode(t), coder.eos] for t in documents])
+        flat = stream(built, split)
         np.testing.assert_array_equal(flat, expected[: len(flat)])
         assert 0 <= len(expected) - len(flat) < seq_len
         assert flat.dtype == np.uint16
-        assert (made.documents[split], made.tokens[split]) == (len(mine), len(expected))
-        assert made.bytes[split] == sum(len(t.encode()) for t in mine)
+        assert (built.documents[split], built.tokens[split]) == (len(documents), len(expected))
+        assert built.bytes[split] == sum(len(t.encode()) for t in documents)
         total += len(expected)
-    assert 0.1 < made.documents["validation"] / len(texts) < 0.3
-    assert made.bytes_per_token == pytest.approx(sum(len(t.encode()) for t in texts) / total)
+    assert 0.1 < built.documents["validation"] / len(texts) < 0.3
+    assert built.bytes_per_token == pytest.approx(sum(len(t.encode()) for t in texts) / total)
 
 
 def test_found_again_by_content_whatever_the_names_order_and_kind_of_file(tmp_path):
@@ -136,8 +136,8 @@ def test_a_document_stays_in_its_split_and_max_bytes_keeps_a_subset(tmp_path):
     part = make(tmp_path / "b", tmp_path / "out", max_bytes=size // 3)
     assert size // 3 - 1000 < sum(part.bytes.values()) <= size // 3
     documents = {
-        name: {split: set(made.tokenizer.decode(stream(made, split)).split("document ")) for split in corpora.SPLITS}
-        for name, made in (("half", half), ("whole", whole), ("part", part))
+        name: {split: set(built.tokenizer.decode(stream(built, split)).split("document ")) for split in corpora.SPLITS}
+        for name, built in (("half", half), ("whole", whole), ("part", part))
     }
     for less in ("half", "part"):
         for split, other in (("train", "validation"), ("validation", "train")):
@@ -157,8 +157,8 @@ def test_one_long_text_is_cut_at_line_ends(tmp_path):
         "".join(p.decode() for p in text.path_documents(corpora.epath.Path(tmp_path / "one_line.txt"), ""))
         == "é日" * 60_000
     )
-    made = make(tmp_path / "book.txt", tmp_path / "out", validation=0.02)
-    assert made.windows["validation"] > 0  # at least one document is held out
+    built = make(tmp_path / "book.txt", tmp_path / "out", validation=0.02)
+    assert built.windows["validation"] > 0  # at least one document is held out
 
 
 def bad_text(tmp_path) -> list[tuple[str, bytes, str]]:
@@ -172,12 +172,12 @@ def bad_text(tmp_path) -> list[tuple[str, bytes, str]]:
         ("list.jsonl", good + b"\n[1]\n", "list.jsonl:2: no text under 'text' (it has: list)"),
         ("field.jsonl", b'{"id": 1, "body": "x"}\n', "field.jsonl:1: no text under 'text' (it has: id, body)"),
         ("number.jsonl", b'{"text": 1}\n', "number.jsonl:1: no text under"),
-        ("half.jsonl", b'{"text": "\\ud800"}\n', "half.jsonl:1: its text holds half a character"),
+        ("half.jsonl", b'{"text": "\\ud800"}\n', "half.jsonl:1: its text contains a lone surrogate"),
         ("latin.jsonl", good + b'\n{"text": "\xe9"}\n', "latin.jsonl:2: not a line of JSON"),
         ("cut.jsonl.gz", zipped[:-20], "cut.jsonl.gz:"),
         ("no.jsonl.gz", b"plain", "no.jsonl.gz:1: the gzip file is damaged"),
-        ("empty.txt", b"", "no text in it"),
-        ("short.txt", b"one document", "one document"),
+        ("empty.txt", b"", "data.text contains no text"),
+        ("short.txt", b"one document", "data.text is one document"),
     ]
 
 
@@ -201,7 +201,7 @@ def test_bad_text_is_refused_in_one_line_and_leaves_nothing(tmp_path):
         ({"text": ("tfds:",)}, "tfds:NAME"),
         ({"text": ("tfds:no_such_set",)}, "tfds:no_such_set: cannot be read"),
         ({"tokenizer": "nowhere.json"}, "nowhere.json: no such tokenizer"),
-        ({"corpus": "0" * 16}, "it has changed"),
+        ({"corpus": "0" * 16}, "the text has changed"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(change, says, tmp_path):
@@ -218,9 +218,9 @@ def test_too_little_text_for_a_window_and_a_corpus_of_another_length(tmp_path):
     for seq_len, split in ((2000, "train|validation"), (10**6, "train")):
         with pytest.raises(InputError, match=rf"the ({split}) split has \d+ tokens, fewer than a window"):
             make(folder, tmp_path / "out", seq_len)
-    made = make(folder, tmp_path / "out")
+    built = make(folder, tmp_path / "out")
     with pytest.raises(InputError, match="seq_len 16, not 32"):
-        make(folder, tmp_path / "out", 32, corpus=made.hash)
+        make(folder, tmp_path / "out", 32, corpus=built.hash)
 
 
 @pytest.mark.parametrize("content, says", [(None, "no corpus here"), ("{", "not JSON"), ("{}", "another version")])
@@ -259,7 +259,7 @@ def test_a_tfds_name(tmp_path):
         assert "\n" not in str(caught.value) and "tfds:ladder_test_text" in str(caught.value)
 
 
-def test_a_build_that_is_killed_leaves_nothing_that_is_found(tmp_path):
+def test_a_build_that_is_killed_leaves_no_corpus(tmp_path):
     folder, root = write_files(tmp_path / "a", some_documents()), tmp_path / "out"
     for moment in ("coder.save", "temporary.rename", "writing the card"):
         code = f"""
@@ -282,12 +282,13 @@ corpus.build(Data(text=({str(folder)!r},), validation=0.2), 16, {str(root)!r}, p
         )
         assert done.returncode == 9, moment
         assert not list(root.glob("*/card.json"))
-    left = list(root.glob(".building-*"))
-    assert len(left) == 2  # the third was renamed
-    os.utime(left[0], (0, 0))
-    made = make(folder, root)
-    assert corpora.open_corpus(root / made.hash) == made and len(stream(made, "train")) > 100
-    assert not left[0].exists() and left[1].exists()  # a day old, so nobody's; the other may be at work
+    unfinished = list(root.glob(".building-*"))
+    assert len(unfinished) == 2  # the third was renamed
+    os.utime(unfinished[0], (0, 0))
+    built = make(folder, root)
+    assert corpora.open_corpus(root / built.hash) == built and len(stream(built, "train")) > 100
+    # The first is older than a day, so its process is gone; the process of the other may still run.
+    assert not unfinished[0].exists() and unfinished[1].exists()
 
 
 def test_many_shards_hold_what_one_holds(tmp_path, monkeypatch):

@@ -10,11 +10,11 @@ from ladder.errors import InputError
 
 @pytest.fixture
 def corpus(tmp_path):
-    there = tmp_path / "corpora" / "0123abcd"
-    (there / "tokenizer").mkdir(parents=True)
-    (there / "card.json").write_text("{}")
-    (there / "tokenizer" / "tokenizer.json").write_bytes(bytes(range(256)))
-    return there
+    directory = tmp_path / "corpora" / "0123abcd"
+    (directory / "tokenizer").mkdir(parents=True)
+    (directory / "card.json").write_text("{}")
+    (directory / "tokenizer" / "tokenizer.json").write_bytes(bytes(range(256)))
+    return directory
 
 
 def contents(directory):
@@ -47,9 +47,9 @@ def flipped(corpus):
 DAMAGE = {
     "flipped bit": (flipped, "its hash differs"),
     "truncated": (lambda c: (c / "card.json").write_text(""), "its hash differs"),
-    "missing": (lambda c: (c / "card.json").unlink(), "other files"),
-    "extra": (lambda c: (c / "more").write_text(""), "other files"),
-    "no seal": (lambda c: (c / staging.SEAL).unlink(), "no copy can be checked"),
+    "missing": (lambda c: (c / "card.json").unlink(), "files are missing or were added.*: card.json;"),
+    "extra": (lambda c: (c / "more").write_text(""), "files are missing or were added.*: more;"),
+    "no seal": (lambda c: (c / staging.SEAL).unlink(), "a copy cannot be checked"),
 }
 
 

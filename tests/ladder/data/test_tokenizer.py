@@ -75,24 +75,24 @@ def test_bpe_is_encoded_with_ranks_and_trained_deterministically(bpe):
     assert len(bpe.encode(text)) < 0.6 * len(text)
 
 
-def test_a_run_of_blanks_longer_than_the_regular_expression_can_bear(bpe):
+def test_more_spaces_in_a_row_than_the_regular_expression_can_handle(bpe):
     text = " " * 2_000_000 + "x"
     assert bpe.token_bytes[bpe.encode(text)].sum() == len(text)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe"])
 def test_saved_and_loaded_is_the_same(kind, bpe, tmp_path):
-    made = bpe if kind == "bpe" else tokenizer.load("bytes")
-    made.save(tmp_path / "there")
+    saved = bpe if kind == "bpe" else tokenizer.load("bytes")
+    saved.save(tmp_path / "saved")
     for where in (
-        tmp_path / "there",
-        tmp_path / "there" / "tokenizer.json",
-        str(tmp_path / "there"),
+        tmp_path / "saved",
+        tmp_path / "saved" / "tokenizer.json",
+        str(tmp_path / "saved"),
     ):
         again = tokenizer.load(where)
-        assert (again.hash, again.eos, again.vocab_size) == (made.hash, made.eos, made.vocab_size)
-        assert again.encode(SOURCES[0]).tolist() == made.encode(SOURCES[0]).tolist()
-        np.testing.assert_array_equal(again.token_bytes, made.token_bytes)
+        assert (again.hash, again.eos, again.vocab_size) == (saved.hash, saved.eos, saved.vocab_size)
+        assert again.encode(SOURCES[0]).tolist() == saved.encode(SOURCES[0]).tolist()
+        np.testing.assert_array_equal(again.token_bytes, saved.token_bytes)
 
 
 def test_dtype_is_the_narrowest():
@@ -100,7 +100,7 @@ def test_dtype_is_the_narrowest():
 
 
 def gpt2_like(separator="<|endoftext|>") -> Engine:
-    """Not ours: another split, ids of its own, a literal added token as GPT-NeoX has."""
+    """Unlike our own BPE: another split, other ids, and an added token of plain text as in GPT-NeoX."""
     engine = Engine(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
