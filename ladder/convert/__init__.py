@@ -1,1 +1,1 @@
-"""Models of other projects. gguf.py reads llama.cpp's files."""
+"""Reads models of other projects. gguf.py reads llama.cpp's files."""

@@ -1,1 +1,1 @@
-"""Requests to packed rows to scores of tasks, in one jitted function. Start reading at evaluator.py."""
+"""From requests to packed rows to the scores of tasks, in one jitted function. Start reading at evaluator.py."""

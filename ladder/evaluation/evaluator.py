@@ -1,4 +1,4 @@
-"""A run's tasks and validation text, scored inside one jitted function: metrics.py says what the scores mean."""
+"""Score a run's tasks and validation text in one jitted function; metrics.py defines the metrics."""
 
 import functools
 import hashlib
@@ -15,15 +15,16 @@ from ladder.evaluation.prefix_tree import pack
 from ladder.evaluation.score import score_requests, validation_score
 from ladder.parallel import sharding
 
-# Bumped by hand whenever the same requests and parameters would give different numbers.
+# Increased by hand when the same requests and parameters would give different numbers.
 EVALUATION_VERSION = 2
 
 
 class Evaluator:
-    """A run's task set and validation text, ready on the device; compiled at the first use, by one jit.
+    """A run's task set and validation text, on the device. One jitted function scores them; it compiles at first use.
 
-    hash: of what is asked and how (tasks' contents, tokenizer, lengths, validation tokens); an evaluation is recorded
-    under it. n_tokens: what one evaluation processes, padding included. n_cut: requests longer than the model.
+    hash: identifies what is evaluated and how (tasks' contents, tokenizer, lengths, validation tokens); evaluations are
+    recorded under it. n_tokens: tokens that one evaluation processes, padding included. n_cut: requests whose
+    continuation is longer than seq_len.
     """
 
     def __init__(
@@ -37,15 +38,14 @@ class Evaluator:
         mesh: jax.sharding.Mesh | None = None,
         batch_tokens: int | None = None,
     ):
-        """functions: as model.Functions, causal. mesh: the rows of a step are split over its data axes.
+        """functions: of a causal model (model/transformer.py). mesh: its data axes split the rows of a step.
 
-        batch_tokens: about how many tokens a step has; None takes prefix_tree.STEP_TOKENS on CPU, and 8192 for
-        each of the devices that share a step elsewhere.
-        Raises InputError for tasks that are unknown, missing or malformed.
+        batch_tokens: approximate number of tokens per step; by default prefix_tree.STEP_TOKENS on CPU, and elsewhere
+        8192 for each device that shares a step. Raises InputError for tasks that are unknown, missing or malformed.
         """
         self.tasks = [tasks.load_task(name, max_docs=evaluation.max_docs) for name in tasks.expand(evaluation.tasks)]
         tasks.check_names(self.tasks)
-        shards, everywhere = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
+        shards, replicated = (sharding.data_shards(mesh), sharding.replicated(mesh)) if mesh else (1, None)
         if batch_tokens is None:
             batch_tokens = prefix_tree.STEP_TOKENS if jax.default_backend() == "cpu" else 8192 * shards
         packed = pack(self.tasks, tokenizer, seq_len, batch_tokens, shards) if self.tasks else None
@@ -55,33 +55,33 @@ class Evaluator:
         if validation:
             self.n_tokens += validation_nBL1[..., 1:].size
         self.hash = _hash(self.tasks, tokenizer, seq_len, validation_nBL1)
-        put = functools.partial(sharding.put, sharding=everywhere) if mesh else jnp.asarray
+        put = functools.partial(sharding.put, sharding=replicated) if mesh else jnp.asarray
         self._data = jax.tree.map(put, (packed and packed.arrays, validation))
 
         def scores(params, arrays, validation):
-            asked = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
-            return asked, validation_score(functions, params, *validation) if validation else None
+            summary = summarise(score_requests(functions, params, arrays), arrays, len(self.tasks)) if arrays else None
+            return summary, validation_score(functions, params, *validation) if validation else None
 
-        self._scores = jax.jit(scores, out_shardings=everywhere)
+        self._scores = jax.jit(scores, out_shardings=replicated)
 
     def rows(self, params) -> list[dict]:
-        """Tidy rows {task, metric, value, stderr, n_docs}; acc and len_norm also have chance and majority.
+        """Tidy rows {task, metric, value, stderr, n_docs}; those of acc and len_norm also have chance and majority.
 
-        Validation bpb is in bits per byte, validation loss in nats per token.
+        bpb is in bits per byte, the validation loss in nats per token; metrics.py has the other units.
         """
-        asked, read = jax.device_get(self._scores(params, *self._data))
+        summary, validation = jax.device_get(self._scores(params, *self._data))
         rows = []
-        if read:
-            nats, nats_of_bytes, n_bytes = (x.sum(dtype=np.float64) for x in read)
+        if validation:
+            nats, nats_of_bytes, n_bytes = (x.sum(dtype=np.float64) for x in validation)
             n_targets = self._data[1][0][..., 1:].size
             rows.append(_row("validation", "bpb", nats_of_bytes / (math.log(2) * n_bytes)))
             rows.append(_row("validation", "loss", nats / n_targets))
         for i, task in enumerate(self.tasks):
-            guessed, n = {"chance": task.chance, "majority": task.majority}, len(task.docs)
+            baselines, n = {"chance": task.chance, "majority": task.majority}, len(task.docs)
             for metric in METRICS + RANKED if task.ranked else METRICS:
-                mean, stderr = asked[metric]
+                mean, stderr = summary[metric]
                 row = _row(task.name, metric, mean[i], stderr[i] if n > 1 else None, n)
-                rows.append(row | guessed if metric in ("acc", "len_norm") else row)
+                rows.append(row | baselines if metric in ("acc", "len_norm") else row)
         return rows
 
 
@@ -91,11 +91,11 @@ def _row(task: str, metric: str, value, stderr=None, n_docs: int | None = None) 
 
 
 def _hash(task_set, tokenizer, seq_len: int, validation) -> str:
-    asked = {
+    content = {
         "version": EVALUATION_VERSION,
         "tasks": [task.hash for task in task_set],
         "tokenizer": tokenizer.hash,
         "seq_len": seq_len,
         "validation": None if validation is None else hashlib.sha256(np.ascontiguousarray(validation)).hexdigest(),
     }
-    return hashlib.sha256(config.canonical_json(asked).encode()).hexdigest()[:16]
+    return hashlib.sha256(config.canonical_json(content).encode()).hexdigest()[:16]

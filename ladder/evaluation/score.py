@@ -1,4 +1,4 @@
-"""Log-probabilities of requests and of the validation text, in jit."""
+"""Log-probabilities of requests and of the validation text, computed inside jit."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from ladder.model.tree_attention import Tree
 def score_requests(functions, params, arrays: Arrays):
     """S_Q: log-probability (nats) of every request's continuation.
 
-    Only hidden states that predict a continuation's token reach the head, a chunk of every row at a time.
+    Logits are computed only where a continuation's token is predicted, for one chunk of every row at a time.
     """
 
     def step(carry, rows: Rows):
@@ -19,23 +19,23 @@ def score_requests(functions, params, arrays: Arrays):
         x_BLD, path = functions.nodes(params, rows.tokens_nBL, Tree(rows.depth_nBL, rows.end_nBL, path))
 
         def head(chunk, nats_2Q):
-            place_BT, target_BT, request_BT = (x_hBT[chunk] for x_hBT in arrays.targets)
-            x_BTD = jnp.take_along_axis(x_BLD, place_BT[:, :, None], axis=1)
+            index_BT, target_BT, request_BT = (x_hBT[chunk] for x_hBT in arrays.targets)
+            x_BTD = jnp.take_along_axis(x_BLD, index_BT[:, :, None], axis=1)
             nats_T, _ = token_nats(functions.logits, params, x_BTD.reshape(-1, x_BTD.shape[-1]), target_BT.ravel())
-            # 256ths and what is left are summed apart: hundreds of nats in one float32 would lose the fourth decimal.
+            # Multiples of 1/256 and remainders are summed apart: hundreds of nats in one float32 lose the 4th decimal.
             coarse_T = jnp.round(nats_T * 256) / 256
             return nats_2Q.at[:, request_BT.ravel()].add(jnp.stack([coarse_T, nats_T - coarse_T]))
 
         return (jax.lax.fori_loop(*rows.chunks_n2, head, nats_2Q), path), None
 
-    # The last Q takes what padding adds.
-    first = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1)), functions.root()
-    nats_2Q, _ = jax.lax.scan(step, first, arrays.rows)[0]
+    # Padding is added to the last entry.
+    initial = jnp.zeros((2, arrays.bytes_Q.shape[0] + 1)), functions.root()
+    nats_2Q, _ = jax.lax.scan(step, initial, arrays.rows)[0]
     return -nats_2Q.sum(0)[:-1]
 
 
 def validation_score(functions, params, tokens_nBL1, token_bytes_V):
-    """Per batch [n]: nats of all targets, nats of those that have bytes (separators have none), and these bytes."""
+    """Per batch [n]: nats of all targets; nats of the targets that have bytes (separators have none); those bytes."""
 
     def score(tokens_BL1):
         x_BLD = functions.hidden(params, tokens_BL1[:, :-1])

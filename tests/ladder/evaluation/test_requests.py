@@ -1,4 +1,4 @@
-"""Request files: what is read, and what is refused and where."""
+"""Request files: what is read, what is refused, and the line that the error names."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def without(key):
         ([line(doc_id=True)], 2, "type bool, not int"),
         ([line(context=None)], 2, "type NoneType, not str"),
         ([line(continuation="")], 2, "continuation is empty"),
-        ([json.dumps(line(continuation="\ud800"))], 2, "surrogate"),
+        ([json.dumps(line(continuation="\ud800"))], 2, "contains a lone surrogate"),
         ([line(label=1)], 2, "label '1' is none of its choices 0..0"),
         ([line(label=-1)], 2, "label '-1'"),
         ([line(0, 0, 2), line(0, 1, 2)], 2, "label '2' is none of its choices 0..1"),
@@ -64,8 +64,8 @@ def without(key):
         ([line(0, 0, 0), line(0, 2, 0)], 2, "needs the choices 0..2, the file has [0, 2]"),
         ([line(doc={"choices": []})], 2, "doc 0 has no choices"),
         ([line(0, 0, doc={"choices": ["a", "b"]})], 2, "needs the choices 0..1, the file has [0]"),
-        (["[1, 2]"], 2, "a JSON object is wanted, not list"),
-        (['{"doc_id": 0, "idx"'], 2, "not JSON, or cut off"),
+        (["[1, 2]"], 2, "expected a JSON object, not list"),
+        (['{"doc_id": 0, "idx"'], 2, "not JSON, or truncated"),
         (["[" * 100_000], 2, "not JSON"),
         (["9" * 5000], 2, "not JSON"),
     ],
@@ -99,7 +99,7 @@ def test_refuses_a_truncated_or_false_gzip_and_a_missing_or_empty_file(tmp_path)
         read_requests(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_requests(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match="no requests"):
+    with pytest.raises(InputError, match="the file has no requests"):
         read(tmp_path, line(1_000_000))
 
 

@@ -1,4 +1,4 @@
-"""Tasks by name: what they stand for, which docs are kept, what they are hashed by, and the real files."""
+"""Tasks by name: their meaning, the docs of max_docs, their hash, and the real files."""
 
 import json
 
@@ -22,7 +22,7 @@ def olmes():
 def test_a_users_file_is_named_by_its_stem(tmp_path):
     path = write(tmp_path / "exam.v2.jsonl", [line(0), line(1)])
     assert tasks.load_task(str(path)).name == "exam.v2"
-    with pytest.raises(InputError, match=r"'exam.v2' stands twice"):
+    with pytest.raises(InputError, match=r"'exam.v2' is listed twice"):
         tasks.check_names([tasks.load_task(str(path))] * 2)
 
 

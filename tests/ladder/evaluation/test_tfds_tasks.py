@@ -39,7 +39,7 @@ def write(folder, dataset: str, examples: list[dict], split: str = "validation")
     return f"tfds:{dataset}{'/ARC-Easy' if config else ''}:{split}@{folder}"
 
 
-def asked(context: str, *answers: str):
+def requests(context: str, *answers: str):
     return tuple(Request(context, answer) for answer in answers)
 
 
@@ -63,35 +63,35 @@ OPENBOOKQA = {
 @pytest.mark.parametrize(
     ("dataset", "example", "choices", "gold"),
     [
-        ("hellaswag", hellaswag_example(), asked("Roof: A man sits. He", " falls.", " stands up."), 1),
+        ("hellaswag", hellaswag_example(), requests("Roof: A man sits. He", " falls.", " stands up."), 1),
         (
             "hellaswag",
             hellaswag_example(0, "How to sit [title] Take a chair", ("x", "y", "z")),
-            asked("Roof: How to sit. Take a chair", " x", " y", " z"),
+            requests("Roof: How to sit. Take a chair", " x", " y", " z"),
             0,
         ),
         (
             "ai2_arc",
             arc_example("B"),
-            asked("Question: What breathes?\nAnswer:", " gills", " a naïve lung", " skin"),
+            requests("Question: What breathes?\nAnswer:", " gills", " a naïve lung", " skin"),
             1,
         ),
         (
             "ai2_arc",
             arc_example("D", "BD", ("no", "yes")),
-            asked("Question: What breathes?\nAnswer:", " no", " yes"),
+            requests("Question: What breathes?\nAnswer:", " no", " yes"),
             1,
         ),
         (
             "openbookqa",
             OPENBOOKQA,
-            asked("Question: The sun is\nAnswer:", " A answer", " B answer", " C answer", " D answer"),
+            requests("Question: The sun is\nAnswer:", " A answer", " B answer", " C answer", " D answer"),
             2,
         ),
         (
             "piqa",
             {"id": "0", "goal": "Boil water ", "sol1": "Heat it.", "sol2": "Cool it.", "label": 0},
-            asked("Goal: Boil water\nAnswer:", " Heat it.", " Cool it."),
+            requests("Goal: Boil water\nAnswer:", " Heat it.", " Cool it."),
             0,
         ),
         (
@@ -103,10 +103,10 @@ OPENBOOKQA = {
     ],
 )
 def test_a_record_becomes_a_doc(tmp_path, dataset, example, choices, gold):
-    named = write(tmp_path, dataset, [example, example])
-    task = tasks.load_task(named)
+    spec = write(tmp_path, dataset, [example, example])
+    task = tasks.load_task(spec)
     assert task.docs == (Doc(0, choices, gold), Doc(1, choices, gold))
-    assert task.name == named.removeprefix("tfds:").partition("@")[0] and task.ranked
+    assert task.name == spec.removeprefix("tfds:").partition("@")[0] and task.ranked
 
 
 def test_prompts_are_those_of_the_published_requests(tmp_path):
@@ -123,8 +123,8 @@ def test_prompts_are_those_of_the_published_requests(tmp_path):
 
 
 def test_a_subset_is_of_the_same_docs(tmp_path):
-    named = write(tmp_path, "hellaswag", [hellaswag_example(i % 2, f"{i}") for i in range(9)])
-    docs, few = tasks.load_task(named).docs, tasks.load_task(named, max_docs=3).docs
+    spec = write(tmp_path, "hellaswag", [hellaswag_example(i % 2, f"{i}") for i in range(9)])
+    docs, few = tasks.load_task(spec).docs, tasks.load_task(spec, max_docs=3).docs
     assert sorted(doc.choices[0].context for doc in docs) == [f"Roof: {i}" for i in range(9)]
     assert [doc.id for doc in docs] == list(range(9)) and len(few) == 3 and set(few) < set(docs)
 
@@ -132,14 +132,14 @@ def test_a_subset_is_of_the_same_docs(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "example", "says"),
     [
-        ("hellaswag", hellaswag_example(-1), "its label is none of its 2 choices; take a split with answers"),
+        ("hellaswag", hellaswag_example(-1), "its label is none of its 2 choices; use a split with answers"),
         ("hellaswag", hellaswag_example(endings=("x", "[substeps]")), "one of its choices is empty"),
         ("hellaswag", hellaswag_example(0, endings=()), "its label is none of its 0 choices"),
         ("ai2_arc", arc_example("E"), "its label is none of its 3 choices"),
         (
             "winogrande",
             {"sentence": "No blank.", "option1": "Ann", "option2": "Sue", "label": "2"},
-            "not as the winogrande of TFDS (KeyError: '_ in its sentence')",
+            "not a record of winogrande (KeyError: 'no _ in the sentence')",
         ),
     ],
 )
@@ -149,22 +149,22 @@ def test_a_bad_record_is_refused_with_its_number(tmp_path, dataset, example, say
         "ai2_arc": arc_example("B"),
         "winogrande": {"sentence": "A _ b.", "option1": "Ann", "option2": "Sue", "label": "1"},
     }[dataset]
-    named = write(tmp_path, dataset, [good, example])
+    spec = write(tmp_path, dataset, [good, example])
     with pytest.raises(InputError) as caught:
-        tasks.load_task(named)
-    start, _, said = str(caught.value).partition(f"{named}, record ")  # the number is TFDS's, which shuffles
-    assert start == "" and said[1:].startswith(f": {says}") and "\n" not in said
+        tasks.load_task(spec)
+    start, _, rest = str(caught.value).partition(f"{spec}, record ")  # the number is TFDS's, which shuffles
+    assert start == "" and rest[1:].startswith(f": {says}") and "\n" not in rest
 
 
 @pytest.mark.parametrize(
-    ("named", "says"),
+    ("spec", "says"),
     [
         ("tfds:", "write tfds:NAME"),
         ("tfds:mnist", "NAME one of hellaswag, ai2_arc, openbookqa, piqa, winogrande"),
         ("tfds:piqa@{}", "cannot be read; is it prepared"),
     ],
 )
-def test_a_dataset_that_is_not_there_is_refused(tmp_path, named, says):
+def test_a_dataset_that_is_not_there_is_refused(tmp_path, spec, says):
     with pytest.raises(InputError) as caught:
-        tasks.load_task(named.format(tmp_path))
+        tasks.load_task(spec.format(tmp_path))
     assert says in str(caught.value) and "\n" not in str(caught.value)
