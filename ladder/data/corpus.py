@@ -86,8 +86,7 @@ def open_corpus(directory) -> Corpus:
         raise InputError(f"{directory / CARD}: not JSON; delete the directory and build it again") from None
     if card.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{directory / CARD}: made by another version of ladder; delete it and build it again")
-    names = [name for name in Corpus.__dataclass_fields__ if name != "directory"]
-    return Corpus(directory=directory, **{name: card[name] for name in names})
+    return Corpus(directory, **{name: card[name] for name in Corpus.__dataclass_fields__ if name != "directory"})
 
 
 def build(data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None) -> Corpus:
@@ -247,8 +246,7 @@ def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, te
         advance = start_bar("writing tokens", sum(card["bytes"].values()))
         records = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
         feature = ((per_record * seq_len + 1,), np.dtype(tokenizer.dtype))
-        content = {"records": records, "sizes": card["bytes"], "feature": feature}
-        _Writer(**content, data_dir=temporary, file_format="array_record").write()
+        _Writer(records=records, sizes=card["bytes"], feature=feature, data_dir=temporary).write()
         tokenizer.save(temporary / "tokenizer")
         if not (final / CARD).exists():
             if final.exists():
@@ -341,7 +339,7 @@ class _Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def __init__(self, *, records: dict[str, Iterator], sizes: dict[str, int], feature: tuple, **kwargs):
         self._records, self._sizes, self._feature = records, sizes, feature
-        super().__init__(**kwargs)
+        super().__init__(file_format="array_record", **kwargs)
 
     def write(self) -> None:
         tfds.disable_progress_bar()

