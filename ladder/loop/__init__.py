@@ -1,1 +1,1 @@
-"""The training loop: one jitted, donated step, scheduled by the host. Start reading at train.py."""
+"""The training loop: one jitted step with donated state, scheduled by the host. Start reading at train.py."""

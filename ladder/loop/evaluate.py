@@ -1,8 +1,8 @@
-"""Evaluate what is trained already: checkpoints of a run, or a published model.
+"""Evaluate checkpoints of a run, or a published model, after training.
 
-RUN_DIR/evaluations/<step>-<hash>.jsonl holds one evaluation, a row a line as in the metrics. The hash says what was
-asked and how (evaluation/evaluator.py). The file is written whole or not at all, so an evaluation that was interrupted
-is made again.
+RUN_DIR/evaluations/<step>-<hash>.jsonl holds one evaluation: one row per line, with the columns of the metrics. The
+hash identifies tasks, tokenizer and settings (evaluation/evaluator.py). The file is written atomically, so an
+interrupted evaluation leaves none and is repeated.
 """
 
 import json
@@ -31,10 +31,10 @@ from ladder.rundir.record import Record
 class Evaluation:
     """One evaluation of one checkpoint.
 
-    run_id, step: which checkpoint; step is None for a published model. hash: of what was asked and how. tokens: what
-    the model processed, padding included. share: compute of this evaluation over that of the training up to `step` (a
-    token costs a third of one in training); None for a published model. cut: requests whose answer is longer than the
-    model's context. seconds: None where the rows were recorded before. rows: as in the metrics.
+    run_id, step: the checkpoint; for a published model its name and None. hash: of tasks, tokenizer and settings.
+    tokens: processed by the model, padding included. share: FLOPs of the evaluation / FLOPs of training up to `step` (a
+    token costs a third of one in training); None for a published model. cut: number of requests whose answer is longer
+    than the model's context. seconds: None where the rows were recorded before. rows: as in the metrics.
     """
 
     run_id: str
@@ -57,16 +57,16 @@ def evaluate(
 ) -> Iterator[Evaluation]:
     """Evaluate checkpoints of a run directory, or a .gguf file; each evaluation is recorded before it is yielded.
 
-    path: a run directory, or a model in the format of llama.cpp, whose evaluation is not recorded.
-    tasks: names or files (evaluation/tasks.py); None for what the run itself asks, its validation text included.
-    max_docs: of each task at most so many docs. step: which checkpoint; None for the newest. missing: every checkpoint
-    that has no such evaluation yet, neither from training nor from here.
-    Raises InputError where there is no such checkpoint, task, tokenizer or (for validation) corpus.
+    path: a run directory, or a model in llama.cpp's format, whose evaluation is not recorded.
+    tasks: names or files (evaluation/tasks.py); None for the run's own tasks and validation text.
+    max_docs: at most this many docs of each task. step: the checkpoint; None for the newest. missing: all checkpoints
+    without this evaluation, be it from training or from an earlier call.
+    Raises InputError where a checkpoint, task, tokenizer or (for validation) corpus does not exist.
     """
     path = Path(path) if isinstance(path, str) and "://" not in path else path
     if path.suffix == ".gguf":
         if missing or step is not None:
-            raise InputError(f"{path}: is one model, without checkpoints; step and missing are for run directories")
+            raise InputError(f"{path}: a model file has no checkpoints; leave out --step and --missing")
         yield _evaluate_model(path, tasks, max_docs)
         return
     record = Record(path)
@@ -79,26 +79,27 @@ def evaluate(
     rung, program, evaluator = _open(record, tasks, max_docs)
     checkpoints = Checkpoints(record.directory / "checkpoints", jax.process_index())
     recorded = _recorded(record, evaluator.hash)
-    for at in [s for s in saved if s not in recorded] if missing else [step or saved[-1]]:
-        began, rows = time.monotonic(), recorded.get(at)
+    chosen = [s for s in saved if s not in recorded] if missing else [step or saved[-1]]
+    for step in chosen:
+        began, rows = time.monotonic(), recorded.get(step)
         if rows is None:
-            params = checkpoints.read(at, program.abstract_state)["params"]
-            rows = [run.metric_row(rung, at, **row) for row in evaluator.rows(params)]
-            _write(record, at, evaluator.hash, rows)
-        seconds = None if at in recorded else time.monotonic() - began
-        share = evaluator.n_tokens / 3 / (at * rung.batch_tokens)
+            params = checkpoints.read(step, program.abstract_state)["params"]
+            rows = [run.metric_row(rung, step, **row) for row in evaluator.rows(params)]
+            _write(record, step, evaluator.hash, rows)
+        seconds = None if step in recorded else time.monotonic() - began
+        share = evaluator.n_tokens / 3 / (step * rung.batch_tokens)
         yield Evaluation(
-            path.name, at, evaluator.hash, evaluator.n_tokens, share, evaluator.n_cut, seconds, tuple(rows)
+            path.name, step, evaluator.hash, evaluator.n_tokens, share, evaluator.n_cut, seconds, tuple(rows)
         )
 
 
 def _open(record: Record, tasks: Sequence[str] | None, max_docs: int | None):
-    """(rung, program, evaluator) of a run for evaluation alone, on as many devices as divide its batch.
+    """(rung, program, evaluator) of a run, to evaluate it on the largest number of devices that divides its batch.
 
-    The corpus is opened only where validation text is asked for; otherwise its tokenizer is enough.
+    The corpus is opened only for validation text; otherwise its tokenizer is enough.
     """
     config, rung = run.read_rung(record)
-    rung = replace(rung, eval=_asked(rung.eval, tasks, max_docs), mesh=Mesh())
+    rung = replace(rung, eval=_evaluation_config(rung.eval, tasks, max_docs), mesh=Mesh())
     devices = jax.devices()
     mesh = sharding.make_mesh(rung.mesh, devices[: math.gcd(rung.batch_sequences, len(devices))])
     program = build(rung, mesh)
@@ -107,40 +108,40 @@ def _open(record: Record, tasks: Sequence[str] | None, max_docs: int | None):
     return rung, program, run.evaluator(rung, program, tokenizer, text)
 
 
-def _asked(own: Eval, tasks: Sequence[str] | None, max_docs: int | None) -> Eval:
-    """The run's own evaluation, or the given tasks without the validation text."""
+def _evaluation_config(default: Eval, tasks: Sequence[str] | None, max_docs: int | None) -> Eval:
+    """The run's own evaluation; or, where tasks are given, these without validation text."""
     if tasks is not None:
         return Eval(tuple(tasks), max_docs=max_docs, validation_tokens=0)
-    return own if max_docs is None else replace(own, max_docs=max_docs)
+    return default if max_docs is None else replace(default, max_docs=max_docs)
 
 
 def _evaluate_model(path: Path, tasks: Sequence[str] | None, max_docs: int | None) -> Evaluation:
-    """Tasks of a published model (convert/gguf.py), its weights split over all devices."""
+    """Evaluate a published model (convert/gguf.py), its weights sharded over all devices."""
     if not tasks:
-        raise InputError(f"{path}: name the tasks to ask, such as olmes")
+        raise InputError(f"{path}: no tasks to evaluate; write for example --tasks olmes")
     began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
     model, weights, tokenizer = gguf.read(path)
     params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))
-    pure = functions(model, Hooks(constrain=sharding.constrain(mesh)))
-    evaluator = Evaluator(Eval(tuple(tasks), max_docs=max_docs), pure, tokenizer, model.seq_len, mesh=mesh)
+    model_functions = functions(model, Hooks(constrain=sharding.constrain(mesh)))
+    evaluator = Evaluator(Eval(tuple(tasks), max_docs=max_docs), model_functions, tokenizer, model.seq_len, mesh=mesh)
     rows, seconds = tuple(evaluator.rows(params)), time.monotonic() - began
     return Evaluation(path.stem, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
 
 
-def _write(record: Record, step: int, evaluation: str, rows: Sequence[dict]) -> None:
+def _write(record: Record, step: int, evaluation_hash: str, rows: Sequence[dict]) -> None:
     folder = record.directory / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(canonical_json(row) + "\n" for row in rows)
-    write_atomic(folder / f"{step:09d}-{evaluation}.jsonl", text, reached="evaluation-written")
+    write_atomic(folder / f"{step:09d}-{evaluation_hash}.jsonl", text, reached="evaluation-written")
 
 
-def _recorded(record: Record, evaluation: str) -> dict[int, list[dict]]:
-    """{step: rows} of this evaluation: from training, if DONE.json has its hash, and from `evaluate`."""
-    by_step, done = {}, record.directory / "DONE.json"
-    if done.exists() and read_json(done).get("evaluation") == evaluation:
+def _recorded(record: Record, evaluation_hash: str) -> dict[int, list[dict]]:
+    """{step: rows} of this evaluation: from training, where DONE.json has the same hash, and from `evaluate`."""
+    rows_by_step, done = {}, record.directory / "DONE.json"
+    if done.exists() and read_json(done).get("evaluation") == evaluation_hash:
         for row in record.rows():
             if row["task"] != "train":
-                by_step.setdefault(row["step"], []).append(row)
-    for path in (record.directory / "evaluations").glob(f"*-{evaluation}.jsonl"):
-        by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in path.read_text().splitlines()]
-    return by_step
+                rows_by_step.setdefault(row["step"], []).append(row)
+    for path in (record.directory / "evaluations").glob(f"*-{evaluation_hash}.jsonl"):
+        rows_by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in path.read_text().splitlines()]
+    return rows_by_step

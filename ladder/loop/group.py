@@ -1,7 +1,7 @@
-"""Several runs of one shape trained at once, by one jitted step vmapped over them (`ladder train --vmap seeds=8`).
+"""Several runs of one shape trained at once by one jitted, vmapped step (`ladder train --vmap seeds=8`): a group.
 
-Every member is an ordinary run: its own seed or learning rate, batches, run directory, metrics and checkpoints. Only
-the state is stacked, on a leading axis S, and they start and stop together.
+Every member is an ordinary run with its own seed or learning rate, batches, run directory, metrics and checkpoints.
+Only their states are stacked, on a leading axis S, and they start and stop together.
 """
 
 import hashlib
@@ -22,48 +22,48 @@ from ladder.parallel import sharding
 
 
 def members(rung: Rung, text: str) -> tuple[Rung, ...]:
-    """The rungs that "seeds=8" (8 seeds from the rung's own on) or "peak_lr=1e-3,2e-3" makes of one."""
+    """The rungs of a group: text is "seeds=8" (8 seeds, from the rung's own upwards) or "peak_lr=1e-3,2e-3"."""
     name, _, values = text.partition("=")
     try:
         if name == "seeds":
-            found = tuple(replace(rung, seed=rung.seed + i) for i in range(int(values)))
+            rungs = tuple(replace(rung, seed=rung.seed + i) for i in range(int(values)))
         elif name == "peak_lr":
             rates = [float(value) for value in values.split(",")]
-            found = tuple(replace(rung, optimizer=replace(rung.optimizer, peak_lr=rate)) for rate in rates)
+            rungs = tuple(replace(rung, optimizer=replace(rung.optimizer, peak_lr=rate)) for rate in rates)
         else:
             raise ValueError
     except ValueError:
         raise InputError(f"--vmap {text}: write seeds=8 or peak_lr=1e-3,2e-3,4e-3") from None
-    if len({one.run_id for one in found}) < max(2, len(found)):
+    if len({member.run_id for member in rungs}) < max(2, len(rungs)):
         raise InputError(f"--vmap {text}: needs two or more different runs")
     if rung.kind == "branch":
-        raise InputError(f"--vmap: {rung.label} is a branch, of one trunk; train trunks or whole runs at once")
-    return found
+        raise InputError(f"--vmap: {rung.label} is a branch; name a trunk or a full run")
+    return rungs
 
 
 def identity(run_ids: Sequence[str]) -> str:
-    """8 hex digits over the members: in another company the last bits of a run would be others."""
+    """8 hex digits over the members' run_ids: the last bits of a run depend on which runs it is trained with."""
     return hashlib.sha256(canonical_json(sorted(run_ids)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Program:
-    """The members' program, vmapped: states and batches have a leading axis S."""
+    """A vmapped step.Program: states and batches have a leading axis S."""
 
     train_step: callable
-    stack: callable  # the members' states -> one
-    take: callable  # (a state, or parameters, and i) -> member i's
+    stack: callable  # (*states of the members) -> stacked state
+    take: callable  # (stacked state or parameters, i) -> those of member i
     batch_shardings: dict
 
 
-def build(one: step.Program) -> Program:
-    stacked = jax.tree.map(sharding.stacked, one.shardings)
-    batch = jax.tree.map(sharding.stacked, step.batch_shardings(one.mesh))
+def build(program: step.Program) -> Program:
+    stacked = jax.tree.map(sharding.stacked, program.shardings)
+    batch = jax.tree.map(sharding.stacked, step.batch_shardings(program.mesh))
     return Program(
         train_step=jax.jit(
-            jax.vmap(one.step),
+            jax.vmap(program.step),
             in_shardings=(stacked, batch),
-            out_shardings=(stacked, sharding.replicated(one.mesh)),
+            out_shardings=(stacked, sharding.replicated(program.mesh)),
             donate_argnums=0,
         ),
         stack=jax.jit(lambda *states: jax.tree.map(lambda *x: jax.numpy.stack(x), *states), out_shardings=stacked),
@@ -73,11 +73,11 @@ def build(one: step.Program) -> Program:
 
 
 class Group:
-    """What the loop asks of a Run, asked of all `runs`; the loss it shows is their mean."""
+    """The interface of a Run for all `runs` together; the status line shows their mean loss."""
 
     def __init__(self, runs: Sequence[Run]):
         if jax.process_count() > 1:
-            raise InputError("--vmap trains small runs: start it with one process")
+            raise InputError("--vmap works in a single process; start it without --coordinator and LADDER_COORDINATOR")
         self.runs, first = runs, runs[0]
         self.program = build(first.program)
         self.steps, self.evaluates, self.saves, self.epoch = first.steps, first.evaluates, first.saves, first.epoch
@@ -98,25 +98,26 @@ class Group:
         return jax.device_put(batch | {"learning_rate": rates}, self.program.batch_shardings)
 
     def restore(self) -> tuple[int, dict]:
-        """(step, state) of the newest step that all members have; what some have saved after it is dropped."""
-        at = {self._newest(run) for run in self.runs}
-        while len(at) > 1:
+        """(step, stacked state) of the newest step that all members have; later checkpoints are deleted."""
+        newest = {self._newest(run) for run in self.runs}
+        while len(newest) > 1:
             for run in self.runs:
-                run.checkpoints.retain([step for step in run.checkpoints.steps() if step <= min(at)])
-            at = {self._newest(run) for run in self.runs}
+                run.checkpoints.retain([step for step in run.checkpoints.steps() if step <= min(newest)])
+            newest = {self._newest(run) for run in self.runs}
         restored = [run.restore() for run in self.runs]
         return restored[0][0], self.program.stack(*(state for _, state in restored))
 
     @staticmethod
     def _newest(run: Run) -> int:
-        found = run.checkpoints.restore(run.program.abstract_state)
-        return -1 if found is None else found[0]
+        restored = run.checkpoints.restore(run.program.abstract_state)
+        return -1 if restored is None else restored[0]
 
     def read(self, pending: tuple[int, dict]) -> float:
         step, metrics = pending
         metrics = jax.device_get(metrics)
-        of_each = [{name: x[i] for name, x in metrics.items()} for i in range(len(self.runs))]
-        return statistics.fmean(run.read((step, one)) for run, one in zip(self.runs, of_each, strict=True))
+        return statistics.fmean(
+            run.read((step, {name: x[i] for name, x in metrics.items()})) for i, run in enumerate(self.runs)
+        )
 
     def evaluate(self, step: int, params) -> None:
         for i, run in enumerate(self.runs):

@@ -1,4 +1,4 @@
-"""The one status line of a run, and the machine's measured matmul rate that it is held against."""
+"""The status line of a run, and the machine's measured matmul rate that utilisation is relative to."""
 
 import math
 import time
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def matmul_flops(size: int = 1024, seconds: float = 0.1) -> float:
-    """FLOP/s of float32 matmuls on one device of this machine: the best of what fits in `seconds`."""
+    """FLOP/s of float32 matmuls on one device of this machine: the fastest of those that fit in `seconds`."""
     multiply = jax.jit(lambda x: x @ x)
     x = jnp.ones((size, size), jnp.float32)
     multiply(x).block_until_ready()
@@ -24,7 +24,7 @@ def matmul_flops(size: int = 1024, seconds: float = 0.1) -> float:
 class StatusLine:
     """Prints "step, epoch, loss, bpb, tokens/s, share of matmul peak, time left" every few seconds.
 
-    Evaluations and saves are not training time: `restart` after them leaves them out of the rate.
+    Call `restart` after evaluations and saves, so that their time does not count in the rate.
     """
 
     def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
@@ -35,15 +35,15 @@ class StatusLine:
 
     @cached_property
     def peak(self) -> float:
-        """Measured when the first line is printed: a run of seconds does without."""
+        """FLOP/s; measured when the first line is printed, so a run of a few seconds does not measure it."""
         return matmul_flops()
 
     def restart(self, step: int | None):
-        """Count the rate from here."""
+        """Measure the rate from this step and this moment on."""
         self.since, self.first, self.printed = time.monotonic(), step, time.monotonic()
 
     def evaluated(self, step: int, tokens: int, seconds: float):
-        """Print what an evaluation cost, and all so far as a share of the time since the start."""
+        """Print what an evaluation cost, and the share of the time since the start that all evaluations took."""
         self.evaluating += seconds
         share = self.evaluating / (time.monotonic() - self.began)
         print(f"{self.label}  evaluated at step {step:,}: {tokens:,} tokens, {seconds:.1f} s; {share:.1%} of the time")
@@ -52,7 +52,7 @@ class StatusLine:
         return time.monotonic() - self.printed >= self.every
 
     def show(self, step: int, loss: float, epoch: float) -> float:
-        """Print the line of a step; returns the tokens per second since the last one. epoch: passes over the text."""
+        """Print the line; returns tokens/s since the last one. loss: nats per token. epoch: passes over the text."""
         now = time.monotonic()
         if self.first is None or step <= self.first:
             self.restart(step)

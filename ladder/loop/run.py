@@ -1,4 +1,4 @@
-"""One run as the loop sees it: what it is trained with, when it is evaluated and saved, and what is written then."""
+"""One run as the loop sees it: what it trains with, when it is evaluated and saved, and what it writes."""
 
 import math
 import time
@@ -23,12 +23,12 @@ from ladder.rundir.kill_points import phase
 from ladder.rundir.record import Record
 
 LOG_EVERY = 10  # steps between rows of the training loss
-KEEP = 2  # newest checkpoints that stay, beside those a branch needs
+KEEP = 2  # newest checkpoints that are retained, besides those that a branch needs
 
 
 @dataclass
 class Run:
-    """A rung, its run directory and its compiled program; group.Group answers to the same names."""
+    """A rung, its run directory and its compiled program; group.Group has the same interface."""
 
     rung: Rung
     record: Record
@@ -37,7 +37,7 @@ class Run:
     data: batches.Batches
     evaluator: Evaluator
     status: StatusLine
-    parent: Checkpoints | None  # of the trunk that a branch starts from
+    parent: Checkpoints | None  # the trunk's, for a branch
 
     @property
     def steps(self) -> int:
@@ -63,12 +63,12 @@ class Run:
         return self.program.put(batch, learning_rate(self.rung, step))
 
     def restore(self) -> tuple[int, dict]:
-        """(step, state) to go on from: the newest good checkpoint, the parent's, or a fresh start."""
-        found = self.checkpoints.restore(self.program.abstract_state)
-        if found is not None:
-            first, state = found
-            self.record.rewind(first, origin=self.origin if self.parent else -1)
-            return first, state
+        """(step, state) to resume from: the newest intact checkpoint, else the parent's, else the initial state."""
+        restored = self.checkpoints.restore(self.program.abstract_state)
+        if restored is not None:
+            step, state = restored
+            self.record.rewind(step, origin=self.origin if self.parent else -1)
+            return step, state
         if self.parent:
             state = self.parent.read(self.origin, self.program.abstract_state)
             self.record.rewind(self.origin, origin=self.origin)
@@ -77,7 +77,7 @@ class Run:
         return 0, self.program.init()
 
     def read(self, pending: tuple[int, dict]) -> float:
-        """Wait for a step's metrics, log them, return the loss; Diverged where one is not finite."""
+        """Wait for a step's metrics, log them, return the loss in nats per token; Diverged where one is not finite."""
         step, metrics = pending
         loss, norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -99,13 +99,13 @@ class Run:
             self.status.evaluated(step, self.evaluator.n_tokens, seconds)
 
     def save(self, step: int, state: dict) -> None:
-        """Metrics up to the step, then its checkpoint: from now on both count."""
+        """Publish the metrics up to `step`, then its checkpoint."""
         self.checkpoints.start(step, state)
         began = time.monotonic()
         self.record.publish(step)
         self.checkpoints.commit(step)
-        kept = {s for s in self.rung.save_at if s <= step}
-        self.checkpoints.retain(kept | set(self.checkpoints.steps()[-KEEP:]))
+        for_branches = {s for s in self.rung.save_at if s <= step}
+        self.checkpoints.retain(for_branches | set(self.checkpoints.steps()[-KEEP:]))
         self.record.timing(step=step, phase="checkpoint", seconds=time.monotonic() - began)
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
@@ -125,7 +125,7 @@ class Run:
 
 
 def open_run(record: Record) -> Run:
-    """Everything that training needs but the state. Raises InputError where the corpus is not config.json's."""
+    """Everything that training needs except the state. Raises InputError where the corpus is not config.json's."""
     config, rung = read_rung(record)
     text = open_corpus(config, rung)
     program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
@@ -143,13 +143,13 @@ def open_run(record: Record) -> Run:
 
 
 def read_rung(record: Record) -> tuple[dict, Rung]:
-    """(config.json, its rung). Raises InputError where it is not one."""
+    """(config.json, its rung). Raises InputError where it holds no valid rung."""
     config = record.read_config()
     return config, from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
 
 
 def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
-    """The corpus of a run, on this machine's disk. Raises InputError where it is another one."""
+    """The corpus of a run, copied to this machine's disk. Raises InputError where its hash is not config.json's."""
     text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
     if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
         raise InputError(
@@ -159,16 +159,18 @@ def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
 
 
 def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
-    """The tokenizer of a run's corpus, without the corpus. Raises InputError where it is another one."""
+    """The tokenizer of a run's corpus, without the corpus. Raises InputError where its hash is not config.json's."""
     directory = epath.Path(config["corpus_dir"]) / "tokenizer"
     tokenizer = tokenizers.load(directory)
     if tokenizer.hash != rung.data.tokenizer_hash:
-        raise InputError(f"{directory}: tokenizer {tokenizer.hash}, this run needs {rung.data.tokenizer_hash}")
+        raise InputError(
+            f"{directory}: tokenizer {tokenizer.hash}, this run needs {rung.data.tokenizer_hash}; build it again"
+        )
     return tokenizer
 
 
 def evaluator(rung: Rung, program: step.Program, tokenizer, text: corpus.Corpus | None) -> Evaluator:
-    """What rung.eval asks. text: the corpus of the validation text; None where none is asked for."""
+    """The evaluator for rung.eval. text: the corpus; None where rung.eval has no validation text."""
     shards, seq_len = sharding.data_shards(program.mesh), rung.model.seq_len
     rows = shards * max(1, 8192 // (seq_len * shards))
     tokens = rung.eval.validation_tokens

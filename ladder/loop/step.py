@@ -17,46 +17,46 @@ from ladder.model.cross_entropy import token_nats
 from ladder.optim import adamw
 from ladder.parallel import sharding
 
-UNROLL_LAYERS = 8
+UNROLL_LAYERS = 8  # most layers that are unrolled on a CPU
 
 
 def init_state(rung: Rung, seed: int | None = None) -> dict:
-    """{"step", "params", "optimizer"} before the first step, from the rung's seed unless another is given."""
+    """{"step", "params", "optimizer"} before the first step. seed: None for the rung's own."""
     params = transformer.init_params(rung.model, rung.seed if seed is None else seed)
     return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": adamw.build(rung).init(params)}
 
 
 @dataclass(frozen=True)
 class Program:
-    """A rung compiled for a mesh: where its state lives, and what runs on it."""
+    """A rung's functions on a mesh, and the shardings of its state; `build` makes it."""
 
     mesh: jax.sharding.Mesh
     functions: transformer.Functions
-    shardings: dict
+    shardings: dict  # of the state
     init: callable
-    step: callable  # what train_step is the jitted form of
+    step: callable  # train_step before jit
     train_step: callable
-    abstract_state: dict
+    abstract_state: dict  # shapes, dtypes and shardings
     batch_sequences: int
 
     @cached_property
     def rows(self) -> list[int]:
         """The rows of the global batch that this process's devices hold."""
-        return sharding.rows_here(batch_shardings(self.mesh)["tokens"], self.batch_sequences)
+        return sharding.local_rows(batch_shardings(self.mesh)["tokens"], self.batch_sequences)
 
     def put(self, batch: dict, learning_rate: float) -> dict:
-        """What train_step takes: this process's rows as a global array, and the step's learning rate."""
-        tokens, where = batch["tokens"], batch_shardings(self.mesh)
+        """The batch that train_step takes: a global array from this process's rows, and the learning rate."""
+        tokens, shardings = batch["tokens"], batch_shardings(self.mesh)
         shape = (self.batch_sequences, *tokens.shape[1:])
 
-        def held(index):
+        def device_rows(index):
             start, stop, _ = index[0].indices(self.batch_sequences)
             first = bisect_left(self.rows, start)
             return tokens[first : first + stop - start]
 
         return {
-            "tokens": jax.make_array_from_callback(shape, where["tokens"], held),
-            "learning_rate": sharding.put(np.float32(learning_rate), where["learning_rate"]),
+            "tokens": jax.make_array_from_callback(shape, shardings["tokens"], device_rows),
+            "learning_rate": sharding.put(np.float32(learning_rate), shardings["learning_rate"]),
         }
 
 
@@ -68,14 +68,15 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     """The jitted functions of a rung on a mesh.
 
     train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
-    grad_norm before clipping; the state is donated.
+    grad_norm before clipping; the state is donated. Raises InputError where a microbatch does not divide over the
+    devices, or the layout does not fit the model.
     """
     data_shards = sharding.data_shards(mesh)
-    micro = rung.batch_sequences // rung.mesh.accumulation
-    if micro % data_shards:
-        tensor = mesh.shape["tensor"] * data_shards // math.gcd(micro, data_shards)
+    microbatch = rung.batch_sequences // rung.mesh.accumulation
+    if microbatch % data_shards:
+        tensor = mesh.shape["tensor"] * data_shards // math.gcd(microbatch, data_shards)
         raise InputError(
-            f"rung {rung.label}: a microbatch of {micro} sequences does not divide over {data_shards} devices; "
+            f"rung {rung.label}: a microbatch of {microbatch} sequences does not divide over {data_shards} devices; "
             f"set mesh.tensor={tensor}, or "
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
@@ -97,10 +98,9 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         unroll=platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
     )
     functions = transformer.functions(rung.model, hooks)
-    abstract = jax.eval_shape(lambda: init_state(rung))
-    shardings = sharding.shardings(mesh, abstract)
-    sharding.refuse_replication(mesh, abstract, shardings)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    state = jax.eval_shape(lambda: init_state(rung))
+    shardings = sharding.shardings(mesh, state)
+    sharding.refuse_replication(mesh, state, shardings)
     scalar = sharding.replicated(mesh)
     nats = sharding.on_own_tokens(mesh, _nats) if mesh.size > 1 else _nats
     train_step = _train_step(rung, functions, nats)
@@ -108,7 +108,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         mesh=mesh,
         functions=functions,
         shardings=shardings,
-        # The seed is data, so that all seeds share one compiled program.
+        # The seed is an input, so that all seeds share one compiled program.
         init=partial(jax.jit(partial(init_state, rung), out_shardings=shardings), rung.seed),
         step=train_step,
         train_step=jax.jit(
@@ -117,13 +117,13 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
             donate_argnums=0,
         ),
-        abstract_state=abstract,
+        abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings),
         batch_sequences=rung.batch_sequences,
     )
 
 
 def _nats(head_DV, x_BLD, targets_BL):
-    """nats_BL, log_z_BL of the next tokens."""
+    """(nats_BL, log_z_BL): cross_entropy.token_nats of rows."""
     nats_T, log_z_T = token_nats(
         transformer.project, head_DV, x_BLD.reshape(-1, x_BLD.shape[-1]), targets_BL.reshape(-1)
     )
@@ -134,20 +134,20 @@ def _train_step(rung: Rung, functions: transformer.Functions, nats):
     transform = adamw.build(rung)
     accumulation = rung.mesh.accumulation
 
-    def total(params, tokens):
+    def summed_loss(params, tokens):
         """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
         x_BLD = functions.hidden(params, tokens[:, :-1])
         nats_BL, log_z_BL = nats(functions.head(params), x_BLD, tokens[:, 1:])
-        loss = nats_BL.sum()
-        return loss + rung.optimizer.z_loss * jnp.square(log_z_BL).sum(), loss
+        total_nats = nats_BL.sum()
+        return total_nats + rung.optimizer.z_loss * jnp.square(log_z_BL).sum(), total_nats
 
-    gradient = jax.grad(total, has_aux=True)
+    gradient = jax.grad(summed_loss, has_aux=True)
 
-    def summed(params, tokens_B):
-        """Gradient and nats, summed over the microbatches; divided once, by the caller."""
+    def summed_gradient(params, tokens_B):
+        """(gradient, nats), summed over the tokens of all microbatches; the caller divides once."""
         if accumulation == 1:
             return gradient(params, tokens_B)
-        # Every device keeps its own rows: microbatch a takes rows a, a + A, a + 2A, ...
+        # Microbatch a takes rows a, a + A, a + 2A, ..., so that every device keeps its own rows.
         tokens_AB = jnp.swapaxes(tokens_B.reshape(-1, accumulation, tokens_B.shape[1]), 0, 1)
         zero = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params), jnp.zeros(())
 
@@ -158,12 +158,12 @@ def _train_step(rung: Rung, functions: transformer.Functions, nats):
 
     def train_step(state, batch):
         tokens = batch["tokens"]
-        count = tokens.shape[0] * (tokens.shape[1] - 1)
-        grads, nats = summed(state["params"], tokens)
-        grads = jax.tree.map(lambda g: g / count, grads)
+        n_targets = tokens.shape[0] * (tokens.shape[1] - 1)
+        grads, total_nats = summed_gradient(state["params"], tokens)
+        grads = jax.tree.map(lambda g: g / n_targets, grads)
         updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
         params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
-        metrics = {"loss": nats / count, "grad_norm": optax.tree.norm(grads)}
+        metrics = {"loss": total_nats / n_targets, "grad_norm": optax.tree.norm(grads)}
         return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
 
     return train_step

@@ -1,4 +1,4 @@
-"""The compact loop: train one rung, from wherever its run directory stands, to DONE."""
+"""The training loop: train one rung from the newest checkpoint in its run directory to DONE.json."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,51 +19,51 @@ from ladder.rundir.record import Record
 
 
 def train(directory) -> None:
-    """Train the rung of a run directory, or take it up again; returns when DONE.json is written.
+    """Train the rung of a run directory, or resume it; returns when DONE.json is written.
 
-    A rung that is trained at once with others (`--vmap`) is trained with them, whichever of them is named.
-    Raises Preempted after SIGTERM (everything saved), Diverged at a NaN or Inf in the loss or the gradient norm,
-    InputError where the directory, its corpus or its parent is not what config.json says.
+    For a member of a group (`--vmap`), the whole group is trained.
+    Raises Preempted after SIGTERM (with everything saved), Diverged where the loss or the gradient norm is NaN or Inf,
+    InputError where the directory, its corpus or its parent does not match config.json.
     """
     record = _record(directory)
     members = record.read_config().get("group", {}).get("members", ())
     records = [_record(record.directory.parent / run_id) for run_id in members] or [record]
-    if all(one.is_done() for one in records):
+    if all(record.is_done() for record in records):
         return
     compile_cache.keep(record.directory.parent / ".compiled")
-    with _leased(records) as leases, processes.notice() as stops:
-        runs = [open_run(one) for one in records]
+    with _leased(records) as leases, processes.sigterm_notice() as should_stop:
+        runs = [open_run(record) for record in records]
         run = Group(runs) if members else runs[0]
         first, state = run.restore()
-        _loop(run, first, state, leases, stops)
+        _loop(run, first, state, leases, should_stop)
 
 
-def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], stops: Callable[[int], bool]) -> None:
-    """The host only schedules; but for evaluations and saves it waits for nothing but the step before."""
-    pending, loss, ahead = None, math.nan, batches.prefetched(run.data, first, run.steps)
-    for done in range(first, run.steps + 1):  # `done` updates are in the state
-        stopping = stops(done)
-        if done > first and (run.evaluates(done) or run.saves(done) or stopping):
-            loss, pending = run.read(pending), None  # nothing is saved or evaluated before its own loss was finite
-            if run.evaluates(done):
-                run.evaluate(done, state["params"])
-            if run.saves(done) or stopping:
-                run.save(done, state)
-            run.status.restart(done)
-            run.heartbeat(done, loss, None)
-        if done == run.steps:
+def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], should_stop: Callable[[int], bool]):
+    """The host only schedules: except for evaluations and saves, it waits only for the metrics of the previous step."""
+    pending, loss, prefetched = None, math.nan, batches.prefetched(run.data, first, run.steps)
+    for step in range(first, run.steps + 1):  # the state has had `step` updates
+        stopping = should_stop(step)
+        if step > first and (run.evaluates(step) or run.saves(step) or stopping):
+            loss, pending = run.read(pending), None  # raises Diverged before a non-finite state is evaluated or saved
+            if run.evaluates(step):
+                run.evaluate(step, state["params"])
+            if run.saves(step) or stopping:
+                run.save(step, state)
+            run.status.restart(step)
+            run.heartbeat(step, loss, None)
+        if step == run.steps:
             break
         if stopping:
-            raise Preempted(f"stopped at step {done:,} of {run.steps:,}, saved; run it again to go on")
-        _, batch = next(ahead)
-        state, metrics = run.program.train_step(state, run.put(batch, done))
+            raise Preempted(f"stopped at step {step:,} of {run.steps:,}, saved; run it again to resume")
+        _, batch = next(prefetched)
+        state, metrics = run.program.train_step(state, run.put(batch, step))
         if pending is not None:
             loss = run.read(pending)
-            if leases and run.status.due():  # process 0 speaks for all
-                run.heartbeat(done, loss, run.status.show(done, loss, run.epoch(done)))
+            if leases and run.status.due():  # only process 0 holds leases
+                run.heartbeat(step, loss, run.status.show(step, loss, run.epoch(step)))
                 for lease in leases:
                     lease.renew()
-        pending = (done + 1, metrics)
+        pending = (step + 1, metrics)
         phase("step")
     if jax.process_index() == 0:
         run.finish()
@@ -75,13 +75,13 @@ def _record(directory) -> Record:
 
 @contextmanager
 def _leased(records: Sequence[Record]):
-    """Their leases, which process 0 holds for all (none in the others); where one is refused, all raise Preempted."""
+    """Yields the leases, which only process 0 holds; [] elsewhere. If one is refused, all processes raise Preempted."""
     with ExitStack() as stack:
         leases = []
 
-        def enter():
+        def acquire():
             if jax.process_index() == 0:
                 leases.extend(stack.enter_context(Lease(record.directory)) for record in records)
 
-        processes.together(enter, (Preempted,))
+        processes.together(acquire, (Preempted,))
         yield leases

@@ -1,7 +1,7 @@
-"""Many processes that train one run: how they find each other, what they tell each other, when they stop together.
+"""Several processes that train one run: how they connect, exchange values and agree on the step to stop at.
 
-All of them run the same loop and issue the same device programs in the same order; nothing waits for another process
-but a collective inside a step, a checkpoint's publication, and what stands here.
+All of them run the same loop and issue the same device programs in the same order. A process waits for the others only
+in a collective inside a step, in the publication of a checkpoint, and in the functions of this file.
 """
 
 import json
@@ -17,59 +17,58 @@ from jax.experimental import multihost_utils
 
 from ladder.errors import InputError, Preempted
 
-# Who starts us has already numbered its processes: ours, then Slurm's, then a Kubernetes indexed job's.
+# Environment variables with the index of this process; the first that is set counts: ladder's own, Slurm's, and that of
+# a Kubernetes indexed job.
 INDEX = ("LADDER_PROCESS", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
-START_SECONDS = 1800  # the slowest of many machines: image pulled, corpus mounted
-# Longer than a compilation (387 s seen, a 1.4B rung on two cores), which must never look like a death. Where a process
-# is killed and no scheduler ends the others, they wait in a collective for this long and then abort (exit code 134).
+START_SECONDS = 1800  # until the slowest machine has pulled its image and mounted the corpus
+# Longer than a compilation (387 s seen, a 1.4B rung on two cores), so that a compiling process is not taken for dead.
+# Where one is killed and no scheduler ends the others, they wait this long in a collective and abort (exit code 134).
 HEARTBEAT_SECONDS = 600
-END_SECONDS = 30  # how long the others may be behind at the end; after it the run counts as broken
+END_SECONDS = 30  # how long a process waits at the end for the others; after it the run counts as failed
 
 
 def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> int:
-    """Make this process one of `count` (jax.distributed) and return which; without a coordinator it stays alone.
+    """Connect this process to the `count` of the run (jax.distributed); returns its index, 0 without a coordinator.
 
-    coordinator: host:port of process 0, or "auto" where JAX finds its own (TPU pods). What is not given is read from
+    coordinator: HOST:PORT of process 0, or "auto" where JAX finds it (TPU pods). Arguments that are None are read from
     LADDER_COORDINATOR, LADDER_PROCESSES and the first of INDEX that is set. Call it before any other use of jax.
-    Raises InputError where they contradict each other, Preempted where the coordinator does not answer.
+    Raises InputError where the settings are incomplete or contradictory, Preempted where processes do not connect.
     """
     coordinator, count, index = settings(coordinator, count, index, os.environ)
     if coordinator is None:
         return 0
-    where = {} if coordinator == "auto" else {"cluster_detection_method": "deactivate"}
-    named = {} if coordinator == "auto" else {"coordinator_address": coordinator}
+    address = {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(
-            **named,
-            **where,
+            **(address if coordinator != "auto" else {}),
             num_processes=count,
             process_id=index,
             initialization_timeout=int(os.environ.get("LADDER_START_SECONDS", START_SECONDS)),
             heartbeat_timeout_seconds=int(os.environ.get("LADDER_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)),
             shutdown_timeout_seconds=END_SECONDS,
         )
-    except RuntimeError as error:  # a peer that has not come: its machine is to blame
-        raise Preempted(f"coordinator {coordinator}, process {index} of {count}: {error}") from None
+    except RuntimeError as error:  # another process did not connect in time: its machine failed, try again
+        raise Preempted(f"process {index} of {count} could not join coordinator {coordinator}: {error}") from None
     except ValueError as error:
-        raise InputError(f"coordinator {coordinator}, process {index} of {count}: {error}") from None
+        raise InputError(f"process {index} of {count} could not join coordinator {coordinator}: {error}") from None
     return jax.process_index()
 
 
 def settings(coordinator: str | None, count: int | None, index: int | None, env: Mapping[str, str]):
-    """(coordinator, count, index) from flags and environment; all None for one process alone."""
+    """(coordinator, count, index) from arguments, else from the environment; all None for a single process."""
     coordinator = coordinator or env.get("LADDER_COORDINATOR")
     if coordinator is None:
         if count is not None or index is not None or "LADDER_PROCESSES" in env:
-            raise InputError("several processes need --coordinator HOST:PORT (or LADDER_COORDINATOR), process 0's")
+            raise InputError("several processes need --coordinator HOST:PORT of process 0 (or LADDER_COORDINATOR)")
         return None, None, None
     if count is None:
-        count = _whole("LADDER_PROCESSES", env)
+        count = _env_int("LADDER_PROCESSES", env)
     if index is None:
-        index = next((_whole(name, env) for name in INDEX if name in env), None)
+        index = next((_env_int(name, env) for name in INDEX if name in env), None)
     if coordinator == "auto":
         return coordinator, count, index
     if not coordinator.rpartition(":")[2].isdigit():
-        raise InputError(f"coordinator {coordinator!r}: write HOST:PORT")
+        raise InputError(f"coordinator {coordinator!r}: write HOST:PORT, or auto on a TPU pod")
     if count is None or index is None:
         raise InputError("a coordinator needs --processes N and --process I (or LADDER_PROCESSES and LADDER_PROCESS)")
     if not 0 <= index < count:
@@ -77,7 +76,7 @@ def settings(coordinator: str | None, count: int | None, index: int | None, env:
     return coordinator, count, index
 
 
-def _whole(name: str, env: Mapping[str, str]) -> int | None:
+def _env_int(name: str, env: Mapping[str, str]) -> int | None:
     text = env.get(name)
     if text is not None and not text.isdigit():
         raise InputError(f"{name} = {text!r}: must be a whole number")
@@ -85,7 +84,7 @@ def _whole(name: str, env: Mapping[str, str]) -> int | None:
 
 
 def gather(value) -> list:
-    """Every process's value (plain JSON types), in their order; a collective, so all must call it."""
+    """The values (plain JSON types) of all processes, by process index. A collective: all processes must call it."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -95,37 +94,40 @@ def gather(value) -> list:
 
 
 def together(action: Callable, errors: tuple[type[Exception], ...]) -> list:
-    """action() in every process and all their results; where it raises one of `errors` in one, all of them raise."""
+    """Run action() in every process; returns all results (plain JSON types). A collective.
+
+    Where it raises one of `errors` in any process, all processes raise: the others raise errors[0].
+    """
     result, raised = None, None
     try:
         result = action()
     except errors as error:
         raised = error
-    told = gather({"result": result, "error": None if raised is None else str(raised)})
+    outcomes = gather({"result": result, "error": None if raised is None else str(raised)})
     if raised is not None:
         raise raised
-    for process, one in enumerate(told):
-        if one["error"] is not None:
-            raise errors[0](f"process {process}: {one['error']}")
-    return [one["result"] for one in told]
+    for process, outcome in enumerate(outcomes):
+        if outcome["error"] is not None:
+            raise errors[0](f"process {process}: {outcome['error']}")
+    return [outcome["result"] for outcome in outcomes]
 
 
 @contextmanager
-def notice():
-    """A function of the step that says whether to save and stop there, because SIGTERM came.
+def sigterm_notice():
+    """Yields should_stop(step): whether to save and stop at this step, because of SIGTERM. Call it once at every step.
 
-    With several processes it is enough that one of them has it: JAX agrees on a step that none of them has begun, and
-    the function is true at that step in all. Call it once for every step.
+    With several processes a signal to one is enough: JAX chooses a step that none of them has reached, and should_stop
+    is true at that step in all of them.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may have handlers
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield lambda step: event.is_set()
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    previous_handler = signal.signal(signal.SIGTERM, lambda *_: event.set())
     try:
         yield lambda step: event.is_set()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)

@@ -1,4 +1,4 @@
-"""The mesh, and the one table from logical axes to mesh axes. The only file that names mesh axes."""
+"""The device mesh, and the only table from logical axes to mesh axes. No other file names mesh axes."""
 
 import math
 
@@ -13,7 +13,7 @@ from ladder.model.transformer import AXES
 
 MESH_AXES = ("replica", "fsdp", "tensor", "sequence")
 
-# Logical axis -> mesh axes. What is not named here is not split.
+# Logical axis -> mesh axes. A logical axis that is not listed is not sharded.
 RULES = {
     "batch": ("replica", "fsdp"),
     "length": ("sequence",),
@@ -23,26 +23,26 @@ RULES = {
     "kv_heads": ("tensor",),
     "ffn": ("tensor",),
 }
-LARGE = 16 << 20  # bytes of an array that no device may hold whole where the mesh splits arrays
+LARGE = 16 << 20  # bytes; larger arrays may not be fully replicated on a mesh that shards parameters
 
 
 def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
-    """The mesh of a layout over `devices` (all of them by default); InputError where the numbers do not divide."""
+    """The mesh of a layout over `devices` (default: all). Raises InputError where the layout does not fit them."""
     devices = jax.devices() if devices is None else devices
     others = layout.replica * layout.tensor * layout.sequence
     fsdp = max(1, len(devices) // others) if layout.fsdp == -1 else layout.fsdp
     shape = (layout.replica, fsdp, layout.tensor, layout.sequence)
     if np.prod(shape) != len(devices):
-        named = " x ".join(f"{axis}={n}" for axis, n in zip(MESH_AXES, shape, strict=True))
+        sizes = " x ".join(f"{axis}={n}" for axis, n in zip(MESH_AXES, shape, strict=True))
         raise InputError(
-            f"mesh {named} takes {np.prod(shape)} devices, "
+            f"mesh {sizes} takes {np.prod(shape)} devices, "
             f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
         )
     slices = len({getattr(device, "slice_index", None) for device in devices})
     if layout.replica % slices:  # only gradients may cross the slow network between slices
         raise InputError(f"mesh.replica = {layout.replica} does not divide over {slices} slices: set it to {slices}")
-    within = (layout.replica // slices, *shape[1:])
-    # A mesh axis may take part of a dimension of the torus: 2 x 256 of 8x8x8.
+    within = (layout.replica // slices, *shape[1:])  # a slice
+    # allow_split_physical_axes: a mesh axis may cover part of a torus dimension (2 x 256 chips of 8x8x8).
     if slices == 1:
         grid = mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
     else:
@@ -51,70 +51,71 @@ def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
 
 
 def of_one_slice(mesh: jax.sharding.Mesh, slices: int) -> tuple[dict[str, int], np.ndarray]:
-    """The axes of a mesh within its first slice, and where its chips stand: coordinates[axes..., 3]."""
+    """(size of each mesh axis within one slice, torus coordinates of the first slice's chips [*sizes, 3])."""
     shape = dict(mesh.shape) | {"replica": mesh.shape["replica"] // slices}
     coordinates = np.array([device.coords for device in mesh.devices.flat[: mesh.size // slices]])
     return shape, coordinates.reshape(*shape.values(), -1)
 
 
 def data_shards(mesh: jax.sharding.Mesh) -> int:
-    """How many parts a batch's rows are split into."""
+    """Number of shards of a batch's rows."""
     return mesh.shape["replica"] * mesh.shape["fsdp"]
 
 
 def spec(mesh: jax.sharding.Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
-    """The partition of an array with these logical axes; an axis that its devices do not divide stays whole."""
+    """The partition of an array with these logical axes; an axis that its devices do not divide is not sharded."""
 
-    def split(axis, length):
+    def mesh_axes(axis, length):
         names = RULES.get(axis, ())
         size = int(np.prod([mesh.shape[n] for n in names]))
         return names if size > 1 and length % size == 0 else None
 
-    return PartitionSpec(*(split(axis, length) for axis, length in zip(axes, shape, strict=True)))
+    return PartitionSpec(*(mesh_axes(axis, length) for axis, length in zip(axes, shape, strict=True)))
 
 
 def constrain(mesh: jax.sharding.Mesh):
-    """The model's hook: pins an activation to the layout of its logical axes."""
+    """The function for `transformer.Hooks.constrain`: fixes an activation's sharding by its logical axes."""
 
-    def pinned(x, axes):
+    def constrained(x, axes):
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(mesh, axes, x.shape)))
 
-    return pinned
+    return constrained
 
 
-def on_each_device(mesh: jax.sharding.Mesh, attend, kernel):
-    """attend(q_BLHK, k_BLGK, v_BLGK, kernel) run by every device on its own queries and heads, the keys and values of
-    whole rows gathered: GSPMD cannot split a kernel. kernel(length, heads, parts): with a mask to be split likewise."""
+def on_each_device(mesh: jax.sharding.Mesh, attend, make_kernel):
+    """attend(q_BLHK, k_BLGK, v_BLGK, kernel) under shard_map, because GSPMD cannot shard a kernel: each device has its
+    own queries and heads, and all keys and values of its rows. make_kernel: as attention.splash_kernel."""
 
-    def split(q_BLHK, k_BLGK, v_BLGK):
+    def mapped(q_BLHK, k_BLGK, v_BLGK):
         q = spec(mesh, ("batch", "length", "heads", None), q_BLHK.shape)
         kv = spec(mesh, ("batch", None, "kv_heads", None), k_BLGK.shape)
         heads = NamedSharding(mesh, q).shard_shape(q_BLHK.shape)[2]
-        made = kernel(q_BLHK.shape[1], heads, mesh.shape["sequence"])
-        mask = made.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, q[1])))
-        each = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv, mask), out_specs=q, check_vma=False)
-        return each(q_BLHK, k_BLGK, v_BLGK, made)
+        kernel = make_kernel(q_BLHK.shape[1], heads, mesh.shape["sequence"])
+        mask = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, q[1])))
+        attend_shard = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv, mask), out_specs=q, check_vma=False)
+        return attend_shard(q_BLHK, k_BLGK, v_BLGK, kernel)
 
-    return split
+    return mapped
 
 
 def on_own_tokens(mesh: jax.sharding.Mesh, nats):
-    """nats(head_DV, x_BLD, targets_BL) run by every device on its own tokens: the head is gathered once, and its
-    gradient summed once; GSPMD would do both again for every chunk of a loop. The vocabulary stays split by GSPMD."""
+    """nats(head_DV, x_BLD, targets_BL) under shard_map, each device with its own tokens: the head is gathered once and
+    its gradient reduced once, where GSPMD would do both for every chunk of a loop. GSPMD still shards the vocabulary.
+    """
 
-    def split(head_DV, x_BLD, targets_BL):
-        whole, tokens = PartitionSpec(), spec(mesh, ("batch", "length"), targets_BL.shape)
-        data = {*RULES["batch"], *RULES["length"]}
-        each = jax.shard_map(
-            nats, mesh=mesh, in_specs=(whole, tokens, tokens), out_specs=tokens, axis_names=data, check_vma=False
+    def mapped(head_DV, x_BLD, targets_BL):
+        head, tokens = PartitionSpec(), spec(mesh, ("batch", "length"), targets_BL.shape)
+        manual_axes = {*RULES["batch"], *RULES["length"]}
+        nats_shard = jax.shard_map(
+            nats, mesh=mesh, in_specs=(head, tokens, tokens), out_specs=tokens, axis_names=manual_axes, check_vma=False
         )
-        return each(head_DV, x_BLD, targets_BL)
+        return nats_shard(head_DV, x_BLD, targets_BL)
 
-    return split
+    return mapped
 
 
 def shardings(mesh: jax.sharding.Mesh, tree):
-    """NamedShardings for parameters, and for optimizer state that mirrors them, by each leaf's own name."""
+    """NamedShardings of parameters, and of optimizer state with the same structure, by the name of each leaf."""
 
     def leaf(path, x):
         name = str(getattr(path[-1], "key", ""))
@@ -125,17 +126,17 @@ def shardings(mesh: jax.sharding.Mesh, tree):
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def refuse_replication(mesh: jax.sharding.Mesh, abstract, placed) -> None:
-    """InputError where an array over LARGE bytes would stand whole on every device of a mesh that splits arrays."""
+def refuse_replication(mesh: jax.sharding.Mesh, state, placed) -> None:
+    """Raise InputError where `placed`, the shardings of `state`, fully replicate an array that is LARGE."""
     fsdp = mesh.shape["fsdp"]
     if fsdp * mesh.shape["tensor"] == 1:
         return
-    for (path, x), where in zip(jax.tree_util.tree_leaves_with_path(abstract), jax.tree.leaves(placed), strict=True):
-        if x.size * x.dtype.itemsize > LARGE and where.is_fully_replicated:
-            width = abstract["params"]["embedding"].shape[1]
+    for (path, x), sharding in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(placed), strict=True):
+        if x.size * x.dtype.itemsize > LARGE and sharding.is_fully_replicated:
+            width = state["params"]["embedding"].shape[1]
             divisor = math.gcd(fsdp, width)
             raise InputError(
-                f"state{jax.tree_util.keystr(path)} {list(x.shape)} would stand whole on each of {mesh.size} devices: "
+                f"state{jax.tree_util.keystr(path)} {list(x.shape)} would be fully replicated on {mesh.size} devices: "
                 f"mesh.fsdp = {fsdp} does not divide model.d_model = {width}; set mesh.fsdp={divisor} "
                 f"mesh.replica={mesh.shape['replica'] * fsdp // divisor}"
             )
@@ -146,22 +147,22 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """tokens[B, L + 1]: rows over the data axes (L + 1 does not divide; the model pins the length)."""
+    """Of tokens[B, L + 1]: rows over the data axes. L + 1 does not divide; the model shards the length."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
 def stacked(sharding: NamedSharding) -> NamedSharding:
-    """The sharding of several such arrays on a new leading axis, which is not split."""
+    """The sharding of such arrays stacked on a new leading axis, which is not sharded."""
     return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
 
 
-def rows_here(sharding: NamedSharding, rows: int) -> list[int]:
+def local_rows(sharding: NamedSharding, rows: int) -> list[int]:
     """Which rows of an array [rows, ...] the devices of this process hold, ascending."""
-    held = sharding.addressable_devices_indices_map((rows, 1)).values()
-    return sorted({row for index in held for row in range(rows)[index[0]]})
+    indices = sharding.addressable_devices_indices_map((rows, 1)).values()
+    return sorted({row for index in indices for row in range(rows)[index[0]]})
 
 
 def put(x, sharding: NamedSharding) -> jax.Array:
-    """A global array from `x`, which every process has whole; unlike device_put it compares nothing between them."""
+    """A global array from `x`, which every process has in full; unlike device_put it does not compare the copies."""
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

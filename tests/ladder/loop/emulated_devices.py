@@ -32,7 +32,7 @@ LAYOUTS = {
     "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
 }
 EVALUATED = ("one", "replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2")
-INITIALISED = ("one", "fsdp=8")  # the others take up the state of the first, as from a checkpoint
+INITIALISED = ("one", "fsdp=8")  # the others start from the state of the first, as from a checkpoint
 MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
 STEPS = 20
 RUNG = Rung("x", 1, 16 * 32 * STEPS, 16 * 32, MODEL, Optimizer(0.01, 1024))
@@ -68,24 +68,24 @@ def leaves(tree):
 
 
 def evaluation(program: step.Program, params, requests: str) -> dict:
-    """What train.py does: a task and validation text, rows in multiples of the devices that share a batch."""
+    """As in a training run: a task and validation text, rows in multiples of the devices that share a batch."""
     validation, asked = TOKENS[0].reshape(2, 8, 33), Eval(tasks=(requests,))
     evaluator = Evaluator(asked, program.functions, byte_tokenizer(), MODEL.seq_len, validation, mesh=program.mesh)
-    assert evaluator._data[0].rows.depth_nBL[:, :, 0].any()  # a row goes on where one of another device stopped
+    assert evaluator._data[0].rows.depth_nBL[:, :, 0].any()  # a row continues the row of another device
     return {f"{row['task']} {row['metric']}": row["value"] for row in evaluator.rows(params)}
 
 
 def carried(state: dict, folder: str) -> list[bool]:
     """A state of 8 devices saved there, restored and saved on 2, restored on 1: whether its bits stay the same."""
     same, before = [], [np.asarray(x).tobytes() for x in jax.tree.leaves(state)]
-    for at, devices in enumerate((2, 1)):
+    for saved_step, devices in enumerate((2, 1)):
         checkpoints = Checkpoints(folder)
-        checkpoints.start(at, state)
-        checkpoints.commit(at)
+        checkpoints.start(saved_step, state)
+        checkpoints.commit(saved_step)
         program = step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:devices]))
         _, state = checkpoints.restore(program.abstract_state)
-        on = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
-        same.append(on == {devices} and [np.asarray(x).tobytes() for x in jax.tree.leaves(state)] == before)
+        n_devices = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
+        same.append(n_devices == {devices} and [np.asarray(x).tobytes() for x in jax.tree.leaves(state)] == before)
     return same
 
 

@@ -1,4 +1,4 @@
-"""Eight emulated devices compute what one does, whatever the layout."""
+"""Eight emulated devices compute the same as one, in every layout."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def results(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-def test_the_reference_run_moves(results):
+def test_the_reference_run_learns(results):
     one = results["one"]
     assert one["devices"] == 1
     assert one["losses"][0] > one["losses"][-1]

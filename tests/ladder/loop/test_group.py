@@ -1,4 +1,4 @@
-"""Runs trained at once by one vmapped step: each is what it is alone, and they stop and resume together."""
+"""Runs trained together by one vmapped step: each gives the numbers of the same run alone, and they resume together."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def compiled(tmp_path_factory):
 
 
 def together(world, root: Path, text: str, **changes) -> list[Path]:
-    """The run directories of a group, the first of which stands for all."""
+    """The run directories of a group, the first of which is the one to train."""
     built = world.build([world.rung(**changes)])
     members = group.members(built.ladder.rungs[0], text)
     first = prepare.write_group(built, members, root)
@@ -52,15 +52,15 @@ def three_seeds(world, tmp_path_factory):
     return directories
 
 
-def test_a_seed_is_its_own_single_run(world, three_seeds, tmp_path):
-    found = [values(directory) for directory in three_seeds]
-    assert found[0] != found[1] != found[2]
+def test_a_member_equals_its_run_alone(world, three_seeds, tmp_path):
+    seeds = [values(directory) for directory in three_seeds]
+    assert seeds[0] != seeds[1] != seeds[2]
     (alone,) = world([world.rung(seed=2)], tmp_path)
     assert run(alone) == 0
     assert alone.name == three_seeds[2].name
-    assert values(alone).keys() == found[2].keys()
+    assert values(alone).keys() == seeds[2].keys()
     for key, value in values(alone).items():
-        assert found[2][key] == pytest.approx(value, rel=1e-5 if key[0] <= 20 else 1e-2), key
+        assert seeds[2][key] == pytest.approx(value, rel=1e-5 if key[0] <= 20 else 1e-2), key
 
 
 def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
@@ -76,7 +76,7 @@ def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
 def test_killed_and_resumed_as_a_group(world, three_seeds, tmp_path):
     directories = together(world, tmp_path, "seeds=3")
     assert run(directories[0], LADDER_KILL_AT="manifest-written:5") == -signal.SIGKILL
-    assert run(directories[1]) == 0  # whichever is named
+    assert run(directories[1]) == 0  # any member may be named
     for directory, whole in zip(directories, three_seeds, strict=True):
         assert list(Record(directory).rows()) == list(Record(whole).rows())
 
@@ -103,10 +103,10 @@ def test_a_bad_vmap_is_one_line(world, text):
         group.members(world.rung(), text)
 
 
-def test_what_was_begun_alone_does_not_join(world, three_seeds, capsys):
+def test_a_run_begun_alone_cannot_join_a_group(world, three_seeds, capsys):
     built = world.build([world.rung()])
     others = group.members(built.ladder.rungs[0], "seeds=2")
-    with pytest.raises(InputError, match="was begun alone or with others"):
+    with pytest.raises(InputError, match="was begun alone or in another group"):
         prepare.write_group(built, others, three_seeds[0].parents[1])
     assert cli.main(["train", str(three_seeds[0]), "--vmap", "seeds=2"]) == 2
-    assert "says itself what to train" in capsys.readouterr().err
+    assert "its config.json fixes what is trained" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""One optimizer step, against a loss and an AdamW written out here; accumulation, donation, one program per size."""
+"""One optimizer step against a loss and an AdamW written in this file; accumulation, donation, one program per size."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from ladder.parallel import sharding
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 MODEL = Model("gpt2", 12, 1, 3, 16, 29, 10, tie_embeddings=False, init_std=0.2, compute_dtype="float32")
-# A large z-loss, a clip that bites and an eps that keeps small gradients small: all of them show in one step.
+# A large z-loss, a small clipping norm and a large eps, so that an error in any of them shows in one step.
 OPTIMIZER = Optimizer(0.01, 0, eps=1e-3, weight_decay=0.3, grad_clip=0.1, z_loss=0.2, beta1=0.8, beta2=0.9)
 RUNG = Rung("x", 1, 8000, 80, MODEL, OPTIMIZER)
 RATE = 0.01
@@ -41,12 +41,12 @@ def program(quick_compile):
 
 @pytest.fixture(scope="module")
 def stepped(program):
-    """(state before, state after, metrics, whether the old buffers are gone)."""
+    """(state before, state after, metrics, which old buffers are deleted)."""
     state = program.init()
     before = jax.tree.map(np.array, state)
     after, metrics = program.train_step(state, program.put(tokens(), RATE))
-    gone = [leaf.is_deleted() for leaf in jax.tree.leaves(state)]
-    return before, jax.tree.map(np.array, after), {k: float(v) for k, v in metrics.items()}, gone
+    deleted = [leaf.is_deleted() for leaf in jax.tree.leaves(state)]
+    return before, jax.tree.map(np.array, after), {k: float(v) for k, v in metrics.items()}, deleted
 
 
 def test_the_state_is_donated(stepped):
@@ -94,17 +94,17 @@ def test_the_gradient_of_the_head_in_closed_form(program):
     np.testing.assert_allclose(first_moment, 0.2 * g * 0.1 / float(metrics["grad_norm"]), rtol=1e-4, atol=1e-8)
 
 
-def test_accumulation_is_the_large_batch(monkeypatch):
-    """In four microbatches, their logits in four chunks each; clipping, eps and betas as they come.
+def test_accumulation_equals_the_large_batch(monkeypatch):
+    """Four microbatches, the logits of each in four chunks; default clipping, eps and betas.
 
-    Not GPT-2: the gradient of its key bias is zero but for rounding (softmax takes no notice of what all keys share),
-    and Adam makes whole steps of the rounding.
+    Not GPT-2: the gradient of its key bias is zero up to rounding (softmax ignores an addend that all keys share),
+    and Adam turns that rounding into full-size updates.
     """
     rung = replace(RUNG, model=replace(MODEL, family="olmo2", n_heads=2), optimizer=Optimizer(RATE, 0))
     start, results = jax.tree.map(np.array, build(rung).init()), []
     for accumulation in (1, 4):
-        one = build(replace(rung, mesh=Mesh(accumulation=accumulation)))
-        state, metrics = one.train_step(jax.device_put(start, one.shardings), one.put(tokens(), RATE))
+        program = build(replace(rung, mesh=Mesh(accumulation=accumulation)))
+        state, metrics = program.train_step(jax.device_put(start, program.shardings), program.put(tokens(), RATE))
         results.append((metrics, flat(state["params"])))
         monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", 5 * 29)
     (metrics, params), (small_metrics, small_params) = results
@@ -115,12 +115,12 @@ def test_accumulation_is_the_large_batch(monkeypatch):
 
 
 def test_rungs_of_a_size_share_one_program():
-    """The rate is data: another length, peak, warm-up and schedule lower to the same text, so nothing compiles anew."""
+    """The learning rate is an input: another length, peak, warm-up or schedule lowers to the same text."""
 
     def text(rung):
-        one = build(rung)
+        program = build(rung)
         batch = {"tokens": jax.ShapeDtypeStruct((8, 11), jnp.int32), "learning_rate": jnp.float32(0)}
-        return one.train_step.lower(one.abstract_state, batch).as_text()
+        return program.train_step.lower(program.abstract_state, batch).as_text()
 
     other = replace(OPTIMIZER, peak_lr=0.5, warmup_tokens=4000, schedule="wsd", decay_fraction=0.5)
     assert text(RUNG) == text(replace(RUNG, multiple=3, tokens=24_000, optimizer=other))
@@ -135,7 +135,7 @@ def test_a_run_starts_from_its_seed(program):
     assert (first(RUNG) != first(replace(RUNG, seed=1))).mean() > 0.9
 
 
-def test_it_learns_a_batch_by_heart(program):
+def test_it_memorises_a_batch(program):
     state, losses = program.init(), []
     batch = program.put(tokens(), 0.1)
     for _ in range(60):

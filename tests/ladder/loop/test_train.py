@@ -1,4 +1,4 @@
-"""The promise of the loop: killed anywhere and run again, a run gives the uninterrupted run's numbers, bit by bit."""
+"""A run that is killed anywhere and run again gives the numbers of the uninterrupted run, bit for bit."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def run(directory: Path, **env: str) -> int:
 
 
 def numbers(directory: Path):
-    """What must not differ: the final state as arrays by name, and every row of the metrics."""
+    """What must be identical: the final state as arrays by name, and every row of the metrics."""
     config = Record(directory).read_config()
     trained = from_dict(Rung, config["rung"])
     program = step.build(trained, sharding.make_mesh(trained.mesh))
@@ -73,7 +73,7 @@ def uninterrupted(world, tmp_path_factory):
     return directory
 
 
-def test_a_run_leaves_what_it_says(uninterrupted):
+def test_a_run_leaves_its_record(uninterrupted):
     record = Record(uninterrupted)
     rows = list(record.rows())
     assert record.state().name == "done" and record.state().step == STEPS
@@ -91,7 +91,7 @@ def test_a_run_leaves_what_it_says(uninterrupted):
     assert (uninterrupted / "DONE.json").read_bytes() == before
 
 
-# Between orbax's rename and the manifest; metrics out but the checkpoint not; in the middle of an evaluation.
+# Between orbax's rename and the manifest; metrics published but not the checkpoint; during an evaluation.
 @pytest.mark.parametrize("at", ["before-manifest:2", "metrics-published:3", "eval:2"])
 def test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at):
     (directory,) = world([world.rung()], tmp_path)
@@ -149,7 +149,7 @@ def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
     )
     assert branch.steps == STEPS
     directories = world([trunk, branch], tmp_path)
-    assert run(directories[1]) == 2  # its trunk is not there yet
+    assert run(directories[1]) == 2  # its trunk has no checkpoint yet
     assert [run(directory) for directory in directories] == [0, 0]
     assert_same_state(directories[1], uninterrupted)
     rows, full_rows = numbers(directories[1])[1], numbers(uninterrupted)[1]
@@ -165,12 +165,12 @@ def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
     assert world([long[0]], tmp_path) == [trunk]
     assert run(trunk) == 0
     assert Checkpoints(trunk / "checkpoints").steps() == list(long[0].save_at)
-    (at_once,) = world([long[0]], tmp_path / "at-once")
-    assert run(at_once) == 0
-    assert_same_state(trunk, at_once)
+    (long_from_start,) = world([long[0]], tmp_path / "long")
+    assert run(long_from_start) == 0
+    assert_same_state(trunk, long_from_start)
 
 
-def test_sigterm_saves_and_asks_to_be_run_again(world, tmp_path, uninterrupted):
+def test_sigterm_saves_and_the_run_can_be_resumed(world, tmp_path, uninterrupted):
     (directory,) = world([world.rung()], tmp_path)
     process = subprocess.Popen(command(directory), stderr=subprocess.PIPE, text=True)
     while not (directory / "metrics").exists() or not list((directory / "metrics").glob("*.jsonl")):

@@ -1,4 +1,4 @@
-"""Nats of tokens and their gradient: closed forms in float64, with scipy's logsumexp; any number of chunks gives them."""
+"""Nats of tokens and their gradient: closed forms in float64, with scipy's logsumexp, for any number of chunks."""
 
 import math
 

@@ -30,10 +30,10 @@ def rates(r: Rung, first=0, last=None):
 
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (57, 13), (20, 1)])
-def test_cosine_as_optax_has_it(steps, warmup, final):
+def test_cosine_equals_optax(steps, warmup, final):
     """optax counts from a first update at rate 0; ours is one ahead until the peak, so that no update is lost."""
-    theirs = optax.warmup_cosine_decay_schedule(0.0, PEAK, warmup, steps, final * PEAK)
-    expected = [theirs(step + 1 if step < warmup else step) for step in range(steps + 1)]
+    schedule = optax.warmup_cosine_decay_schedule(0.0, PEAK, warmup, steps, final * PEAK)
+    expected = [schedule(step + 1 if step < warmup else step) for step in range(steps + 1)]
     np.testing.assert_allclose(
         rates(rung(steps, warmup, lr_final_fraction=final), last=steps + 1), expected, rtol=2e-6, atol=1e-9
     )
@@ -59,7 +59,7 @@ def test_wsd_is_flat_and_then_linear(final):
     )
     assert learning_rate(r, 80) == pytest.approx(PEAK)
     assert learning_rate(r, 81) < PEAK
-    assert learning_rate(r, 99) > final * PEAK  # the last update still moves
+    assert learning_rate(r, 99) > final * PEAK  # the last update still changes the parameters
 
 
 @st.composite
@@ -73,8 +73,8 @@ def branches(draw):
         lr_final_fraction=draw(st.floats(0, 1)),
     )
     start = draw(st.integers(1, whole.steps - whole.decay_steps))
-    longer = draw(st.integers(start, 400)) * whole.batch_tokens
-    trunk = replace(whole, kind="trunk", multiple=None, tokens=longer, save_at=(start,))
+    trunk_tokens = draw(st.integers(start, 400)) * whole.batch_tokens
+    trunk = replace(whole, kind="trunk", multiple=None, tokens=trunk_tokens, save_at=(start,))
     return whole, trunk, replace(whole, kind="branch", parent=trunk.identity, parent_step=start)
 
 
@@ -170,7 +170,7 @@ def test_moments_are_kept_in_their_types(mu, nu, param_dtype):
         m, v = ({name: x.astype(np.float32) for name, x in flat(kept).items()} for kept in (state[1].mu, state[1].nu))
 
 
-def test_moments_are_as_the_parameters_where_nothing_is_said():
+def test_moments_have_the_type_of_the_parameters_by_default():
     for dtype in ("float32", "bfloat16"):
         r = replace(rung(), model=replace(MODEL, param_dtype=dtype))
         state = build(r).init({"head": jnp.zeros(3, dtype)})

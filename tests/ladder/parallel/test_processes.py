@@ -41,7 +41,7 @@ class Started:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        together = ["--coordinator", f"localhost:{port}", "--processes", str(count)] if count > 1 else []
+        flags = ["--coordinator", f"localhost:{port}", "--processes", str(count)] if count > 1 else []
         env = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in a third of the time
@@ -52,10 +52,10 @@ class Started:
         self.processes = []
         for i, log in enumerate(self.logs):
             worker = [sys.executable, str(HERE / "windows_read.py"), str(directory / f"read-{i}.json"), str(directory)]
-            more = [*together, "--process", str(i)] if together else []
+            process_flags = [*flags, "--process", str(i)] if flags else []
             with log.open("w") as file:
                 self.processes.append(
-                    subprocess.Popen([*worker, *more], env=env, stdout=file, stderr=subprocess.STDOUT)
+                    subprocess.Popen([*worker, *process_flags], env=env, stdout=file, stderr=subprocess.STDOUT)
                 )
 
     def codes(self) -> list[int]:
@@ -74,13 +74,13 @@ def values(directory: Path) -> dict:
     return {(row["step"], row["task"], row["metric"]): row["value"] for row in Record(directory).rows()}
 
 
-def state(directory: Path, at: int) -> dict[str, np.ndarray]:
+def state(directory: Path, saved_step: int) -> dict[str, np.ndarray]:
     """The saved state, on one device."""
     import jax
 
     trained = from_dict(Rung, Record(directory).read_config()["rung"])
     program = step.build(trained, sharding.make_mesh(trained.mesh))
-    saved = Checkpoints(directory / "checkpoints").read(at, program.abstract_state)
+    saved = Checkpoints(directory / "checkpoints").read(saved_step, program.abstract_state)
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(saved)}
 
 
@@ -107,16 +107,16 @@ def runs(world, tmp_path_factory, compiled):
     """The same run three times: by two processes, by two of which one gets SIGTERM, and by one process."""
     root = tmp_path_factory.mktemp("runs")
     alone, whole, stopped = (world([rung(world)], root / name)[0] for name in ("alone", "whole", "stopped"))
-    found = {"alone": Started(alone, 1, 1, compiled)}
-    assert found["alone"].codes() == [0], found["alone"].logs[0].read_text()
-    found["whole"] = Started(whole, 2, 4, compiled)
-    assert found["whole"].codes() == [0, 0], found["whole"].logs[0].read_text()
-    found["stopped"] = Started(stopped, 2, 4, compiled)
-    found["stopped"].wait_for_a_segment()
-    found["stopped"].processes[1].terminate()
+    results = {"alone": Started(alone, 1, 1, compiled)}
+    assert results["alone"].codes() == [0], results["alone"].logs[0].read_text()
+    results["whole"] = Started(whole, 2, 4, compiled)
+    assert results["whole"].codes() == [0, 0], results["whole"].logs[0].read_text()
+    results["stopped"] = Started(stopped, 2, 4, compiled)
+    results["stopped"].wait_for_a_segment()
+    results["stopped"].processes[1].terminate()
     began = time.monotonic()
-    found["codes"], found["seconds"] = found["stopped"].codes(), time.monotonic() - began
-    return found
+    results["codes"], results["seconds"] = results["stopped"].codes(), time.monotonic() - began
+    return results
 
 
 def test_two_processes_train_as_one(runs):
@@ -133,7 +133,7 @@ def test_each_process_reads_its_half_of_every_batch_and_nothing_else(runs):
     np.testing.assert_array_equal(halves[1], one[:, BATCH // 2 :])
 
 
-def test_process_0_alone_speaks_and_writes(runs):
+def test_only_process_0_prints_and_publishes(runs):
     assert "Traceback" not in (log := runs["whole"].logs[1].read_text()) and "loss" not in log
     manifest = json.loads((runs["whole"].directory / f"checkpoints/{STEPS}/MANIFEST.json").read_text())
     written = {name.split("/")[1] for name in manifest["files"] if "/ocdbt.process_" in name}
@@ -142,13 +142,13 @@ def test_process_0_alone_speaks_and_writes(runs):
     assert not (runs["whole"].directory / "lease.json").exists()
 
 
-def test_sigterm_to_one_process_stops_both_at_one_step(runs):
+def test_sigterm_to_one_process_stops_both_at_the_same_step(runs):
     assert runs["codes"] == [75, 75]
     assert runs["seconds"] < 10
-    at = Checkpoints(runs["stopped"].directory / "checkpoints").steps()[-1]
-    assert 0 < at < STEPS
+    stopped_at = Checkpoints(runs["stopped"].directory / "checkpoints").steps()[-1]
+    assert 0 < stopped_at < STEPS
     for log in runs["stopped"].logs:
-        assert f"stopped at step {at} of {STEPS}, saved" in log.read_text()
+        assert f"stopped at step {stopped_at} of {STEPS}, saved" in log.read_text()
 
 
 @pytest.mark.slow
@@ -187,12 +187,12 @@ ENVIRONMENTS = [
 
 
 @pytest.mark.parametrize("env, expected", ENVIRONMENTS)
-def test_jobs_say_in_their_environment_who_is_who(env, expected):
+def test_settings_from_the_environment_of_a_job(env, expected):
     assert settings(None, None, None, env) == expected
 
 
 @given(st.integers(1, 9), st.integers(0, 9))
-def test_flags_go_before_the_environment(count, index):
+def test_flags_take_precedence_over_the_environment(count, index):
     env = {"LADDER_COORDINATOR": "a:1", "LADDER_PROCESSES": "99", "LADDER_PROCESS": "98"}
     if index < count:
         assert settings("b:2", count, index, env) == ("b:2", count, index)

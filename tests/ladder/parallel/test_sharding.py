@@ -21,7 +21,7 @@ DATA = ("replica", "fsdp")
 
 @dataclass(frozen=True)
 class Chip:
-    """What JAX reads of a v5p chip."""
+    """The attributes of a v5p chip that JAX reads."""
 
     slice_index: int
     coords: tuple[int, int, int]
@@ -48,13 +48,13 @@ def rung(batch=8, **layout) -> Rung:
         ({"fsdp": 1}, 1, (1, 1, 1, 1)),
     ],
 )
-def test_mesh_of_the_devices_there_are(layout, devices, shape):
-    made = sharding.make_mesh(config.Mesh(**layout), jax.devices()[:devices])
-    assert (made.axis_names, made.axis_sizes) == (sharding.MESH_AXES, shape)
+def test_mesh_over_the_devices_of_this_machine(layout, devices, shape):
+    mesh = sharding.make_mesh(config.Mesh(**layout), jax.devices()[:devices])
+    assert (mesh.axis_names, mesh.axis_sizes) == (sharding.MESH_AXES, shape)
 
 
 @pytest.mark.parametrize(
-    ("layout", "devices", "said"),
+    ("layout", "devices", "message"),
     [
         ({"fsdp": 4}, 8, r"fsdp=4 .*takes 4 devices, there are 8: set mesh\.fsdp=-1, or make the product 8"),
         ({"fsdp": 4, "replica": 4}, 8, r"replica=4 x fsdp=4 .*takes 16 devices, there are 8"),
@@ -62,8 +62,8 @@ def test_mesh_of_the_devices_there_are(layout, devices, shape):
         ({"sequence": 16}, 8, r"sequence=16 takes 16 devices, there are 8"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_refused(layout, devices, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_a_mesh_that_does_not_fit_is_refused(layout, devices, message):
+    with pytest.raises(InputError, match=message) as refused:
         sharding.make_mesh(config.Mesh(**layout), list(range(devices)))
     assert "\n" not in str(refused.value)
 
@@ -85,8 +85,8 @@ def test_a_batch_that_does_not_divide_is_refused(layout, batch, shape, multiple)
     assert "\n" not in str(no.value)
 
 
-def test_a_large_array_is_not_replicated_in_silence(monkeypatch):
-    """A width of 16 does not divide over 64 devices; small arrays may stay whole."""
+def test_a_large_array_must_not_be_fully_replicated(monkeypatch):
+    """A width of 16 does not divide over 64 devices; small arrays may be replicated."""
     state = jax.eval_shape(lambda: step.init_state(rung()))
 
     def refuse(m):
@@ -96,8 +96,8 @@ def test_a_large_array_is_not_replicated_in_silence(monkeypatch):
     monkeypatch.setattr(sharding, "LARGE", 2000)
     refuse(mesh(fsdp=16))
     refuse(mesh(replica=64))  # asked for
-    said = r"'down'.* whole on each of 64 devices.*fsdp = 64.*d_model = 16; set mesh\.fsdp=16 mesh\.replica=4$"
-    with pytest.raises(InputError, match=said):
+    message = r"'down'.* fully replicated on 64 devices.*fsdp = 64.*d_model = 16; set mesh\.fsdp=16 mesh\.replica=4$"
+    with pytest.raises(InputError, match=message):
         refuse(mesh(fsdp=64))
 
 
@@ -114,13 +114,13 @@ def test_an_axis_may_take_part_of_a_dimension_of_the_torus(layout, spans, slices
     """Of v5p:8x8x8: how many chips along each dimension an axis spans within a slice."""
     devices = [Chip(s, coords) for s in range(slices) for coords in np.ndindex(8, 8, 8)]
     layout = layout | {"replica": layout["replica"] * slices}
-    made, coordinates = sharding.of_one_slice(sharding.make_mesh(config.Mesh(**layout), devices), slices)
+    sizes, coordinates = sharding.of_one_slice(sharding.make_mesh(config.Mesh(**layout), devices), slices)
     for axis, expected in spans.items():
-        line = coordinates[tuple(slice(None) if a == axis else 0 for a in made)]
+        line = coordinates[tuple(slice(None) if a == axis else 0 for a in sizes)]
         assert [len(set(along)) for along in line.T] == expected
 
 
-def test_slices_are_joined_by_replicas_only():
+def test_only_replicas_span_slices():
     devices = [SimpleNamespace(slice_index=i // 4) for i in range(8)]
     with pytest.raises(InputError, match=r"mesh\.replica = 1 does not divide over 2 slices: set it to 2"):
         sharding.make_mesh(config.Mesh(), devices)
@@ -130,13 +130,13 @@ def test_slices_are_joined_by_replicas_only():
     ("shape", "axes", "length", "expected"),
     [
         ({"fsdp": 8}, ("model", "ffn"), (16, 24), P(("fsdp",), None)),
-        ({"fsdp": 8}, ("model", "ffn"), (12, 24), P(None, None)),  # 12 does not divide: whole, not refused
+        ({"fsdp": 8}, ("model", "ffn"), (12, 24), P(None, None)),  # 12 does not divide: replicated, not refused
         ({"fsdp": 2, "tensor": 4}, ("vocab", "model"), (40, 16), P(("tensor",), ("fsdp",))),
         ({"fsdp": 2, "tensor": 4}, ("layers", "model", "kv_heads"), (3, 16, 6), P(None, ("fsdp",), None)),
         ({"fsdp": 2, "replica": 4}, ("batch", "length", None), (8, 5, 3), P(DATA, None, None)),
         ({"fsdp": 2, "replica": 4}, ("batch", None), (4, 3), P(None, None)),
         ({"sequence": 2}, ("batch", "length", "heads", None), (3, 8, 2, 2), P(None, ("sequence",), None, None)),
-        ({"replica": 8}, ("model", "heads"), (16, 16), P(None, None)),  # parameters are whole in every replica
+        ({"replica": 8}, ("model", "heads"), (16, 16), P(None, None)),  # every replica has all parameters
     ],
 )
 def test_logical_axes_to_mesh_axes(shape, axes, length, expected):
@@ -148,7 +148,7 @@ def test_every_rule_names_axes_that_exist():
     assert set(sharding.RULES) <= {axis for axes in AXES.values() for axis in axes} | {"batch", "length"}
 
 
-def test_the_state_lies_where_its_parameters_do():
+def test_optimizer_state_is_sharded_like_the_parameters():
     m = mesh(fsdp=4, tensor=2)
     state = jax.eval_shape(lambda: step.init_state(rung()))
     placed = {
