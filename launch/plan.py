@@ -1,4 +1,4 @@
-"""A ladder as a plan: what every run costs. Pure; trains, builds and imports nothing heavy."""
+"""What every run of a ladder costs, before anything is built or trained. Imports no jax."""
 
 from dataclasses import asdict, dataclass
 
@@ -14,8 +14,8 @@ from launch import terminal
 
 @dataclass(frozen=True)
 class Row:
-    """One run. flops: to reach its tokens (the law's C); own_flops: what this run itself computes, so that a trunk
-    counts once. Nominal: FLOPs per token x tokens, not rounded up to whole steps. memory_bytes: on one device.
+    """One run. flops: to train a model to these tokens (C in a law). own_flops: computed by this run alone, so that a
+    trunk counts once. Both: FLOPs per token x tokens, not rounded up to whole steps. memory_bytes: on one device.
     """
 
     run_id: str
@@ -51,17 +51,17 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """The ladder's sum; targets are not in it."""
+        """Training FLOPs of all rungs, without the targets."""
         return sum(row.own_flops for row in self.rungs)
 
     @property
     def shares(self) -> dict[str, float]:
-        """The ladder's sum as a fraction of each target's FLOPs."""
+        """`flops` as a fraction of each target's FLOPs."""
         return {target.label: self.flops / target.flops for target in self.targets}
 
 
 def make(ladder: Ladder, devices: int = 1) -> Plan:
-    """devices: over how many state and batch are split, for the memory estimate."""
+    """devices: over how many the state and the batch are split, for the memory estimate."""
     rows = {rung.run_id: _row(rung, ladder.parent_of(rung), devices) for rung in ladder.all}
     return Plan(
         ladder.name,
@@ -72,7 +72,7 @@ def make(ladder: Ladder, devices: int = 1) -> Plan:
 
 
 def own_flops(rung: Rung) -> int:
-    """Training FLOPs of this run alone: a branch starts where its trunk's are already paid."""
+    """Training FLOPs of this run alone: those of a branch without the part of its trunk."""
     return flops_per_token(rung.model) * (rung.tokens - (rung.parent_step or 0) * rung.batch_tokens)
 
 
@@ -105,7 +105,6 @@ def _row(rung: Rung, parent: Rung | None, devices: int) -> Row:
 
 
 def to_json(plan: Plan) -> dict:
-    """plan.json (DESIGN, Contracts)."""
     return {
         "ladder": plan.ladder,
         "devices": plan.devices,
@@ -117,7 +116,6 @@ def to_json(plan: Plan) -> dict:
 
 
 def table(plan: Plan) -> Group:
-    """For people."""
     grid = Table(title=f"ladder {plan.ladder}", title_justify="left")
     grid.add_column("rung", no_wrap=True)
     for name in ("N", "D", "D/N", "steps", "batch", "peak rate", "FLOPs"):
@@ -157,12 +155,12 @@ def _summary(plan: Plan) -> str:
         lines[0] += f", {plan.flops / sum(t.flops for t in plan.targets):.2%} of all targets together"
     lines.append(
         "N: all parameters but the input embedding. D: tokens. FLOPs: nominal, FLOPs per token x tokens "
-        "(forward and backward, attention in full; more than 6ND)."
+        "(forward and backward, attention not halved for causality; more than 6ND)."
     )
     if any(row.branch_of for row in plan.rungs):
-        lines.append("A branch's D counts from the start; its FLOPs are only those after it left its trunk.")
+        lines.append("A branch's D includes its trunk's tokens; its FLOPs are only those after it left the trunk.")
     plural = "s" if plan.devices > 1 else ""
     lines.append(
-        f"memory: estimated for each device, state and batch over {plan.devices} device{plural} (--devices N for more)."
+        f"memory: estimate per device, with state and batch split over {plan.devices} device{plural} (--devices N)."
     )
     return "\n".join(lines)

@@ -18,14 +18,14 @@ PACKAGES = ("ladder", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gra
 
 @dataclass(frozen=True)
 class Built:
-    """A ladder whose corpora are built: corpus and tokenizer hashes are in every rung, and run_ids are final."""
+    """A ladder whose corpora are built: every rung has its corpus and tokenizer hashes, so its run_id is final."""
 
     ladder: Ladder
     corpora: dict[str, Path]  # corpus hash -> its folder
 
 
 def check_tasks(ladder: Ladder) -> None:
-    """Raise InputError where a task's requests are missing: now, and not hours later at the first evaluation."""
+    """Raise InputError where a task's requests are missing: now, not hours later at the first evaluation."""
     from ladder.evaluation import tasks
 
     for task in sorted({task for rung in ladder.all for task in tasks.expand(rung.eval.tasks)}):
@@ -33,23 +33,23 @@ def check_tasks(ladder: Ladder) -> None:
 
 
 def build(ladder: Ladder, corpora: Path) -> Built:
-    """Build (or find again) what the rungs read. Raises InputError where a tokenizer does not fit its model."""
+    """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model."""
     from ladder.data import corpus
 
-    wanted = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
-    made = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in wanted}
-    for key, rung in wanted.items():
-        _check_vocabulary(rung, made[key].vocab_size)
+    rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
+    built = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in rungs}
+    for key, rung in rungs.items():
+        _check_vocabulary(rung, built[key].vocab_size)
 
-    def filled(rung: Rung) -> Rung:
-        found = made[rung.data, rung.model.seq_len]
-        return replace(rung, data=replace(rung.data, corpus=found.hash, tokenizer_hash=found.tokenizer_hash))
+    def with_hashes(rung: Rung) -> Rung:
+        data = built[rung.data, rung.model.seq_len]
+        return replace(rung, data=replace(rung.data, corpus=data.hash, tokenizer_hash=data.tokenizer_hash))
 
-    return Built(ladder.map(filled), {c.hash: _sealed(c.directory) for c in made.values()})
+    return Built(ladder.map(with_hashes), {c.hash: _sealed(c.directory) for c in built.values()})
 
 
 def _sealed(directory) -> Path:
-    """The corpus's folder, absolute, with the hashes by which a job checks its copy."""
+    """Write the hashes with which a job checks its copy of the corpus; returns the corpus's absolute folder."""
     from ladder.data import staging
 
     staging.seal(directory)
@@ -57,15 +57,15 @@ def _sealed(directory) -> Path:
 
 
 def write(built: Built, rungs: tuple[Rung, ...], root: Path) -> list[Path]:
-    """A run directory with its config.json for each of `rungs`, in order; what is there already is kept.
+    """Write the run directory and config.json of each of `rungs`, in order; everything else in it is kept.
 
-    A run that is done is left alone: its run_id says that its numbers are those asked for.
+    The config.json of a finished run is not rewritten: its run_id already says that its numbers are those asked for.
     """
     return [_write(built, rung, root / built.ladder.name / rung.run_id) for rung in rungs]
 
 
 def write_group(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path:
-    """Run directories of rungs that are trained at once (loop/group.py); returns the first, which stands for all.
+    """Run directories of rungs that are trained together (loop/group.py); returns the first: training it trains all.
 
     Raises InputError where one of them was begun alone or in another group.
     """
@@ -77,13 +77,13 @@ def write_group(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path:
     for run_id in run_ids:
         begun = (folder / run_id / "metrics").exists()
         if begun and Record(folder / run_id).read_config().get("group") != group:
-            raise InputError(f"{folder / run_id}: was begun alone or with others; leave it out, or delete it")
+            raise InputError(f"{folder / run_id}: was begun alone or in another group; leave it out, or delete it")
     directories = [_write(built, rung, folder / rung.run_id, group) for rung in rungs]
     return directories[0]
 
 
 def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
-    """The directory of the fit that follows these runs, named by them; None where there is nothing to predict."""
+    """The directory of the fit of these runs, named by a hash of their run_ids; None where there is no target."""
     if not built.ladder.targets:
         return None
     runs = [rung.run_id for rung in rungs if rung not in built.ladder.targets]
@@ -100,8 +100,8 @@ def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
 
 def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None) -> Path:
     record = Record(directory)
-    there = record.read_config() if (directory / "config.json").exists() else {}
-    if there and record.is_done() and there["derived"]["steps"] >= rung.steps:
+    existing = record.read_config() if (directory / "config.json").exists() else {}
+    if existing and record.is_done() and existing["derived"]["steps"] >= rung.steps:
         return directory
     config = {
         "run_id": rung.run_id,
@@ -110,16 +110,16 @@ def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None)
         "rung": to_dict(rung),
         "derived": derived(rung, built.ladder.parent_of(rung)),
         "corpus_dir": str(built.corpora[rung.data.corpus]),
-        "packages": there.get("packages") or packages(),  # those it was begun with
+        "packages": existing.get("packages") or packages(),  # of the first attempt
     }
-    if group := group or there.get("group"):  # what was begun in company goes on in it
+    if group := group or existing.get("group"):  # a run begun in a group continues in that group
         config["group"] = group
     record.write_config(config)
     return directory
 
 
 def derived(rung: Rung, parent: Rung | None) -> dict:
-    """What readers of a run directory need and would otherwise have to compute."""
+    """Values computed from the rung, for readers of its run directory."""
     return {
         "size": rung.size,
         "multiple": rung.multiple,
@@ -146,7 +146,7 @@ def derived(rung: Rung, parent: Rung | None) -> dict:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what makes the numbers."""
+    """Versions of the packages that affect the numbers."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -159,6 +159,6 @@ def packages() -> dict[str, str]:
 def _check_vocabulary(rung: Rung, vocab_size: int) -> None:
     if vocab_size > rung.model.vocab_size:
         raise InputError(
-            f"rung {rung.label}: data.tokenizer = {rung.data.tokenizer!r} has {vocab_size} tokens, the model "
-            f"{rung.model.vocab_size}; set model.vocab_size={-(-vocab_size // 128) * 128}"
+            f"rung {rung.label}: data.tokenizer = {rung.data.tokenizer!r} has {vocab_size} tokens, model.vocab_size is "
+            f"only {rung.model.vocab_size}; set model.vocab_size={-(-vocab_size // 128) * 128}"
         )

@@ -1,4 +1,4 @@
-"""What a run printed."""
+"""The log.txt of a run: everything that it printed."""
 
 import time
 from collections import deque
@@ -20,22 +20,22 @@ def tail(run_dir: Path, lines: int) -> list[str]:
 
 
 def last(run_dir, lines: int = 1) -> str:
-    """The last things a run said, in one line, or nothing."""
+    """The last non-empty lines of a run's log.txt, joined into one; "" where there are none."""
     path = as_path(str(run_dir)) / "log.txt"
-    said = [line.strip() for line in tail(path.parent, 20) if line.strip()] if path.exists() else []
-    return " | ".join(said[-lines:])
+    printed = [line.strip() for line in tail(path.parent, 20) if line.strip()] if path.exists() else []
+    return " | ".join(printed[-lines:])
 
 
 def follow(run_dir: Path) -> Iterator[str]:
-    """What is added from now on, until the run is done or stopped."""
+    """Text that is added to log.txt from now on, until the run is done or stopped."""
     record, path = Record(run_dir), run_dir / "log.txt"
-    seen = path.stat().st_size if is_local(path) else len(path.read_bytes())
+    position = path.stat().st_size if is_local(path) else len(path.read_bytes())
     while True:
         over = record.state().name in ("done", *STOPPED)
-        with path.open("rb") as file:  # opened anew: an object store replaces the whole
-            file.seek(seen)
+        with path.open("rb") as file:  # opened every time, because an object store replaces the whole file
+            file.seek(position)
             text = file.read()
-        seen += len(text)
+        position += len(text)
         if text:
             yield text.decode(errors="replace")
         if over:

@@ -1,4 +1,4 @@
-"""How the command shows numbers to people and hands them to programs."""
+"""How the command shows numbers to people and writes them for programs."""
 
 import json
 import math
@@ -12,18 +12,18 @@ from ladder.errors import InputError
 
 
 def console() -> Console:
-    """Standard output; a pipe or a file gets lines wide enough for the tables."""
+    """Standard output; 160 columns, which the tables need, where it is a pipe or a file."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
-def progress(*more: ProgressColumn) -> Progress:
-    """On standard error, where that is a screen; gone when done."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), *more
+def progress(*extra: ProgressColumn) -> Progress:
+    """A progress line on standard error, if that is a terminal; it disappears at the end."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), *extra
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def count(n: float) -> str:
-    """190.4M, 3.9T: four figures."""
+    """Four significant digits: 190.4M, 3.945T."""
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if n >= unit:
             return f"{n / unit:.4g}{name}"
@@ -40,29 +40,29 @@ def size(n_bytes: float) -> str:
 
 def duration(seconds: float) -> str:
     """8 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def to_json_text(value: dict) -> str:
-    """For programs; every file carries its schema_version, and null where a number is infinite or none."""
+    """JSON with a schema_version; NaN and infinite numbers become null."""
     return json.dumps({"schema_version": 1} | _finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def _finite(value):
     if isinstance(value, dict):
-        return {name: _finite(of) for name, of in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(of) for of in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: dict) -> None:
-    """`to_json_text` to a file. Raises InputError where it cannot be written."""
+    """Write `to_json_text` to a file. Raises InputError where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json_text(value))

@@ -1,4 +1,4 @@
-"""Whether what a run left behind is still what it wrote."""
+"""Check that the files of a run directory are unchanged and complete."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from ladder.rundir.record import Record
 
 @dataclass(frozen=True)
 class Checked:
-    """problems: one line each. rows: of metrics."""
+    """checkpoints, rows (of metrics): how many were read. problems: one line each."""
 
     run_id: str
     checkpoints: int
@@ -21,7 +21,7 @@ class Checked:
 
 
 def check(directory) -> Checked:
-    """Hash every file of every published checkpoint, parse every row of the metrics."""
+    """Compare every file of every published checkpoint with its hash, and parse every row of the metrics."""
     from ladder.rundir.checkpoint import Checkpoints
 
     record = Record(directory)
@@ -35,18 +35,18 @@ def check(directory) -> Checked:
     except InputError as error:
         problems.append(str(error))
     if record.is_done() and record.read_config()["derived"]["steps"] not in steps:
-        problems.append("done, yet the checkpoint of its last step is gone")
+        problems.append("the run is done, but the checkpoint of its last step is missing")
     return Checked(record.directory.name, len(steps), rows, tuple(problems))
 
 
 def table(checked: Sequence[Checked]) -> Table:
     bad = sum(bool(c.problems) for c in checked)
-    grid = Table(title=f"{len(checked) - bad} of {len(checked)} runs whole", title_justify="left")
+    grid = Table(title=f"{len(checked) - bad} of {len(checked)} runs undamaged", title_justify="left")
     for name in ("run", "checkpoints", "rows", "problems"):
         grid.add_column(name, justify="right" if name in ("checkpoints", "rows") else "left", overflow="fold")
     for c in checked:
-        said = "\n".join(f"[red]{escape(problem)}" for problem in c.problems)
-        grid.add_row(c.run_id, str(c.checkpoints), f"{c.rows:,}", said or "[green]none")
+        problems = "\n".join(f"[red]{escape(problem)}" for problem in c.problems)
+        grid.add_row(c.run_id, str(c.checkpoints), f"{c.rows:,}", problems or "[green]none")
     return grid
 
 

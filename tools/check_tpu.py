@@ -1,6 +1,6 @@
-"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write what was found as docs/tpu.md.
+"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write the results to docs/tpu.md.
 
-Usage: python tools/check_tpu.py [LABEL ...]   for some of the rungs only, without writing the table
+Usage: python tools/check_tpu.py [LABEL ...]   with labels: only these rungs, and docs/tpu.md is not written
 """
 
 import sys
@@ -16,8 +16,8 @@ from launch.aot import roofline
 from launch.cli.check_verbs import CACHE
 from launch.scheduler import runs
 
-# rung, topology, slices, overrides: what the paper's batch sizes divide over; from 1B on a mesh of meshes.candidates
-WANTED = (
+# rung, topology, slices, overrides. The paper's batch sizes divide over these; from 1B on, meshes of mesh_search.py.
+CONFIGURATIONS = (
     ("190M-10xC", "v5e:8x8", 1, ()),
     ("370M-10xC", "v5e:8x8", 1, ()),
     ("760M-10xC", "v5e:8x8", 1, ()),
@@ -33,44 +33,43 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> tuple[str, dict]:
     rung = runs.pick(loader.overridden(loader.load("olmo2"), overrides), label)
-    found = roofline.check(rung, topology, slices, CACHE)
-    step, used, hours = found["step_seconds"], found["utilisation"], found["tpu_hours"]
-    held = f"{terminal.size(sum(found['memory'].values()))} of {terminal.size(found['hbm'])}"
+    result = roofline.check(rung, topology, slices, CACHE)
+    step, utilisation, hours = result["step_seconds"], result["utilisation"], result["tpu_hours"]
     cells = (
         label,
         f"{slices} x {topology}",
         " ".join(overrides),
-        held,
-        f"{found['donated'] / found['state']:.0%}",
-        f"{found['kernels']} kernels",
-        ", ".join(f"{axes} {terminal.size(sent)}" for axes, sent in _sent(found).items()),
+        f"{terminal.size(sum(result['memory'].values()))} of {terminal.size(result['hbm'])}",
+        f"{result['donated'] / result['state']:.0%}",
+        f"{result['kernels']} kernels",
+        ", ".join(f"{axes} {terminal.size(sent)}" for axes, sent in _bytes_sent(result).items()),
         f"{step[0]:.3g} to {step[1]:.3g} s",
-        f"{used[0]:.0%} to {used[1]:.0%}",
+        f"{utilisation[0]:.0%} to {utilisation[1]:.0%}",
         f"{terminal.count(hours[0])} to {terminal.count(hours[1])}",
-        found["bound_by"],
+        result["bound_by"],
     )
-    return "| " + " | ".join(cells) + " |\n", found
+    return "| " + " | ".join(cells) + " |\n", result
 
 
-def _sent(found: dict) -> dict[str, float]:
-    """Bytes over each mesh axis, the most first, but for less than a thousandth."""
-    sent = Counter()
-    for row in found["collectives"]:
-        sent[" x ".join(row["axes"])] += row["bytes"]
-    return {axes: held for axes, held in sent.most_common() if held > 1e-3 * sent.total()}
+def _bytes_sent(result: dict) -> dict[str, float]:
+    """Bytes sent over each mesh axis, most first; axes with less than a thousandth of the total are left out."""
+    total = Counter()
+    for row in result["collectives"]:
+        total[" x ".join(row["axes"])] += row["bytes"]
+    return {axes: sent for axes, sent in total.most_common() if sent > 1e-3 * total.total()}
 
 
 def main(labels: list[str]) -> int:
     console, lines, versions = Console(), [], {}
-    wanted = [w for w in WANTED if not labels or w[0] in labels]
-    for done, one in enumerate(wanted):
-        with console.status(f"{done} of {len(wanted)} compiled; now {one[0]} for {one[2]} x {one[1]} (minutes)"):
+    chosen = [configuration for configuration in CONFIGURATIONS if not labels or configuration[0] in labels]
+    for done, (label, topology, slices, overrides) in enumerate(chosen):
+        with console.status(f"{done} of {len(chosen)} compiled; now {label} for {slices} x {topology} (minutes)"):
             try:
-                line, found = row(*one)
+                line, result = row(label, topology, slices, overrides)
             except InputError as error:
                 console.print(f"error: {error}")
                 return 2
-        lines, versions = [*lines, line], found["versions"]
+        lines, versions = [*lines, line], result["versions"]
         console.print(line.strip(), soft_wrap=True)
     if not labels:
         text = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,7 +1,7 @@
-"""How often the intervals of `ladder fit` hold the truth: `python tools/coverage.py [LAW ...]`.
+"""How often the 95 % intervals of `ladder fit` contain the true parameters: `python tools/coverage.py [LAW ...]`.
 
-Every law that published constants can simulate, with few runs (resampled residuals) and with more (resampled runs);
-a row for each parameter, with the percentile interval beside the default one.
+For every law that can be simulated from published constants, with few runs (resampled residuals) and with more
+(resampled runs). One row for each parameter: coverage of the default interval and of the percentile interval.
 """
 
 import argparse
@@ -19,22 +19,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="auto", choices=("auto", "residuals", "pairs"), help="how to resample")
     args = parser.parse_args()
-    outside = 0
+    n_outside = 0
     for law in args.laws or coverage_study.truths():
         for n in args.runs:
-            began = time.process_time()
-            found = coverage_study.study(law, n, args.simulations, args.resamples, args.seed, args.method)
-            seconds = time.process_time() - began
-            print(
-                f"{law} ({found.who}), {n} runs, {found.method}: {found.converged:.2%} converged; {seconds:.0f} CPU s"
-            )
-            for name, share in found.default.items():
-                bad = not coverage_study.GOOD[0] <= share <= coverage_study.GOOD[1]
-                outside += bad
-                notes = "  OUTSIDE" * bad + (f"  weak: {found.weak[name]}" if name in found.weak else "")
-                print(f"  {name:8} default {share:.1%}, percentile {found.percentile[name]:.1%}{notes}", flush=True)
-    print(f"{outside} parameters outside {coverage_study.GOOD[0]:.0%} to {coverage_study.GOOD[1]:.0%}")
-    return outside > 0
+            start = time.process_time()
+            result = coverage_study.study(law, n, args.simulations, args.resamples, args.seed, args.method)
+            seconds = time.process_time() - start
+            converged = f"{result.converged:.2%} converged; {seconds:.0f} CPU s"
+            print(f"{law} ({result.who}), {n} runs, {result.method}: {converged}")
+            for name, coverage in result.default.items():
+                outside = not coverage_study.GOOD[0] <= coverage <= coverage_study.GOOD[1]
+                n_outside += outside
+                notes = "  OUTSIDE" * outside + (f"  weak: {result.weak[name]}" if name in result.weak else "")
+                print(f"  {name:8} default {coverage:.1%}, percentile {result.percentile[name]:.1%}{notes}", flush=True)
+    print(f"{n_outside} parameters outside {coverage_study.GOOD[0]:.0%} to {coverage_study.GOOD[1]:.0%}")
+    return n_outside > 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write constraints.txt: what pip resolves for this project, once per Python given, merged with markers.
+"""Write constraints.txt: the versions that pip chooses for this project with each given Python, merged with markers.
 
 Usage: python tools/lock.py python3.11 python3.12   (`make lock`)
 """
@@ -10,25 +10,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-OURS = {"ladder", "pip", "setuptools", "wheel"}
+LEFT_OUT = {"ladder", "pip", "setuptools", "wheel"}
 HEADER = "# Every dependency, pinned for the Pythons that are tested. Made by `make lock`.\n"
 
 
 def resolved(python: str) -> tuple[str, dict[str, str]]:
-    """("3.11", {distribution: version}) of a fresh environment of `python`."""
+    """("3.11", {distribution: version}) in a new environment of `python`."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip"]
-        report = f"{folder}/report.json"
-        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", report, ".[test,gke,gcp,tpu]"], check=True)
-        found = json.loads(Path(report).read_text())
-    pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in found["install"]}
+        path = f"{folder}/report.json"
+        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", path, ".[test,gke,gcp,tpu]"], check=True)
+        report = json.loads(Path(path).read_text())
+    pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in report["install"]}
     names = {name: re.sub(r"[-_.]+", "-", name).lower() for name in pins}
-    return found["environment"]["python_version"], {names[n]: v for n, v in pins.items() if names[n] not in OURS}
+    return report["environment"]["python_version"], {names[n]: v for n, v in pins.items() if names[n] not in LEFT_OUT}
 
 
 def merged(by_python: dict[str, dict[str, str]]) -> list[str]:
-    """Constraint lines; a marker stands only where the Pythons differ."""
+    """Constraint lines; with a marker only where the versions differ between Pythons."""
     lines = []
     for name in sorted(set().union(*by_python.values())):
         versions = [pins.get(name) for pins in by_python.values()]

@@ -53,8 +53,6 @@ class Site:
 
 
 class Module:
-    """computations: name -> operations by name."""
-
     def __init__(self, text: str):
         self.computations: dict[str, dict[str, Op]] = {}
         self.entry = ""

@@ -15,17 +15,16 @@ def candidates(rung: Rung, topology: str, slices: int = 1) -> list[Rung]:
     """The rung on at most four meshes. tensor: the two smallest sizes with which the batch divides. fsdp: the rest of
     the slice, or the largest part of it that leaves MIN_ROWS rows of a weight on a device. Each with two remat modes
     that fit by the estimate of sizes.py, chosen by fewest microbatches, then by speed."""
-    kind, chips = topologies.parse(topology).kind, topologies.parse(topology).chips
-    by_tensor = []
+    tpu, by_tensor = topologies.parse(topology), []
     for tensor in (1, 2, 4, 8):
-        if chips % tensor or rung.model.kv_heads % tensor or rung.batch_sequences % (chips // tensor * slices):
+        if tpu.chips % tensor or rung.model.kv_heads % tensor or rung.batch_sequences % (tpu.chips // tensor * slices):
             continue
-        shards = chips // tensor
+        shards = tpu.chips // tensor
         sequences = rung.batch_sequences // (shards * slices)
         divisors = [n for n in range(1, shards + 1) if shards % n == 0 and rung.model.d_model % (n * MIN_ROWS) == 0]
         fsdp = max(divisors, default=shards)
         mesh = replace(rung.mesh, replica=slices * shards // fsdp, fsdp=fsdp, tensor=tensor, sequence=1, accumulation=1)
-        by_tensor.append(_fitting(replace(rung, mesh=mesh), sequences, topologies.KINDS[kind].hbm))
+        by_tensor.append(_fitting(replace(rung, mesh=mesh), sequences, topologies.KINDS[tpu.kind].hbm))
     return [candidate for fitting in by_tensor[:2] for candidate in fitting]
 
 
@@ -45,7 +44,5 @@ def _fitting(rung: Rung, sequences: int, hbm: int) -> list[Rung]:
 
 def ranked(compiled: list[tuple[Rung, dict]]) -> list[tuple[Rung, dict]]:
     """(rung, result of roofline.check) of those that leave a tenth of the memory free, fastest first."""
-    fitting = [
-        (rung, result) for rung, result in compiled if sum(result["memory"].values()) <= MEMORY_SHARE * result["hbm"]
-    ]
+    fitting = [pair for pair in compiled if sum(pair[1]["memory"].values()) <= MEMORY_SHARE * pair[1]["hbm"]]
     return sorted(fitting, key=lambda pair: sum(pair[1]["step_seconds"]))

@@ -1,4 +1,4 @@
-"""The code that a machine is to run: an archive of one git commit, named by it and checked by its hash."""
+"""The code that a machine runs: an archive of one git commit, named by the commit and checked by its hash."""
 
 import gzip
 import hashlib
@@ -10,29 +10,29 @@ from etils import epath
 
 from ladder.errors import InputError
 
-HERE = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Code:
-    """path: where the archive is; commit and sha256: what is in it."""
+    """path: of the archive. commit: the git commit in it. sha256: of the archive."""
 
     path: str = ""
     commit: str = ""
     sha256: str = ""
 
 
-def publish(where: str, repository: Path = HERE, dry: bool = False) -> Code:
-    """Put the archive of HEAD under `where` (any epath), unless it is there or `dry`.
+def publish(folder: str, repository: Path = CHECKOUT, dry: bool = False) -> Code:
+    """Write the archive of HEAD into `folder` (any epath), unless it exists or `dry`.
 
-    Raises InputError where the checkout has changes that no commit has: a run must be of code that can be found again.
+    Raises InputError where the checkout has uncommitted changes: the code of a run must be found again later.
     """
     changed = _git(repository, "status", "--porcelain", "--untracked-files=no").decode().splitlines()
     if changed:
         raise InputError(f"{repository}: {len(changed)} uncommitted changes ({changed[0].strip()} ...); commit them")
     commit = _git(repository, "rev-parse", "HEAD").decode().strip()
     data = gzip.compress(_git(repository, "archive", "--format=tar", commit), mtime=0)  # the same bytes every time
-    path = epath.Path(where) / f"{commit}.tar.gz"
+    path = epath.Path(folder) / f"{commit}.tar.gz"
     if not dry and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -43,7 +43,7 @@ def _git(repository: Path, *arguments: str) -> bytes:
     try:
         return subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True).stdout
     except FileNotFoundError:
-        raise InputError("git is not installed") from None
+        raise InputError("git is not installed; install it to archive the code for TPU machines") from None
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.decode(errors="replace").split())
-        raise InputError(f"{repository}: git {arguments[0]}: {said}") from None
+        message = " ".join(error.stderr.decode(errors="replace").split())
+        raise InputError(f"{repository}: git {arguments[0]}: {message}") from None

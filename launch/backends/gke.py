@@ -1,7 +1,7 @@
 """GKE: a JobSet for every run, admitted by Kueue. `manifest` is pure; the rest is the kubernetes client.
 
-A JobSet's replicas are slices, its pods the VMs of a slice. It restarts all of them together where a pod ended for a
-reason that trying again can cure (exit codes 75, 134, 137, 143, or its node was taken), and fails at any other code.
+A JobSet's replicas are slices, the pods of a replica are the VMs of a slice. All restart together if a pod ended for a
+reason that a retry can cure (exit code 75, 134, 137 or 143, or a preempted node); any other code fails the JobSet.
 """
 
 from collections.abc import Sequence
@@ -13,48 +13,48 @@ from launch.backends.protocol import TRY_AGAIN, Busy, Job, Seen
 from launch.settings import Environment, Gke
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"
-WORKERS = "w"  # short: it is part of every pod's name, which has 63 characters
-OURS = "ladder/run"  # the label that all our JobSets carry
-GONE = (404, 409)
+WORKERS = "w"  # short: it is part of every pod's name, which has at most 63 characters
+RUN_LABEL = "ladder/run"  # on every JobSet of ours
+GONE = (404, 409)  # no such JobSet; another one has taken its name
 
 
 def manifest(job: Job, settings: Gke, environment: Environment) -> dict:
-    """The JobSet of a run, or of a ladder's fit (which has no TPU). Raises InputError where its names get too long."""
-    where = None if job.is_fit else settings.slice_of(job.size)
-    replicas, vms = (1, 1) if where is None else (settings.slices, where.vms)
+    """The JobSet of a run, or of a ladder's fit (which needs no TPU). Raises InputError where names get too long."""
+    tpu = None if job.is_fit else settings.slice_of(job.size)
+    replicas, vms = (1, 1) if tpu is None else (settings.slices, tpu.vms)
     longest = len(f"{job.name}-{WORKERS}-{replicas - 1}-{vms - 1}-abcde")
     if longest > 63:
-        raise InputError(f"{job.run_id}: its pods' names would have {longest} characters, 63 are allowed")
-    labels = {OURS: job.run_id}
+        raise InputError(f"{job.run_id}: pod names of {longest} characters, 63 are allowed; shorten the ladder's name")
+    labels = {RUN_LABEL: job.run_id}
     if settings.queue:
         labels["kueue.x-k8s.io/queue-name"] = settings.queue
     if settings.priority:
         labels["kueue.x-k8s.io/priority-class"] = settings.priority
     metadata: dict[str, Any] = {"name": job.name, "namespace": settings.namespace, "labels": labels}
-    if where is not None:
+    if tpu is not None:
         metadata["annotations"] = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
     rule = {"name": "notinfrastructure", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     spec = {
-        "suspend": bool(settings.queue),  # Kueue lets it go once there is quota
+        "suspend": bool(settings.queue),  # Kueue resumes it when there is quota
         "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": [rule]},
         "replicatedJobs": [
-            {"name": WORKERS, "replicas": replicas, "template": _job(job, settings, environment, where, vms)}
+            {"name": WORKERS, "replicas": replicas, "template": _job(job, settings, environment, tpu, vms)}
         ],
     }
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "JobSet", "metadata": metadata, "spec": spec}
 
 
-def _job(job: Job, settings: Gke, environment: Environment, where, vms: int) -> dict:
+def _job(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slice | None, vms: int) -> dict:
     from kubernetes import client as k
 
     codes = k.V1PodFailurePolicyOnExitCodesRequirement(
         container_name="ladder", operator="NotIn", values=sorted(TRY_AGAIN)
     )
-    disrupted = k.V1PodFailurePolicyOnPodConditionsPattern(type="DisruptionTarget", status="True")
+    preempted = k.V1PodFailurePolicyOnPodConditionsPattern(type="DisruptionTarget", status="True")
     policy = k.V1PodFailurePolicy(
         rules=[
-            # First: what a pod says while its node is taken away is not the user's failure.
-            k.V1PodFailurePolicyRule(action="Count", on_pod_conditions=[disrupted]),
+            # First, because the exit code of a pod whose node is being preempted is not the user's failure.
+            k.V1PodFailurePolicyRule(action="Count", on_pod_conditions=[preempted]),
             k.V1PodFailurePolicyRule(action="FailJob", on_exit_codes=codes),
         ]
     )
@@ -65,13 +65,13 @@ def _job(job: Job, settings: Gke, environment: Environment, where, vms: int) -> 
         backoff_limit=0,
         pod_failure_policy=policy,
         template=k.V1PodTemplateSpec(
-            metadata=k.V1ObjectMeta(labels={OURS: job.run_id}), spec=_pod(job, settings, environment, where, vms)
+            metadata=k.V1ObjectMeta(labels={RUN_LABEL: job.run_id}), spec=_pod(job, settings, environment, tpu, vms)
         ),
     )
     return {"spec": k.ApiClient().sanitize_for_serialization(spec)}
 
 
-def _pod(job: Job, settings: Gke, environment: Environment, where, vms: int):
+def _pod(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slice | None, vms: int):
     from kubernetes import client as k
 
     env = [k.V1EnvVar(name=name, value=_literal(value)) for name, value in sorted(environment.variables.items())]
@@ -80,24 +80,24 @@ def _pod(job: Job, settings: Gke, environment: Environment, where, vms: int):
         source = k.V1EnvVarSource(secret_key_ref=k.V1SecretKeySelector(name=secret, key=key))
         env.append(k.V1EnvVar(name=name, value_from=source))
     env.append(k.V1EnvVar(name="LADDER_STAGE", value="/scratch"))
-    if where is not None and vms * settings.slices > 1:
+    if tpu is not None and vms * settings.slices > 1:
         env.append(k.V1EnvVar(name="LADDER_COORDINATOR", value="auto"))
-    wants = {"cpu": settings.fit_cpu, "memory": settings.fit_memory}
-    if where is not None:
-        wants = {"google.com/tpu": str(where.chips_per_vm)}
+    resources = {"cpu": settings.fit_cpu, "memory": settings.fit_memory}
+    if tpu is not None:
+        resources = {"google.com/tpu": str(tpu.chips_per_vm)}
     container = k.V1Container(
         name="ladder",
         image=settings.image,
         command=["ladder", *(_literal(word) for word in job.argv)],
         env=env,
-        resources=k.V1ResourceRequirements(requests=wants, limits=wants),
+        resources=k.V1ResourceRequirements(requests=resources, limits=resources),
         volume_mounts=[k.V1VolumeMount(name="scratch", mount_path="/scratch")],
     )
-    selector, tolerations = _nodes(settings, where)
+    selector, tolerations = _node_selector(settings, tpu)
     return k.V1PodSpec(
         restart_policy="Never",
         service_account_name=settings.service_account or None,
-        # Spot pools give 15 s whatever stands here; Kueue and upgrades give this.
+        # Spot pools give 15 s whatever this says; Kueue and upgrades respect it.
         termination_grace_period_seconds=60,
         node_selector=selector or None,
         tolerations=tolerations or None,
@@ -106,14 +106,14 @@ def _pod(job: Job, settings: Gke, environment: Environment, where, vms: int):
     )
 
 
-def _nodes(settings: Gke, where) -> tuple[dict[str, str], list]:
+def _node_selector(settings: Gke, tpu: topologies.Slice | None) -> tuple[dict[str, str], list]:
     from kubernetes import client as k
 
-    if where is None:
+    if tpu is None:
         return {}, []
     selector = {
-        "cloud.google.com/gke-tpu-accelerator": topologies.KINDS[where.kind].gke,
-        "cloud.google.com/gke-tpu-topology": where.topology,
+        "cloud.google.com/gke-tpu-accelerator": topologies.KINDS[tpu.kind].gke,
+        "cloud.google.com/gke-tpu-topology": tpu.topology,
     }
     tolerations = [k.V1Toleration(key="google.com/tpu", operator="Exists", effect="NoSchedule")]
     if settings.spot:
@@ -126,16 +126,16 @@ def _nodes(settings: Gke, where) -> tuple[dict[str, str], list]:
 
 
 def _literal(text: str) -> str:
-    """Kubernetes expands $(NAME) in commands and values; $$ is a dollar."""
+    """`text` so that Kubernetes expands no $(NAME) in it: $$ stands for one dollar sign."""
     return text.replace("$", "$$")
 
 
 class Cluster:
     name = "gke"
-    room = None
+    max_jobs = None
     keeps_machines = False
     chains = False
-    wait = 60.0
+    retry_delay = 60.0
 
     def __init__(self, settings: Gke, environment: Environment, api=None):
         settings.check()
@@ -148,38 +148,38 @@ class Cluster:
 
     def submit(self, job: Job) -> None:
         body = manifest(job, self.settings, self.environment)
-        self._call("create_namespaced_custom_object", *self._where(), body, ignore=(409,))  # 409: it is there already
+        self._call("create_namespaced_custom_object", *self._jobsets(), body, ignore=(409,))  # 409: it exists already
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
-        names, found, token = {job.name for job in jobs}, {}, None
+        names, seen, token = {job.name for job in jobs}, {}, None
         while True:
-            more = {"_continue": token} if token else {}
-            page = self._call("list_namespaced_custom_object", *self._where(), label_selector=OURS, limit=200, **more)
+            query = {"label_selector": RUN_LABEL, "limit": 200} | ({"_continue": token} if token else {})
+            page = self._call("list_namespaced_custom_object", *self._jobsets(), **query)
             for item in page["items"]:
                 if (name := item["metadata"]["name"]) in names:
-                    found[name] = (_seen(item),)
+                    seen[name] = (_seen(item),)
             token = page.get("metadata", {}).get("continue")
             if not token:
-                return found
+                return seen
 
     def delete(self, job: Job, seen: Seen) -> None:
-        # Foreground: the name stays taken until its pods are gone. The uid: never a newer one of that name.
+        # Foreground: the name stays taken until the pods are gone. uid: never delete a newer JobSet of that name.
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": seen.id}}
-        self._call("delete_namespaced_custom_object", *self._where(), job.name, body=body, ignore=GONE)
+        self._call("delete_namespaced_custom_object", *self._jobsets(), job.name, body=body, ignore=GONE)
 
     def logs(self, job: Job) -> list[str]:
         from kubernetes import client
 
         core = client.CoreV1Api(self._client())
-        chosen = f"jobset.sigs.k8s.io/jobset-name={job.name},batch.kubernetes.io/job-completion-index=0"
-        pods = self._call("list_namespaced_pod", self.settings.namespace, label_selector=chosen, on=core)
+        selector = f"jobset.sigs.k8s.io/jobset-name={job.name},batch.kubernetes.io/job-completion-index=0"
+        pods = self._call("list_namespaced_pod", self.settings.namespace, label_selector=selector, api=core)
         if not pods.items:
             return []
         pod = pods.items[0].metadata.name
-        text = self._call("read_namespaced_pod_log", pod, self.settings.namespace, tail_lines=1000, on=core)
+        text = self._call("read_namespaced_pod_log", pod, self.settings.namespace, tail_lines=1000, api=core)
         return text.splitlines()
 
-    def _where(self) -> tuple[str, ...]:
+    def _jobsets(self) -> tuple[str, ...]:
         return GROUP, VERSION, self.settings.namespace, PLURAL
 
     def _client(self):
@@ -189,24 +189,25 @@ class Cluster:
             try:
                 self._api = config.new_client_from_config(context=self.settings.context or None)
             except config.ConfigException as error:
-                raise InputError(f"no way to the cluster: {error}") from None
+                raise InputError(f"no Kubernetes cluster (see gke.context in ladder.toml): {error}") from None
         return self._api
 
-    def _call(self, method: str, *arguments, ignore: Sequence[int] = (), on=None, **more):
+    def _call(self, method: str, *arguments, ignore: Sequence[int] = (), api=None, **options):
+        """Raises Busy, or InputError where a retry cannot help. ignore: status codes that are no error."""
         from kubernetes import client
         from urllib3.exceptions import HTTPError
 
-        api = on or client.CustomObjectsApi(self._client())
+        api = api or client.CustomObjectsApi(self._client())
         try:
-            return getattr(api, method)(*arguments, _request_timeout=30, **more)
+            return getattr(api, method)(*arguments, _request_timeout=30, **options)
         except client.ApiException as error:
             if error.status in ignore:
                 return None
-            said = f"Kubernetes: {error.status} {error.reason}"
+            message = f"Kubernetes: {error.status} {error.reason}"
             if error.status == 429 or error.status >= 500 or error.status in GONE:
-                raise Busy(said) from None
-            raise InputError(f"{said}: {' '.join((error.body or '').split())[:300]}") from None
-        except (HTTPError, OSError) as error:  # the answer may be lost and the deed done: the next poll tells
+                raise Busy(message) from None
+            raise InputError(f"{message}: {' '.join((error.body or '').split())[:300]}") from None
+        except (HTTPError, OSError) as error:  # only the answer may be lost: the next poll shows what was done
             raise Busy(f"Kubernetes: {type(error).__name__}") from None
 
 

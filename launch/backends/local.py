@@ -1,5 +1,5 @@
-"""Processes on this machine, a few at a time. They go on when the submitter dies, and are found again by a file lock
-that each inherits and that the kernel lets go with the last of its processes."""
+"""Processes on this machine, a few jobs at a time. They continue when the submitter dies, and are found again by a file
+lock that all processes of a job inherit and that the kernel releases when the last of them ends."""
 
 import contextlib
 import fcntl
@@ -20,20 +20,20 @@ from launch import run_log
 from launch.backends.protocol import Busy, Job, Seen
 
 PROGRAM = (sys.executable, "-m", "launch.cli")
-GRACE = 60.0  # seconds to save before SIGKILL
+GRACE_SECONDS = 60.0  # to save, between SIGTERM and SIGKILL
 
 
 class Local:
-    """room: jobs at a time. processes: of each job, joined by jax.distributed."""
+    """max_jobs: at a time. processes: of each job, joined by jax.distributed."""
 
     name = "local"
     keeps_machines = False
     chains = False
-    wait = 1.0
+    retry_delay = 1.0
 
-    def __init__(self, room: int = 1, processes: int = 1, program: Sequence[str] = PROGRAM):
-        self.room, self.processes, self.program = room, processes, tuple(program)
-        self._ours: dict[str, list[subprocess.Popen]] = {}
+    def __init__(self, max_jobs: int = 1, processes: int = 1, program: Sequence[str] = PROGRAM):
+        self.max_jobs, self.processes, self.program = max_jobs, processes, tuple(program)
+        self._started: dict[str, list[subprocess.Popen]] = {}  # by job name
 
     def render(self, job: Job) -> str:
         return shlex.join((*self.program, *job.argv))
@@ -42,26 +42,26 @@ class Local:
         directory = Path(job.directory)
         lock = _lock(directory, fcntl.LOCK_EX)
         if lock is None:
-            raise Busy(f"{job.run_id}: a process of it lives already")
+            raise Busy(f"{job.run_id}: one of its processes is still running")
         try:
-            (directory / "job.json").unlink(missing_ok=True)  # the pid in it is another process's by now
-            self._ours[job.name] = self._start(job, directory, lock)
+            (directory / "job.json").unlink(missing_ok=True)  # its pid may belong to another process by now
+            self._started[job.name] = self._start(job, directory, lock)
         finally:
             os.close(lock)
-        first = self._ours[job.name][0].pid
-        write_atomic(directory / "job.json", json.dumps({"host": socket.gethostname(), "pid": first}) + "\n")
+        pid = self._started[job.name][0].pid
+        write_atomic(directory / "job.json", json.dumps({"host": socket.gethostname(), "pid": pid}) + "\n")
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
-        found = {}
+        seen = {}
         for job in jobs:
-            if job.name in self._ours:
-                found[job.name] = (self._own(job),)
+            if job.name in self._started:
+                seen[job.name] = (self._seen(job),)
             elif is_running(Path(job.directory)):
-                found[job.name] = (Seen("", "running"),)
-        return found
+                seen[job.name] = (Seen("", "running"),)
+        return seen
 
     def delete(self, job: Job, seen: Seen) -> None:
-        processes = self._ours.pop(job.name, None)
+        processes = self._started.pop(job.name, None)
         if seen.phase == "ended":
             return
         stop(Path(job.directory), processes[0].pid if processes else None)
@@ -72,22 +72,22 @@ class Local:
         return []
 
     def stop(self, jobs: Sequence[Job]) -> None:
-        """SIGTERM to all that this object started; they save and end."""
+        """Send SIGTERM to the jobs that this object started; they save and end."""
         for job in jobs:
-            if job.name in self._ours:
+            if job.name in self._started:
                 self.delete(job, Seen("", "running"))
 
     def _start(self, job: Job, directory: Path, lock: int) -> list[subprocess.Popen]:
-        started: list[subprocess.Popen] = []
+        processes: list[subprocess.Popen] = []
         count = 1 if job.is_fit else self.processes
         coordinator = f"127.0.0.1:{_free_port()}" if count > 1 else ""
         with open(directory / "log.txt", "ab") as log:
-            for k in range(count):
+            for index in range(count):
                 env = dict(os.environ)
                 if count > 1:
                     env["LADDER_COORDINATOR"] = coordinator
-                    env["LADDER_PROCESSES"], env["LADDER_PROCESS"] = str(count), str(k)
-                started.append(
+                    env["LADDER_PROCESSES"], env["LADDER_PROCESS"] = str(count), str(index)
+                processes.append(
                     subprocess.Popen(
                         [*self.program, *job.argv],
                         stdin=subprocess.DEVNULL,
@@ -95,26 +95,26 @@ class Local:
                         stderr=subprocess.STDOUT,
                         env=env,
                         pass_fds=(lock,),
-                        # A group of its own: Ctrl-C in the terminal reaches only us, and we pass it on as SIGTERM.
-                        process_group=started[0].pid if started else 0,
+                        # A process group of its own: Ctrl-C reaches only the submitter, which sends SIGTERM.
+                        process_group=processes[0].pid if processes else 0,
                     )
                 )
-        return started
+        return processes
 
-    def _own(self, job: Job) -> Seen:
-        codes = [process.poll() for process in self._ours[job.name]]
+    def _seen(self, job: Job) -> Seen:
+        codes = [process.poll() for process in self._started[job.name]]
         if None in codes:
-            if any(codes):  # one of several failed: the others wait for it in vain
-                stop(Path(job.directory), self._ours[job.name][0].pid)
+            if any(codes):  # one of several failed: the others would wait for it without end
+                stop(Path(job.directory), self._started[job.name][0].pid)
             return Seen("", "running")
         code = next((c for c in (78, 2, 1) if c in codes), next((c for c in codes if c), 0))
-        said = run_log.last(job.directory) if code == 2 else ""
-        return Seen("", "ended", code, f"exit code {code}" + (f": {said}" if said else ""))
+        last_line = run_log.last(job.directory) if code == 2 else ""
+        return Seen("", "ended", code, f"exit code {code}" + (f": {last_line}" if last_line else ""))
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a process of the run's job lives, whoever started it."""
-    lock = _lock(directory, fcntl.LOCK_SH)  # shared: two that look do not take each other for a job
+    """Whether a process of the run's job is alive, whoever started it."""
+    lock = _lock(directory, fcntl.LOCK_SH)  # shared: two readers do not take each other for a job
     if lock is None:
         return True
     os.close(lock)
@@ -122,42 +122,40 @@ def is_running(directory: Path) -> bool:
 
 
 def stop(directory: Path, group: int | None = None) -> None:
-    """SIGTERM to the job's processes, SIGKILL after GRACE seconds; returns when they are gone."""
-    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 10.0)):
+    """Send SIGTERM to the job's processes, and SIGKILL after GRACE_SECONDS; returns when they have ended."""
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 10.0)):
         if not _send(directory, number, group):
             return
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             if not is_running(directory):
                 return
             time.sleep(0.05)
 
 
 def _send(directory: Path, number: int, group: int | None) -> bool:
-    """Signal the job's process group; its lock is held, so the pid has not passed to another."""
+    """Send a signal to the job's process group. Its lock is held, so the pid is still that of the job."""
     if not is_running(directory):
         return False
-    if group is None:
-        group = _group(directory)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+        os.killpg(group or _process_group(directory), number)
     return True
 
 
-def _group(directory: Path) -> int:
+def _process_group(directory: Path) -> int:
     """Of a job that another process has started."""
-    # Killed between the start and job.json, a submitter leaves only what the run itself says.
-    named = directory / "job.json"
-    job = read_json(named) if named.exists() else read_lease(directory)
+    path = directory / "job.json"
+    # A submitter that was killed before it wrote job.json leaves only the lease of the run itself.
+    job = read_json(path) if path.exists() else read_lease(directory)
     if job is None:
         raise Busy(f"{directory}: a process has just been started; try again in a few seconds")
     if job["host"] != socket.gethostname():
-        raise Busy(f"{directory}: its process is on {job['host']}; stop it there")
+        raise Busy(f"{directory}: its process runs on the host {job['host']}; stop it there")
     return job["pid"]
 
 
 def _lock(directory: Path, kind: int) -> int | None:
-    """A descriptor that holds the lock of the run's job, or None where its processes do."""
+    """A file descriptor that holds the lock of the run's job; None where the job's processes hold it."""
     file = os.open(directory / "job.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Engines that run jobs. Each renders (pure), submits (once per job name, however often it is asked), polls, deletes.
+"""What a backend does: render a job (pure), submit it (once per job name, however often it is asked), poll, delete.
 
-None of them is believed about whether a run is done: that stands in its run directory.
+Whether a run is done is never read from a backend, only from the run directory.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 TRIES = 3  # of a run, without a new checkpoint
-TRY_AGAIN = (75, 134, 137, 143)  # exit codes: told to stop; aborted with a peer; killed
+TRY_AGAIN = (75, 134, 137, 143)  # exit codes: preempted; aborted because a peer was lost; SIGKILL; SIGTERM
 
 
 @dataclass(frozen=True)
 class Job:
-    """name: DNS-1035, what engines see. argv: of the `ladder` command.
+    """name: DNS-1035, what schedulers see. argv: of the `ladder` command.
 
-    after: what must be there first: (run_id, step) a published checkpoint, (run_id, None) the end of that run.
-    first, steps: the run's updates go from `first` to `steps`. flops: what it computes itself.
+    after: what the job needs: (run_id, step) a published checkpoint, (run_id, None) the end of that run.
+    first, steps: the run trains from step `first` to `steps`. flops: training FLOPs of this run alone.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Seen:
-    """A job as its engine sees it. ended: it runs no more but may still hold a name or a quota; unknown: ask again.
+    """A job as its backend reports it. ended: it runs no more but may still hold a name or quota; unknown: ask again.
 
-    code: its exit code, None where it had none (the machine was taken away) or none is known.
+    code: its exit code; None where it has none (the machine was preempted) or none is known.
     """
 
     id: str
@@ -49,27 +49,27 @@ class Seen:
 
 
 class Busy(Exception):
-    """The engine did not answer, or said "not now": nothing is known to have happened; ask again later."""
+    """The backend did not answer, or refused for now: whether it did anything is unknown; ask again later."""
 
 
 class Backend(Protocol):
     name: str
-    room: int | None  # how many jobs at a time; None: the engine queues them itself
+    max_jobs: int | None  # how many may be submitted at a time; None: the backend queues them itself
     keeps_machines: bool  # machines stay, and cost, until the job is deleted
-    chains: bool  # a job can be submitted before those it comes after have ended
-    wait: float  # seconds before a run that failed for no fault of its own is tried again, doubled each time
+    chains: bool  # a job can be submitted before the jobs that it needs have ended
+    retry_delay: float  # seconds before a preempted run is submitted again; doubled with each try
 
     def render(self, job: Job) -> str:
         """What would be submitted, for people and for their own tools."""
 
     def submit(self, job: Job) -> None:
-        """Ask for the job. One of its name that is there already is left as it is. Raises Busy, InputError."""
+        """Ask for the job; an existing one of its name is left as it is. Raises Busy, InputError."""
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
-        """What the engine has of these jobs, by name; no entry: nothing. Raises Busy."""
+        """What the backend has of these jobs, by job name; no entry where it has nothing. Raises Busy."""
 
     def delete(self, job: Job, seen: Seen) -> None:
-        """Stop it (with time to save) and remove what it holds; gone already is fine. Raises Busy."""
+        """Stop it (with time to save) and remove what it holds; no error if it is gone already. Raises Busy."""
 
     def logs(self, job: Job) -> list[str]:
-        """What the engine kept of the job's output where the run directory has no log.txt."""
+        """Lines of the job's output that the backend keeps where the run directory has no log.txt."""

@@ -1,7 +1,7 @@
-"""Slurm by its commands: sbatch, squeue, scancel. Needs no slurmdbd and no Python package.
+"""Slurm by its commands sbatch, squeue and scancel. Needs no slurmdbd and no Python package.
 
-A job that is preempted is requeued by Slurm itself; one that ends is remembered by squeue for minutes only, and what
-its number was stands in the run directory's job.json until `delete` has taken note of its end.
+Slurm itself requeues a preempted job. squeue shows an ended job for a few minutes only; the job's number stays in
+job.json in the run directory until `delete` has acknowledged the end.
 """
 
 import json
@@ -22,12 +22,12 @@ from launch.settings import Environment, Slurm
 PROGRAM = (sys.executable, "-m", "launch.cli")
 QUEUED = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED", "RESIZING"}
-# What of our own environment a job gets; the rest, secrets perhaps, stays here.
+# The variables of our own environment that a job gets; the others, perhaps secrets, are not passed on.
 PASSED = re.compile(r"(PATH|HOME|USER|LOGNAME|LANG|LC_ALL|TMPDIR|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHONPATH|SLURM_CONF)|"
                     r"(JAX|XLA|LADDER|NCCL|CUDA)_[A-Z0-9_]+")  # fmt: skip
 _COLUMNS = (("JobID", 20), ("Name", 64), ("State", 24), ("exit_code", 12), ("Reason", 60))
-# Several tasks: each tells jax.distributed where the first one is and which it is itself. Slurm's own detection in JAX
-# hangs where node names do not resolve.
+# With several tasks, each gives jax.distributed the address of the first one and its own index. JAX's own detection of
+# Slurm hangs where node names do not resolve.
 _TASK = (
     "export LADDER_COORDINATOR=$SLURM_LAUNCH_NODE_IPADDR:$((20000 + SLURM_JOB_ID % 20000))"
     ' LADDER_PROCESSES=$SLURM_NTASKS LADDER_PROCESS=$SLURM_PROCID; exec "$@"'
@@ -36,39 +36,39 @@ _TASK = (
 
 class Cluster:
     name = "slurm"
-    room = None
+    max_jobs = None
     keeps_machines = False
     chains = True
-    wait = 60.0
+    retry_delay = 60.0
 
     def __init__(self, settings: Slurm, environment: Environment, program: Sequence[str] = PROGRAM):
         self.settings, self.environment, self.program = settings, environment, tuple(program)
         if environment.secrets:
-            raise InputError("secrets: Slurm has none; put them where the job reads them, on the cluster")
+            raise InputError("[secrets] in ladder.toml: Slurm cannot pass secrets; store them on the cluster instead")
 
     def render(self, job: Job) -> str:
-        """The batch script, below the command that hands it in."""
+        """The sbatch command as a comment, then the batch script."""
         return f"# {shlex.join(self._sbatch(job, ()))}\n{self._script(job)}"
 
     def submit(self, job: Job) -> None:
-        numbers = [number for run_id, _ in job.after if (number := self._awaited(job, run_id))]
+        numbers = [number for run_id, _ in job.after if (number := self._dependency(job, run_id))]
         number = self._run(self._sbatch(job, numbers), self._script(job)).strip().split(";")[0]
         write_atomic(Path(job.directory) / "job.json", json.dumps({"slurm": number}) + "\n")
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
         columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
         by_name = {job.name: job for job in jobs}
-        found: dict[str, list[Seen]] = {}
+        seen_by_name: dict[str, list[Seen]] = {}
         for line in self._run(["squeue", "--noheader", "--states=all", "--me", "-O", columns]).splitlines():
-            number, name, state, status, reason = _cut(line)
+            number, name, state, status, reason = _split_columns(line)
             seen = _seen(number, state, int(status or 0), reason)
-            if name in by_name and (seen.phase != "ended" or number == _number(by_name[name].directory)):
-                found.setdefault(name, []).append(seen)
-        return {name: tuple(seen) for name, seen in found.items()}
+            if name in by_name and (seen.phase != "ended" or number == _job_number(by_name[name].directory)):
+                seen_by_name.setdefault(name, []).append(seen)
+        return {name: tuple(seen) for name, seen in seen_by_name.items()}
 
     def delete(self, job: Job, seen: Seen) -> None:
         if seen.phase == "ended":
-            if _number(job.directory) == seen.id:
+            if _job_number(job.directory) == seen.id:
                 (Path(job.directory) / "job.json").unlink(missing_ok=True)
             return
         self._run(["scancel", seen.id])
@@ -77,17 +77,18 @@ class Cluster:
         return []  # log.txt in the run directory is the job's output
 
     def _sbatch(self, job: Job, after: Sequence[str]) -> list[str]:
+        """The command; after: numbers of the jobs that must succeed first."""
         s, tasks = self.settings, self.settings.nodes * self.settings.tasks_per_node
         log = str(Path(job.directory).resolve() / "log.txt").replace("%", "%%")
-        wait = ["singleton", *(["afterok:" + ":".join(after)] if after else [])]
+        # singleton: if a job is submitted twice, the second waits for the first, and then finds the run done.
+        dependencies = ["singleton", *(["afterok:" + ":".join(after)] if after else [])]
         command = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={log}", "--open-mode=append"]
-        # singleton: were it handed in twice, the second would wait, and then find the run done.
-        command += ["--requeue", f"--dependency={','.join(wait)}", "--kill-on-invalid-dep=yes"]
+        command += ["--requeue", f"--dependency={','.join(dependencies)}", "--kill-on-invalid-dep=yes"]
         nodes = 1 if job.is_fit else s.nodes
         command += [f"--nodes={nodes}", f"--ntasks-per-node={1 if job.is_fit else s.tasks_per_node}"]
         for flag in ("partition", "account", "qos", "time"):
             command += [f"--{flag}={getattr(s, flag)}"] if getattr(s, flag) else []
-        # The shell is told before the limit; with srun, its tasks.
+        # SIGTERM before the time limit: to the shell (B:), which is the job itself; with srun to its tasks.
         command += [f"--signal={'' if tasks > 1 else 'B:'}TERM@{s.seconds_to_save}"] if s.time else []
         return [*command, *(() if job.is_fit else s.options)]
 
@@ -97,38 +98,38 @@ class Cluster:
             argv = ["srun", "--kill-on-bad-exit=1", "bash", "-c", _TASK, "task", *argv]
         return f"#!/bin/bash\nexec {shlex.join(argv)}\n"
 
-    def _awaited(self, job: Job, run_id: str) -> str | None:
-        """The number of the job that `job` comes after, where that is not done."""
+    def _dependency(self, job: Job, run_id: str) -> str | None:
+        """The number of the Slurm job of `run_id`, which `job` needs; None where that run is done."""
         directory = Path(job.directory).parents[1 if job.is_fit else 0] / run_id
-        return None if Record(directory).is_done() else _number(directory)
+        return None if Record(directory).is_done() else _job_number(directory)
 
     def _run(self, command: Sequence[str], script: str | None = None) -> str:
         env = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
         env |= self.environment.variables
         try:
-            done = subprocess.run(command, input=script, env=env, capture_output=True, text=True, timeout=60)
+            process = subprocess.run(command, input=script, env=env, capture_output=True, text=True, timeout=60)
         except FileNotFoundError:
-            raise InputError(f"{command[0]}: not found; is this a machine that submits to Slurm?") from None
+            raise InputError(f"{command[0]}: not found; run this on a machine that can submit to Slurm") from None
         except subprocess.TimeoutExpired:
             raise Busy(f"{command[0]} did not answer within a minute") from None
-        if done.returncode == 0:
-            return done.stdout
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        if command[0] == "scancel" and "Invalid job id" in said:
-            return ""  # gone already
-        if re.search(r"Invalid (partition|account|qos|time|node|generic)|unrecognized option|not available", said):
-            raise InputError(f"sbatch: {said}; see [slurm] in ladder.toml")
-        raise Busy(f"{command[0]}: {said}")
+        if process.returncode == 0:
+            return process.stdout
+        message = " ".join(process.stderr.split()) or f"exit code {process.returncode}"
+        if command[0] == "scancel" and "Invalid job id" in message:
+            return ""  # the job has ended already
+        if re.search(r"Invalid (partition|account|qos|time|node|generic)|unrecognized option|not available", message):
+            raise InputError(f"sbatch: {message}; see [slurm] in ladder.toml")
+        raise Busy(f"{command[0]}: {message}")
 
 
-def _number(directory) -> str | None:
+def _job_number(directory) -> str | None:
     try:
         return read_json(Path(directory) / "job.json").get("slurm")
     except FileNotFoundError:
         return None
 
 
-def _cut(line: str) -> list[str]:
+def _split_columns(line: str) -> list[str]:
     cells = []
     for _, width in _COLUMNS:
         cells.append(line[:width].strip())

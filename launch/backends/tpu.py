@@ -1,7 +1,7 @@
-"""Cloud TPU by queued resources: one for every run. A machine runs a start-up script that fetches the code and trains.
+"""Cloud TPU by queued resources, one for every run. Each machine's start-up script fetches the code and trains.
 
-A queued resource that was preempted stays SUSPENDED and eats quota until it is deleted; one that is ACTIVE costs until
-it is deleted. So everything whose run is over, and everything suspended or failed, is deleted.
+Until it is deleted, a preempted (SUSPENDED) queued resource holds quota, and an ACTIVE one costs money. So a resource
+is deleted when its run is over, and when it is suspended or has failed.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from launch.settings import Environment, Tpu
 QUEUED = ("CREATING", "ACCEPTED", "PROVISIONING", "WAITING_FOR_RESOURCES")
 ENDED = ("SUSPENDED", "FAILED")
 
-# The worker's number within its slice is in the machine's metadata. $1: what ended badly.
+# number: the worker's index within its slice, from the machine's metadata. $1 of give_up: the reason.
 _FUNCTIONS = r"""
 number=$(curl -sf -H 'Metadata-Flavor: Google' \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number || echo 0)
@@ -33,7 +33,7 @@ while sleep 30; do keep_log; done &
 
 
 def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code) -> str:
-    """What every machine of a run does at every boot. Pure; secrets are read from Secret Manager on the machine."""
+    """The script that every machine of a run executes at every boot; it reads secrets from Secret Manager. Pure."""
     lines = ["#!/bin/bash", "set -uo pipefail", f"RUN={shlex.quote(job.directory)}"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.variables.items())]
     for name, reference in sorted(environment.secrets.items()):
@@ -46,13 +46,13 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         lines.append("export LADDER_COORDINATOR=auto")
     lines.append(_FUNCTIONS)
     train = shlex.join(["/opt/ladder/.venv/bin/ladder", *job.argv])
-    again = "|".join(map(str, TRY_AGAIN))
+    try_again = "|".join(map(str, TRY_AGAIN))
     lines += [
         "mkdir -p /opt/ladder && cd /opt/ladder",
         f"if [ ! -e ready-{code.commit} ]; then",
-        f"  gcloud storage cp --quiet {shlex.quote(code.path)} code.tar.gz || give_up 'the code archive is not there'",
-        f"  sha256sum --check <<<'{code.sha256}  code.tar.gz' || give_up 'the code archive has another hash'",
-        "  tar -xzf code.tar.gz --no-same-owner || give_up 'the code archive is damaged'",
+        f"  gcloud storage cp --quiet {shlex.quote(code.path)} code.tar.gz || give_up 'cannot read the code archive'",
+        f"  sha256sum --check <<<'{code.sha256}  code.tar.gz' || give_up 'wrong hash of the code archive'",
+        "  tar -xzf code.tar.gz --no-same-owner || give_up 'damaged code archive'",
         f"  {shlex.quote(settings.python)} -m venv .venv \\",
         "    && .venv/bin/pip install -q -c constraints.txt '.[tpu,gcp]' \\",
         "    || give_up 'the packages could not be installed'",
@@ -65,7 +65,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
         "  keep_log",
         "  case $code in",
         "    0) exit 0 ;;",
-        f"    {again}) sleep 90 ;;  # longer than the lease of who held the run before",
+        f"    {try_again}) sleep 90 ;;  # longer than the lease of the run's previous owner",
         "    78) exit 78 ;;",
         '    *) give_up "exit code $code" ;;',
         "  esac",
@@ -76,17 +76,17 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
 
 
 class Cluster:
-    """client: a google.cloud.tpu_v2.TpuClient; made from the user's default credentials where none is given."""
+    """client: a google.cloud.tpu_v2.TpuClient; without one, it is made from the user's default credentials."""
 
     name = "tpu"
-    room = None
+    max_jobs = None
     keeps_machines = True
     chains = False
-    wait = 60.0
+    retry_delay = 60.0
 
     def __init__(self, settings: Tpu, environment: Environment, code: Code, client=None):
         settings.check()
-        self.settings, self.environment, self.code, self._made = settings, environment, code, client
+        self.settings, self.environment, self.code, self._api = settings, environment, code, client
 
     @property
     def parent(self) -> str:
@@ -97,9 +97,9 @@ class Cluster:
         from google.cloud import tpu_v2 as api
         from google.protobuf.duration_pb2 import Duration
 
-        s, where = self.settings, self.settings.slice_of("fit" if job.is_fit else job.size)
+        s, tpu = self.settings, self.settings.slice_of("fit" if job.is_fit else job.size)
         node = api.Node(
-            accelerator_type=where.accelerator_type,
+            accelerator_type=tpu.accelerator_type,
             runtime_version=s.runtime_version,
             network_config=api.NetworkConfig(network=s.network, subnetwork=s.subnetwork, enable_external_ips=True),
             service_account=api.ServiceAccount(email=s.service_account) if s.service_account else None,
@@ -108,22 +108,22 @@ class Cluster:
         )
         spec = api.QueuedResource.Tpu.NodeSpec(parent=self.parent, node=node)
         if s.slices > 1 and not job.is_fit:
-            # Node names and MEGASCALE variables are the API's to give.
+            # The API sets node names and MEGASCALE variables.
             spec.multislice_params = api.QueuedResource.Tpu.NodeSpec.MultisliceParams(
                 node_count=s.slices, node_id_prefix=job.name
             )
         else:
             spec.node_id = job.name
-        made = api.QueuedResource(tpu=api.QueuedResource.Tpu(node_spec=[spec]))
+        resource = api.QueuedResource(tpu=api.QueuedResource.Tpu(node_spec=[spec]))
         if s.spot:
-            made.spot = api.QueuedResource.Spot()
+            resource.spot = api.QueuedResource.Spot()
         if s.reservation:
-            made.guaranteed = api.QueuedResource.Guaranteed()
-            made.reservation_name = s.reservation
+            resource.guaranteed = api.QueuedResource.Guaranteed()
+            resource.reservation_name = s.reservation
         if s.wait_hours:
-            seconds = round(3600 * s.wait_hours)
-            made.queueing_policy = api.QueuedResource.QueueingPolicy(valid_until_duration=Duration(seconds=seconds))
-        return made
+            duration = Duration(seconds=round(3600 * s.wait_hours))
+            resource.queueing_policy = api.QueuedResource.QueueingPolicy(valid_until_duration=duration)
+        return resource
 
     def render(self, job: Job) -> str:
         from google.cloud import tpu_v2 as api
@@ -138,11 +138,11 @@ class Cluster:
         )
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
-        names, found = {job.name for job in jobs}, {}
+        names, seen = {job.name for job in jobs}, {}
         for item in self._call("list_queued_resources", "", {"parent": self.parent, "page_size": 200}):
             if (name := item.name.rpartition("/")[2]) in names:
-                found[name] = (_seen(item),)
-        return found
+                seen[name] = (_seen(item),)
+        return seen
 
     def delete(self, job: Job, seen: Seen) -> None:
         self._call("delete_queued_resource", "NotFound", {"name": seen.id, "force": True})
@@ -151,31 +151,31 @@ class Cluster:
         return []  # the start-up script keeps log.txt in the run directory
 
     def _client(self):
-        if self._made is None:
+        if self._api is None:
             from google.auth.exceptions import DefaultCredentialsError
             from google.cloud import tpu_v2 as api
 
             try:
-                self._made = api.TpuClient()
+                self._api = api.TpuClient()
             except DefaultCredentialsError:
-                raise InputError("no Google credentials: gcloud auth application-default login") from None
-        return self._made
+                raise InputError("no Google credentials; run: gcloud auth application-default login") from None
+        return self._api
 
-    def _call(self, method: str, fine: str, request: dict):
-        """fine: the error that says that it is done already."""
+    def _call(self, method: str, ignore: str, request: dict):
+        """ignore: the name of the error that means it is done already. Raises Busy, or InputError if refused."""
         from google.api_core import exceptions as api
 
         try:
             answer = getattr(self._client(), method)(request=request, timeout=30, retry=None)
             return list(answer) if method.startswith("list") else answer
         except api.GoogleAPICallError as error:
-            if type(error).__name__ == fine:
+            if type(error).__name__ == ignore:
                 return None
-            said = f"Cloud TPU: {type(error).__name__}: {' '.join((error.message or '').split())[:300]}"
-            wrong = (api.InvalidArgument, api.PermissionDenied, api.Unauthenticated, api.NotFound)
-            if isinstance(error, wrong):
-                raise InputError(said) from None
-            raise Busy(said) from None  # quota, unavailable, too late: the next poll tells what was done
+            message = f"Cloud TPU: {type(error).__name__}: {' '.join((error.message or '').split())[:300]}"
+            refused = (api.InvalidArgument, api.PermissionDenied, api.Unauthenticated, api.NotFound)
+            if isinstance(error, refused):
+                raise InputError(message) from None
+            raise Busy(message) from None  # no quota, unavailable, timeout: the next poll shows what was done
 
 
 def _seen(item) -> Seen:
@@ -186,4 +186,4 @@ def _seen(item) -> Seen:
         return Seen(item.name, "running")
     if state in ENDED:
         return Seen(item.name, "ended", None, f"{state} {item.state.failed_data.error.message}".strip())
-    return Seen(item.name, "unknown", reason=state)  # on its way: SUSPENDING, DELETING
+    return Seen(item.name, "unknown", reason=state)  # in transition: SUSPENDING, DELETING

@@ -1,4 +1,4 @@
-"""`python -m launch.cli`, which jobs run."""
+"""`python -m launch.cli`: the command that local and Slurm jobs run."""
 
 import sys
 

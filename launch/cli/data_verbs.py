@@ -1,4 +1,4 @@
-"""Verbs about what training reads, and the demo that starts from it."""
+"""Verbs about training data, and the demo, which begins with text."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,18 +27,18 @@ def demo(
     Example: ladder demo --text my/notes
 
     Args:
-        quick: two to four minutes; the numbers mean little
-        full: about an hour
+        quick: takes two to four minutes; the numbers mean little
+        full: takes about an hour
         seed: of initialisation and data order
-        text: your own text: files, folders, .jsonl(.gz); without it, the Python sources of this environment
-        at_once: how many rungs are trained at a time; without it, one for each core (at most 4) where JAX_PLATFORMS=cpu
+        text: your own text: files, folders, .jsonl(.gz); default: the Python sources of this environment
+        at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
     """
     from launch import demo as demonstration
 
     if at_once is not None and at_once < 1:
         raise InputError(f"--at-once {at_once}: must be at least 1")
     if quick and full:
-        raise InputError("--quick and --full: choose one")
+        raise InputError("--quick and --full exclude each other: choose one")
     name = "demo-quick" if quick else "demo-full" if full else "demo"
     ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or demonstration.runs_at_once()
@@ -48,7 +48,7 @@ def demo(
 def data(
     what: Annotated[
         Positional[Literal["build", "olmes", "paper"]],
-        arg(help="a ladder's corpora, the OLMES requests, the paper's runs"),
+        arg(help="build a ladder's corpora, or fetch the OLMES requests or the paper's runs"),
     ],
     name: Annotated[Positional[str | None], arg(metavar="[NAME]", help="build: the ladder")] = None,
     overrides: Overrides = (),
@@ -56,7 +56,7 @@ def data(
     *,
     corpora: Corpora = CORPORA,
 ) -> None:
-    """Build the corpora that a ladder reads (or find them again); fetch the OLMES tasks or the paper's runs.
+    """Build the corpora of a ladder, unless they exist; fetch the OLMES requests or the paper's runs.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
     """
@@ -65,7 +65,7 @@ def data(
 
     if what != "build":
         if name is not None:
-            raise InputError(f"ladder data {what} takes no {name!r}")
+            raise InputError(f"ladder data {what} takes no {name!r}; leave it out")
         print(olmes.install() if what == "olmes" else paper_runs.install())
         return
     if name is None:

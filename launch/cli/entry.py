@@ -1,5 +1,5 @@
-"""The `ladder` command: the list of verbs and the exit codes. A verb (*_verbs.py) reads its flags, calls the module
-that does the work, and shows the result."""
+"""The `ladder` command: list of verbs and exit codes. A verb (*_verbs.py) reads its flags, calls the module that does
+the work, and shows the result."""
 
 import os
 import sys
@@ -37,30 +37,38 @@ VERBS = {
     "report": task_law_verbs.report,
     "export": task_law_verbs.export,
 }
+# Flags with another name than the library's argument.
+FLAGS = {"huber_delta": "huber", "resamples": "bootstrap", "labels": "vary", "n_params": "n", "targets": "target"}
 DESCRIPTION = "Know what your large model will score before you train it."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a verb; the result is the exit code (DESIGN, Exit codes)."""
+    """Run a verb; returns the exit code."""
     try:
         return tyro.extras.subcommand_cli_from_dict(VERBS, prog="ladder", description=DESCRIPTION, args=arguments) or 0
     except (InputError, FitInputError) as error:
-        return _ended(f"error: {error}", 2)
+        return _report(f"error: {error}{_flag(error)}", 2)
     except Preempted as error:
-        return _ended(f"stopped: {error}", 75)
+        return _report(f"stopped: {error}", 75)
     except Diverged as error:
-        return _ended(f"diverged: {error}", 78)
+        return _report(f"diverged: {error}", 78)
     except Failed as error:
-        return _ended(f"error: {error}", error.code)
+        return _report(f"error: {error}", error.code)
     except Busy as error:
-        return _ended(f"not now: {error}", 75)
+        return _report(f"not now, try again later: {error}", 75)
     except KeyboardInterrupt:
-        return _ended("stopped", 130)
-    except BrokenPipeError:  # `ladder ... | head` has read enough; the interpreter must not flush what is left
+        return _report("stopped", 130)
+    except BrokenPipeError:  # `ladder ... | head` closed the pipe; the interpreter must not flush the rest into it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
-def _ended(message: str, code: int) -> int:
+def _flag(error: InputError | FitInputError) -> str:
+    """ " (--flag)" of the argument that is wrong, where the library named one."""
+    argument = getattr(error, "argument", None)
+    return f" (--{FLAGS.get(argument, argument.lower().replace('_', '-'))})" if argument else ""
+
+
+def _report(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code

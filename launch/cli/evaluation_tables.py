@@ -1,4 +1,4 @@
-"""How people see the evaluation of a checkpoint."""
+"""The evaluation of a checkpoint as a table for the terminal and as JSON."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -7,25 +7,25 @@ from rich.table import Table
 
 from launch import terminal
 
-SHOWN = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
+METRICS = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
 
 
 def table(evaluation) -> Table:
-    """For people: a line a task."""
-    at = "" if evaluation.step is None else f" at step {evaluation.step:,}"
-    grid = Table(title=f"{evaluation.run_id}{at}", title_justify="left")
+    """One line for each task."""
+    step = "" if evaluation.step is None else f" at step {evaluation.step:,}"
+    grid = Table(title=f"{evaluation.run_id}{step}", title_justify="left")
     by_task: dict[str, dict] = {}
     for row in evaluation.rows:
         by_task.setdefault(row["task"], {})[row["metric"]] = row
-    metrics = [metric for metric in SHOWN if any(metric in rows for rows in by_task.values())]
+    metrics = [metric for metric in METRICS if any(metric in rows for rows in by_task.values())]
     for name in ("task", "docs", *metrics, "chance", "majority"):
         grid.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     for task, rows in by_task.items():
-        guessed = rows.get("acc", {})
+        accuracy = rows.get("acc", {})
         docs = next(iter(rows.values()))["n_docs"]
         cells = [_cell(rows.get(metric)) for metric in metrics]
-        rates = [f"{guessed[name]:.3f}" if name in guessed else "" for name in ("chance", "majority")]
-        grid.add_row(task, "" if docs is None else f"{docs:,}", *cells, *rates)
+        baselines = [f"{accuracy[name]:.3f}" if name in accuracy else "" for name in ("chance", "majority")]
+        grid.add_row(task, "" if docs is None else f"{docs:,}", *cells, *baselines)
     return grid
 
 
@@ -39,9 +39,9 @@ def cost(evaluation) -> str:
     """One line under the table."""
     if evaluation.seconds is None:
         return "recorded before; nothing was computed"
-    said = f"{evaluation.tokens:,} tokens in {terminal.duration(evaluation.seconds)}"
-    said += "" if evaluation.share is None else f", {evaluation.share:.2%} of the compute of its training"
-    return said + (f"; {evaluation.cut} answers are longer than the model" if evaluation.cut else "")
+    text = f"{evaluation.tokens:,} tokens in {terminal.duration(evaluation.seconds)}"
+    text += "" if evaluation.share is None else f", {evaluation.share:.2%} of the run's training compute"
+    return text + (f"; {evaluation.cut} answers are longer than the model's context" if evaluation.cut else "")
 
 
 def to_json(evaluations: Iterable) -> dict:

@@ -1,4 +1,4 @@
-"""Verbs about a whole ladder: submit it, keep it going, see how far it is, stop it, check it."""
+"""Verbs about a whole ladder: submit, watch, status, logs, cancel, verify."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Ro
 from launch.scheduler import runs
 from launch.settings import FILE
 
-Rung = Annotated[str | None, arg(help="only this one, by label or the start of its run_id")]
+Rung = Annotated[str | None, arg(help="only this run: its label or the start of its run_id")]
 
 
 def submit(
@@ -31,16 +31,16 @@ def submit(
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
 ) -> int:
-    """Train a whole ladder and fit it; the same command again takes it up where it stopped.
+    """Train a whole ladder and fit it; the same command again resumes it.
 
     Example: ladder submit demo --backend local
 
     Args:
-        backend: local runs processes on this machine; the others are asked once, and ladder watch keeps it going
+        backend: local trains on this machine until the end; the others submit once, then run ladder watch
         targets: train the targets too, after all rungs
         at_once: local: how many runs at a time
         processes: local: processes of each run, joined by jax.distributed
-        retry: try anew what failed, diverged or was stuck
+        retry: try again the runs that failed, diverged or were stuck
         dry_run: write the run directories, print what would be submitted, and submit nothing
         settings: partitions, images, topologies, prices (README, Run a ladder on TPUs)
     """
@@ -53,49 +53,49 @@ def submit(
 
     if at_once < 1 or processes < 1:
         raise InputError("--at-once and --processes: must be at least 1")
-    engine = submission.Engine(backend, at_once, processes, load(settings))
-    opened = engine.open()  # before anything is built: what lacks is said at once
+    config = submission.BackendConfig(backend, at_once, processes, load(settings))
+    opened = config.open()  # before anything is built: a missing setting is reported at once
     if backend == "tpu":
-        engine = replace(engine, code=publish(engine.settings.tpu.archive, dry=dry_run))
-        opened = engine.open()
+        config = replace(config, code=publish(config.settings.tpu.archive, dry=dry_run))
+        opened = config.open()
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
-    there = submission.write(prepare.build(ladder, as_path(corpora)), targets, as_path(root), engine, dry_run)
-    terminal.console().print(str(there.cost()), markup=False)
+    submitted = submission.write(prepare.build(ladder, as_path(corpora)), targets, as_path(root), config, dry_run)
+    terminal.console().print(str(submitted.cost()), markup=False)
     if dry_run:
-        for job in there.jobs:
+        for job in submitted.jobs:
             print(opened.render(job))
         return 0
-    return _submit(there, opened, retry)
+    return _submit(submitted.jobs, opened, retry)
 
 
-def _submit(there, opened, retry: bool) -> int:
+def _submit(jobs, backend, retry: bool) -> int:
     from launch.scheduler import foreground, loop
 
-    console, again = terminal.console(), ("cancelled", "failed", "stuck", "diverged") if retry else ("cancelled",)
-    for run_id in loop.retry(there.jobs, again):
-        console.print(f"{run_id}: tried anew", markup=False)
-    if opened.name != "local":
-        with loop.alone(loop.folder_of(there.jobs)):
-            round_ = loop.once(there.jobs, opened)
-        for line in (*round_.did, *([f"not now: {round_.busy}"] if round_.busy else [])):
+    console, states = terminal.console(), ("cancelled", "failed", "stuck", "diverged") if retry else ("cancelled",)
+    for run_id in loop.retry(jobs, states):
+        console.print(f"{run_id}: tried again", markup=False)
+    if backend.name != "local":
+        with loop.submit_lease(loop.folder_of(jobs)):
+            round_ = loop.once(jobs, backend)
+        for line in (*round_.log, *([f"not now: {round_.busy}"] if round_.busy else [])):
             console.print(line, markup=False)
         return 75 if round_.busy else 0
     try:
-        outcome = foreground.run(there.jobs, console, opened)
+        outcome = foreground.run(jobs, console, backend)
     except foreground.Failed as error:
-        raise foreground.Failed(f"{error}\nwhat is mended is tried anew with --retry", error.code) from None
+        raise foreground.Failed(f"{error}\nmend the cause, then repeat the command with --retry", error.code) from None
     console.print(f"{len(outcome.done)} done, {len(outcome.diverged)} diverged, {len(outcome.skipped)} skipped")
     return 78 if outcome.diverged else 0
 
 
 def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
-    """Keep a submitted ladder going, and its table true, until nothing more will happen unasked.
+    """Submit the jobs of a ladder as they become ready, and show its status, until all runs have ended.
 
     Example: ladder watch demo
 
     Args:
-        every: seconds between two looks
+        every: seconds between two updates
     """
     from launch.scheduler import screen, submission
 
@@ -106,16 +106,16 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
 
 
 def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
-    """How far every run of a ladder is, as its run directories tell it.
+    """Show the progress of every run of a ladder, from its run directories.
 
     Example: ladder status demo
     """
     from launch.scheduler import status as statuses
 
-    read = statuses.read(runs.folder(name, as_path(root)))
-    terminal.console().print(statuses.table(read))
+    ladder_status = statuses.read(runs.folder(name, as_path(root)))
+    terminal.console().print(statuses.table(ladder_status))
     if json:
-        terminal.write_json(json, statuses.to_json(read))
+        terminal.write_json(json, statuses.to_json(ladder_status))
 
 
 def logs(
@@ -127,46 +127,44 @@ def logs(
     follow: Annotated[bool, arg(aliases=["-f"])] = False,
     root: Root = RUNS,
 ) -> None:
-    """What a run printed last.
+    """Show the last lines that a run printed.
 
     Example: ladder logs demo --rung d16-1xC --follow
 
     Args:
-        rung: of a ladder, by the start of its run_id
-        lines: how many of the last lines
-        follow: go on with what comes, until the run ends
+        rung: a run of a ladder, by the start of its run_id
+        lines: how many lines
+        follow: print new lines as they come, until the run ends
     """
     from launch import run_log
     from launch.scheduler import submission
 
     directory = runs.directory(run, rung, as_path(root))
-    kept = submission.engine_logs(directory)  # what the engine has instead of log.txt
-    for line in kept[-lines:] or run_log.tail(directory, lines):
+    backend_lines = submission.backend_logs(directory)  # where there is no log.txt
+    for line in backend_lines[-lines:] or run_log.tail(directory, lines):
         print(line)
-    if kept:
-        return
-    if follow:
+    if follow and not backend_lines:
         for text in run_log.follow(directory):
             print(text, end="", flush=True)
 
 
 def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
-    """Stop a ladder's jobs (they save first); submit takes it up again.
+    """Stop a ladder's jobs (they save first); ladder submit resumes them.
 
     Example: ladder cancel demo --rung d24-trunk
     """
     from launch.scheduler import loop, submission
 
-    there = submission.read(runs.folder(name, as_path(root)))
-    jobs = there.jobs
+    submitted = submission.read(runs.folder(name, as_path(root)))
+    jobs = submitted.jobs
     if rung is not None:
         jobs = (runs.match(rung, {job.run_id: job for job in jobs}),)
-    cancelled = loop.cancel(jobs, there.engine.open())
+    cancelled = loop.cancel(jobs, submitted.config.open())
     print(f"{len(cancelled)} of {len(jobs)} cancelled" + "".join(f"\n  {run_id}" for run_id in cancelled))
 
 
 def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = None) -> int:
-    """Check every byte of a ladder's checkpoints against their manifests, and every line of its metrics.
+    """Check every file of a ladder's checkpoints against its hash, and every line of the metrics.
 
     Example: ladder verify demo
     """

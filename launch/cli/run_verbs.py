@@ -1,4 +1,4 @@
-"""Verbs about single runs: what they cost, and what a job runs."""
+"""Verbs about single runs: plan, train, eval, conclude."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from launch.scheduler import runs
 
 
 def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Json = None) -> None:
-    """What every run of a ladder costs: size, tokens, steps, rate, FLOPs, share of each target, memory.
+    """Show what every run of a ladder costs: size, tokens, steps, learning rate, FLOPs, share of each target, memory.
 
     Example: ladder plan olmo2 --devices 64
 
@@ -28,10 +28,10 @@ def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Js
 
     if devices < 1:
         raise InputError(f"--devices {devices}: must be at least 1")
-    made = planning.make(loader.overridden(loader.load(name), overrides), devices)
-    terminal.console().print(planning.table(made))
+    ladder_plan = planning.make(loader.overridden(loader.load(name), overrides), devices)
+    terminal.console().print(planning.table(ladder_plan))
     if json:
-        terminal.write_json(json, planning.to_json(made))
+        terminal.write_json(json, planning.to_json(ladder_plan))
 
 
 def train(
@@ -47,21 +47,21 @@ def train(
     processes: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
     process: Annotated[int | None, arg(metavar="I", help_behavior_hint="")] = None,
 ) -> None:
-    """Train one rung, or take it up where it stopped.
+    """Train one rung, or resume it where it stopped.
 
     Example: ladder train demo --rung d16-trunk
 
     Args:
-        rung: of a ladder, by label or the start of its run_id; its run directory is written first
-        vmap: train several seeds, or peak rates, of the rung at once, by one vmapped step; each has its run directory
-        coordinator: one run by several processes: where process 0 is, or auto on a TPU pod (LADDER_COORDINATOR)
-        processes: how many there are (LADDER_PROCESSES)
-        process: which of them this is (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
+        rung: a rung of a ladder: its label or the start of its run_id; its run directory is written first
+        vmap: train several seeds or peak rates of the rung together in one vmapped step; each has its run directory
+        coordinator: for several processes: the address of process 0, or auto on a TPU pod (LADDER_COORDINATOR)
+        processes: how many processes train the run (LADDER_PROCESSES)
+        process: the index of this process (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
     """
     from ladder.parallel import processes as distributed
 
     if not as_path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
-        raise InputError(f"{run}: name a run directory to several processes: runs/LADDER/RUN_ID")
+        raise InputError(f"{run}: several processes need a run directory: ladder train runs/LADDER/RUN_ID")
     directory = _run_directory(run, overrides, rung, as_path(root), as_path(corpora), vmap)
     from launch.scheduler import worker
 
@@ -75,7 +75,7 @@ def _run_directory(
 
     if as_path(run).is_dir():
         if overrides or rung or vmap:
-            raise InputError(f"{run}: a run directory says itself what to train; leave out --rung, --vmap, overrides")
+            raise InputError(f"{run}: its config.json fixes what is trained; leave out --rung, --vmap and overrides")
         return as_path(run)
     ladder = loader.overridden(loader.load(run), overrides)
     if rung is None:
@@ -95,7 +95,7 @@ def evaluate(
         Positional[str],
         arg(
             metavar="RUN_DIR|CHECKPOINT|NAME|MODEL.gguf",
-            help="a run directory, one of its checkpoints, all runs of a ladder, or a published llama",
+            help="a run directory, one of its checkpoints, a ladder with all its runs, or a published llama model",
         ),
     ],
     /,
@@ -108,17 +108,17 @@ def evaluate(
     root: Root = RUNS,
     json: Json = None,
 ) -> None:
-    """Evaluate what is trained already, from its checkpoints; the scores stand beside the run's own from then on.
+    """Evaluate trained runs from their checkpoints, and record the scores in the run directories.
 
-    A published model's are only shown (and written by --json).
+    The scores of a published model are only shown (and written by --json).
 
     Example: ladder eval runs/demo --tasks olmes my/questions.jsonl
 
     Args:
-        tasks: by name (olmes is the paper's eight), or files of requests; without it, what the run itself asks
-        max_docs: of each task at most so many docs
-        step: which checkpoint; without it, the newest
-        missing: every checkpoint that has no such evaluation yet
+        tasks: names (olmes means the paper's eight tasks) or request files; default: the tasks of the run's config
+        max_docs: use at most this many docs of each task
+        step: which checkpoint; default: the newest
+        missing: evaluate every checkpoint that does not have this evaluation yet
         rung: only this run of a ladder, by the start of its run_id
     """
     from ladder.loop import evaluate as evaluation
@@ -126,17 +126,17 @@ def evaluate(
 
     if missing and step is not None:
         raise InputError("--missing and --step: choose one")
-    directories, at = _evaluated(run, rung, as_path(root))
-    tasks = tasks and tuple(name for given in tasks for name in given.split(",") if name)
-    step, evaluations = step if at is None else at, []
+    directories, checkpoint_step = _directories(run, rung, as_path(root))
+    tasks = tasks and tuple(name for names in tasks for name in names.split(",") if name)
+    step, evaluations = step if checkpoint_step is None else checkpoint_step, []
     with terminal.progress(BarColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=len(directories))
         for directory in directories:
             progress.update(bar, description=f"evaluating {directory.name}")
-            for one in evaluation.evaluate(directory, tasks, max_docs=max_docs, step=step, missing=missing):
-                evaluations.append(one)
-                terminal.console().print(evaluation_tables.table(one))
-                terminal.console().print(evaluation_tables.cost(one))
+            for result in evaluation.evaluate(directory, tasks, max_docs=max_docs, step=step, missing=missing):
+                evaluations.append(result)
+                terminal.console().print(evaluation_tables.table(result))
+                terminal.console().print(evaluation_tables.cost(result))
             progress.advance(bar)
     if not evaluations:
         terminal.console().print("no evaluation is missing")
@@ -144,24 +144,24 @@ def evaluate(
         terminal.write_json(json, evaluation_tables.to_json(evaluations))
 
 
-def _evaluated(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
-    """The run directories (or the published model) that are meant, and the step where it is one checkpoint."""
-    there = as_path(run)
-    if there.suffix == ".gguf" and rung is None:
-        return [there], None
-    if there.parent.name == "checkpoints" and there.name.isdigit():
-        return [there.parent.parent], int(there.name)
+def _directories(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
+    """The run directories (or the published model) to evaluate, and the step where `run` is one checkpoint."""
+    path = as_path(run)
+    if path.suffix == ".gguf" and rung is None:
+        return [path], None
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return [path.parent.parent], int(path.name)
     if rung is not None:
         return [runs.directory(run, rung, root)], None
-    found = runs.directories(runs.folder(run, root))
-    done = [path for path in found if Record(path).is_done()]
-    return (found, None) if len(found) == 1 else (done, None)
+    run_dirs = runs.directories(runs.folder(run, root))
+    done = [path for path in run_dirs if Record(path).is_done()]
+    return (run_dirs if len(run_dirs) == 1 else done), None
 
 
 def conclude(
-    directory: Annotated[Positional[str], arg(metavar="FIT_DIR", help="runs/NAME/fit/ID, as submit makes it")], /
+    directory: Annotated[Positional[str], arg(metavar="FIT_DIR", help="runs/NAME/fit/ID, written by submit")], /
 ) -> None:
-    """Predict a ladder's targets from its finished runs and write the page: what its last job runs.
+    """Predict a ladder's targets from its finished runs and write report.html; the last job of a ladder runs this.
 
     Example: ladder conclude runs/demo/fit/fit-1a2b3c4d
     """

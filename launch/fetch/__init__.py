@@ -1,1 +1,1 @@
-"""Data that a command brings: OLMES requests, MMLU, the paper's runs."""
+"""Data that `ladder data` downloads or writes: OLMES requests, MMLU, the paper's runs."""

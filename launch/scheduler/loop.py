@@ -1,4 +1,4 @@
-"""The loop around reconcile: look at the run directories and the engine, do what is due, look again."""
+"""The loop around reconcile: read the run directories, poll the backend, do what is due, repeat."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ from ladder.rundir.record import Record
 from launch import run_log
 from launch.backends.protocol import Backend, Busy, Job, Seen
 from launch.scheduler import status
-from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
+from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, ladder_states, reconcile
 from launch.scheduler.status import Status
 
 LEASE_SECONDS = 120.0
@@ -22,23 +22,24 @@ LEASE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Round:
-    """What was seen (before) and done. held: by how many jobs the engine knows; busy: what it could not answer."""
+    """runs, states (of ladder_states), n_jobs (at the backend): before the actions. log: a line for each action done.
+    busy: the backend's last Busy."""
 
     runs: dict[str, Status]
-    stands: dict[str, str]
-    did: tuple[str, ...]
-    held: int = 0
+    states: dict[str, str]
+    log: tuple[str, ...]
+    n_jobs: int = 0
     busy: str = ""
 
     @property
     def settled(self) -> bool:
-        """Nothing more will happen unasked, and the engine holds nothing of the ladder."""
-        return not self.busy and not self.held and all(stand in SETTLED for stand in self.stands.values())
+        """Nothing more will happen without the user, and the backend has no job of the ladder."""
+        return not self.busy and not self.n_jobs and all(state in SETTLED for state in self.states.values())
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[Lease]:
-    """One submitter at a time for a ladder. Raises Preempted naming the other where there is one."""
+def submit_lease(folder: Path) -> Iterator[Lease]:
+    """Let only one submitter at a time work on a ladder. Raises Preempted, naming the other one, where there is one."""
     try:
         lease = Lease(folder / ".submit", LEASE_SECONDS).__enter__()
     except Preempted as error:
@@ -50,37 +51,36 @@ def alone(folder: Path) -> Iterator[Lease]:
 
 
 def folder_of(jobs: Sequence[Job]) -> Path:
-    """The ladder's folder."""
     return as_path(jobs[0].directory).parent
 
 
 def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.time) -> Round:
-    """Look, and do what is due. Needs the ladder's lease (`alone`)."""
-    # The engine first: a run that ends between the two looks is then seen as done with a job, never as neither.
+    """One round: look, and do what is due. Needs the ladder's `submit_lease`."""
+    # The backend first: a run that ends between the two reads is then seen as done with a job, never as neither.
     try:
-        engine = backend.poll(jobs)
+        seen_by_name = backend.poll(jobs)
     except Busy as error:
         runs = observe(jobs)
-        return Round(runs, standing(jobs, runs, {}), (), busy=str(error))
-    runs, did, busy = observe(jobs), [], ""
-    about = backend.room, backend.wait, backend.keeps_machines, backend.chains
-    actions = reconcile(jobs, runs, engine, now(), *about)
-    for action in actions:
+        return Round(runs, ladder_states(jobs, runs, {}), (), busy=str(error))
+    runs, log, busy = observe(jobs), [], ""
+    traits = backend.max_jobs, backend.retry_delay, backend.keeps_machines, backend.chains
+    for action in reconcile(jobs, runs, seen_by_name, now(), *traits):
         try:
-            did.append(_do(action, backend))
+            log.append(_execute(action, backend))
         except Busy as error:
             busy = str(error)
-    return Round(runs, standing(jobs, runs, engine), tuple(did), sum(map(len, engine.values())), busy)
+    n_jobs = sum(map(len, seen_by_name.values()))
+    return Round(runs, ladder_states(jobs, runs, seen_by_name), tuple(log), n_jobs, busy)
 
 
 def observe(jobs: Sequence[Job]) -> dict[str, Status]:
-    return {job.run_id: status.of(job.directory) for job in jobs}
+    return {job.run_id: status.read_run(job.directory) for job in jobs}
 
 
 def until_settled(
     jobs: Sequence[Job], backend: Backend, lease: Lease, seconds: float, show: Callable[[Round], None]
 ) -> Round:
-    """`once` every so many seconds, until nothing more will happen unasked."""
+    """Repeat `once`, with a pause of `seconds`, until the round is settled."""
     while True:
         lease.renew()
         round_ = once(jobs, backend)
@@ -91,40 +91,40 @@ def until_settled(
 
 
 def retry(jobs: Sequence[Job], states: Sequence[str]) -> list[str]:
-    """Forget that runs ended in one of these states, and how often they were tried; a fit that went without one of
+    """Forget that runs ended in one of these states, and how often they were tried; a fit that was done without one of
     them is due again. Returns their run_ids."""
-    again = []
+    retried = []
     for job in jobs:
         record = Record(job.directory)
-        anew = job.is_fit and again and record.is_done()
-        if anew or record.state().name in states:
+        refit = job.is_fit and retried and record.is_done()
+        if refit or record.state().name in states:
             record.attempt("retry")
-            for name in ("STOPPED.json", "DONE.json") if anew else ("STOPPED.json",):
+            for name in ("STOPPED.json", "DONE.json") if refit else ("STOPPED.json",):
                 (record.directory / name).unlink(missing_ok=True)
-            again.append(job.run_id)
-    return again
+            retried.append(job.run_id)
+    return retried
 
 
 def cancel(jobs: Sequence[Job], backend: Backend) -> list[str]:
-    """Mark what is not over as cancelled, and stop its jobs; they save first. Returns what was cancelled."""
-    cancelled = _cancelled(jobs)  # first, so that no one who watches submits them again
-    engine = backend.poll(jobs)
+    """Mark the runs that are not over as cancelled, and stop their jobs; they save first. Returns the run_ids."""
+    cancelled = _mark_cancelled(jobs)  # first, so that no `ladder watch` submits them again
+    seen_by_name = backend.poll(jobs)
     for job in jobs:
-        for seen in engine.get(job.name, ()):
+        for seen in seen_by_name.get(job.name, ()):
             backend.delete(job, seen)
-    return list(dict.fromkeys(cancelled + _cancelled(jobs)))  # again: one that was just starting has wiped its mark
+    return list(dict.fromkeys(cancelled + _mark_cancelled(jobs)))  # again: a run that was starting removed its mark
 
 
-def _cancelled(jobs: Sequence[Job]) -> list[str]:
-    found = [job for job in jobs if Record(job.directory).state().name not in OVER]
-    for job in found:
-        at = status.of(job.directory)
-        reason = "by ladder cancel; ladder submit takes it up again"
-        Record(job.directory).stop("cancelled", at.step, at.loss, reason)
-    return [job.run_id for job in found]
+def _mark_cancelled(jobs: Sequence[Job]) -> list[str]:
+    not_over = [job for job in jobs if Record(job.directory).state().name not in OVER]
+    for job in not_over:
+        run = status.read_run(job.directory)
+        Record(job.directory).stop("cancelled", run.step, run.loss, "by ladder cancel; ladder submit resumes it")
+    return [job.run_id for job in not_over]
 
 
-def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
+def _execute(action: Submit | Delete | Mark, backend: Backend) -> str:
+    """Do it; returns a line that says what was done."""
     job = action.job
     if isinstance(action, Submit):
         backend.submit(job)
@@ -132,18 +132,18 @@ def _do(action: Submit | Delete | Mark, backend: Backend) -> str:
         return f"{job.run_id}: submitted"
     if isinstance(action, Delete):
         backend.delete(job, action.seen)
-        return f"{job.run_id}: " + _ended(action.seen)
-    at = status.of(job.directory)
-    said = run_log.last(job.directory, 3)
-    with contextlib.suppress(Busy, InputError):  # a verdict does not wait for last words
-        said = said or " | ".join(backend.logs(job)[-3:])
-    reason = action.reason + (f"; it said: {said}" if said else "")
-    Record(job.directory).stop(action.state, at.step, at.loss, reason)
+        return f"{job.run_id}: " + _deleted(action.seen)
+    run = status.read_run(job.directory)
+    output = run_log.last(job.directory, 3)
+    with contextlib.suppress(Busy, InputError):  # the run is marked even where its output cannot be read
+        output = output or " | ".join(backend.logs(job)[-3:])
+    reason = action.reason + (f"; last output: {output}" if output else "")
+    Record(job.directory).stop(action.state, run.step, run.loss, reason)
     return f"{job.run_id}: {action.state}, {reason}"
 
 
-def _ended(seen: Seen) -> str:
+def _deleted(seen: Seen) -> str:
     if seen.phase == "ended" and seen.code == 0:
         return "done"
-    why = seen.reason or ("" if seen.code is None else f"exit code {seen.code}")
-    return f"{seen.phase} job removed" + (f", {why}" if why else "")
+    reason = seen.reason or ("" if seen.code is None else f"exit code {seen.code}")
+    return f"{seen.phase} job removed" + (f", {reason}" if reason else "")

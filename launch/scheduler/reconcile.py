@@ -1,7 +1,7 @@
-"""(jobs, what their run directories say, what the engine says) -> what to do now. Pure: no clock, no disk, no network.
+"""(jobs, what run directories say, what the backend reports) -> what to do now. Pure: no clock, no disk, no network.
 
-Done is what a run directory calls done. A run that nobody trains and that is not over is submitted again, whatever
-became of its last job; three tries without a new checkpoint are enough.
+A run is done only when its run directory says so. A run that is not over and that nobody trains is submitted again,
+however its last job ended; after three tries without a new checkpoint it is stuck.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,7 @@ from launch.backends.protocol import TRIES, TRY_AGAIN, Job, Seen
 from launch.scheduler.status import Status
 
 OVER = ("done", *STOPPED)
-_COMING = ("done", "queued", "running")
-SETTLED = (*OVER, "skipped", "blocked")  # nothing more happens to these unasked
+SETTLED = (*OVER, "skipped", "blocked")  # these do not change without the user
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Delete:
-    """Of an engine, not of a run directory."""
+    """Delete the job at the backend; the run directory stays."""
 
     job: Job
     seen: Seen
@@ -39,107 +38,111 @@ class Mark:
 
 
 Action = Submit | Delete | Mark
-Jobs, Runs, Engine = Sequence[Job], Mapping[str, Status], Mapping[str, tuple[Seen, ...]]
+Jobs, Runs, SeenByName = Sequence[Job], Mapping[str, Status], Mapping[str, tuple[Seen, ...]]
 
 
 def reconcile(
     jobs: Jobs,
     runs: Runs,
-    engine: Engine,
+    seen_by_name: SeenByName,
     now: float,
-    room: int | None = None,
-    wait: float = 0.0,
+    max_jobs: int | None = None,
+    retry_delay: float = 0.0,
     keeps_machines: bool = False,
     chains: bool = False,
 ) -> list[Action]:
-    """What brings the ladder nearer to its end.
+    """The actions that bring the ladder nearer to its end.
 
-    runs: by run_id. engine: by job name. now: seconds since 1970. room, wait, keeps_machines, chains: the Backend's.
+    runs: by run_id. seen_by_name: from Backend.poll. now: seconds since 1970. The other parameters: the Backend's.
     """
-    stands = standing(jobs, runs, engine)
-    used = sum(stands[job.run_id] in ("queued", "running") for job in jobs)
+    states = ladder_states(jobs, runs, seen_by_name)
+    submitted = sum(states[job.run_id] in ("queued", "running") for job in jobs)
     actions = []
     for job in jobs:
-        run, seen = runs[job.run_id], engine.get(job.name, ())
-        follows = chains and stands[job.run_id] == "waiting" and all(stands[i] in _COMING for i, _ in job.after)
-        if stands[job.run_id] == "ready" or follows:
-            full = room is not None and used >= room
-            patience = wait * 2 ** (run.tries - 1) if run.tries else 0.0
-            if not full and now >= run.last_try + patience:
+        run, state = runs[job.run_id], states[job.run_id]
+        if chains and state == "waiting" and {states[i] for i, _ in job.after} <= {"done", "queued", "running"}:
+            state = "ready"  # the backend starts it when the runs that it needs are done
+        if state == "ready":
+            full = max_jobs is not None and submitted >= max_jobs
+            delay = retry_delay * 2 ** (run.tries - 1) if run.tries else 0.0
+            if not full and now >= run.last_try + delay:
                 actions.append(Submit(job))
-                stands[job.run_id] = "queued"
-                used += 1
+                states[job.run_id] = "queued"
+                submitted += 1
         else:
-            actions += _tidy(job, run, seen, keeps_machines)
+            actions += _clean_up(job, run, seen_by_name.get(job.name, ()), keeps_machines)
     return actions
 
 
-def standing(jobs: Jobs, runs: Runs, engine: Engine) -> dict[str, str]:
-    """Where every run stands: done or one of STOPPED; running or queued; ended (its job is gone, what it holds is
-    not); ready; waiting for another; skipped, its trunk diverged; blocked by one that failed."""
-    stands: dict[str, str] = {}
+def ladder_states(jobs: Jobs, runs: Runs, seen_by_name: SeenByName) -> dict[str, str]:
+    """The state of every run, by run_id: done or one of STOPPED; running; queued; ended (its job must be removed, or
+    its tries are used up); ready; waiting for another run; skipped, because its trunk diverged; blocked, because a run
+    that it needs failed, is stuck or was cancelled."""
+    states: dict[str, str] = {}
     for job in jobs:
-        run, phases = runs[job.run_id], [seen.phase for seen in engine.get(job.name, ())]
+        run, phases = runs[job.run_id], [seen.phase for seen in seen_by_name.get(job.name, ())]
         if run.state in OVER:
-            stands[job.run_id] = run.state
+            states[job.run_id] = run.state
         elif run.state == "running" or "running" in phases:
-            stands[job.run_id] = "running"
+            states[job.run_id] = "running"
         elif "queued" in phases or "unknown" in phases:
-            stands[job.run_id] = "queued"
+            states[job.run_id] = "queued"
         elif phases or run.tries >= TRIES:
-            stands[job.run_id] = "ended"
+            states[job.run_id] = "ended"
         else:
-            stands[job.run_id] = _waiting(job, runs, stands)
-    return stands
+            states[job.run_id] = _state_by_dependencies(job, runs, states)
+    return states
 
 
-def _waiting(job: Job, runs: Runs, stands: Mapping[str, str]) -> str:
-    missing = []
+def _state_by_dependencies(job: Job, runs: Runs, states: Mapping[str, str]) -> str:
+    missing = set()
     for run_id, step in job.after:
-        over = stands[run_id] in ("done", "diverged", "skipped")
-        there = step in runs[run_id].saved or stands[run_id] == "done"
-        if not (over if step is None else there):
-            missing.append(stands[run_id])
-    if {"diverged", "skipped"} & {*missing}:
+        if step is None:
+            satisfied = states[run_id] in ("done", "diverged", "skipped")
+        else:
+            satisfied = step in runs[run_id].saved or states[run_id] == "done"
+        if not satisfied:
+            missing.add(states[run_id])
+    if {"diverged", "skipped"} & missing:
         return "skipped"
-    if {"failed", "stuck", "cancelled", "blocked"} & {*missing}:
+    if {"failed", "stuck", "cancelled", "blocked"} & missing:
         return "blocked"
     return "waiting" if missing else "ready"
 
 
-def _tidy(job: Job, run: Status, seen: Sequence[Seen], keeps_machines: bool) -> list[Action]:
-    """For a run that is not to be submitted now: what it has at the engine and should not have."""
+def _clean_up(job: Job, run: Status, seen: Sequence[Seen], keeps_machines: bool) -> list[Action]:
+    """For a run that is not submitted now: delete the jobs that it should not have, and mark it if it has failed."""
     if "unknown" in [s.phase for s in seen]:
         return []
     if run.state in OVER:
-        # A job whose run is over ends by itself, unless it waits, hangs or is a machine that knows no end.
+        # A running job of such a run ends by itself, unless the job hangs or is a machine, which never ends.
         ends = run.state not in ("stuck", "cancelled") and not keeps_machines
         return [Delete(job, s) for s in seen if not (s.phase == "running" and ends)]
     live = sorted((s for s in seen if s.phase in ("running", "queued")), key=lambda s: s.phase != "running")
     begun = run.state == "running" or any(s.phase == "running" for s in live)
     if run.tries > TRIES or (run.tries == TRIES and not begun):
         if run.state == "running" and not seen:
-            return []  # trained by hand, not through us
-        return [Mark(job, "stuck", _stuck(run, seen)), *(Delete(job, s) for s in seen)]
-    gone = [s for s in seen if s.phase == "ended"]
-    actions: list[Action] = [Delete(job, s) for s in gone + live[1:]]
+            return []  # trained by hand, not by a job of ours
+        return [Mark(job, "stuck", _stuck_reason(run, seen)), *(Delete(job, s) for s in seen)]
+    ended = [s for s in seen if s.phase == "ended"]
+    actions: list[Action] = [Delete(job, s) for s in ended + live[1:]]
     if not live and run.state != "running":
-        actions = [Mark(job, *verdict) for verdict in map(_verdict, gone) if verdict][:1] + actions
+        actions = [Mark(job, *verdict) for verdict in map(_verdict, ended) if verdict][:1] + actions
     return actions
 
 
 def _verdict(seen: Seen) -> tuple[str, str] | None:
-    """(state, reason) where the way a job ended says that trying again cures nothing."""
+    """(state, reason) where a retry cannot help; None where it can."""
     if seen.code is None or seen.code in TRY_AGAIN or seen.code < 0:
         return None
     if seen.code == 78:
         return "diverged", seen.reason or "exit code 78"
     if seen.code == 0:
-        return "failed", "ended with exit code 0, yet wrote no DONE.json"
+        return "failed", "ended with exit code 0 but wrote no DONE.json"
     return "failed", seen.reason or f"exit code {seen.code}"
 
 
-def _stuck(run: Status, seen: Sequence[Seen]) -> str:
+def _stuck_reason(run: Status, seen: Sequence[Seen]) -> str:
     last = next((s.reason for s in seen if s.reason), "")
-    where = "any checkpoint" if run.durable is None else f"a checkpoint after step {run.durable:,}"
-    return f"{run.tries} tries without {where}" + (f"; last: {last}" if last else "")
+    progress = "any checkpoint" if run.durable is None else f"a checkpoint after step {run.durable:,}"
+    return f"{run.tries} tries without {progress}" + (f"; last: {last}" if last else "")

@@ -1,4 +1,4 @@
-"""Finding runs: by ladder name or folder, and one of them by the start of its run_id."""
+"""Find the runs of a ladder by its name or folder, and one of them by the start of its run_id."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,33 +11,33 @@ from ladder.rundir.files import as_path
 
 def folder(name: str, root: Path) -> Path:
     """The folder that holds a ladder's run directories: `name` itself, or root/<ladder name>."""
-    for there in (as_path(name), root / name):
-        if there.is_dir():
-            return there
-    there = root / loader.load(name).name
-    if not there.is_dir():
-        raise InputError(f"{there}: no runs yet; start them with: ladder submit {name}")
-    return there
+    for path in (as_path(name), root / name):
+        if path.is_dir():
+            return path
+    path = root / loader.load(name).name
+    if not path.is_dir():
+        raise InputError(f"{path}: no runs yet; start them with: ladder submit {name}")
+    return path
 
 
-def directories(there: Path) -> list[Path]:
-    """The run directories in a folder, by name; a run directory itself is the only one in it."""
-    if (there / "config.json").exists():
-        return [there]
-    found = sorted(path.parent for path in there.glob("*/config.json"))
-    if not found:
-        raise InputError(f"{there}: holds no run directories (a run directory has a config.json)")
-    return found
+def directories(path: Path) -> list[Path]:
+    """The run directories in a folder, by name; only `path` itself where that is a run directory."""
+    if (path / "config.json").exists():
+        return [path]
+    run_dirs = sorted(config.parent for config in path.glob("*/config.json"))
+    if not run_dirs:
+        raise InputError(f"{path}: holds no run directories (a run directory has a config.json)")
+    return run_dirs
 
 
 def directory(name: str, rung: str | None, root: Path) -> Path:
     """One run directory: `name` itself, or the run of a ladder that `rung` names."""
     if (as_path(name) / "config.json").exists():
         return as_path(name)
-    found = directories(folder(name, root))
+    run_dirs = directories(folder(name, root))
     if rung is None:
-        raise InputError(f"{name} has {len(found)} runs; name one with --rung, for example --rung {found[0].name}")
-    return found[match(rung, {path.name: i for i, path in enumerate(found)})]
+        raise InputError(f"{name} has {len(run_dirs)} runs; name one with --rung, such as --rung {run_dirs[0].name}")
+    return match(rung, {path.name: path for path in run_dirs})
 
 
 def pick(ladder: Ladder, name: str) -> Rung:
@@ -47,11 +47,12 @@ def pick(ladder: Ladder, name: str) -> Rung:
 
 
 def match(start: str, by_run_id: Mapping):
-    """The value of the one run_id that starts so."""
-    found = [run_id for run_id in by_run_id if run_id.startswith(start)]
-    whole = [run_id for run_id in found if run_id.startswith(f"{start}-")]
-    if len(found) == 1 or len(whole) == 1:
-        return by_run_id[found[0] if len(found) == 1 else whole[0]]
-    if found:
-        raise InputError(f"rung {start!r} is ambiguous: {', '.join(found)}")
+    """The value of the only run_id that starts with `start`, or with `start` and a hyphen."""
+    matches = [run_id for run_id in by_run_id if run_id.startswith(start)]
+    full_matches = [run_id for run_id in matches if run_id.startswith(f"{start}-")]
+    for candidates in (matches, full_matches):
+        if len(candidates) == 1:
+            return by_run_id[candidates[0]]
+    if matches:
+        raise InputError(f"rung {start!r} is ambiguous: {', '.join(matches)}; write more of the run_id")
     raise InputError(f"no rung starts with {start!r}; there are {', '.join(by_run_id)}")

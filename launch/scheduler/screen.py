@@ -1,4 +1,4 @@
-"""`ladder watch`: the status table, kept true while the loop runs under it."""
+"""`ladder watch`: the loop, with a live status table."""
 
 import time
 from pathlib import Path
@@ -10,30 +10,30 @@ from rich.text import Text
 from ladder.errors import Preempted
 from launch.scheduler import loop, status
 from launch.scheduler.loop import Round
-from launch.scheduler.reconcile import OVER, SETTLED, standing
+from launch.scheduler.reconcile import OVER, ladder_states
 from launch.scheduler.submission import Submission
 
 
-def watch(folder: Path, there: Submission, every: float, console: Console) -> int:
-    """Keep the ladder going until it is settled. While another submitter does, only look; when that one is gone, go on
-    in its place. Returns the exit code."""
-    backend, last = there.engine.open(), None
+def watch(folder: Path, submission: Submission, every: float, console: Console) -> int:
+    """Run the loop every `every` seconds until the ladder is settled; only show the status while another submitter runs
+    it, and take over when that one ends. Returns the exit code."""
+    jobs, backend, last = submission.jobs, submission.config.open(), None
     with Live(console=console, auto_refresh=False) as live:
 
         def show(round_: Round) -> None:
-            for line in round_.did:
+            for line in round_.log:
                 live.console.print(line, markup=False)
             live.update(_page(round_), refresh=True)
 
         while last is None:
             try:
-                with loop.alone(folder) as lease:
-                    last = loop.until_settled(there.jobs, backend, lease, every, show)
-            except Preempted:  # another is at it
-                runs = loop.observe(there.jobs)
-                round_ = Round(runs, standing(there.jobs, runs, {}), ())
+                with loop.submit_lease(folder) as lease:
+                    last = loop.until_settled(jobs, backend, lease, every, show)
+            except Preempted:  # another submitter has the lease
+                runs = loop.observe(jobs)
+                round_ = Round(runs, ladder_states(jobs, runs, {}), ())
                 show(round_)
-                if all(stand in SETTLED for stand in round_.stands.values()):
+                if round_.settled:
                     last = round_
                 else:
                     time.sleep(every)
@@ -41,14 +41,14 @@ def watch(folder: Path, there: Submission, every: float, console: Console) -> in
 
 
 def _page(round_: Round) -> Group:
-    parts = [status.table(list(round_.runs.values()), round_.stands)]
+    parts = [status.table(list(round_.runs.values()), round_.states)]
     if round_.busy:
-        parts.append(Text(f"the engine did not answer ({round_.busy}); asking again"))
+        parts.append(Text(f"the backend did not answer ({round_.busy}); asking again"))
     return Group(*parts)
 
 
 def _code(last: Round) -> int:
-    states = {*last.stands.values()}
+    states = {*last.states.values()}
     if "diverged" in states:
         return 78
     return 1 if states & {*OVER, "blocked"} - {"done"} else 0

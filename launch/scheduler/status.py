@@ -1,4 +1,4 @@
-"""What a ladder's run directories say about its runs, whatever an engine believes."""
+"""What a ladder's run directories say about its runs, whatever a backend reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +26,11 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Status:
-    """One run as its directory tells it.
+    """One run according to its directory.
 
-    step: the latest anyone saw; durable: the newest published checkpoint; saved: all of them. A run's updates go from
-    first to steps. rate: tokens/s. restarts: how often training began, but the first. tries: how often since the
-    newest checkpoint or since a person said retry; last_try: when (seconds since 1970).
+    step: the latest known; durable: of the newest published checkpoint; saved: of all published checkpoints. The run
+    trains from step first to steps. loss: nats per token. rate: tokens/s. restarts: how often training began again.
+    tries: how often since the newest checkpoint or the last --retry; last_try: its time (seconds since 1970).
     """
 
     run_id: str
@@ -50,11 +50,11 @@ class Status:
 
     @property
     def share(self) -> float:
-        """Of its own updates that are done."""
+        """The fraction of its own steps that are done."""
         if self.state == "done":
             return 1.0
-        whole = self.steps - self.first
-        return min(1.0, max(0.0, ((self.step or 0) - self.first) / whole)) if whole else 0.0
+        total = self.steps - self.first
+        return min(1.0, max(0.0, ((self.step or 0) - self.first) / total)) if total else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -63,15 +63,15 @@ class Status:
         return (self.steps - self.step) * self.batch_tokens / self.rate
 
 
-def read(there: Path) -> list[Status]:
-    """One Status for every run directory under `there`; trunks stand before their branches, targets last."""
-    found = [(path, Record(path).read_config()) for path in runs.directories(there)]
-    found.sort(key=lambda item: _order(item[1]))
-    return [of(path) for path, _ in found]
+def read(folder: Path) -> list[Status]:
+    """The Status of every run directory in a ladder's folder; trunks before their branches, targets last."""
+    configs = [(path, Record(path).read_config()) for path in runs.directories(folder)]
+    configs.sort(key=lambda item: _order(item[1]))
+    return [read_run(path) for path, _ in configs]
 
 
-def of(directory) -> Status:
-    """The Status of one run directory, or of a fit's."""
+def read_run(directory) -> Status:
+    """The Status of one run directory or fit directory."""
     record = Record(directory)
     config, state, beat = record.read_config(), record.state(), record.beat()
     derived, saved, attempts = config["derived"], record.saved_steps(), record.attempts()
@@ -95,29 +95,29 @@ def of(directory) -> Status:
 
 
 def tries(attempts: Sequence[Mapping], durable: int | None) -> int:
-    """How often, since the newest checkpoint or the last "retry", the run was submitted or begun (whichever is more:
-    an engine may restart by itself, and a job may end before training begins)."""
-    by = {"submit": 0, "train": 0}
+    """How often the run was submitted or begun since the newest checkpoint or the last "retry". The larger of the two
+    numbers: a backend may restart a job by itself, and a job may end before training begins."""
+    counts = {"submit": 0, "train": 0}
     for row in reversed(attempts):
-        if row["durable"] != durable or row["by"] not in by:
+        if row["durable"] != durable or row["by"] not in counts:
             break
-        by[row["by"]] += 1
-    return max(by.values())
+        counts[row["by"]] += 1
+    return max(counts.values())
 
 
 def to_json(statuses: Sequence[Status]) -> dict:
     return {"runs": [asdict(s) | {"share": s.share, "seconds_left": s.seconds_left} for s in statuses]}
 
 
-def table(statuses: Sequence[Status], stands: Mapping[str, str] | None = None) -> Table:
-    """For people. stands: from reconcile.standing, where an engine was asked too."""
+def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -> Table:
+    """states: from reconcile.ladder_states, where a backend was polled too."""
     done = sum(status.state == "done" for status in statuses)
     grid = Table(title=f"{done} of {len(statuses)} runs done", title_justify="left")
-    left = ("run", "state", "detail")
+    text = ("run", "state", "detail")
     for name in ("run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"):
-        grid.add_column(name, justify="left" if name in left else "right", no_wrap=name != "detail")
+        grid.add_column(name, justify="left" if name in text else "right", no_wrap=name != "detail")
     for s in statuses:
-        state = (stands or {}).get(s.run_id, s.state)
+        state = (states or {}).get(s.run_id, s.state)
         state = s.state if state in ("ended", "ready") else state
         grid.add_row(s.run_id, f"[{COLOURS.get(state, 'dim')}]{state}", *_cells(s))
     return grid
@@ -137,5 +137,5 @@ def _cells(s: Status) -> list[str]:
 
 
 def _order(config: dict) -> tuple:
-    d = config["derived"]
-    return config["split"] == "target", d["n_total"], d["seed"], d["multiple"] or 0.0
+    derived = config["derived"]
+    return config["split"] == "target", derived["n_total"], derived["seed"], derived["multiple"] or 0.0

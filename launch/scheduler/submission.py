@@ -1,4 +1,4 @@
-"""What was submitted, and to which engine: submit.json beside the run directories, so that watch, logs and cancel need
+"""What was submitted, and to which backend: submit.json beside the run directories, so that watch, logs and cancel need
 neither the ladder's code nor flags."""
 
 import json
@@ -19,8 +19,8 @@ BACKENDS = ("local", "slurm", "gke", "tpu")
 
 
 @dataclass(frozen=True)
-class Engine:
-    """backend: its name. at_once, processes: of local. settings: ladder.toml's. code: what TPU machines fetch."""
+class BackendConfig:
+    """backend: its name. at_once, processes: of local. settings: of ladder.toml. code: what TPU machines fetch."""
 
     backend: str = "local"
     at_once: int = 1
@@ -29,7 +29,7 @@ class Engine:
     code: Code = field(default_factory=Code)
 
     def open(self) -> Backend:
-        """The backend; raises InputError where it lacks a setting or a package."""
+        """The backend. Raises InputError where a setting or a package is missing."""
         if self.backend == "local":
             from launch.backends.local import Local
 
@@ -46,31 +46,32 @@ class Engine:
 @dataclass(frozen=True)
 class Submission:
     jobs: tuple[Job, ...]
-    engine: Engine
+    config: BackendConfig
 
     def cost(self) -> Estimate:
-        """Of what is not done."""
-        slice_of = {"gke": self.engine.settings.gke.slice_of, "tpu": self.engine.settings.tpu.slice_of}
-        runs = {job.run_id: status.of(job.directory) for job in self.jobs}
-        return estimate(self.jobs, runs, slice_of.get(self.engine.backend), self.engine.settings.prices)
+        """Of the runs that are not done."""
+        settings = self.config.settings
+        slice_of = {"gke": settings.gke.slice_of, "tpu": settings.tpu.slice_of}.get(self.config.backend)
+        runs = {job.run_id: status.read_run(job.directory) for job in self.jobs}
+        return estimate(self.jobs, runs, slice_of, settings.prices)
 
 
-def write(built: prepare.Built, targets: bool, root: Path, engine: Engine, dry: bool = False) -> Submission:
-    """Write the run directories of a ladder, its fit's, and (unless `dry`: others may be at work) submit.json."""
-    local = {str(place) for place in (root, *built.corpora.values()) if is_local(place)}
-    if engine.backend in ("local", "slurm") and not is_local(root):
-        raise InputError(f"--root {root}: {engine.backend} needs a folder, on a disk that all its machines share")
-    if engine.backend == "tpu" and local:
+def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig, dry: bool = False) -> Submission:
+    """Write a ladder's run directories, its fit directory and submit.json (not where `dry`: it may be in use)."""
+    local = {str(path) for path in (root, *built.corpora.values()) if is_local(path)}
+    if config.backend in ("local", "slurm") and not is_local(root):
+        raise InputError(f"--root {root}: {config.backend} needs a folder on a disk that all its machines share")
+    if config.backend == "tpu" and local:
         raise InputError(
-            f"{', '.join(sorted(local))}: TPU machines do not see it; give --root and --corpora as gs://..."
+            f"{', '.join(sorted(local))}: not visible to TPU machines; set --root and --corpora to gs://..."
         )
     rungs = built.ladder.all if targets else built.ladder.rungs
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)
-    value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(engine)}
+    value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(config)}
     if not dry:
         write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
-    return Submission(jobs.of(directories, fit), engine)
+    return Submission(jobs.read(directories, fit), config)
 
 
 def read(folder: Path) -> Submission:
@@ -83,18 +84,19 @@ def read(folder: Path) -> Submission:
         names, fit, engine = value["runs"], value["fit"], value["engine"]
         if bad := [name for name in (*names, fit or "fit") if not jobs.RUN_ID.fullmatch(name)]:
             raise InputError(f"{bad[0]!r} is not the name of a run")
-        engine = Engine(**engine | {"settings": settings.of(engine["settings"]), "code": Code(**engine["code"])})
-        if engine.backend not in BACKENDS:
-            raise InputError(f"no backend {engine.backend!r}")
+        parsed = {"settings": settings.from_dict(engine["settings"]), "code": Code(**engine["code"])}
+        config = BackendConfig(**engine | parsed)
+        if config.backend not in BACKENDS:
+            raise InputError(f"no backend {config.backend!r}")
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
-    return Submission(jobs.of([folder / name for name in names], folder / "fit" / fit if fit else None), engine)
+    return Submission(jobs.read([folder / name for name in names], folder / "fit" / fit if fit else None), config)
 
 
-def engine_logs(directory: Path) -> list[str]:
-    """What the engine kept of a run's output where its directory has no log.txt."""
+def backend_logs(directory: Path) -> list[str]:
+    """The lines of a run's output that the backend keeps; none where the run directory has a log.txt."""
     folder = directory.parent
     if (directory / "log.txt").exists() or not (folder / FILE).exists():
         return []
-    there = read(folder)
-    return next((there.engine.open().logs(job) for job in there.jobs if job.run_id == directory.name), [])
+    submission = read(folder)
+    return next((submission.config.open().logs(job) for job in submission.jobs if job.run_id == directory.name), [])

@@ -37,7 +37,7 @@ def main() -> float:
     assert len(ladder.rungs) == 100
     with tempfile.TemporaryDirectory() as root:
         built = prepare.Built(ladder, {"": Path(root)})
-        there = submission.write(built, False, Path(root), submission.Engine())
+        there = submission.write(built, False, Path(root), submission.BackendConfig())
         for job in there.jobs[:50]:
             record = Record(job.directory)
             record.attempt("submit")

@@ -31,7 +31,7 @@ def staged(tmp_path, monkeypatch):
                 continue
             config = record.read_config()
             d = config["derived"]
-            trained.append((config["split"], (directory.parent / "prediction.json").exists(), backend.room))
+            trained.append((config["split"], (directory.parent / "prediction.json").exists(), backend.max_jobs))
             tokens = d["steps"] * d["batch_tokens"]
             bpb = law(d["n_params"], tokens)
             row = {"step": d["steps"], "tokens": tokens, "kind": d["kind"], "task": "validation", "stderr": None}

@@ -1,4 +1,4 @@
-"""The plan: FLOPs against the paper's sums, branches paid once, the JSON of DESIGN."""
+"""The plan: FLOPs against the paper's sums, trunks counted once, the keys of plan.json."""
 
 import io
 import json
@@ -14,16 +14,16 @@ CUMULATIVE = {"190M": 1.30e20, "370M": 5.91e20, "760M": 2.33e21, "1B": 6.99e21}
 
 
 def test_the_sixteen_rungs_cost_what_the_paper_says():
-    made = plan.make(loader.load("olmo2"))
-    assert len(made.rungs) == 16
+    ladder_plan = plan.make(loader.load("olmo2"))
+    assert len(ladder_plan.rungs) == 16
     total = 0
     for size, published in CUMULATIVE.items():
-        total += sum(row.flops for row in made.rungs if row.size == size)
+        total += sum(row.flops for row in ladder_plan.rungs if row.size == size)
         assert total == pytest.approx(published, rel=0.005)
-    assert f"{made.flops:.2e}" == "6.99e+21"
+    assert f"{ladder_plan.flops:.2e}" == "6.99e+21"
     # 3.6 % of the 7B-4T run, 1.5 % of the 13B-5T run, 1.07 % of both
-    assert made.shares == {"7B-4T": pytest.approx(0.0358, abs=5e-4), "13B-5T": pytest.approx(0.0153, abs=5e-4)}
-    assert made.flops / sum(t.flops for t in made.targets) == pytest.approx(0.0107, abs=5e-5)
+    assert ladder_plan.shares == {"7B-4T": pytest.approx(0.0358, abs=5e-4), "13B-5T": pytest.approx(0.0153, abs=5e-4)}
+    assert ladder_plan.flops / sum(t.flops for t in ladder_plan.targets) == pytest.approx(0.0107, abs=5e-5)
 
 
 def test_target_flops_as_published():
@@ -32,15 +32,19 @@ def test_target_flops_as_published():
 
 
 def test_a_trunk_is_paid_once():
-    made = plan.make(loader.load("demo"))
-    for trunk in (row for row in made.rungs if row.kind == "trunk"):
-        branches = [row for row in made.rungs if row.branch_of == trunk.run_id]
+    ladder_plan = plan.make(loader.load("demo"))
+    for trunk in (row for row in ladder_plan.rungs if row.kind == "trunk"):
+        branches = [row for row in ladder_plan.rungs if row.branch_of == trunk.run_id]
         assert len(branches) >= 3
         assert trunk.own_flops == trunk.flops
         for branch in branches:
             assert branch.own_flops == branch.flops - branch.flops_per_token * branch.parent_step * branch.batch_tokens
             assert branch.depends_on == (trunk.run_id,)
-    assert made.flops == sum(row.own_flops for row in made.rungs) < sum(row.flops for row in made.rungs)
+    assert (
+        ladder_plan.flops
+        == sum(row.own_flops for row in ladder_plan.rungs)
+        < sum(row.flops for row in ladder_plan.rungs)
+    )
 
 
 def test_plan_json():

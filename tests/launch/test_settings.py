@@ -1,4 +1,4 @@
-"""ladder.toml: what it may say; and what hostile names, values and paths come to."""
+"""ladder.toml: what is allowed in it; and that hostile names, values and paths do no harm."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_and_kept(tmp_path):
     assert read.gke.slice_of("7B").kind == "v5p"
     assert read.gke.slice_of("190M").kind == "v5e"
     assert read.tpu.wait_hours == 6.0
-    assert settings.of(asdict(read)) == read
+    assert settings.from_dict(asdict(read)) == read
 
 
 WRONG = {
@@ -101,7 +101,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_hostile_settings_are_refused(case):
     with pytest.raises(InputError):
-        settings.of(REFUSED[case])
+        settings.from_dict(REFUSED[case])
 
 
 @pytest.mark.parametrize("name", ["../x", "x; rm -rf ~", "$(id)", "a\nb", "", "A", "-a", "a/b", "a" * 21])
@@ -117,14 +117,14 @@ def test_hostile_run_ids_are_refused(tmp_path, run_id):
     record = Record(directory)
     record._write("config.json", record.read_config() | {"run_id": run_id})
     with pytest.raises(InputError, match="is not the name of its directory"):
-        jobs.of([directory])
+        jobs.read([directory])
 
 
 @pytest.mark.parametrize("run", ["../other", "/etc", "a/../../b", "a\nb", ""])
 def test_a_hostile_submit_json_leads_nowhere(tmp_path, run):
     stand_ins.run(tmp_path / "mine", "a")
     stand_ins.run(tmp_path, "other")
-    good = {"runs": ["a"], "fit": None, "engine": asdict(submission.Engine())}
+    good = {"runs": ["a"], "fit": None, "engine": asdict(submission.BackendConfig())}
     (tmp_path / "mine" / "submit.json").write_text(json.dumps(good))
     assert [job.run_id for job in submission.read(tmp_path / "mine").jobs] == ["a"]
     for bad in ({"runs": [run]}, {"runs": ["a"], "fit": run or "../a"}):
@@ -135,7 +135,7 @@ def test_a_hostile_submit_json_leads_nowhere(tmp_path, run):
 
 def test_a_hostile_parent_leads_nowhere(tmp_path):
     with pytest.raises(InputError, match="parent_run"):
-        jobs.of([stand_ins.run(tmp_path, "a", "../../etc")])
+        jobs.read([stand_ins.run(tmp_path, "a", "../../etc")])
 
 
 HOSTILE = ["two words", "$(touch x)", "`touch x`", "a'b", 'a"b', "a;touch x", "a&touch x", "a|touch x", "*", "~", "%j"]
@@ -144,18 +144,18 @@ HOSTILE = ["two words", "$(touch x)", "`touch x`", "a'b", 'a"b', "a;touch x", "a
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_is_executed_by_a_path_or_a_value(tmp_path, text):
     """Every backend's text, run or parsed by what will run or parse it (see also test_slurm, test_gke, test_tpu)."""
-    [job] = jobs.of([stand_ins.run(tmp_path / text, "a")])
+    [job] = jobs.read([stand_ins.run(tmp_path / text, "a")])
     environment = Environment({"NOTE": text})
     script = slurm.Cluster(settings.Slurm(), environment, ("printf", "%s")).render(job).splitlines()[-1]
-    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
-    assert said == f"train{job.directory}"
+    printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert printed == f"train{job.directory}"
     where = settings.Tpu(project="p", zone="z", archive="gs://b", topology={"default": "v5e:1x1"})
     start = tpu.startup_script(job, where, environment, Code("gs://b/x", "c", "0" * 64)).splitlines()
     head = "\n".join(start[:4]) + '\nprintf "%s" "$RUN|$NOTE"'
-    said = subprocess.run(["bash", "-c", head], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
-    assert said == f"{job.directory}|{text}"
-    made = gke.manifest(job, settings.Gke(image="i", topology={"default": "v5e:1x1"}), environment)
-    [container] = made["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    printed = subprocess.run(["bash", "-c", head], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert printed == f"{job.directory}|{text}"
+    manifest = gke.manifest(job, settings.Gke(image="i", topology={"default": "v5e:1x1"}), environment)
+    [container] = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["ladder", "train", job.directory.replace("$", "$$")]
     assert not (tmp_path / "x").exists()
 
@@ -163,10 +163,10 @@ def test_nothing_is_executed_by_a_path_or_a_value(tmp_path, text):
 def test_secrets_of_the_submitter_go_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
     monkeypatch.setenv("LADDER_NOTE", "plain")
-    [job] = jobs.of([stand_ins.run(tmp_path, "a")])
+    [job] = jobs.read([stand_ins.run(tmp_path, "a")])
     assert not any(slurm.PASSED.fullmatch(name) for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"))
     assert slurm.PASSED.fullmatch("LADDER_NOTE")
-    read = settings.of({"secrets": {"HF_TOKEN": "hf/token"}})
+    read = settings.from_dict({"secrets": {"HF_TOKEN": "hf/token"}})
     everything = str(asdict(read)) + (tmp_path / "a" / "config.json").read_text()
     everything += str(gke.manifest(job, settings.Gke(image="i", topology={"default": "v5e:1x1"}), read.environment))
     assert "hf_very_secret" not in everything

@@ -1,4 +1,4 @@
-"""A Kubernetes API server over HTTP that knows JobSets only, checks them strictly against the CRD, and has bad days."""
+"""A fake Kubernetes API server over HTTP for JobSets only. It checks them strictly by the CRD; it fails if told."""
 
 import functools
 import gzip
@@ -106,14 +106,14 @@ class _Handler(BaseHTTPRequestHandler):
         state, url = self.server_state, urlparse(self.path)
         if pods := PODS.fullmatch(url.path):
             return self._pods(state, pods[1], parse_qs(url.query))
-        found = PATH.fullmatch(url.path)
+        match = PATH.fullmatch(url.path)
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
-        state.log.append(f"{self.command} {found[2] or body.get('metadata', {}).get('name', '')}".strip())
+        state.log.append(f"{self.command} {match[2] or body.get('metadata', {}).get('name', '')}".strip())
         fault = state.faults.pop(0) if state.faults else None
         if isinstance(fault, int):
             return self._send(fault, {"message": "a bad day"})
-        status, value = state.answer(self.command, found[2], parse_qs(url.query), body)
+        status, value = state.answer(self.command, match[2], parse_qs(url.query), body)
         if fault == "lost":
             self.close_connection = True
             return self.connection.close()
@@ -124,10 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, f"first\nlast words of {name}")
         wanted = dict(term.split("=") for term in query["labelSelector"][0].split(","))
         name = wanted["jobset.sigs.k8s.io/jobset-name"]
-        found = (
+        pods = (
             [{"metadata": {"name": f"{name}-w-0-0-abcde"}, "spec": {"containers": []}}] if name in state.objects else []
         )
-        return self._send(200, {"kind": "PodList", "apiVersion": "v1", "items": found})
+        return self._send(200, {"kind": "PodList", "apiVersion": "v1", "items": pods})
 
     def _send(self, status, value):
         raw = value.encode() if isinstance(value, str) else json.dumps(value).encode()

@@ -1,4 +1,4 @@
-"""A Cloud TPU API over gRPC in this process that knows queued resources only, and has bad days."""
+"""A fake Cloud TPU API over gRPC in this process for queued resources only; it fails if told."""
 
 from concurrent import futures
 
@@ -51,10 +51,10 @@ class Server(grpc.GenericRpcHandler):
         name = request.queued_resource_id
         if name in self.resources:
             context.abort(grpc.StatusCode.ALREADY_EXISTS, name)
-        made = api.QueuedResource(request.queued_resource)
-        made.name = f"{request.parent}/queuedResources/{name}"
-        made.state = api.QueuedResourceState(state=STATES.WAITING_FOR_RESOURCES)
-        self.resources[name] = made
+        resource = api.QueuedResource(request.queued_resource)
+        resource.name = f"{request.parent}/queuedResources/{name}"
+        resource.state = api.QueuedResourceState(state=STATES.WAITING_FOR_RESOURCES)
+        self.resources[name] = resource
         self.created.append(name)
         return operations_pb2.Operation(name="o").SerializeToString()
 

@@ -54,7 +54,7 @@ def test_manifests_are_valid(crd, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_manifests_are_as_they_were(case):
-    """LADDER_GOLDEN=write writes them anew; read the difference before you commit it."""
+    """LADDER_GOLDEN=write writes the files again; read the difference before you commit it."""
     text = yaml.safe_dump(gke.manifest(*CASES[case], ENVIRONMENT), sort_keys=False)
     path = GOLDEN / f"{case}.yaml"
     if os.environ.get("LADDER_GOLDEN") == "write":
@@ -96,15 +96,15 @@ def test_mutations_are_caught(crd, mutation):
 
 
 def test_names_fit_with_the_longest_suffix():
-    """DNS-1035 and 63 characters: set, replicated job, slice, VM, five random ones."""
+    """DNS-1035 and 63 characters: JobSet, replicated job, slice, VM, five random characters."""
     run_id = "600M-" + "9" * 8 + "xC-s12345-0123abcd"
     name = job_name("a" * 20, run_id)
     job = dataclasses.replace(JOB, name=name, run_id=run_id)
     for slices, topology in ((4, "v5p:8x8x4"), (64, "v5e:2x4"), (10, "v5e:4x8")):
         settings = dataclasses.replace(SETTINGS, slices=slices, topology={"default": topology})
-        made = gke.manifest(job, settings, ENVIRONMENT)["spec"]["replicatedJobs"][0]
-        vms = made["template"]["spec"]["completions"]
-        longest = f"{name}-{made['name']}-{slices - 1}-{vms - 1}-abcde"
+        workers = gke.manifest(job, settings, ENVIRONMENT)["spec"]["replicatedJobs"][0]
+        vms = workers["template"]["spec"]["completions"]
+        longest = f"{name}-{workers['name']}-{slices - 1}-{vms - 1}-abcde"
         assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", longest)
         assert len(longest) <= 63
     many = dataclasses.replace(SETTINGS, slices=100, topology={"default": "v5p:16x16x16"})
@@ -112,7 +112,7 @@ def test_names_fit_with_the_longest_suffix():
         gke.manifest(dataclasses.replace(job, name="l-" + "a" * 48), many, ENVIRONMENT)
 
 
-def test_secrets_only_by_reference_and_words_stay_words():
+def test_secrets_only_by_reference_and_arguments_unchanged():
     hostile = "gs://b/$(HF_TOKEN)/`x`; rm -rf ~\n"
     job = dataclasses.replace(JOB, argv=("train", hostile))
     manifest = gke.manifest(job, SETTINGS, Environment({"NOTE": "$(HF_TOKEN)"}, {"HF_TOKEN": "hf/token"}))
@@ -141,9 +141,9 @@ def cluster(server):
 
 @pytest.fixture
 def ladder(tmp_path, monkeypatch):
-    monkeypatch.setattr(gke.Cluster, "wait", 0.0)
+    monkeypatch.setattr(gke.Cluster, "retry_delay", 0.0)
     root = tmp_path / "mine"
-    return jobs.of([stand_ins.run(root, "t"), stand_ins.run(root, "a", "t"), stand_ins.run(root, "b", "t")])
+    return jobs.read([stand_ins.run(root, "t"), stand_ins.run(root, "a", "t"), stand_ins.run(root, "b", "t")])
 
 
 def finish(server, job):
@@ -152,18 +152,18 @@ def finish(server, job):
     server.end(job.name, "Completed")
 
 
-def go_on(server, cluster, ladder, rounds=12):
-    """Every job that is there runs and is done in the next round; returns all that was done."""
-    did = []
+def run_to_end(server, cluster, ladder, rounds=12):
+    """Every submitted job is done in the next round; returns the log of all rounds."""
+    log = []
     for _ in range(rounds):
         round_ = loop.once(ladder, cluster)
-        did += round_.did
+        log += round_.log
         for job in ladder:
             if job.name in server.objects and not Record(job.directory).is_done():
                 finish(server, job)
         if round_.settled:
-            return did
-    raise AssertionError(did)
+            return log
+    raise AssertionError(log)
 
 
 FAULTS = {
@@ -182,42 +182,42 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_no_duplicate_and_no_leak(server, cluster, ladder, case):
     server.faults = list(FAULTS[case])
-    go_on(server, cluster, ladder, 30)
+    run_to_end(server, cluster, ladder, 30)
     assert sorted(server.created) == sorted(job.name for job in ladder)
     assert server.objects == {}
 
 
-def test_a_preempted_run_is_made_again_and_a_deleted_one_too(server, cluster, ladder):
+def test_a_preempted_run_is_submitted_again_and_a_deleted_one_too(server, cluster, ladder):
     trunk = ladder[0]
-    assert loop.once(ladder, cluster).stands == {"t": "ready", "a": "waiting", "b": "waiting"}
-    assert loop.once(ladder, cluster).stands["t"] == "queued"
+    assert loop.once(ladder, cluster).states == {"t": "ready", "a": "waiting", "b": "waiting"}
+    assert loop.once(ladder, cluster).states["t"] == "queued"
     server.runs(trunk.name)
-    assert loop.once(ladder, cluster).stands["t"] == "running"
+    assert loop.once(ladder, cluster).states["t"] == "running"
     server.end(trunk.name, "Failed", "ReachedMaxRestarts")
-    assert loop.once(ladder, cluster).did == ("t: ended job removed, ReachedMaxRestarts",)
-    assert loop.once(ladder, cluster).did == ("t: submitted",)
+    assert loop.once(ladder, cluster).log == ("t: ended job removed, ReachedMaxRestarts",)
+    assert loop.once(ladder, cluster).log == ("t: submitted",)
     server.objects.clear()  # someone deleted it
-    assert loop.once(ladder, cluster).did == ("t: submitted",)
-    go_on(server, cluster, ladder)
+    assert loop.once(ladder, cluster).log == ("t: submitted",)
+    run_to_end(server, cluster, ladder)
     assert server.objects == {}
 
 
 def test_while_it_is_being_deleted_its_name_is_taken(server, cluster, ladder):
     loop.once(ladder, cluster)
     server.objects[ladder[0].name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert loop.once(ladder, cluster).stands["t"] == "ended"
+    assert loop.once(ladder, cluster).states["t"] == "ended"
 
 
-def test_the_users_failure_is_his(server, cluster, ladder):
+def test_a_failure_of_the_program_is_not_tried_again(server, cluster, ladder):
     loop.once(ladder, cluster)
     server.end(ladder[0].name, "Failed", "exit code 1 in pod w-0-0")
-    did = loop.once(ladder, cluster).did
-    said = f"it said: first | last words of {ladder[0].name}-w-0-0-abcde"
-    assert did[0] == f"t: failed, exit code 1 in pod w-0-0; {said}"
+    log = loop.once(ladder, cluster).log
+    output = f"last output: first | last words of {ladder[0].name}-w-0-0-abcde"
+    assert log[0] == f"t: failed, exit code 1 in pod w-0-0; {output}"
     assert cluster.logs(ladder[0]) == []  # nothing is left of it
     assert server.objects == {}
     last = loop.once(ladder, cluster)
-    assert (last.settled, last.stands) == (True, {"t": "failed", "a": "blocked", "b": "blocked"})
+    assert (last.settled, last.states) == (True, {"t": "failed", "a": "blocked", "b": "blocked"})
 
 
 def test_a_newer_object_of_the_name_is_not_deleted(server, cluster, ladder):
@@ -243,8 +243,8 @@ def test_what_the_server_refuses_is_said(server, cluster, ladder):
 def test_many_jobs_come_in_pages(server, cluster):
     for i in range(450):
         server.objects[f"l-{i}"] = {"metadata": {"name": f"l-{i}", "uid": "u"}, "spec": {"suspend": True}, "status": {}}
-    made = [dataclasses.replace(JOB, name=f"l-{i}") for i in range(450)]
-    assert len(cluster.poll(made)) == 450
+    many = [dataclasses.replace(JOB, name=f"l-{i}") for i in range(450)]
+    assert len(cluster.poll(many)) == 450
 
 
 def test_what_is_not_set_is_said():

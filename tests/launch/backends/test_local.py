@@ -81,7 +81,7 @@ elif word != "nothing":
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     monkeypatch.setattr(foreground, "SECONDS", 0.01)
-    monkeypatch.setattr(Local, "wait", 0.01)
+    monkeypatch.setattr(Local, "retry_delay", 0.01)
     path = tmp_path / "stub.py"
     path.write_text(STUB)
     return (sys.executable, str(path))
@@ -107,14 +107,14 @@ def starts(directory):
     return len(path.read_text()) if path.exists() else 0
 
 
-@pytest.mark.parametrize("room", [1, 2])
-def test_runs_in_order_and_not_again(tmp_path, train, room):
+@pytest.mark.parametrize("max_jobs", [1, 2])
+def test_runs_in_order_and_not_again(tmp_path, train, max_jobs):
     directories = [make(tmp_path, name, "done") for name in ("a", "b", "c")]
     for _ in range(2):
-        assert train(directories, room=room) == Outcome(done=["a", "b", "c"])
+        assert train(directories, max_jobs=max_jobs) == Outcome(done=["a", "b", "c"])
         assert [starts(d) for d in directories] == [1, 1, 1]
     assert run_log.tail(directories[0], 5) == ["start 0 done"]
-    assert status.of(directories[0]).restarts == 0
+    assert status.read_run(directories[0]).restarts == 0
 
 
 def test_targets_come_after_all_rungs_and_the_fit_after_all(tmp_path):
@@ -122,12 +122,12 @@ def test_targets_come_after_all_rungs_and_the_fit_after_all(tmp_path):
     branch = make(tmp_path, "b", "done", "r")
     fit = tmp_path / "fit" / "fit-1"
     Record(fit).write_config({"run_id": "fit-1", "ladder": "mine", "derived": {"steps": 0}})
-    made = {job.run_id: job for job in jobs.of([target, branch, rung], fit)}
-    assert list(made) == ["r", "b", "t", "fit-1"]
-    assert made["b"].after == (("r", 4),)
-    assert made["t"].after == (("r", None), ("b", None))
-    assert made["fit-1"].after == (("r", None), ("b", None), ("t", None))
-    assert made["fit-1"].argv == ("conclude", str(fit))
+    ladder_jobs = {job.run_id: job for job in jobs.read([target, branch, rung], fit)}
+    assert list(ladder_jobs) == ["r", "b", "t", "fit-1"]
+    assert ladder_jobs["b"].after == (("r", 4),)
+    assert ladder_jobs["t"].after == (("r", None), ("b", None))
+    assert ladder_jobs["fit-1"].after == (("r", None), ("b", None), ("t", None))
+    assert ladder_jobs["fit-1"].argv == ("conclude", str(fit))
 
 
 @pytest.mark.parametrize("ended", ["75", "kill", "on"])
@@ -137,12 +137,12 @@ def test_a_preempted_run_is_tried_again(tmp_path, train, ended):
     assert starts(directory) == 3
 
 
-def test_a_run_that_gets_on_is_tried_as_often_as_it_takes(tmp_path, train):
+def test_a_run_that_makes_progress_is_tried_without_limit(tmp_path, train):
     directory = make(tmp_path, "a", "on " * (TRIES + 3) + "done")
     assert train([directory]).done == ["a"]
 
 
-def test_a_run_that_never_gets_on_is_stuck_until_someone_says_retry(tmp_path, train):
+def test_a_run_without_progress_is_stuck_until_someone_says_retry(tmp_path, train):
     directory = make(tmp_path, "a", "75 75 75 done")
     with pytest.raises(
         Failed, match=r"a stuck: 3 tries without any checkpoint; .*start 2 75 \| error: words to read"
@@ -166,7 +166,7 @@ def test_divergence_is_recorded_and_its_branches_are_skipped(tmp_path, train):
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        ("1", "a failed: exit code 1; it said: start 0 1 . error: words to read"),
+        ("1", "a failed: exit code 1; last output: start 0 1 . error: words to read"),
         ("2", "a failed: exit code 2: error: words to read"),
         ("3", "words to read"),
         ("nothing", "no DONE.json"),
@@ -182,15 +182,15 @@ def test_what_fails_is_said_and_the_rest_goes_on(tmp_path, train, plan, says):
 
 @pytest.fixture
 def heeds_ctrl_c():
-    """As on a terminal: a process that a shell puts in the background is born ignoring SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """As on a terminal: a process that a shell starts in the background ignores SIGINT."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_reaches_the_run_and_the_same_command_takes_it_up(tmp_path, train, sent):
+def test_a_stop_reaches_the_run_and_the_same_command_resumes_it(tmp_path, train, sent):
     directory = make(tmp_path, "a", "wait done")
     before = signal.getsignal(signal.SIGTERM)
 
@@ -211,17 +211,17 @@ def test_a_stop_reaches_the_run_and_the_same_command_takes_it_up(tmp_path, train
 
 
 def test_cancelled_runs_save_and_stay_so_until_submitted_again(tmp_path, program):
-    made = jobs.of([make(tmp_path, "a", "wait done"), make(tmp_path, "b", "done", "a")])
-    Local(program=program).submit(made[0])
+    ladder_jobs = jobs.read([make(tmp_path, "a", "wait done"), make(tmp_path, "b", "done", "a")])
+    Local(program=program).submit(ladder_jobs[0])
     wait_for(lambda: "waiting" in (tmp_path / "a" / "log.txt").read_text())
     other = Local(program=program)  # another process: it finds the job by its lock
-    assert loop.cancel(made, other) == ["a", "b"]
+    assert loop.cancel(ladder_jobs, other) == ["a", "b"]
     assert not is_running(tmp_path / "a")
     assert run_log.tail(tmp_path / "a", 1) == ["saved"]
-    round_ = loop.once(made, other)
-    assert (round_.settled, set(round_.stands.values())) == (True, {"cancelled"})
-    assert loop.retry(made, ("cancelled",)) == ["a", "b"]
-    assert set(loop.once(made, other).stands.values()) == {"ready", "waiting"}
+    round_ = loop.once(ladder_jobs, other)
+    assert (round_.settled, set(round_.states.values())) == (True, {"cancelled"})
+    assert loop.retry(ladder_jobs, ("cancelled",)) == ["a", "b"]
+    assert set(loop.once(ladder_jobs, other).states.values()) == {"ready", "waiting"}
     wait_for(lambda: Record(tmp_path / "a").is_done())
 
 
@@ -237,8 +237,8 @@ def test_a_fit_has_one_process(tmp_path, program):
     fit = tmp_path / "fit" / "fit-1"
     Record(fit).write_config({"run_id": "fit-1", "ladder": "mine", "derived": {"steps": 0}})
     (fit / "plan.txt").write_text("done")
-    made = jobs.of([make(tmp_path, "a", "pair")], fit)
-    foreground.run(made, Console(file=io.StringIO()), Local(1, 2, program))
+    ladder_jobs = jobs.read([make(tmp_path, "a", "pair")], fit)
+    foreground.run(ladder_jobs, Console(file=io.StringIO()), Local(1, 2, program))
     assert (starts(tmp_path / "a"), starts(fit)) == (2, 1)
 
 
@@ -253,7 +253,7 @@ foreground.SECONDS = 0.01
 program, *directories = sys.argv[1:]
 try:
     console = Console(file=io.StringIO())
-    foreground.run(jobs.of(map(Path, directories)), console, Local(2, program=(sys.executable, program)))
+    foreground.run(jobs.read(map(Path, directories)), console, Local(2, program=(sys.executable, program)))
 except Preempted as error:
     sys.exit(75)
 """
@@ -312,8 +312,8 @@ def test_following_a_log_ends_with_the_run(tmp_path):
 
 def test_progress_is_counted_from_where_a_branch_begins(tmp_path):
     directory = make(tmp_path, "b", "done", "a")
-    [job] = jobs.of([directory])
+    [job] = jobs.read([directory])
     assert (job.first, job.steps, job.flops) == (4, 10, 100 * 64 * 6)
     for step, share in ((0, 0), (4, 0), (7, 0.5), (10, 1), (99, 1)):
         Record(directory).heartbeat(step, 1.0, None)
-        assert status.of(Path(directory)).share == share
+        assert status.read_run(Path(directory)).share == share

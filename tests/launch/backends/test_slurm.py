@@ -25,10 +25,10 @@ CONF = Path(__file__).parents[3] / ".cache" / "slurm" / "slurm.conf"
 def is_up():
     try:
         command, env = ["sinfo", "--noheader", "--format=%T"], os.environ | {"SLURM_CONF": str(CONF)}
-        said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=10).stdout
+        states = subprocess.run(command, env=env, capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return CONF.exists() and "idle" in said
+    return CONF.exists() and "idle" in states
 
 
 needs_slurm = pytest.mark.skipif(not is_up(), reason="no Slurm is up here; `make slurm` installs and starts one")
@@ -36,7 +36,7 @@ needs_slurm = pytest.mark.skipif(not is_up(), reason="no Slurm is up here; `make
 
 @pytest.fixture
 def pair(tmp_path):
-    return jobs.of([stand_ins.run(tmp_path / "mine", "a"), stand_ins.run(tmp_path / "mine", "b", "a")])
+    return jobs.read([stand_ins.run(tmp_path / "mine", "a"), stand_ins.run(tmp_path / "mine", "b", "a")])
 
 
 def test_a_script_holds_the_command_and_nothing_of_the_environment(pair, monkeypatch):
@@ -56,13 +56,13 @@ def test_several_tasks_know_each_other(pair):
     task = shlex.split(script.splitlines()[-1])[5]
     env = {"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}
     env["PATH"] = os.environ["PATH"]
-    told = subprocess.run(["bash", "-c", task, "task", "env"], env=env, text=True, capture_output=True)
-    assert {"LADDER_COORDINATOR=10.0.0.7:20007", "LADDER_PROCESSES=8", "LADDER_PROCESS=3"} < {*told.stdout.split()}
+    process = subprocess.run(["bash", "-c", task, "task", "env"], env=env, text=True, capture_output=True)
+    assert {"LADDER_COORDINATOR=10.0.0.7:20007", "LADDER_PROCESSES=8", "LADDER_PROCESS=3"} < {*process.stdout.split()}
 
 
-def test_hostile_paths_stay_words(tmp_path):
+def test_hostile_paths_are_quoted(tmp_path):
     root = tmp_path / "$(touch x); `touch y` 'q' \"d\" %j & | * ~"
-    [job] = jobs.of([stand_ins.run(root, "a")])
+    [job] = jobs.read([stand_ins.run(root, "a")])
     script = Cluster(Slurm(), Environment()).render(job)
     command, _, line = script.splitlines()
     assert shlex.split(line)[-1] == job.directory
@@ -105,10 +105,10 @@ def conf(monkeypatch):
 
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)
-    return found
+    return value
 
 
 @needs_slurm
@@ -128,7 +128,7 @@ def test_polls_ends_once_and_cancels(conf, pair):
     sleeper.submit(pair[0])
     [seen] = wait_for(lambda: sleeper.poll(pair).get(pair[0].name))
     sleeper.delete(pair[0], seen)
-    sleeper.delete(pair[0], Seen("99999999", "running"))  # gone already is fine
+    sleeper.delete(pair[0], Seen("99999999", "running"))  # no error: it has ended already
     wait_for(ended)
     with pytest.raises(InputError, match=r"see \[slurm\]"):
         Cluster(Slurm(partition="nowhere"), Environment()).submit(pair[0])
@@ -143,15 +143,15 @@ def test_an_answer_that_does_not_come_is_busy(pair, monkeypatch, tmp_path):
 
 
 @needs_slurm
-def test_a_ladder_is_preempted_and_ends_as_if_it_had_not_been(conf, tmp_path, monkeypatch):
+def test_a_preempted_ladder_ends_as_an_undisturbed_one(conf, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     built = stand_ins.small_ladder(tmp_path)
-    there = submission.write(built, False, tmp_path / "runs", submission.Engine("slurm"))
-    cluster, trunk = there.engine.open(), there.jobs[0]
-    with loop.alone(tmp_path / "runs" / "small"):
-        first = loop.once(there.jobs, cluster)
-    assert len(first.did) == 7  # all at once: Slurm knows what comes after what
+    submitted = submission.write(built, False, tmp_path / "runs", submission.BackendConfig("slurm"))
+    cluster, trunk = submitted.config.open(), submitted.jobs[0]
+    with loop.submit_lease(tmp_path / "runs" / "small"):
+        first = loop.once(submitted.jobs, cluster)
+    assert len(first.log) == 7  # all at once: Slurm orders them by their dependencies
     saved = Path(trunk.directory) / "checkpoints" / "20" / "MANIFEST.json"
     wait_for(lambda: saved.exists() or Record(trunk.directory).state().name == "failed")
     assert saved.exists(), Record(trunk.directory).state()
@@ -164,22 +164,22 @@ def test_a_ladder_is_preempted_and_ends_as_if_it_had_not_been(conf, tmp_path, mo
     subprocess.run([sys.executable, "-m", "launch.cli", "train", str(alone)], check=True, capture_output=True)
 
     def settled():
-        for [seen, *_] in cluster.poll(there.jobs).values():
-            if seen.reason == "BeginTime":  # a requeued job waits two minutes by itself
+        for [seen, *_] in cluster.poll(submitted.jobs).values():
+            if seen.reason == "BeginTime":  # Slurm holds a requeued job for two minutes
                 subprocess.run(["scontrol", "update", f"JobId={seen.id}", "StartTime=now"], capture_output=True)
-        with loop.alone(tmp_path / "runs" / "small"):
-            return loop.once(there.jobs, cluster).settled
+        with loop.submit_lease(tmp_path / "runs" / "small"):
+            return loop.once(submitted.jobs, cluster).settled
 
     wait_for(settled, 300)
-    found = loop.observe(there.jobs)
-    assert {run.state for run in found.values()} == {"done"}
-    assert found[trunk.run_id].restarts == 1
+    runs = loop.observe(submitted.jobs)
+    assert {run.state for run in runs.values()} == {"done"}
+    assert runs[trunk.run_id].restarts == 1
     assert [row["by"] for row in Record(trunk.directory).attempts()] == ["submit", "train", "train"]
     assert list(Record(trunk.directory).rows()) == list(Record(alone).rows())
-    fit = next(job for job in there.jobs if job.is_fit)
+    fit = next(job for job in submitted.jobs if job.is_fit)
     assert [row["by"] for row in Record(fit.directory).attempts()] == ["submit", "train"]
     assert (Path(fit.directory) / "report.html").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("DONE.json")}
-    assert loop.once(there.jobs, cluster).did == ()
+    assert loop.once(submitted.jobs, cluster).log == ()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("DONE.json")} == before
-    assert status.of(trunk.directory).share == 1.0
+    assert status.read_run(trunk.directory).share == 1.0

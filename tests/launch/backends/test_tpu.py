@@ -57,8 +57,8 @@ def test_what_is_asked_for():
     [("v5e:2x4", "v5litepod-8"), ("v6e:16x16", "v6e-256"), ("v4:2x2x4", "v4-32"), ("v5p:8x8x8", "v5p-1024")],
 )
 def test_accelerators_have_their_published_names(topology, accelerator):
-    made = cluster_of(topology={"default": topology}).request(JOB)
-    assert node(made).node.accelerator_type == accelerator
+    request = cluster_of(topology={"default": topology}).request(JOB)
+    assert node(request).node.accelerator_type == accelerator
 
 
 GCLOUD = """#!/bin/bash
@@ -76,24 +76,24 @@ esac
     [("0", 1, ""), ("75 0", 2, ""), ("78", 1, ""), ("2", 1, "exit code 2"), ("75", 3, "3 times on one machine")],
 )
 def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
-    """In bash, with stand-ins for gcloud, curl and ladder and its folders moved here."""
+    """In bash, with stand-ins for gcloud, curl and ladder, and its folders under tmp_path."""
     text = tpu.startup_script(JOB, SETTINGS, ENVIRONMENT, CODE)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     programs, tree, calls = tmp_path / "bin", tmp_path / "tree", tmp_path / "calls"
     programs.mkdir()
     tree.mkdir()
-    there = {"calls": shlex.quote(str(calls)), "tree": tree, "stopped": tmp_path / "STOPPED.json"}
-    there["written"] = tmp_path / "tmp-stopped"
+    paths = {"calls": shlex.quote(str(calls)), "tree": tree, "stopped": tmp_path / "STOPPED.json"}
+    paths["written"] = tmp_path / "tmp-stopped"
     ladder = '[ "$1" = data ] && exit 0; '
     ladder += f'echo "$HF_TOKEN|$NOTE|$*" >>{tmp_path}/ran; set -- {ends}; n=$(grep -c hf_secret {tmp_path}/ran); '
     ladder += 'exit "${!n:-${@: -1}}"'
-    made = "#!/bin/bash\nmkdir -p .venv/bin; printf '#!/bin/bash\\ntrue\\n' >.venv/bin/pip; chmod +x .venv/bin/pip\n"
+    venv = "#!/bin/bash\nmkdir -p .venv/bin; printf '#!/bin/bash\\ntrue\\n' >.venv/bin/pip; chmod +x .venv/bin/pip\n"
     for name, body in {
-        "gcloud": GCLOUD.format(**there),
+        "gcloud": GCLOUD.format(**paths),
         "curl": "#!/bin/sh\necho 0\n",
         "sleep": '#!/bin/sh\n[ "$1" = 90 ]\n',
         "sha256sum": "#!/bin/sh\ntrue\n",
-        "python3": made + f"cp {tmp_path}/ladder .venv/bin/ladder\n",
+        "python3": venv + f"cp {tmp_path}/ladder .venv/bin/ladder\n",
     }.items():
         (programs / name).write_text(body)
         (programs / name).chmod(0o755)
@@ -108,8 +108,8 @@ def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
     )
     (tmp_path / "script").write_text(text)
     subprocess.run(["bash", "script"], env=calls_env, timeout=60, cwd=tmp_path)
-    said = (tmp_path / "var-log" / "ladder.log").read_text()
-    assert (tmp_path / "ran").exists(), said
+    log = (tmp_path / "var-log" / "ladder.log").read_text()
+    assert (tmp_path / "ran").exists(), log
     ran = (tmp_path / "ran").read_text()
     assert ran.count("hf_secret|two\nlines; $(touch x) 'q'|train gs://b/runs/mine/a") == runs
     assert not (tmp_path / "x").exists()
@@ -119,7 +119,7 @@ def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
         assert not (tmp_path / "STOPPED.json").exists()
 
 
-def test_no_secret_and_one_machine_need_nothing_more():
+def test_the_startup_script_has_no_secret_and_a_coordinator_only_for_several_machines():
     text = tpu.startup_script(JOB, SETTINGS, ENVIRONMENT, CODE)
     assert "LADDER_COORDINATOR=auto" in text  # 16 chips are four VMs
     assert "hf_" not in text
@@ -130,7 +130,7 @@ def test_no_secret_and_one_machine_need_nothing_more():
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(tpu.Cluster, "wait", 0.0)
+    monkeypatch.setattr(tpu.Cluster, "retry_delay", 0.0)
     server = fake_tpu.Server()
     yield server
     server.close()
@@ -139,10 +139,10 @@ def server(monkeypatch):
 @pytest.fixture
 def ladder(tmp_path):
     root = tmp_path / "mine"
-    return jobs.of([stand_ins.run(root, "t"), stand_ins.run(root, "a", "t"), stand_ins.run(root, "b", "t")])
+    return jobs.read([stand_ins.run(root, "t"), stand_ins.run(root, "a", "t"), stand_ins.run(root, "b", "t")])
 
 
-def go_on(server, cluster, ladder, rounds=30):
+def run_to_end(server, cluster, ladder, rounds=30):
     for _ in range(rounds):
         round_ = loop.once(ladder, cluster)
         for job in ladder:
@@ -169,22 +169,22 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_no_duplicate_and_nothing_that_costs_is_left(server, ladder, case):
     server.faults = list(FAULTS[case])
-    go_on(server, cluster_of(server.client), ladder)
+    run_to_end(server, cluster_of(server.client), ladder)
     assert sorted(server.created) == sorted(job.name for job in ladder)
     assert server.resources == {}
 
 
-def test_suspended_is_deleted_and_made_again(server, ladder):
+def test_suspended_is_deleted_and_submitted_again(server, ladder):
     cluster, trunk = cluster_of(server.client, spot=True), ladder[0]
-    assert loop.once(ladder, cluster).did == ("t: submitted",)
+    assert loop.once(ladder, cluster).log == ("t: submitted",)
     for state, stand in (("PROVISIONING", "queued"), ("ACTIVE", "running"), ("SUSPENDING", "queued")):
         server.becomes(trunk.name, state)
         round_ = loop.once(ladder, cluster)
-        assert (round_.stands["t"], round_.did) == (stand, ())
+        assert (round_.states["t"], round_.log) == (stand, ())
     server.becomes(trunk.name, "SUSPENDED")
-    assert loop.once(ladder, cluster).did == ("t: ended job removed, SUSPENDED",)
-    assert loop.once(ladder, cluster).did == ("t: submitted",)
-    go_on(server, cluster, ladder)
+    assert loop.once(ladder, cluster).log == ("t: ended job removed, SUSPENDED",)
+    assert loop.once(ladder, cluster).log == ("t: submitted",)
+    run_to_end(server, cluster, ladder)
     assert server.resources == {}
     assert server.created.count(trunk.name) == 2
 
@@ -196,7 +196,7 @@ def test_three_failures_before_any_training_are_enough(server, ladder):
         if ladder[0].name in server.resources:
             server.becomes(ladder[0].name, "FAILED", "Quota 'TPUS_PER_PROJECT' exceeded")
     last = loop.once(ladder, cluster)
-    assert (last.settled, last.stands["t"], last.stands["a"]) == (True, "stuck", "blocked")
+    assert (last.settled, last.states["t"], last.states["a"]) == (True, "stuck", "blocked")
     assert server.created.count(ladder[0].name) == 3
     assert server.resources == {}
 
@@ -206,7 +206,7 @@ def test_a_diverged_or_cancelled_runs_machine_is_deleted(server, ladder):
     loop.once(ladder, cluster)
     server.becomes(ladder[0].name, "ACTIVE")
     Record(ladder[0].directory).stop("diverged", 3, None, "nan")
-    go_on(server, cluster, ladder)
+    run_to_end(server, cluster, ladder)
     assert server.resources == {}
     loop.retry(ladder, ("diverged",))
     loop.once(ladder, cluster)
@@ -227,8 +227,8 @@ def test_what_the_api_refuses_is_said(server, ladder, status):
 def test_many_come_in_pages(server):
     for i in range(450):
         server.resources[f"l-{i}"] = api.QueuedResource(name=f"projects/p/locations/z/queuedResources/l-{i}")
-    made = [dataclasses.replace(JOB, name=f"l-{i}") for i in range(450)]
-    assert len(cluster_of(server.client).poll(made)) == 450
+    many = [dataclasses.replace(JOB, name=f"l-{i}") for i in range(450)]
+    assert len(cluster_of(server.client).poll(many)) == 450
 
 
 def test_what_is_not_set_is_said():

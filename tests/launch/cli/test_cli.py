@@ -1,4 +1,4 @@
-"""The command: what it may import, what it answers to wrong input, what it shows."""
+"""The command: what it may import, its messages for wrong input, its output."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from ladder.sizes import n_params
 from launch import cli, prepare
 from launch.cli import entry
 
-# The demo's sizes are tuned now and then.
+# The sizes of the demo may change.
 TRUNK, BRANCH, *_ = (rung.label for rung in loader.load("demo").rungs)
 TARGET = loader.load("demo").targets[0].label
 SIZE = TRUNK.split("-")[0]
@@ -52,7 +52,7 @@ def test_what_answers_at_once_imports_no_jax(runs, arguments):
     code = (
         "import sys\nfrom launch import cli\n"
         f"try:\n    code = cli.main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
-        f"found = sorted(set(sys.modules) & set({HEAVY!r}))\nsys.exit(str(found) if found else code)"
+        f"heavy = sorted(set(sys.modules) & set({HEAVY!r}))\nsys.exit(str(heavy) if heavy else code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -170,7 +170,7 @@ def test_plan_writes_json(tmp_path, capsys):
     assert TARGET in capsys.readouterr().out
 
 
-def test_status_and_logs_show_what_is_there(runs, capsys, monkeypatch, tmp_path):
+def test_status_and_logs_of_a_ladder(runs, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(runs.parent)
     assert cli.main(["status", "demo", "--json", "status.json"]) == 0
     out = capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_a_dry_run_prints_what_it_would_do_and_does_nothing(tmp_path, monkeypatc
     assert not list(tmp_path.rglob("attempts.jsonl"))
 
 
-def test_what_a_backend_lacks_is_said_before_anything_is_built(tmp_path, monkeypatch, capsys):
+def test_a_missing_setting_is_reported_before_anything_is_built(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for backend, says in (("gke", "gke.image is not set"), ("tpu", "tpu.project is not set")):
         assert cli.main(["submit", "demo", "--backend", backend]) == 2
@@ -245,7 +245,7 @@ def test_what_a_backend_lacks_is_said_before_anything_is_built(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_that_has_read_enough_is_no_error():
+def test_a_closed_pipe_is_no_error():
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "launch.cli", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -43,51 +43,53 @@ def scores(rows):
     return {(row["task"], row["metric"]): row["value"] for row in rows}
 
 
-def test_the_runs_own_evaluation_is_found_recorded_and_made_again_from_a_checkpoint(trained, tmp_path, capsys):
-    (found,) = evaluated(tmp_path, trained)
-    assert found["step"] == 60 and found["seconds"] is None
+def test_the_runs_own_evaluation_is_found_recorded_and_computed_again_from_a_checkpoint(trained, tmp_path, capsys):
+    (recorded,) = evaluated(tmp_path, trained)
+    assert recorded["step"] == 60 and recorded["seconds"] is None
     assert "recorded before; nothing was computed" in capsys.readouterr().out
     done = trained / "DONE.json"
     text = done.read_text()
     done.write_text(json.dumps(json.loads(text) | {"evaluation": "another"}))
     try:
-        (made,) = evaluated(tmp_path, trained)
+        (computed,) = evaluated(tmp_path, trained)
     finally:
         done.write_text(text)
-    assert made["seconds"] > 0 and made["hash"] == found["hash"] and made["tokens"] == found["tokens"] > 0
-    assert scores(made["rows"]) == pytest.approx(scores(found["rows"]), rel=1e-5)
-    assert made["share"] == pytest.approx(made["tokens"] / 3 / (60 * 4 * 32))
-    (trained / "evaluations" / f"000000060-{made['hash']}.jsonl").unlink()
+    assert computed["seconds"] > 0 and computed["hash"] == recorded["hash"]
+    assert computed["tokens"] == recorded["tokens"] > 0
+    assert scores(computed["rows"]) == pytest.approx(scores(recorded["rows"]), rel=1e-5)
+    assert computed["share"] == pytest.approx(computed["tokens"] / 3 / (60 * 4 * 32))
+    (trained / "evaluations" / f"000000060-{computed['hash']}.jsonl").unlink()
 
 
 def test_another_task_joins_the_runs_table_and_is_computed_once(trained, quiz, tmp_path, capsys):
-    made, again = evaluated(tmp_path, trained, "--tasks", quiz), evaluated(tmp_path, trained, "--tasks", quiz)
-    assert made[0]["rows"] == again[0]["rows"] and again[0]["seconds"] is None
-    assert {row["task"] for row in made[0]["rows"]} == {"quiz"} and all(row["step"] == 60 for row in made[0]["rows"])
-    bpb = next(row for row in made[0]["rows"] if row["metric"] == "bpb")
+    computed, again = evaluated(tmp_path, trained, "--tasks", quiz), evaluated(tmp_path, trained, "--tasks", quiz)
+    scored = computed[0]["rows"]
+    assert scored == again[0]["rows"] and again[0]["seconds"] is None
+    assert {row["task"] for row in scored} == {"quiz"} and all(row["step"] == 60 for row in scored)
+    bpb = next(row for row in scored if row["metric"] == "bpb")
     shown = capsys.readouterr().out
-    assert f"{bpb['value']:.4f} ± {bpb['stderr']:.4f}" in shown and "of the compute of its training" in shown
+    assert f"{bpb['value']:.4f} ± {bpb['stderr']:.4f}" in shown and "of the run's training compute" in shown
     rows = runs_table.read(trained).select(task="quiz", final=True)
     assert dict(zip(rows["metric"], rows["value"], strict=True))["bpb"] == bpb["value"]
     assert set(rows["n_docs"]) == {6}
 
 
-def test_a_run_may_be_named_from_where_one_stands(trained, quiz, tmp_path, monkeypatch):
+def test_a_run_may_be_named_relative_to_the_current_folder(trained, quiz, tmp_path, monkeypatch):
     monkeypatch.chdir(trained.parent)
-    (made,) = evaluated(tmp_path, trained.name, "--tasks", quiz, "--max-docs", 2)
-    assert made["step"] == 60 and made["seconds"] > 0
+    (computed,) = evaluated(tmp_path, trained.name, "--tasks", quiz, "--max-docs", 2)
+    assert computed["step"] == 60 and computed["seconds"] > 0
 
 
-def test_what_is_missing_is_made_from_every_checkpoint(trained, quiz, tmp_path, capsys):
-    made = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
-    assert [one["step"] for one in made] == Record(trained).saved_steps() == [45, 60]
+def test_missing_evaluations_are_computed_from_every_checkpoint(trained, quiz, tmp_path, capsys):
+    computed = evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing")
+    assert [evaluation["step"] for evaluation in computed] == Record(trained).saved_steps() == [45, 60]
     assert evaluated(tmp_path, trained, "--tasks", quiz, "--max-docs", 4, "--missing") == []
     assert "no evaluation is missing" in capsys.readouterr().out
     own = evaluated(tmp_path, trained, "--missing")  # evaluated at 20, 40 and 60, saved at 45 and 60
-    assert [one["step"] for one in own] == [45]
+    assert [evaluation["step"] for evaluation in own] == [45]
 
 
-def test_killed_before_a_file_has_its_name_nothing_is_recorded_and_it_is_made_again(trained, quiz, tmp_path):
+def test_killed_before_the_rename_nothing_is_recorded_and_it_is_computed_again(trained, quiz, tmp_path):
     asked = ["eval", str(trained), "--tasks", quiz, "--max-docs", "3", "--missing"]
     named = lambda: {path.name for path in (trained / "evaluations").glob("0*.jsonl")}  # noqa: E731
     before, env = named(), os.environ | {"LADDER_KILL_AT": "evaluation-written:2"}
@@ -107,16 +109,16 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_recorded(trained, quiz, tmp
     victim = max((copy / "checkpoints" / "60").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
     victim.write_bytes(bytes([victim.read_bytes()[0] ^ 1]) + victim.read_bytes()[1:])
     assert cli.main(["eval", str(copy), "--tasks", quiz]) == 2
-    said = capsys.readouterr().err
-    assert victim.name in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert victim.name in message and message.count("\n") == 1
     assert not list(copy.glob("evaluations/*"))
 
 
 def test_a_checkpoint_and_a_ladder_can_be_named(trained, quiz, tmp_path):
     (one,) = evaluated(tmp_path, trained / "checkpoints" / "45", "--tasks", quiz)
     assert one["step"] == 45
-    (of_ladder,) = evaluated(tmp_path, trained.parent, "--tasks", quiz, "--step", 45)
-    assert (of_ladder["step"], of_ladder["rows"]) == (45, one["rows"])
+    (in_ladder,) = evaluated(tmp_path, trained.parent, "--tasks", quiz, "--step", 45)
+    assert (in_ladder["step"], in_ladder["rows"]) == (45, one["rows"])
 
 
 @pytest.mark.parametrize(
@@ -131,8 +133,8 @@ def test_a_checkpoint_and_a_ladder_can_be_named(trained, quiz, tmp_path):
 )
 def test_wrong_input_is_one_line(trained, arguments, says, capsys):
     assert cli.main(["eval", str(trained), *arguments]) == 2
-    said = capsys.readouterr().err
-    assert says in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1
 
 
 def test_a_run_without_checkpoints_is_refused(tmp_path, capsys):

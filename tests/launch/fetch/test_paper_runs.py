@@ -1,4 +1,4 @@
-"""The paper's runs are fetched from a git repository at one commit: here one made by the test."""
+"""The paper's runs are fetched from a git repository at one commit; the test creates such a repository."""
 
 import subprocess
 
@@ -10,26 +10,28 @@ from launch import cli
 from launch.fetch import paper_runs
 
 
-def git(*words, at):
-    named = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    return subprocess.run(["git", *named, *words], cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+def git(*arguments, folder):
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    return subprocess.run(
+        ["git", *author, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
 def published(tmp_path):
-    """-> (a repository with two runs and something else, the commit's hash)."""
+    """(A repository with two runs and another file, the hash of its commit)."""
     repository = tmp_path / "published"
     (repository / paper_runs.RUNS).mkdir(parents=True)
     header = "_step,throughput/total_tokens,eval/downstream_bpb/piqa_val_rc_5shot_bpb\n"
     (repository / paper_runs.RUNS / "190M-1xC.csv").write_text(f"{header}7272,3812622336,1.2\n")
     (repository / paper_runs.RUNS / "peteish7_eval_anneal.csv").write_text(f"{header}940577,3945065873408,0.5\n")
     (repository / "large.bin").write_text("not wanted")
-    git("init", "--quiet", at=repository)
-    git("add", ".", at=repository)
-    git("commit", "--quiet", "-m", "runs", at=repository)
-    git("config", "uploadpack.allowFilter", "true", at=repository)
-    git("config", "uploadpack.allowAnySHA1InWant", "true", at=repository)
-    return repository, git("rev-parse", "HEAD", at=repository)
+    git("init", "--quiet", folder=repository)
+    git("add", ".", folder=repository)
+    git("commit", "--quiet", "-m", "runs", folder=repository)
+    git("config", "uploadpack.allowFilter", "true", folder=repository)
+    git("config", "uploadpack.allowAnySHA1InWant", "true", folder=repository)
+    return repository, git("rev-parse", "HEAD", folder=repository)
 
 
 def test_the_runs_of_one_commit_become_a_table(published, tmp_path):
@@ -38,7 +40,7 @@ def test_the_runs_of_one_commit_become_a_table(published, tmp_path):
     runs = runs_table.read(paper_runs.install(folder, repository.as_uri(), commit))
     assert dict(zip(runs["run"], runs["split"], strict=True)) == {"190M-1xC": "train", "7B-4T": "target"}
     assert not (folder / "repository" / "large.bin").exists()
-    assert paper_runs.install(folder, "nowhere", commit) == folder / "runs.csv.gz"  # there already
+    assert paper_runs.install(folder, "nowhere", commit) == folder / "runs.csv.gz"  # exists already
 
 
 def test_a_commit_that_is_not_there(published, tmp_path):

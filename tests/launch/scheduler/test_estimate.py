@@ -1,4 +1,4 @@
-"""What a ladder costs: by hand for one run, and never for what is done."""
+"""What a ladder will cost: computed by hand for one run; a finished run costs nothing more."""
 
 import pytest
 
@@ -25,13 +25,13 @@ def v5e(size):
 
 
 def test_one_run_by_hand():
-    made = estimate.estimate(JOBS, RUNS, v5e, {"v5e": "1-3"})
+    costs = estimate.estimate(JOBS, RUNS, v5e, {"v5e": "1-3"})
     chip_seconds = 2e20 / 197e12
-    assert made.runs == 2
-    assert made.flops == 2e20
-    assert made.hours == pytest.approx((chip_seconds / 0.5 / 3600, chip_seconds / 0.2 / 3600))
-    assert made.dollars == pytest.approx((made.hours[0], made.hours[1] * 3))
-    assert str(made) == "2 runs to go, 2.000e+20 FLOPs, 564 to 1.41k chip-hours, $564 to $4,230"
+    assert costs.runs == 2
+    assert costs.flops == 2e20
+    assert costs.hours == pytest.approx((chip_seconds / 0.5 / 3600, chip_seconds / 0.2 / 3600))
+    assert costs.dollars == pytest.approx((costs.hours[0], costs.hours[1] * 3))
+    assert str(costs) == "2 runs to go, 2.000e+20 FLOPs, 564 to 1.41k chip-hours, $564 to $4,230"
 
 
 def test_without_tpus_only_flops():
@@ -39,7 +39,7 @@ def test_without_tpus_only_flops():
 
 
 @pytest.mark.parametrize("prices", [{"v5e": "3-1"}, {"v5e": "free"}, {"v9": "1-2"}])
-def test_a_price_that_is_none(prices):
+def test_a_wrong_price_is_refused(prices):
     with pytest.raises(InputError, match="dollars for a chip-hour"):
         estimate.estimate(JOBS, RUNS, v5e, prices)
 
@@ -56,13 +56,13 @@ def test_a_price_that_is_none(prices):
     ],
 )
 def test_slices_have_whole_vms(text, vms, per_vm):
-    made = topologies.parse(text)
-    assert (made.vms, made.chips_per_vm) == (vms, per_vm)
+    tpu = topologies.parse(text)
+    assert (tpu.vms, tpu.chips_per_vm) == (vms, per_vm)
 
 
 @pytest.mark.parametrize(
     "text", ["v5e", "v5e:4", "v5e:4x4x4", "v4:4x4", "v9:2x2", "v5e:0x4", "v5e:4x4;x", "", "v5e:3x3"]
 )
-def test_a_topology_that_is_none(text):
+def test_a_wrong_topology_is_refused(text):
     with pytest.raises(InputError, match="topology"):
         topologies.parse(text)

@@ -1,4 +1,4 @@
-"""A whole ladder in real processes on this machine (slow: it trains): killed, taken up again, to the bit the same."""
+"""A whole ladder in real processes on this machine (slow: it trains): killed, resumed, and bit-identical at the end."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ import io, sys
 from pathlib import Path
 from rich.console import Console
 from launch.scheduler import foreground, submission
-there = submission.read(Path(sys.argv[1]))
-foreground.run(there.jobs, Console(file=io.StringIO()), there.engine.open())
+submitted = submission.read(Path(sys.argv[1]))
+foreground.run(submitted.jobs, Console(file=io.StringIO()), submitted.config.open())
 """
 
 
@@ -26,8 +26,8 @@ def submitter(folder):
     return subprocess.Popen([sys.executable, "-c", SUBMIT, str(folder)])
 
 
-def rows(there):
-    return {job.run_id: list(Record(job.directory).rows()) for job in there.jobs}
+def rows(submitted):
+    return {job.run_id: list(Record(job.directory).rows()) for job in submitted.jobs}
 
 
 @pytest.mark.slow
@@ -36,13 +36,13 @@ def test_killed_twice_it_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     built = stand_ins.small_ladder(tmp_path)
-    engine = submission.Engine(at_once=2)
-    undisturbed = submission.write(built, False, tmp_path / "undisturbed", engine)
+    config = submission.BackendConfig(at_once=2)
+    undisturbed = submission.write(built, False, tmp_path / "undisturbed", config)
     assert submitter(tmp_path / "undisturbed" / "small").wait(timeout=300) == 0
 
-    there = submission.write(built, False, tmp_path / "runs", engine)
+    submitted = submission.write(built, False, tmp_path / "runs", config)
     folder = tmp_path / "runs" / "small"
-    trunk = Record(there.jobs[0].directory)
+    trunk = Record(submitted.jobs[0].directory)
     first = submitter(folder)
     end = time.monotonic() + 120
     while not trunk.saved_steps():
@@ -57,7 +57,7 @@ def test_killed_twice_it_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
     second.kill()
     second.wait()
     assert submitter(folder).wait(timeout=300) == 0
-    assert {run.state for run in loop.observe(there.jobs).values()} == {"done"}
-    assert rows(there) == rows(undisturbed)
-    fit = next(job for job in there.jobs if job.is_fit)
+    assert {run.state for run in loop.observe(submitted.jobs).values()} == {"done"}
+    assert rows(submitted) == rows(undisturbed)
+    fit = next(job for job in submitted.jobs if job.is_fit)
     assert [row["by"] for row in Record(fit.directory).attempts()] == ["submit", "train"]

@@ -1,4 +1,4 @@
-"""reconcile: a table of single decisions, and a state machine that throws faults at whole ladders."""
+"""reconcile: a table of single decisions, and a state machine that injects faults into whole ladders."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from launch.backends.protocol import TRIES, Job, Seen
 from launch.scheduler import status
-from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, reconcile, standing
+from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, ladder_states, reconcile
 from launch.scheduler.status import Status
 
 TRUNK = Job("l-trunk", "trunk", "runs/trunk", ("train", "runs/trunk"), steps=10)
@@ -23,12 +23,12 @@ def ended(code=None, reason=""):
     return Seen("4", "ended", code, reason)
 
 
-def decide(trunk=("pending", {}), branch=("pending", {}), fit=("pending", {}), engine=(), now=0.0, **more):
+def decide(trunk=("pending", {}), branch=("pending", {}), fit=("pending", {}), backend=(), now=0.0, **more):
     runs = {
         name: Status(name, state, **given)
         for name, (state, given) in {"trunk": trunk, "branch": branch, "fit": fit}.items()
     }
-    actions = reconcile(LADDER, runs, dict(engine), now, **more)
+    actions = reconcile(LADDER, runs, dict(backend), now, **more)
     shown = []
     for action in actions:
         match action:
@@ -38,77 +38,83 @@ def decide(trunk=("pending", {}), branch=("pending", {}), fit=("pending", {}), e
                 shown.append(f"delete {job.run_id} {seen.id}")
             case Mark(job, state, _):
                 shown.append(f"{job.run_id} is {state}")
-    return shown, standing(LADDER, runs, dict(engine))
+    return shown, ladder_states(LADDER, runs, dict(backend))
 
 
 SAVED_4 = {"saved": (4,), "durable": 4}
 DONE = ("done", {})
 DECISIONS = {
     "first the trunk": ({}, ["submit trunk"]),
-    "it runs": ({"engine": {"l-trunk": (RUNNING,)}}, []),
-    "it waits": ({"engine": {"l-trunk": (QUEUED,)}}, []),
-    "nobody knows": ({"engine": {"l-trunk": (UNKNOWN,)}}, []),
+    "it runs": ({"backend": {"l-trunk": (RUNNING,)}}, []),
+    "it waits": ({"backend": {"l-trunk": (QUEUED,)}}, []),
+    "nobody knows": ({"backend": {"l-trunk": (UNKNOWN,)}}, []),
     "trained by hand": ({"trunk": ("running", {})}, []),
     "the branch's checkpoint is there": (
-        {"trunk": ("running", SAVED_4), "engine": {"l-trunk": (RUNNING,)}},
+        {"trunk": ("running", SAVED_4), "backend": {"l-trunk": (RUNNING,)}},
         ["submit branch"],
     ),
-    "no room": ({"trunk": ("running", SAVED_4), "engine": {"l-trunk": (RUNNING,)}, "room": 1}, []),
-    "room for one of two": ({"trunk": ("stale", SAVED_4), "room": 1}, ["submit trunk"]),
-    "room for both": ({"trunk": ("stale", SAVED_4), "room": 2}, ["submit trunk", "submit branch"]),
+    "no room": ({"trunk": ("running", SAVED_4), "backend": {"l-trunk": (RUNNING,)}, "max_jobs": 1}, []),
+    "room for one of two": ({"trunk": ("stale", SAVED_4), "max_jobs": 1}, ["submit trunk"]),
+    "room for both": ({"trunk": ("stale", SAVED_4), "max_jobs": 2}, ["submit trunk", "submit branch"]),
     "then the fit": ({"trunk": DONE, "branch": DONE}, ["submit fit"]),
     "all done": ({"trunk": DONE, "branch": DONE, "fit": DONE}, []),
-    "done, its job still ends": ({"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (RUNNING,)}}, []),
+    "done, its job still ends": ({"trunk": DONE, "branch": DONE, "fit": DONE, "backend": {"l-fit": (RUNNING,)}}, []),
     "done, a machine that knows no end": (
-        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (RUNNING,)}, "keeps_machines": True},
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "backend": {"l-fit": (RUNNING,)}, "keeps_machines": True},
         ["delete fit 1"],
     ),
     "done, its job holds a name": (
-        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-fit": (ended(0),)}},
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "backend": {"l-fit": (ended(0),)}},
         ["delete fit 4"],
     ),
     "done, another of it waits": (
-        {"trunk": DONE, "branch": DONE, "fit": DONE, "engine": {"l-trunk": (QUEUED,)}},
+        {"trunk": DONE, "branch": DONE, "fit": DONE, "backend": {"l-trunk": (QUEUED,)}},
         ["delete trunk 2"],
     ),
-    "preempted: first what it holds": ({"trunk": ("stale", {}), "engine": {"l-trunk": (ended(),)}}, ["delete trunk 4"]),
+    "preempted: first delete it": (
+        {"trunk": ("stale", {}), "backend": {"l-trunk": (ended(),)}},
+        ["delete trunk 4"],
+    ),
     "preempted: then again": ({"trunk": ("stale", {"tries": 1, "last_try": -1.0})}, ["submit trunk"]),
-    "not at once": ({"trunk": ("stale", {"tries": 2, "last_try": 90.0}), "now": 100.0, "wait": 10.0}, []),
+    "not at once": ({"trunk": ("stale", {"tries": 2, "last_try": 90.0}), "now": 100.0, "retry_delay": 10.0}, []),
     "after a while": (
-        {"trunk": ("stale", {"tries": 2, "last_try": 80.0}), "now": 100.0, "wait": 10.0},
+        {"trunk": ("stale", {"tries": 2, "last_try": 80.0}), "now": 100.0, "retry_delay": 10.0},
         ["submit trunk"],
     ),
-    "it got on: at once": ({"trunk": ("stale", {"last_try": 99.0}), "now": 100.0, "wait": 10.0}, ["submit trunk"]),
+    "new checkpoint: at once": (
+        {"trunk": ("stale", {"last_try": 99.0}), "now": 100.0, "retry_delay": 10.0},
+        ["submit trunk"],
+    ),
     "three tries": ({"trunk": ("stale", {"tries": 3})}, ["trunk is stuck"]),
     "three tries and what is left": (
-        {"trunk": ("stale", {"tries": 3}), "engine": {"l-trunk": (ended(),)}},
+        {"trunk": ("stale", {"tries": 3}), "backend": {"l-trunk": (ended(),)}},
         ["trunk is stuck", "delete trunk 4"],
     ),
     "the third try waits": (
-        {"trunk": ("stale", {"tries": 3}), "engine": {"l-trunk": (QUEUED,)}},
+        {"trunk": ("stale", {"tries": 3}), "backend": {"l-trunk": (QUEUED,)}},
         ["trunk is stuck", "delete trunk 2"],
     ),
-    "the third try runs": ({"trunk": ("running", {"tries": 3}), "engine": {"l-trunk": (RUNNING,)}}, []),
-    "an engine that restarts for ever": (
-        {"trunk": ("running", {"tries": 4}), "engine": {"l-trunk": (RUNNING,)}},
+    "the third try runs": ({"trunk": ("running", {"tries": 3}), "backend": {"l-trunk": (RUNNING,)}}, []),
+    "a backend that restarts for ever": (
+        {"trunk": ("running", {"tries": 4}), "backend": {"l-trunk": (RUNNING,)}},
         ["trunk is stuck", "delete trunk 1"],
     ),
     "stuck, its job still there": (
-        {"trunk": ("stuck", {"tries": 4}), "engine": {"l-trunk": (RUNNING,)}},
+        {"trunk": ("stuck", {"tries": 4}), "backend": {"l-trunk": (RUNNING,)}},
         ["delete trunk 1"],
     ),
-    "cancelled": ({"trunk": ("cancelled", {}), "engine": {"l-trunk": (RUNNING,)}}, ["delete trunk 1"]),
-    "bad input": ({"engine": {"l-trunk": (ended(2),)}}, ["trunk is failed", "delete trunk 4"]),
-    "failed before it could say so": ({"engine": {"l-trunk": (ended(127),)}}, ["trunk is failed", "delete trunk 4"]),
-    "nothing done": ({"engine": {"l-trunk": (ended(0),)}}, ["trunk is failed", "delete trunk 4"]),
-    "diverged, unsaid": ({"engine": {"l-trunk": (ended(78),)}}, ["trunk is diverged", "delete trunk 4"]),
-    "infrastructure": ({"engine": {"l-trunk": (ended(137),)}}, ["delete trunk 4"]),
-    "killed": ({"engine": {"l-trunk": (ended(-9),)}}, ["delete trunk 4"]),
+    "cancelled": ({"trunk": ("cancelled", {}), "backend": {"l-trunk": (RUNNING,)}}, ["delete trunk 1"]),
+    "bad input": ({"backend": {"l-trunk": (ended(2),)}}, ["trunk is failed", "delete trunk 4"]),
+    "failed before it could say so": ({"backend": {"l-trunk": (ended(127),)}}, ["trunk is failed", "delete trunk 4"]),
+    "nothing done": ({"backend": {"l-trunk": (ended(0),)}}, ["trunk is failed", "delete trunk 4"]),
+    "diverged, unsaid": ({"backend": {"l-trunk": (ended(78),)}}, ["trunk is diverged", "delete trunk 4"]),
+    "infrastructure": ({"backend": {"l-trunk": (ended(137),)}}, ["delete trunk 4"]),
+    "killed": ({"backend": {"l-trunk": (ended(-9),)}}, ["delete trunk 4"]),
     "diverged: its branch is skipped, the fit goes on": ({"trunk": ("diverged", {})}, ["submit fit"]),
     "diverged after the branch's checkpoint": ({"trunk": ("diverged", SAVED_4)}, ["submit branch"]),
     "failed: the rest is blocked": ({"trunk": ("failed", {})}, []),
     "two of one run": (
-        {"engine": {"l-trunk": (QUEUED, RUNNING)}},
+        {"backend": {"l-trunk": (QUEUED, RUNNING)}},
         ["delete trunk 2"],
     ),
 }
@@ -121,7 +127,7 @@ def test_decisions(case):
     assert actions == wanted
 
 
-def test_where_everything_stands():
+def test_ladder_states():
     assert decide()[1] == {"trunk": "ready", "branch": "waiting", "fit": "waiting"}
     assert decide(trunk=("diverged", {}))[1] == {"trunk": "diverged", "branch": "skipped", "fit": "ready"}
     assert decide(trunk=("failed", {}))[1] == {"trunk": "failed", "branch": "blocked", "fit": "blocked"}
@@ -147,7 +153,7 @@ def test_tries_are_counted_since_the_newest_checkpoint(attempts, durable, tries)
     assert status.tries(rows, durable) == tries
 
 
-# ---- a world with faults
+# ---- a simulation with faults
 
 
 @dataclass
@@ -187,30 +193,30 @@ def ladder_of(shape):
 
 
 class World(RuleBasedStateMachine):
-    """An engine with one live job for a name, and run directories; faults of both; a submitter that only reconciles."""
+    """A backend with one live job per name, and run directories; faults of both; a submitter that only reconciles."""
 
     @initialize(
         shape=st.lists(st.integers(0, 4), min_size=1, max_size=5) | st.just([9] * 9 + [8]),  # up to 100 runs
-        room=st.none() | st.integers(1, 4),
+        max_jobs=st.none() | st.integers(1, 4),
         keeps_machines=st.booleans(),
         chains=st.booleans(),
     )
-    def begin(self, shape, room, keeps_machines, chains):
+    def begin(self, shape, max_jobs, keeps_machines, chains):
         self.jobs = ladder_of(shape)
         self.runs = {job.run_id: Run(job) for job in self.jobs}
-        self.engine: dict[str, list] = {}  # job name -> [phase, code]
-        self.room, self.keeps_machines, self.chains = room, keeps_machines, chains
+        self.backend: dict[str, list] = {}  # job name -> [phase, code]
+        self.max_jobs, self.keeps_machines, self.chains = max_jobs, keeps_machines, chains
 
     def look(self):
-        engine = {name: (Seen(name, *held),) for name, held in self.engine.items()}
-        runs = {i: run.status(self.engine.get(run.job.name, [""])[0] == "running") for i, run in self.runs.items()}
-        return runs, engine
+        backend = {name: (Seen(name, *held),) for name, held in self.backend.items()}
+        runs = {i: run.status(self.backend.get(run.job.name, [""])[0] == "running") for i, run in self.runs.items()}
+        return runs, backend
 
     @rule(lost=st.sampled_from(["", "", "", "request", "response"]), cut=st.none() | st.integers(0, 3))
     def submitter_looks(self, lost="", cut=None):
-        """lost: what of every call to the engine; cut: the submitter is killed after so many actions."""
-        runs, engine = self.look()
-        actions = reconcile(self.jobs, runs, engine, 0.0, self.room, 0.0, self.keeps_machines, self.chains)
+        """lost: what of every call to the backend; cut: the submitter is killed after so many actions."""
+        runs, backend = self.look()
+        actions = reconcile(self.jobs, runs, backend, 0.0, self.max_jobs, 0.0, self.keeps_machines, self.chains)
         for action in actions[:cut]:
             run = self.runs[action.job.run_id]
             if isinstance(action, Mark):
@@ -220,20 +226,20 @@ class World(RuleBasedStateMachine):
             if lost == "request":
                 continue
             if isinstance(action, Delete):
-                self.engine.pop(action.job.name, None)
+                self.backend.pop(action.job.name, None)
                 continue
             assert run.state not in OVER, "what is over is never run again"
-            assert run.job.name not in self.engine, "one job for a run"
+            assert run.job.name not in self.backend, "one job for a run"
             if not self.chains:
                 assert self.may_start(run)
-            self.engine[run.job.name] = ["queued", None]
+            self.backend[run.job.name] = ["queued", None]
             if lost != "response":
                 run.attempt("submit")
-        if self.room is not None:
-            assert len([held for held in self.engine.values() if held[0] != "ended"]) <= self.room
+        if self.max_jobs is not None:
+            assert len([held for held in self.backend.values() if held[0] != "ended"]) <= self.max_jobs
 
     def at(self, index, *phases):
-        names = sorted(name for name, held in self.engine.items() if held[0] in phases)
+        names = sorted(name for name, held in self.backend.items() if held[0] in phases)
         return names[index % len(names)] if names else None
 
     def run_of(self, name):
@@ -254,13 +260,13 @@ class World(RuleBasedStateMachine):
             self.starts(name)
 
     def starts(self, name):
-        """An engine that chains starts a job after the ones before it are done; it drops it where they never will."""
+        """A backend that chains starts a job when those it needs are done; it drops it if one of them never will be."""
         run = self.run_of(name)
         if self.may_start(run):
-            self.engine[name] = ["running", None]
+            self.backend[name] = ["running", None]
             run.attempt("train")
-        elif any(self.runs[i].state in OVER or self.runs[i].job.name not in self.engine for i, _ in run.job.after):
-            del self.engine[name]
+        elif any(self.runs[i].state in OVER or self.runs[i].job.name not in self.backend for i, _ in run.job.after):
+            del self.backend[name]
 
     @rule(index=st.integers(0, 99))
     def a_run_gets_on(self, index):
@@ -268,7 +274,7 @@ class World(RuleBasedStateMachine):
             self.gets_on(name)
 
     def gets_on(self, name):
-        run, held = self.run_of(name), self.engine[name]
+        run, held = self.run_of(name), self.backend[name]
         if run.state in OVER:  # a machine that is still there
             return
         step = (run.saved[-1] if run.saved else 0) + 3
@@ -282,17 +288,17 @@ class World(RuleBasedStateMachine):
     @rule(index=st.integers(0, 99), code=st.sampled_from([None, 75, 137, -9]))
     def preempted(self, index, code):
         if name := self.at(index, "running", "queued"):
-            self.engine[name] = ["ended", code]
+            self.backend[name] = ["ended", code]
 
     @rule(index=st.integers(0, 99))
-    def requeued_by_the_engine(self, index):
+    def requeued_by_the_backend(self, index):
         if name := self.at(index, "running"):
-            self.engine[name] = ["queued", None]
+            self.backend[name] = ["queued", None]
 
     @rule(index=st.integers(0, 99))
     def a_job_vanishes(self, index):
         if name := self.at(index, "running", "queued", "ended"):
-            del self.engine[name]
+            del self.backend[name]
 
     @rule(index=st.integers(0, 99), how=st.sampled_from([("diverged", 78), ("failed", 1), ("failed", 2), (None, 127)]))
     @precondition(lambda self: len(self.jobs) > 3)
@@ -300,7 +306,7 @@ class World(RuleBasedStateMachine):
         name = self.at(index, "running")
         if name and self.run_of(name).state not in OVER:
             self.run_of(name).state = how[0] or self.run_of(name).state
-            self.engine[name] = ["ended", how[1]]
+            self.backend[name] = ["ended", how[1]]
 
     @invariant()
     def what_is_done_stays_done(self):
@@ -309,25 +315,25 @@ class World(RuleBasedStateMachine):
         self.was_done = done
 
     def teardown(self):
-        """The faults end: the ladder converges, and the engine holds nothing any more."""
+        """The faults end: the ladder converges, and the backend holds nothing any more."""
         if not hasattr(self, "jobs"):
             return
         for _ in range(len(self.jobs) * 6 + 10):
             self.submitter_looks()
-            for name in [name for name, held in self.engine.items() if held[0] == "running"]:
+            for name in [name for name, held in self.backend.items() if held[0] == "running"]:
                 self.gets_on(name)
-            for name in [name for name, held in self.engine.items() if held[0] == "queued"]:
+            for name in [name for name, held in self.backend.items() if held[0] == "queued"]:
                 self.starts(name)
-            runs, engine = self.look()
-            if not engine and all(stand in SETTLED for stand in standing(self.jobs, runs, engine).values()):
+            runs, backend = self.look()
+            if not backend and all(state in SETTLED for state in ladder_states(self.jobs, runs, backend).values()):
                 break
-        assert not self.engine, "nothing is left at the engine"
-        stands = standing(self.jobs, *self.look())
-        assert set(stands.values()) <= set(SETTLED)
+        assert not self.backend, "the backend has no job any more"
+        states = ladder_states(self.jobs, *self.look())
+        assert set(states.values()) <= set(SETTLED)
         for run in self.runs.values():
             assert run.state != "stuck" or status.tries(run.attempts, run.saved[-1] if run.saved else None) >= TRIES
-        if not {"failed", "stuck", "blocked"} & {*stands.values()}:
-            assert stands["fit"] == "done"
+        if not {"failed", "stuck", "blocked"} & {*states.values()}:
+            assert states["fit"] == "done"
 
 
 TestFaults = World.TestCase

@@ -1,4 +1,4 @@
-"""`ladder watch`: it drives a ladder, looks on where another does, and takes its place."""
+"""`ladder watch`: it runs a ladder, only looks while another submitter does, and takes over when that one ends."""
 
 import io
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from ladder.rundir.record import Record
 from launch.backends.local import Local
 from launch.scheduler import jobs, loop, screen
-from launch.scheduler.submission import Engine, Submission
+from launch.scheduler.submission import BackendConfig, Submission
 from tests.launch import stand_ins
 
 DONE = """
@@ -24,15 +24,15 @@ ENDS = {"done": (DONE, 0), "diverged": ("import sys; sys.exit(78)", 78), "failed
 
 @pytest.fixture
 def ladder(tmp_path, monkeypatch):
-    """(folder, submission of a trunk and its branch, a function that says what the jobs do)."""
+    """How the jobs end (a key of ENDS) -> (folder, submission of a trunk and its branch)."""
 
-    def of(ends):
+    def build(ends):
         program = (sys.executable, "-c", ENDS[ends][0])
-        monkeypatch.setattr(Engine, "open", lambda engine: Local(program=program))
-        made = jobs.of([stand_ins.run(tmp_path / "mine", "t"), stand_ins.run(tmp_path / "mine", "b", "t")])
-        return tmp_path / "mine", Submission(made, Engine())
+        monkeypatch.setattr(BackendConfig, "open", lambda config: Local(program=program))
+        trunk_and_branch = [stand_ins.run(tmp_path / "mine", "t"), stand_ins.run(tmp_path / "mine", "b", "t")]
+        return tmp_path / "mine", Submission(jobs.read(trunk_and_branch), BackendConfig())
 
-    return of
+    return build
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -43,26 +43,28 @@ def test_it_drives_a_ladder_to_its_end(ladder, ends):
 
 
 def test_it_looks_on_while_another_submits(ladder):
-    folder, there = ladder("done")
-    with loop.alone(folder):
-        thread = threading.Timer(0.3, lambda: [Record(job.directory).finish(step=10, loss=1.0) for job in there.jobs])
+    folder, submitted = ladder("done")
+    with loop.submit_lease(folder):
+        thread = threading.Timer(
+            0.3, lambda: [Record(job.directory).finish(step=10, loss=1.0) for job in submitted.jobs]
+        )
         thread.start()
-        assert screen.watch(folder, there, 0.02, Console(file=io.StringIO())) == 0
-    assert all(Record(job.directory).attempts() == [] for job in there.jobs)
+        assert screen.watch(folder, submitted, 0.02, Console(file=io.StringIO())) == 0
+    assert all(Record(job.directory).attempts() == [] for job in submitted.jobs)
 
 
 def test_it_takes_the_place_of_one_that_is_gone(ladder):
-    folder, there = ladder("done")
-    other = loop.alone(folder)
+    folder, submitted = ladder("done")
+    other = loop.submit_lease(folder)
     other.__enter__()
     codes = []
     thread = threading.Thread(
-        target=lambda: codes.append(screen.watch(folder, there, 0.02, Console(file=io.StringIO())))
+        target=lambda: codes.append(screen.watch(folder, submitted, 0.02, Console(file=io.StringIO())))
     )
     thread.start()
     time.sleep(0.3)
-    assert Record(there.jobs[0].directory).state().name == "pending"
+    assert Record(submitted.jobs[0].directory).state().name == "pending"
     other.__exit__(None, None, None)
     thread.join(timeout=30)
     assert codes == [0]
-    assert [row["by"] for row in Record(there.jobs[0].directory).attempts()] == ["submit"]
+    assert [row["by"] for row in Record(submitted.jobs[0].directory).attempts()] == ["submit"]

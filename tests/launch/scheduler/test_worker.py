@@ -1,4 +1,4 @@
-"""How a job ends is left in its run directory; what a machine is to blame for is not called the user's failure."""
+"""How a job ended is recorded in its run directory; the failure of a machine is not recorded as the user's."""
 
 import json
 
@@ -30,7 +30,7 @@ ENDS = {
     "a heartbeat is late": (JaxRuntimeError("DEADLINE_EXCEEDED: barrier"), Preempted, "stale", ""),
     "the disk is full": (OSError(28, "No space left on device"), Preempted, "stale", ""),
     "preempted": (Preempted("stopped"), Preempted, "stale", ""),
-    "diverged": (Diverged("nan"), Diverged, "stale", ""),  # the loop itself wrote how
+    "diverged": (Diverged("nan"), Diverged, "stale", ""),  # the training loop itself writes STOPPED.json
 }
 
 
@@ -45,9 +45,9 @@ def test_how_it_ended(run, monkeypatch, case):
     monkeypatch.setattr(training, "train", train)
     with pytest.raises(seen):
         worker.train(run)
-    found = Record(run).state()
-    assert (found.name, found.step) == (state, 3)
-    assert detail in found.detail
+    recorded = Record(run).state()
+    assert (recorded.name, recorded.step) == (state, 3)
+    assert detail in recorded.detail
     assert [row["by"] for row in Record(run).attempts()] == ["train"]
 
 
@@ -96,7 +96,7 @@ def test_verify_finds_what_is_damaged(tmp_path):
     folder = stand_ins.ladder_that_follows_a_law(tmp_path)
     run = next(path for path in sorted(folder.iterdir()))
     checked = verify.check(run)
-    assert checked.problems == ("done, yet the checkpoint of its last step is gone",)
+    assert checked.problems == ("the run is done, but the checkpoint of its last step is missing",)
     assert checked.rows == 2
     [segment] = (run / "metrics").iterdir()
     segment.write_text(segment.read_text()[:-5])
