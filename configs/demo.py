@@ -1,7 +1,7 @@
 """A ladder that two CPU cores train in minutes: bytes of Python source, four sizes x four multiples, one target.
 
-A size is one constant-rate trunk with a decay branch for every multiple (configs/wsd.py): four points for little more
-than the price of the longest. Rates and batches were tuned on widths 16 and 32.
+A size is one trunk with a branch for every multiple (configs/wsd.py): four points for little more compute than the
+longest run. Learning rates and batch sizes were tuned at widths 16 and 32.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ SEQ_LEN = 128
 
 def demo(seed: int = 0) -> Ladder:
     """36k to 94k parameters predict 288k: eight to twelve minutes of training and evaluation on two cores."""
-    some = Eval(TASKS, max_docs=100, validation_tokens=1 << 17)
-    return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, some, seed)
+    evaluation = Eval(TASKS, max_docs=100, validation_tokens=1 << 17)
+    return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, evaluation, seed)
 
 
 def demo_quick(seed: int = 0) -> Ladder:
-    """The same path in two to four minutes, without trunks and branches; its numbers mean little."""
-    few = Eval(TASKS, max_docs=10, validation_tokens=1 << 14)
-    rungs = tuple(_rung(d, multiple, few, seed) for d in (8, 12, 16, 20) for multiple in (0.25, 0.5))
-    return Ladder("demo-quick", rungs, (_rung(40, 0.125, few, seed),))
+    """All steps of the demo in two to four minutes, without trunks and branches; too small to predict well."""
+    evaluation = Eval(TASKS, max_docs=10, validation_tokens=1 << 14)
+    rungs = tuple(_rung(d, multiple, evaluation, seed) for d in (8, 12, 16, 20) for multiple in (0.25, 0.5))
+    return Ladder("demo-quick", rungs, (_rung(40, 0.125, evaluation, seed),))
 
 
 def demo_full(seed: int = 0) -> Ladder:
-    """An hour: wider sizes, more tokens, whole tasks."""
-    whole = Eval(TASKS, validation_tokens=1 << 19)
-    return _ladder("demo-full", (24, 32, 40, 56), (2, 4, 8), 104, 4, whole, seed)
+    """About an hour: wider models, more tokens, all docs of every task."""
+    evaluation = Eval(TASKS, validation_tokens=1 << 19)
+    return _ladder("demo-full", (24, 32, 40, 56), (2, 4, 8), 104, 4, evaluation, seed)
 
 
 def _ladder(
@@ -48,15 +48,15 @@ def _ladder(
 
 def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:
     model = Model(
-        "llama",  # at these widths it learns sooner, and more evenly across sizes, than olmo2's norms on the output
+        "llama",  # at these widths it learns faster than olmo2 (norms on the output), and more evenly across sizes
         d_model,
         n_layers=4,
         n_heads=2,
         d_ff=3 * d_model,
         vocab_size=256,
         seq_len=SEQ_LEN,
-        rope_theta=100.0,  # wavelengths within 128 bytes: narrow heads have few of them
-        # Wider than the published 0.02, which suits widths in the thousands: the same at every width's own scale.
+        rope_theta=100.0,  # wavelengths fit in 128 bytes: narrow heads have only a few
+        # Larger than the published 0.02, which suits widths in the thousands; scales as 1/sqrt(width).
         init_std=0.5 * d_model**-0.5,
         compute_dtype="float32",
     )
@@ -67,7 +67,7 @@ def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:
         tokens=train_tokens(n, multiple),
         batch_tokens=batch_sequences(n) * SEQ_LEN,
         model=model,
-        # beta2 0.99: batches are far below half a million tokens (as OLMo-core's ladder does).
+        # beta2 0.99, as OLMo-core's ladder: batches are far below half a million tokens.
         optimizer=Optimizer(peak_lr(n), warmup_tokens=n, schedule="wsd", decay_fraction=0.2, beta2=0.99),
         eval=evaluation,
         seed=seed,

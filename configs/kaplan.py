@@ -1,14 +1,14 @@
 """GPT-2-shaped sizes of Kaplan et al. 2020 ("Scaling Laws for Neural Language Models").
 
-Every size trains for the paper's 250,000 steps of 2^19 tokens at sequence 1024: 3,000 steps of warm-up, then cosine to
-zero, peak rate by its equation D.1. The paper used Adam without weight decay (Adafactor above 1B) and dropout 0.1;
-ours is AdamW with the decay at zero and no dropout. The text and the tokenizer are the user's, as in olmo2.py.
+Every size trains for the paper's 250,000 steps of 2^19 tokens at sequence length 1024: 3,000 steps of warm-up, then
+cosine to zero, with the peak rate of its equation D.1. The paper used Adam without weight decay (Adafactor above 1B)
+and dropout 0.1; here it is AdamW with weight decay 0 and no dropout. The user brings text and tokenizer (olmo2.py).
 """
 
 from ladder.config import Data, Ladder, Mesh, Model, Optimizer, Rung
 from ladder.sizes import TOKENS_PER_PARAM, kaplan_peak_lr, n_non_embedding, n_params
 
-# layers, d_model: within the paper's range, which ends at the shape of GPT-2 XL (1.5B)
+# layers, d_model; within the paper's range, whose largest shape is that of GPT-2 XL (1.5B)
 SHAPES = {
     "400K": (2, 128),
     "3M": (4, 256),
@@ -30,7 +30,7 @@ DATA = Data(text=("data/webtext",), tokenizer="data/gpt2-tokenizer.json")
 
 
 def kaplan(seed: int = 0) -> Ladder:
-    """400K to 302M non-embedding parameters, and the two largest as targets."""
+    """Rungs of 400K to 302M non-embedding parameters; the two largest shapes are the targets."""
     return Ladder("kaplan", tuple(rung(s, seed=seed) for s in RUNGS), tuple(rung(s, seed=seed) for s in TARGETS))
 
 
@@ -50,7 +50,7 @@ def model(size: str) -> Model:
 
 
 def rung(size: str, tokens: int = STEPS * BATCH_TOKENS, seed: int = 0) -> Rung:
-    """A size at `tokens`; the multiple only names the run (Kaplan counts no multiples)."""
+    """A size at `tokens`; the multiple only names the run (Kaplan et al. use none)."""
     shape = model(size)
     return Rung(
         size=size,

@@ -1,4 +1,4 @@
-"""`load` finds a ladder by name; `overridden` changes one from the command line."""
+"""`load` a ladder by name; `overridden` applies overrides from the command line to it."""
 
 import importlib.util
 import sys
@@ -25,28 +25,30 @@ BUILT_IN = {
 
 
 def load(name: str) -> Ladder:
-    """A built-in ladder, or what "path/to/file.py:function" returns. Raises InputError."""
+    """A built-in ladder, or what "path/to/file.py:function" returns.
+
+    Raises InputError where there is no such ladder, file or function, or the user's code fails.
+    """
     file, colon, function = name.rpartition(":")
     if colon and file.endswith(".py"):
         return _from_file(Path(file), function)
     if name not in BUILT_IN:
         near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.0)[0]
         raise InputError(
-            f"no ladder {name!r}; did you mean {near!r}? There are {', '.join(BUILT_IN)} and your own "
+            f"no ladder {name!r}; did you mean {near!r}? Write one of {', '.join(BUILT_IN)}, or "
             "path/to/file.py:function"
         )
     return BUILT_IN[name]()
 
 
 def overridden(ladder: Ladder, assignments: tuple[str, ...]) -> Ladder:
-    """The ladder with "dotted.path=value" in every rung and target.
+    """The ladder with "dotted.path=value" applied to every rung and target.
 
-    What followed from another number goes on following it: the tokens of a multiple, the step at which a branch
-    leaves its trunk, the trunk's length.
+    Derived values are derived again: the tokens of a multiple, the step at which a branch starts, a trunk's length.
     """
     if not assignments:
         return ladder
-    new = {rung: _changed(rung, assignments) for rung in ladder.all}
+    new = {rung: _override_rung(rung, assignments) for rung in ladder.all}
 
     def change(rung: Rung) -> Rung:
         branches = [r for r in ladder.all if r.parent == rung.identity]
@@ -61,13 +63,13 @@ def overridden(ladder: Ladder, assignments: tuple[str, ...]) -> Ladder:
     return ladder.map(change)
 
 
-def _changed(old: Rung, assignments: tuple[str, ...]) -> Rung:
-    # A branch that leaves its trunk where its decay starts is overridden as the whole run that it is the end of.
-    follows = old.parent_step is not None and old.parent_step == old.steps - old.decay_steps
-    new = override(replace(old, kind="full", parent=None, parent_step=None) if follows else old, *assignments)
+def _override_rung(old: Rung, assignments: tuple[str, ...]) -> Rung:
+    # A branch that starts where its decay starts is overridden as a full run, and its start is derived again.
+    derived = old.parent_step is not None and old.parent_step == old.steps - old.decay_steps
+    new = override(replace(old, kind="full", parent=None, parent_step=None) if derived else old, *assignments)
     if old.multiple is not None and new.tokens == old.tokens == train_tokens(n_params(old.model), old.multiple):
         new = replace(new, tokens=train_tokens(n_params(new.model), new.multiple))
-    if follows:
+    if derived:
         new = replace(new, kind="branch", parent=old.parent, parent_step=new.steps - new.decay_steps)
     return new
 
@@ -75,28 +77,23 @@ def _changed(old: Rung, assignments: tuple[str, ...]) -> Rung:
 def _from_file(path: Path, function: str) -> Ladder:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    module = _imported(path)
+    name = f"_user_config_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # a dataclass in the file looks up its module here
+    _call(path, lambda: spec.loader.exec_module(module))
     functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     if function not in functions:
         near = get_close_matches(function, functions, n=1, cutoff=0.0)
         raise InputError(f"{path}: has no function {function!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    ladder = _called(path, getattr(module, function))
+    ladder = _call(path, getattr(module, function))
     if not isinstance(ladder, Ladder):
         raise InputError(f"{path}: {function}() returned {type(ladder).__name__}, not a ladder.config.Ladder")
     return ladder
 
 
-def _imported(path: Path):
-    name = f"_user_config_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses of the user's file look themselves up here
-    _called(path, lambda: spec.loader.exec_module(module))
-    return module
-
-
-def _called(path: Path, function):
-    """Run the user's code; his mistakes become one line with the last line of his file that took part."""
+def _call(path: Path, function):
+    """Run the user's code; an exception becomes an InputError with the last line of his file in the traceback."""
     try:
         return function()
     except SyntaxError as error:
@@ -104,5 +101,5 @@ def _called(path: Path, function):
     except Exception as error:
         lines = [f.lineno for f in extract_tb(error.__traceback__) if Path(f.filename) == path]
         where = f"{path}:{lines[-1]}" if lines else str(path)
-        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        raise InputError(f"{where}: {' '.join(said.split())}") from None
+        message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{where}: {' '.join(message.split())}") from None

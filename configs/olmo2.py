@@ -1,7 +1,7 @@
 """The ladder of Bhagia et al. 2024 ("Establishing Task Scaling Laws via Compute-Efficient Model Ladders").
 
-Sixteen rungs, 190M to 1.3B parameters at 1, 2, 5 and 10xC, predict OLMo-2 7B (4T tokens) and 13B (5T tokens). The text
-and the tokenizer are the user's: put them where DATA says, or override data.text and data.tokenizer.
+Sixteen rungs, 190M to 1.3B parameters at 1, 2, 5 and 10xC, predict OLMo-2 7B (4T tokens) and 13B (5T tokens). The user
+brings text and tokenizer: put them at the paths in DATA, or override data.text and data.tokenizer.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ SHAPES = {
 SIZES = ("190M", "370M", "760M", "1B")
 MULTIPLES = (1, 2, 5, 10)
 SEQ_LEN = 4096
-VOCAB_SIZE = 100_352  # 100278 of the dolma2 tokenizer, padded to a multiple of 128
-# The paper's eighth task, MMLU, is scored by subject groups and weighted.
+VOCAB_SIZE = 100_352  # the dolma2 tokenizer's 100278, padded to a multiple of 128
+# Without the paper's eighth task, MMLU, which is scored by subject groups and weighted.
 TASKS = (
     "hellaswag_val",
     "arc_challenge_test",
@@ -43,9 +43,9 @@ def olmo2(sizes: Sequence[str] = SIZES, multiples: Sequence[float] = MULTIPLES, 
 
 
 def olmo2_all(seed: int = 0) -> Ladder:
-    """The same with 600M and 3B."""
-    six = olmo2(("190M", "370M", "600M", "760M", "1B", "3B"), seed=seed)
-    return Ladder("olmo2-all", six.rungs, six.targets)
+    """The same with 600M and 3B rungs."""
+    six_sizes = olmo2(("190M", "370M", "600M", "760M", "1B", "3B"), seed=seed)
+    return Ladder("olmo2-all", six_sizes.rungs, six_sizes.targets)
 
 
 def model(size: str) -> Model:
@@ -54,7 +54,7 @@ def model(size: str) -> Model:
 
 
 def rung(size: str, multiple: float, seed: int = 0) -> Rung:
-    """Peak rate and batch by the paper's rules; warm-up one token per parameter; cosine to a tenth."""
+    """Peak rate and batch size by the paper's rules; warm-up of one token per parameter; cosine to a tenth."""
     shape = model(size)
     n = n_params(shape)
     sequences = olmo_batch_sequences(n, SEQ_LEN, divisor=128 if size == "3B" else 64)
@@ -74,7 +74,7 @@ def rung(size: str, multiple: float, seed: int = 0) -> Rung:
 
 
 def targets(seed: int = 0) -> tuple[Rung, ...]:
-    """OLMo-2 7B and 13B as published: tokens, batch and peak rate."""
+    """OLMo-2 7B and 13B with the published tokens, batch size and peak rate."""
     return (
         _target("7B", "7B-4T", 3_945_065_873_408, 1024, seed),
         _target("13B", "13B-5T", 5_000_088_518_656, 2048, seed),

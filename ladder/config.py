@@ -1,4 +1,4 @@
-"""What a rung is: frozen dataclasses, checked on construction, with one canonical JSON form and a run_id.
+"""The configuration of a rung: frozen dataclasses, checked on construction, with a canonical JSON form and a run_id.
 
 Nothing here imports jax: a ladder can be planned, listed and submitted without it.
 """
@@ -28,7 +28,8 @@ class Model:
     """A size: the shape of one decoder-only transformer.
 
     family: olmo2 (RMSNorm on sub-layer output, QK-norm, RoPE, SwiGLU), llama (pre-RMSNorm, grouped-query heads,
-    RoPE, SwiGLU) or gpt2 (pre-LayerNorm, learned positions, GELU). `d_ff` is the hidden width of the feed-forward.
+    RoPE, SwiGLU) or gpt2 (pre-LayerNorm, learned positions, GELU). d_ff: the hidden width of the feed-forward layer.
+    n_kv_heads: None for n_heads.
     """
 
     family: Family
@@ -62,7 +63,7 @@ class Model:
             self.family == "gpt2" or self.head_dim % 2 == 0,
             f"model.d_model / model.n_heads = {self.head_dim}: RoPE needs an even head size",
         )
-        _check(self.norm_eps > 0, "model.norm_eps must be positive")
+        _check(self.norm_eps > 0, f"model.norm_eps = {self.norm_eps}: must be positive")
 
     @property
     def kv_heads(self) -> int:
@@ -75,9 +76,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW and its schedule. Rates are per step; `decay_fraction` is the share of the run that a WSD decay takes.
+    """AdamW and its schedule (optim/schedule.py). Rates are per step. decay_fraction: share of steps in a WSD decay.
 
-    mu_dtype, nu_dtype: in which the first and second moment are kept (None: model.param_dtype); computed in float32.
+    mu_dtype, nu_dtype: in which the first and second moment are stored (None: model.param_dtype); updated in float32.
     """
 
     peak_lr: float
@@ -97,17 +98,17 @@ class Optimizer:
     def __post_init__(self):
         _check(0 < self.peak_lr < 1, f"optimizer.peak_lr = {self.peak_lr}: must lie between 0 and 1")
         _check(self.warmup_tokens >= 0, f"optimizer.warmup_tokens = {self.warmup_tokens}: must not be negative")
-        _check(0 <= self.lr_final_fraction <= 1, "optimizer.lr_final_fraction must lie between 0 and 1")
-        _check(0 < self.decay_fraction <= 1, "optimizer.decay_fraction must lie in (0, 1]")
+        for name in ("lr_final_fraction", "decay_fraction", "beta1", "beta2", "weight_decay", "z_loss"):
+            _check(getattr(self, name) >= 0, f"optimizer.{name} = {getattr(self, name)}: must not be negative")
+        for name in ("lr_final_fraction", "decay_fraction"):
+            _check(getattr(self, name) <= 1, f"optimizer.{name} = {getattr(self, name)}: must be at most 1")
         for name in ("beta1", "beta2"):
-            _check(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in [0, 1)")
-        for name in ("weight_decay", "z_loss"):
-            _check(getattr(self, name) >= 0, f"optimizer.{name} must not be negative")
-        for name in ("eps", "grad_clip"):
-            _check(getattr(self, name) > 0, f"optimizer.{name} must be positive")
+            _check(getattr(self, name) < 1, f"optimizer.{name} = {getattr(self, name)}: must be less than 1")
+        for name in ("decay_fraction", "eps", "grad_clip"):
+            _check(getattr(self, name) > 0, f"optimizer.{name} = {getattr(self, name)}: must be positive")
         _check(
             self.nu_dtype != "bfloat16" or 1 - self.beta2 > 2**-8,
-            f"optimizer.beta2 = {self.beta2}: rounding to bfloat16 would keep a second moment from ever falling; "
+            f"optimizer.beta2 = {self.beta2}: a second moment in bfloat16 could never decrease, because of rounding; "
             "set optimizer.nu_dtype=float32, or beta2 to at most 0.996",
         )
 
@@ -116,10 +117,11 @@ class Optimizer:
 class Data:
     """Where the tokens come from.
 
-    text: what to read: "python" (the sources of the standard library and of this project's dependencies), files,
-    folders, .jsonl(.gz) files (the text under `field`) or "tfds:NAME[/CONFIG][:SPLIT]".
+    text: sources: "python" (the sources of the standard library and of this project's dependencies), files, folders,
+    .jsonl(.gz) files (the text in key `field`) or "tfds:NAME[/CONFIG][:SPLIT]".
     tokenizer: "bytes", "bpe:SIZE" (trained on the text) or the path of a tokenizer.json.
-    corpus and tokenizer_hash are content hashes, filled in once the corpus is built; only they enter the run_id.
+    validation: fraction of the text that is held out. max_bytes: read at most this much text.
+    corpus, tokenizer_hash: content hashes, filled in when the corpus is built; of this class only they enter run_id.
     """
 
     text: tuple[str, ...] = ("python",)
@@ -133,16 +135,19 @@ class Data:
     def __post_init__(self):
         _check(len(self.text) > 0, 'data.text is empty: name a file, a folder, "python" or "tfds:NAME"')
         _check(0 < self.validation < 0.5, f"data.validation = {self.validation}: must lie between 0 and 0.5")
-        _check(self.max_bytes is None or self.max_bytes > 0, "data.max_bytes must be positive")
+        _check(self.max_bytes is None or self.max_bytes > 0, f"data.max_bytes = {self.max_bytes}: must be positive")
         bpe = re.fullmatch(r"bpe:(\d+)", self.tokenizer)
-        known = self.tokenizer == "bytes" or bpe or self.tokenizer.endswith(".json")
-        _check(known, f'data.tokenizer = {self.tokenizer!r}: write "bytes", "bpe:8000" or the path of a tokenizer.json')
+        valid = self.tokenizer == "bytes" or bpe or self.tokenizer.endswith(".json")
+        _check(valid, f'data.tokenizer = {self.tokenizer!r}: write "bytes", "bpe:8000" or the path of a tokenizer.json')
         _check(not bpe or int(bpe[1]) >= 300, f"data.tokenizer = {self.tokenizer!r}: a BPE needs at least 300 tokens")
 
 
 @dataclass(frozen=True)
 class Eval:
-    """What is measured as a rung trains: every `every` steps (0: only at the end) and always at the last step."""
+    """The evaluation of a rung as it trains, every `every` steps (0: never) and always at the last step.
+
+    max_docs: of each task; None for all. validation_tokens: about how many tokens of validation text are scored.
+    """
 
     tasks: tuple[str, ...] = ()
     every: int = 0
@@ -151,15 +156,16 @@ class Eval:
 
     def __post_init__(self):
         _check(self.every >= 0, f"eval.every = {self.every}: must not be negative")
-        _check(self.max_docs is None or self.max_docs >= 1, "eval.max_docs must be at least 1")
-        _check(self.validation_tokens >= 0, "eval.validation_tokens must not be negative")
+        _check(self.max_docs is None or self.max_docs >= 1, f"eval.max_docs = {self.max_docs}: must be at least 1")
+        _check(self.validation_tokens >= 0, f"eval.validation_tokens = {self.validation_tokens}: must not be negative")
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """How a rung is laid out on devices; never changes what is computed beyond the last bits.
+    """How a rung is laid out on devices; a layout changes results only by rounding (the last bits).
 
-    fsdp = -1 takes the devices that the other axes leave. accumulation: microbatches per optimizer step.
+    fsdp: -1 for the number of devices divided by the other axes. accumulation: microbatches per optimizer step.
+    remat: what the backward pass recomputes: nothing, everything but the results of matmuls ("dots"), or everything.
     """
 
     replica: int = 1
@@ -184,7 +190,8 @@ class Rung:
     tokens: training tokens D; a run takes ceil(tokens / batch_tokens) steps.
     kind: full (its own warm-up and decay), trunk (constant rate), branch (decays from `parent` at `parent_step`).
     parent: the identity hash of the trunk that a branch starts from.
-    save_every: steps between checkpoints (0: only at the end). save_at: further steps at which one is kept.
+    save_every: steps between checkpoints (0: only at the end). save_at: further steps whose checkpoints are retained.
+    name: replaces the label.
     """
 
     size: str
@@ -205,56 +212,47 @@ class Rung:
     name: str | None = None
 
     def __post_init__(self):
+        size_is_valid = re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None
+        _check(size_is_valid, f"rung size = {self.size!r}: must have letters and digits only")
+        where, seq_len = f"rung {self.label}", self.model.seq_len
+        _check(self.tokens >= 1, f"{where}: tokens = {self.tokens}, must be at least 1")
         _check(
-            re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None, f"rung size {self.size!r}: letters and digits only"
-        )
-        _check(self.tokens >= 1, f"rung {self.label}: tokens = {self.tokens}, must be at least 1")
-        _check(
-            self.batch_tokens % self.model.seq_len == 0 and self.batch_tokens >= self.model.seq_len,
-            f"rung {self.label}: batch_tokens = {self.batch_tokens} is not a multiple of "
-            f"model.seq_len = {self.model.seq_len}; try {self._nearest_batch()}",
+            self.batch_tokens % seq_len == 0 and self.batch_tokens >= seq_len,
+            f"{where}: batch_tokens = {self.batch_tokens} is not a multiple of model.seq_len = {seq_len}; "
+            f"try {seq_len * max(1, round(self.batch_tokens / seq_len))}",
         )
         _check(
             self.batch_sequences % self.mesh.accumulation == 0,
-            f"rung {self.label}: a batch of {self.batch_sequences} sequences does not divide into "
-            f"mesh.accumulation = {self.mesh.accumulation} microbatches",
+            f"{where}: a batch of {self.batch_sequences} sequences does not divide into "
+            f"mesh.accumulation = {self.mesh.accumulation} microbatches; set a divisor of {self.batch_sequences}",
         )
-        _check(
-            (self.kind == "branch") == (self.parent is not None),
-            f"rung {self.label}: a branch, and only it, has a parent",
-        )
-        _check(
-            (self.kind == "branch") == (self.parent_step is not None), f"rung {self.label}: a branch has a parent_step"
-        )
+        for name, value in (("parent", self.parent), ("parent_step", self.parent_step)):
+            _check(
+                (self.kind == "branch") == (value is not None),
+                f"{where}: kind = {self.kind} with {name} = {value!r}; a branch has a {name}, other kinds have none",
+            )
         _check(
             (self.kind == "trunk") == (self.multiple is None),
-            f"rung {self.label}: a trunk, and only it, has no multiple",
+            f"{where}: kind = {self.kind} with multiple = {self.multiple}; a trunk has none, other kinds have one",
         )
-        _check(self.seed >= 0, f"rung {self.label}: seed must not be negative")
-        _check(self.multiple is None or self.multiple > 0, f"rung {self.label}: multiple must be positive")
-        _check(self.save_every >= 0, f"rung {self.label}: save_every must not be negative")
+        _check(self.multiple is None or self.multiple > 0, f"{where}: multiple = {self.multiple}, must be positive")
+        for name in ("seed", "save_every"):
+            _check(getattr(self, name) >= 0, f"{where}: {name} must not be negative")
         _check(
             self.parent_step is None or 0 < self.parent_step <= self.steps - self.decay_steps,
-            f"rung {self.label}: parent_step = {self.parent_step} must lie between 1 and "
+            f"{where}: parent_step = {self.parent_step} must lie between 1 and "
             f"{self.steps - self.decay_steps}, where its decay begins",
         )
-        _check(
-            self.kind == "full" or self.optimizer.schedule == "wsd",
-            f"rung {self.label}: trunks and branches need optimizer.schedule = wsd",
-        )
-
-    def _nearest_batch(self) -> int:
-        return self.model.seq_len * max(1, round(self.batch_tokens / self.model.seq_len))
+        uses_wsd = self.optimizer.schedule == "wsd"
+        _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
 
     @property
     def label(self) -> str:
-        """What people call it: 1B-10xC, 1B-trunk, 7B-4T."""
-        if self.name is not None:
-            return self.name
-        return f"{self.size}-{self._span}"
+        """The short name for people: 1B-10xC, 1B-trunk, 7B-4T."""
+        return f"{self.size}-{self._length}" if self.name is None else self.name
 
     @property
-    def _span(self) -> str:
+    def _length(self) -> str:
         if self.multiple is None:
             return "trunk"
         return f"{self.multiple:.0f}xC" if self.multiple >= 1000 else f"{self.multiple:.4g}xC"
@@ -273,21 +271,21 @@ class Rung:
 
     @property
     def decay_steps(self) -> int:
-        """Steps of a WSD decay at the end; none for a trunk."""
+        """Steps of the WSD decay at the end; 0 for a trunk."""
         return 0 if self.kind == "trunk" else max(1, round(self.optimizer.decay_fraction * self.steps))
 
     @property
     def identity(self) -> str:
-        """8 hex digits over everything that changes the numbers, and nothing else (DESIGN, run_id)."""
-        # What came later counts only where it is set: runs of before keep their names.
-        later = [name for name in ("mu_dtype", "nu_dtype") if getattr(self.optimizer, name) is None]
-        numbers = {
+        """8 hex digits of a hash over everything that changes the numbers, and nothing else (DESIGN, run_id)."""
+        # Fields added later are hashed only when set, so that earlier runs keep their run_id.
+        unset = [name for name in ("mu_dtype", "nu_dtype") if getattr(self.optimizer, name) is None]
+        hashed = {
             "numerics_version": NUMERICS_VERSION,
             "model": asdict(self.model),
-            "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in later},
+            "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in unset},
             "corpus": self.data.corpus,
             "tokenizer": self.data.tokenizer_hash,
-            # A trunk can be made longer later: its length changes none of its numbers.
+            # A trunk can be extended later: its length does not change the numbers up to a step.
             "tokens": None if self.kind == "trunk" else self.tokens,
             "batch_tokens": self.batch_tokens,
             "seed": self.seed,
@@ -295,16 +293,16 @@ class Rung:
             "parent": self.parent,
             "parent_step": self.parent_step,
         }
-        return hashlib.sha256(canonical_json(numbers).encode()).hexdigest()[:8]
+        return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:8]
 
     @property
     def run_id(self) -> str:
-        return f"{self.size}-{self._span}-s{self.seed}-{self.identity}"
+        return f"{self.size}-{self._length}-s{self.seed}-{self.identity}"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs and the targets they predict. A branch stands after its trunk."""
+    """The rungs and the targets they predict. A branch is listed after its trunk."""
 
     name: str
     rungs: tuple[Rung, ...]
@@ -313,26 +311,27 @@ class Ladder:
     def __post_init__(self):
         _check(
             re.fullmatch(r"[a-z][a-z0-9-]{0,19}", self.name) is not None,
-            f"ladder name {self.name!r}: lower-case letters, digits and dashes, at most 20, starting with a letter",
+            f"ladder name = {self.name!r}: must have at most 20 lower-case letters, digits and dashes, a letter first",
         )
-        _check(len(self.rungs) > 0, f"ladder {self.name} has no rungs")
-        ids = [rung.run_id for rung in self.all]
-        twice = sorted({i for i in ids if ids.count(i) > 1})
-        _check(not twice, f"ladder {self.name}: {', '.join(twice)} stands in it twice")
-        seen: dict[str, Rung] = {}
+        _check(len(self.rungs) > 0, f"ladder {self.name} has no rungs; list at least one")
+        run_ids = [rung.run_id for rung in self.all]
+        duplicates = sorted({run_id for run_id in run_ids if run_ids.count(run_id) > 1})
+        _check(not duplicates, f"ladder {self.name}: {', '.join(duplicates)} is listed twice; remove one")
+        earlier: dict[str, Rung] = {}
         for rung in self.all:
             if rung.parent is not None:
-                self._check_branch(rung, seen.get(rung.parent))
-            seen[rung.identity] = rung
+                self._check_branch(rung, earlier.get(rung.parent))
+            earlier[rung.identity] = rung
 
     def _check_branch(self, branch: Rung, trunk: Rung | None) -> None:
         where = f"ladder {self.name}: branch {branch.label}"
-        _check(trunk is not None and trunk.kind == "trunk", f"{where} has no trunk before it")
+        _check(trunk is not None and trunk.kind == "trunk", f"{where} has no trunk before it; list its trunk first")
         for name in ("model", "batch_tokens", "seed"):
-            _check(getattr(branch, name) == getattr(trunk, name), f"{where} and its trunk differ in {name}")
+            same = getattr(branch, name) == getattr(trunk, name)
+            _check(same, f"{where} and its trunk differ in {name}; make them equal")
         _check(
             branch.parent_step in trunk.save_at and branch.parent_step <= trunk.steps,
-            f"{where}: its trunk must reach step {branch.parent_step} and have it in save_at",
+            f"{where}: its trunk must train to step {branch.parent_step} and list it in save_at",
         )
 
     @property
@@ -343,15 +342,14 @@ class Ladder:
         return next((r for r in self.all if r.identity == rung.parent), None)
 
     def map(self, change) -> "Ladder":
-        """The ladder with `change(rung)` for every rung; branches follow their trunk's new identity."""
-        renamed: dict[str | None, str | None] = {None: None}
+        """The ladder with `change(rung)` for every rung; the parent of a branch becomes its trunk's new identity."""
+        new_identity: dict[str, str] = {}
 
         def changed(rung: Rung) -> Rung:
             new = change(rung)
-            # Looked up before the rung's own new identity is known: a trunk stands before its branches.
-            if rung.parent is not None:
-                new = replace(new, parent=renamed[rung.parent])
-            renamed[rung.identity] = new.identity
+            if rung.parent is not None:  # its trunk is listed before it, so it is changed already
+                new = replace(new, parent=new_identity[rung.parent])
+            new_identity[rung.identity] = new.identity
             return new
 
         rungs = tuple(changed(r) for r in self.rungs)
@@ -359,14 +357,14 @@ class Ladder:
 
 
 def job_name(ladder: str, run_id: str) -> str:
-    """The name that schedulers see: DNS-1035 and at most 50 characters, so that suffixes still fit in 63."""
-    text = re.sub(r"[^a-z0-9]+", "-", run_id.lower().replace(".", "p")).strip("-")
-    *front, identity = f"l-{ladder}-{text}".split("-")
+    """The name that schedulers see: a DNS-1035 label of at most 50 characters, so that suffixes still fit in 63."""
+    slug = re.sub(r"[^a-z0-9]+", "-", run_id.lower().replace(".", "p")).strip("-")
+    *front, identity = f"l-{ladder}-{slug}".split("-")
     return f"{'-'.join(front)[:41].rstrip('-')}-{identity}"
 
 
 def canonical_json(value) -> str:
-    """One form for one value: sorted keys, no spaces, shortest floats, whole floats as they are, no NaN."""
+    """The canonical JSON text of a value: sorted keys, no spaces, shortest floats (1.0 keeps its ".0"), no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

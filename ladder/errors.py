@@ -1,13 +1,13 @@
-"""How a run or a command ends when it does not end well; the command turns each into its code."""
+"""Exceptions that end a run or a command; the `ladder` command turns each into its exit code."""
 
 
 class InputError(ValueError):
-    """The user's input is wrong: one line that says what, where and how to mend it. Exit code 2."""
+    """The user's input is wrong; the message is one line: what is wrong, where, how to mend it. Exit code 2."""
 
 
 class Preempted(Exception):
-    """Told to stop, or another process has the run: try again. Exit code 75."""
+    """The run was stopped from outside, or another process trains it: try again. Exit code 75."""
 
 
 class Diverged(Exception):
-    """NaN or Inf in the loss or the gradients: the run never enters a fit. Exit code 78."""
+    """NaN or Inf in the loss or the gradients; the run is never used in a fit. Exit code 78."""

@@ -1,7 +1,7 @@
-"""Training FLOPs per token, counted from the shape of a model. Forward 2 and backward 4 for each weight.
+"""Training FLOPs per token, counted from the shape of a model: 2 forward and 4 backward per weight.
 
-Two counts: the paper's, which the laws are fitted with, and that of the matrix products alone, which utilisation is
-measured with. Both count attention in full, not halved for causality: 12 layers d L.
+Two counts: the paper's, with which the laws are fitted, and that of the matrix products alone, for utilisation.
+Both count attention in full, 12 layers d L, not halved for causality.
 """
 
 from ladder.config import Model
@@ -9,7 +9,7 @@ from ladder.sizes import n_non_embedding, n_params
 
 
 def flops_per_token(m: Model) -> int:
-    """As Bhagia et al. 2024 count (exact for their eight sizes): with a backward pass of the input embedding."""
+    """The count of Bhagia et al. 2024 (exact for their eight sizes): with a backward pass of the input embedding."""
     head = m.vocab_size * m.d_model
     weights = n_params(m) + (head if m.tie_embeddings else 0)
     embedding = 0 if m.tie_embeddings else head
@@ -17,7 +17,7 @@ def flops_per_token(m: Model) -> int:
 
 
 def matmul_flops_per_token(m: Model) -> int:
-    """Of the matrix products alone, the output head included. A lookup in the input embedding has none."""
+    """FLOPs of the matrix products alone, the output head included; the input embedding is a lookup without FLOPs."""
     return 6 * (n_non_embedding(m) + m.vocab_size * m.d_model) + _attention(m)
 
 

@@ -1,4 +1,4 @@
-"""Dotted paths and JSON into the dataclasses of config.py: typed, and unknown keys refused with the nearest name."""
+"""Set fields of the dataclasses of config.py from "dotted.path=value" or JSON, with their types and names checked."""
 
 import dataclasses
 import math
@@ -10,9 +10,9 @@ from ladder.errors import InputError
 
 
 def override(config, *assignments: str):
-    """`config` with "dotted.path=value" assignments applied, all at once; values are read as the type of the field.
+    """`config` with "dotted.path=value" assignments applied, all at once; values are parsed as the field's type.
 
-    Raises InputError for an unknown key (naming the nearest), a wrong type, a key given twice or a missing "=".
+    Raises InputError for an unknown key (with the nearest name), a wrong type, a key given twice or a missing "=".
     """
     tree: dict = {}
     for assignment in assignments:
@@ -24,32 +24,32 @@ def override(config, *assignments: str):
         for group in groups:
             branch = branch.setdefault(group, {})
             if not isinstance(branch, dict):
-                raise InputError(f"override {path}: {group} is given a value and a member")
+                raise InputError(f"override {path}: {group} is given a value and a member; leave one out")
         if last in branch:
-            raise InputError(f"override {path}: given twice")
+            raise InputError(f"override {path}: given twice; leave one out")
         branch[last] = text
-    return _replaced(config, tree, "")
+    return _apply(config, tree, "")
 
 
-def _replaced(config, tree: dict, prefix: str):
-    """`config` with the tree of texts in it; one replacement for a group, so that it is checked when all are in."""
+def _apply(config, tree: dict, prefix: str):
+    """`config` with a nested dict of texts applied; one `replace` per dataclass, so that checks see all new values."""
     new = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        hint = _hint(type(config), key, path)
+        hint = _type_hint(type(config), key, path)
         if isinstance(value, dict):
             if not dataclasses.is_dataclass(hint):
-                raise InputError(f"override {path}: {key} has no members")
-            new[key] = _replaced(getattr(config, key), value, f"{path}.")
+                raise InputError(f"override {path}: {key} has no members; write {path}=VALUE")
+            new[key] = _apply(getattr(config, key), value, f"{path}.")
         elif dataclasses.is_dataclass(hint):
-            inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(hint))
-            raise InputError(f"override {path}: names a group; its members are {inner}")
+            members = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(hint))
+            raise InputError(f"override {path}: names a group; its members are {members}")
         else:
             new[key] = _parse(value, hint, path)
     return dataclasses.replace(config, **new)
 
 
-def _hint(cls, key: str, path: str):
+def _type_hint(cls, key: str, path: str):
     hints = get_type_hints(cls)
     if key not in hints:
         near = get_close_matches(key, hints, n=1, cutoff=0.0)[0]
@@ -58,12 +58,12 @@ def _hint(cls, key: str, path: str):
 
 
 def _parse(text: str, hint, path: str) -> Any:
-    """Text from the command line as a value of the field's type."""
-    if _optional(hint):
-        return None if text.lower() == "none" else _parse(text, _some(hint), path)
+    """Text from the command line as a value of the type `hint`."""
+    if _is_optional(hint):
+        return None if text.lower() == "none" else _parse(text, _without_none(hint), path)
     if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        return tuple(_parse(part, item, path) for part in text.split(",") if part)
+        item_hint = get_args(hint)[0]
+        return tuple(_parse(part, item_hint, path) for part in text.split(",") if part)
     if hint is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if hint is int:
@@ -80,25 +80,28 @@ def _parse(text: str, hint, path: str) -> Any:
 
 
 def from_dict(cls, value: dict, path: str = "", where: str = ""):
-    """A dataclass of config.py from what to_dict made; `where` (file) opens every message."""
-    at = f"{where}: {path}" if where else path
+    """A dataclass of config.py from what to_dict returned. Raises InputError, starting with the file name `where`."""
+    location = f"{where}: {path}" if where else path
     if not isinstance(value, dict):
-        raise InputError(f"{at.rstrip('.: ') or cls.__name__}: needs an object, found {value!r}")
-    members = {key: _decoded(item, _hint(cls, key, f"{at}{key}"), f"{path}{key}", where) for key, item in value.items()}
+        raise InputError(f"{location.rstrip('.: ') or cls.__name__}: needs an object, found {value!r}")
+    members = {
+        key: _decode(item, _type_hint(cls, key, f"{location}{key}"), f"{path}{key}", where)
+        for key, item in value.items()
+    }
     required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in members]
     if missing:
-        raise InputError(f"{at}{missing[0]} is missing")
+        raise InputError(f"{location}{missing[0]} is missing")
     return cls(**members)
 
 
-def _decoded(value, hint, path: str, where: str):
+def _decode(value, hint, path: str, where: str):
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, f"{path}.", where)
-    if _optional(hint):
-        return None if value is None else _decoded(value, _some(hint), path, where)
+    if _is_optional(hint):
+        return None if value is None else _decode(value, _without_none(hint), path, where)
     if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_decoded(item, get_args(hint)[0], path, where) for item in value)
+        return tuple(_decode(item, get_args(hint)[0], path, where) for item in value)
     if hint is float and type(value) is int:
         return float(value)
     return _checked(value, hint, f"{where}: {path}" if where else path)
@@ -115,9 +118,9 @@ def _checked(value, hint, path: str):
     return value
 
 
-def _optional(hint) -> bool:
+def _is_optional(hint) -> bool:
     return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
 
 
-def _some(hint):
+def _without_none(hint):
     return next(arg for arg in get_args(hint) if arg is not type(None))

@@ -1,7 +1,7 @@
-"""From a shape to its parameters and memory, and the rules that turn a size into a training recipe.
+"""Parameter counts and memory of a model shape, and the published rules for learning rate, batch size and tokens.
 
-Three counts of N (DESIGN, Words): n_params leaves out the input embedding (Bhagia et al. 2024), n_non_embedding is
-Kaplan's (the matrices of the blocks), n_total is everything.
+Three counts of N (DESIGN, Words): n_params excludes the input embedding (Bhagia et al. 2024), n_non_embedding is
+Kaplan's (the matrices of the blocks), n_total includes all parameters.
 """
 
 import math
@@ -10,7 +10,7 @@ from ladder.config import Model, Optimizer
 
 TOKENS_PER_PARAM = 20
 WIDTH = {"float32": 4, "bfloat16": 2}  # bytes
-CHUNK_ELEMENTS = 1 << 25  # logits that stand at once on one device: 128 MiB in float32
+CHUNK_ELEMENTS = 1 << 25  # logits that one device materialises at once: 128 MiB in float32
 
 
 def _block_matrices(m: Model) -> int:
@@ -33,20 +33,20 @@ def _block_vectors(m: Model) -> int:
 
 
 def n_total(m: Model) -> int:
-    """Every trained number."""
+    """All parameters."""
     final_norm = 2 * m.d_model if m.family == "gpt2" else m.d_model
     head = 0 if m.tie_embeddings else m.vocab_size * m.d_model
     return m.n_layers * (_block_matrices(m) + _block_vectors(m)) + final_norm + head + input_embedding(m)
 
 
 def input_embedding(m: Model) -> int:
-    """Token embedding, with the position embedding where it is learned."""
+    """Parameters of the token embedding, and of the position embedding where it is learned."""
     positions = m.seq_len if m.family == "gpt2" else 0
     return (m.vocab_size + positions) * m.d_model
 
 
 def n_params(m: Model) -> int:
-    """All but the input embedding; the output head counts where it is a matrix of its own (Bhagia et al. 2024)."""
+    """All parameters but the input embedding; an untied output head is included (Bhagia et al. 2024)."""
     return n_total(m) - input_embedding(m)
 
 
@@ -56,7 +56,7 @@ def n_non_embedding(m: Model) -> int:
 
 
 def train_tokens(n: int, multiple: float) -> int:
-    """Tokens of a multiple: "2xC" is 2 x 20 n_params (Chinchilla's rule of thumb)."""
+    """Training tokens of a multiple, n = n_params: "2xC" is 2 x 20 n (Chinchilla's rule of thumb)."""
     return round(multiple * TOKENS_PER_PARAM * n)
 
 
@@ -79,25 +79,21 @@ def kaplan_peak_lr(n: int) -> float:
 def memory_bytes(
     m: Model, sequences: int, shards: int = 1, remat: str = "full", optimizer: Optimizer | None = None
 ) -> dict[str, int]:
-    """Estimated bytes on one device while training, by category (an estimate; `ladder check` compiles the truth).
+    """Estimated bytes on one device while training, by category (`ladder check` gives the compiler's figures).
 
-    sequences: of one microbatch on this device. State is parameters and AdamW's two moments in their types, and fp32
-    gradients, split over `shards`. Activations follow Korthikanti et al. 2022 counts, without the L x L scores.
+    sequences: of one microbatch on this device. Parameters and AdamW's two moments in their types, and gradients in
+    float32, are sharded over `shards` devices. Activations as in Korthikanti et al. 2022, without the L x L scores.
     """
     tokens = sequences * m.seq_len
     width = WIDTH[m.compute_dtype]
     moments = (optimizer.mu_dtype, optimizer.nu_dtype) if optimizer else (None, None)
     kv = m.kv_heads * m.head_dim
-    kept = {
-        "full": m.d_model,
-        "dots": 3 * m.d_model + 2 * kv + 2 * m.d_ff,
-        "none": 10 * m.d_model + 2 * kv + 4 * m.d_ff,
-    }[remat]
     one_block = 10 * m.d_model + 2 * kv + 4 * m.d_ff
+    saved = {"full": m.d_model, "dots": 3 * m.d_model + 2 * kv + 2 * m.d_ff, "none": one_block}[remat]
     return {
         "parameters": WIDTH[m.param_dtype] * n_total(m) // shards,
         "gradients": 4 * n_total(m) // shards,
         "optimizer": sum(WIDTH[moment or m.param_dtype] for moment in moments) * n_total(m) // shards,
-        "activations": width * tokens * (m.n_layers * kept + one_block),
+        "activations": width * tokens * (m.n_layers * saved + one_block),
         "logits": 2 * 4 * min(tokens * m.vocab_size, CHUNK_ELEMENTS),
     }

@@ -1,5 +1,4 @@
-"""The TPU kinds: what they are called, what they hold and how fast they are. A topology is written kind:AxB or
-kind:AxBxC, for example v5e:4x4 or v5p:8x8x8."""
+"""Names, memory and speeds of TPU kinds. A topology is written kind:AxB or kind:AxBxC: v5e:4x4, v5p:8x8x8."""
 
 import math
 import re
@@ -10,19 +9,19 @@ from ladder.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """accelerator, gke: names of the Cloud TPU API and of GKE's node label. counts: what the API's number counts for a
-    chip. one_vm: most chips of a slice in one VM; chips of each VM in larger ones are four.
+    """accelerator, gke: names in the Cloud TPU API and in GKE's node label. api_count: what one chip adds to the number
+    in the API's accelerator type. one_vm: most chips of a slice in one VM; a larger slice has 4 per VM.
 
-    Of a chip: peak in bf16 FLOP/s, hbm in bytes, rates in bytes/s: of its memory, of its links to other chips (all
-    together, one way), of its share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
-    kind, system architecture (its two-way figure for the links halved; the network of a pod over its chips). For v4
-    no network figure is published: the smallest of the others stands there. ring: a dimension of a multiple of this
-    many chips is closed to a ring; an open one carries half as much.
+    Per chip: peak in bf16 FLOP/s; hbm in bytes; rates in bytes/s: of the memory, of the links to other chips (their
+    sum, one way), of the chip's share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
+    kind, system architecture (its two-way figure for the links is halved; the network of a pod is divided by its
+    chips). For v4 no network figure is published: the smallest of the others is used. ring: a dimension whose size is a
+    multiple of this number is a closed ring; an open one has half the bandwidth.
     """
 
     accelerator: str
     gke: str
-    counts: int
+    api_count: int
     one_vm: int
     dimensions: int
     peak: float
@@ -44,7 +43,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice; `parse` makes it."""
+    """One slice, made by `parse`."""
 
     kind: str
     topology: str
@@ -65,28 +64,28 @@ class Slice:
     def accelerator_type(self) -> str:
         """v5p-1024, v5litepod-16."""
         kind = KINDS[self.kind]
-        return f"{kind.accelerator}-{self.chips * kind.counts}"
+        return f"{kind.accelerator}-{self.chips * kind.api_count}"
 
     def link_share(self, spans: list[int]) -> float:
-        """Of a chip's links, the share that serves a group of chips which spans so many along each dimension."""
+        """Share of link_rate that collectives in a group of chips can use. spans: its chips along each dimension."""
         ring, lengths = KINDS[self.kind].ring, map(int, self.topology.split("x"))
-        closed = [n == length and n % ring == 0 for n, length in zip(spans, lengths, strict=True)]
-        return sum((1 if c else 0.5) * (n > 1) for n, c in zip(spans, closed, strict=True)) / len(spans)
+        is_ring = [n == length and n % ring == 0 for n, length in zip(spans, lengths, strict=True)]
+        return sum((1 if closed else 0.5) * (n > 1) for n, closed in zip(spans, is_ring, strict=True)) / len(spans)
 
     @property
     def peak(self) -> float:
-        """bf16 FLOP/s of all its chips."""
+        """bf16 FLOP/s of all chips."""
         return self.chips * KINDS[self.kind].peak
 
 
 def parse(text: str) -> Slice:
-    """Raises InputError that says how to write it."""
-    found = re.fullmatch(r"([a-z0-9]+):([1-9]\d{0,2}(?:x[1-9]\d{0,2}){1,2})", text)
-    if not found or found[1] not in KINDS:
+    """The slice that a topology such as "v5p:8x8x8" names. Raises InputError where there is no such slice."""
+    match = re.fullmatch(r"([a-z0-9]+):([1-9]\d{0,2}(?:x[1-9]\d{0,2}){1,2})", text)
+    if not match or match[1] not in KINDS:
         raise InputError(f"topology {text!r}: write KIND:AxB or KIND:AxBxC; kinds are {', '.join(KINDS)}")
-    made = Slice(found[1], found[2])
-    if made.topology.count("x") + 1 != KINDS[made.kind].dimensions:
-        raise InputError(f"topology {text!r}: a {made.kind} slice has {KINDS[made.kind].dimensions} dimensions")
-    if made.chips % made.chips_per_vm:
-        raise InputError(f"topology {text!r}: {made.chips} chips do not fill VMs of {made.chips_per_vm}")
-    return made
+    kind, tpu_slice = KINDS[match[1]], Slice(match[1], match[2])
+    if tpu_slice.topology.count("x") + 1 != kind.dimensions:
+        raise InputError(f"topology {text!r}: a {match[1]} slice has {kind.dimensions} dimensions")
+    if tpu_slice.chips % tpu_slice.chips_per_vm:
+        raise InputError(f"topology {text!r}: {tpu_slice.chips} chips do not fill VMs of {tpu_slice.chips_per_vm}")
+    return tpu_slice

@@ -48,12 +48,7 @@ class Evaluation:
 
 
 def evaluate(
-    path,
-    tasks: Sequence[str] | None = None,
-    *,
-    max_docs: int | None = None,
-    step: int | None = None,
-    missing: bool = False,
+    path, tasks: Sequence[str] | None = None, *, max_docs: int | None = None, step: int | None = None, missing=False
 ) -> Iterator[Evaluation]:
     """Evaluate checkpoints of a run directory, or a .gguf file; each evaluation is recorded before it is yielded.
 

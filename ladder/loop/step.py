@@ -80,14 +80,9 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             f"set mesh.tensor={tensor}, or "
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
-    platform = mesh.devices.flat[0].platform
+    model, platform = rung.model, mesh.devices.flat[0].platform
     attend = attention.choose(
-        rung.mesh.attention,
-        rung.model.seq_len,
-        platform,
-        mesh.shape["sequence"],
-        rung.model.kv_heads,
-        mesh.shape["tensor"],
+        rung.mesh.attention, model.seq_len, platform, mesh.shape["sequence"], model.kv_heads, mesh.shape["tensor"]
     )
     if attend is attention.splash:
         attend = sharding.on_each_device(mesh, attend, attention.splash_kernel)
@@ -95,9 +90,9 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         constrain=sharding.constrain(mesh) if mesh.size > 1 else lambda x, axes: x,
         attend=attend,
         remat=rung.mesh.remat,
-        unroll=platform == "cpu" and rung.model.n_layers <= UNROLL_LAYERS,
+        unroll=platform == "cpu" and model.n_layers <= UNROLL_LAYERS,
     )
-    functions = transformer.functions(rung.model, hooks)
+    functions = transformer.functions(model, hooks)
     state = jax.eval_shape(lambda: init_state(rung))
     shardings = sharding.shardings(mesh, state)
     sharding.refuse_replication(mesh, state, shardings)

@@ -41,7 +41,7 @@ def test_kaplan_sizes_are_12_layers_d_squared():
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-quick", "demo-full"])
-def test_demo_is_a_ladder_worth_the_name(name):
+def test_demo_has_enough_sizes_and_multiples(name):
     ladder = loader.load(name)
     sizes = {r.size for r in ladder.rungs}
     points = [r for r in ladder.rungs if r.kind != "trunk"]
@@ -76,7 +76,7 @@ def test_branches_end_as_the_full_runs_of_their_length():
     assert trunk.steps == branches[-1].parent_step
 
 
-def test_branches_that_cannot_be_are_refused():
+def test_impossible_branches_are_refused():
     with pytest.raises(InputError, match="at least one multiple"):
         trunk_and_branches(FULL, ())
     with pytest.raises(InputError, match="warm-up"):
@@ -101,7 +101,7 @@ def test_an_override_reaches_every_run_and_branches_stay_joined():
         ("model.d_ff=128",),
     ],
 )
-def test_what_followed_from_a_number_goes_on_following(assignments):
+def test_derived_values_are_derived_again(assignments):
     ladder = loader.overridden(loader.load("demo"), assignments)
     for rung in ladder.all:
         if rung.multiple is not None:
@@ -114,7 +114,7 @@ def test_what_followed_from_a_number_goes_on_following(assignments):
             assert rung.steps == starts[-1]
 
 
-def test_tokens_that_are_asked_for_stay():
+def test_overridden_tokens_are_not_derived_again():
     ladder = loader.overridden(loader.load("olmo2"), ("tokens=1000000000",))
     assert {r.tokens for r in ladder.all} == {10**9}
 
@@ -172,7 +172,7 @@ def test_a_users_own_ladder(own):
         ("needs", "TypeError: needs() missing 1 required positional argument"),
     ],
 )
-def test_a_users_mistakes_are_told_with_file_and_line(own, function, says):
+def test_errors_in_a_users_file_name_file_and_line(own, function, says):
     with pytest.raises(InputError, match=re.escape(says)) as raised:
         loader.load(f"{own}:{function}")
     assert "\n" not in str(raised.value)

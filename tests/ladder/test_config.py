@@ -1,4 +1,4 @@
-"""Checks, run_id, job_name, overrides and the JSON form of the config dataclasses."""
+"""The config dataclasses: checks, run_id, job_name, overrides and JSON form."""
 
 import json
 import re
@@ -54,7 +54,7 @@ BRANCH = replace(WSD, kind="branch", parent=TRUNK.identity, parent_step=100)
         (lambda: replace(RUNG, seed=-1), "seed"),
         (lambda: replace(RUNG, kind="branch"), "has a parent"),
         (lambda: replace(RUNG, multiple=None), "trunk"),
-        (lambda: replace(TRUNK, optimizer=RUNG.optimizer), "schedule = wsd"),
+        (lambda: replace(TRUNK, optimizer=RUNG.optimizer), "optimizer.schedule=wsd"),
         (lambda: replace(BRANCH, parent_step=0), "parent_step = 0"),
         (lambda: replace(BRANCH, parent_step=TRUNK.steps), "where its decay begins"),
         (lambda: Ladder("Demo", (RUNG,)), "'Demo'"),
@@ -116,11 +116,11 @@ OTHER_NUMBERS = {
 
 
 @pytest.mark.parametrize("change", SAME_NUMBERS)
-def test_run_id_ignores_what_leaves_the_numbers_alone(change):
+def test_run_id_ignores_what_does_not_change_the_numbers(change):
     assert SAME_NUMBERS[change].run_id == RUNG.run_id
 
 
-def test_run_id_tells_apart_what_changes_the_numbers():
+def test_run_id_differs_where_the_numbers_differ():
     ids = [rung.identity for rung in (RUNG, *OTHER_NUMBERS.values())]
     assert len(set(ids)) == len(ids)
 
@@ -132,8 +132,8 @@ def test_run_id_reads_as_documented():
     assert RUNG.run_id == "d64-2xC-s0-" + RUNG.identity
 
 
-def test_runs_keep_the_names_they_were_given():
-    """The hash of a run from before optimizer.mu_dtype and nu_dtype."""
+def test_earlier_runs_keep_their_run_id():
+    """The hash of a run as it was before optimizer.mu_dtype and nu_dtype existed."""
     assert RUNG.identity == "e84cacf0"
 
 
@@ -159,7 +159,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=5), st.randoms())
-def test_canonical_json_does_not_know_the_order_of_keys(value, random):
+def test_canonical_json_ignores_the_order_of_keys(value, random):
     keys = list(value)
     random.shuffle(keys)
     assert canonical_json({key: value[key] for key in keys}) == canonical_json(value)
@@ -210,9 +210,9 @@ rungs = st.builds(
 @settings(max_examples=40)
 @given(rungs)
 def test_a_rung_comes_back_from_its_json(rung):
-    back = from_dict(Rung, json.loads(json.dumps(to_dict(rung))))
-    assert back == rung
-    assert back.run_id == rung.run_id
+    rung_again = from_dict(Rung, json.loads(json.dumps(to_dict(rung))))
+    assert rung_again == rung
+    assert rung_again.run_id == rung.run_id
 
 
 @pytest.mark.parametrize(
@@ -271,11 +271,11 @@ def test_any_json_is_either_a_rung_or_an_input_error(key, junk):
     ],
 )
 def test_an_override_is_read_as_its_field_type(assignment, path, value):
-    found = override(RUNG, assignment)
+    result = override(RUNG, assignment)
     for key in path.split("."):
-        found = getattr(found, key)
-    assert found == value
-    assert type(found) is type(value)
+        result = getattr(result, key)
+    assert result == value
+    assert type(result) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_wrong_overrides_are_refused_in_one_line(assignments, says):
     assert "\n" not in str(raised.value)
 
 
-def test_overrides_are_checked_when_all_are_in():
+def test_overrides_are_checked_after_all_are_applied():
     both = override(RUNG, "model.seq_len=100", "batch_tokens=5000")
     assert (both.model.seq_len, both.batch_tokens) == (100, 5000)
 

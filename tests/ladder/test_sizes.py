@@ -1,4 +1,4 @@
-"""The published numbers of Bhagia et al. 2024 (their runs' own tables) against our formulas."""
+"""The published numbers of Bhagia et al. 2024 (the tables of their runs) against our formulas."""
 
 import pytest
 
@@ -87,14 +87,14 @@ def test_recipe_as_published(label):
     tokens, steps, batch_tokens, peak_lr = PUBLISHED[label]
     assert rung.batch_tokens == batch_tokens
     assert rung.optimizer.peak_lr == pytest.approx(peak_lr, rel=1e-6)
-    # The published runs went 0.0 to 0.2 % beyond the nominal 20 N x.
+    # The published runs have 0.0 to 0.2 % more than the nominal 20 N x multiple tokens.
     assert 0.998 <= rung.steps / steps <= 1.0
     assert 0.998 <= rung.tokens / tokens <= 1.0
     assert rung.optimizer.warmup_tokens == n_params(rung.model)
 
 
 def test_gpt2_small_is_gpt2_small():
-    """124,439,808 parameters: the count everybody knows, tied head and learned positions included."""
+    """124,439,808 parameters, the published count: tied head and learned positions included."""
     gpt2 = Model("gpt2", 768, 12, 12, 3072, 50257, 1024, tie_embeddings=True)
     assert n_total(gpt2) == 124_439_808
     assert n_non_embedding(gpt2) == 12 * 12 * 768**2
@@ -118,15 +118,15 @@ def test_memory_is_split_over_devices():
     assert one["parameters"] == 4 * (190354176 + 100352 * 768)
     assert all(four[part] * 4 == one[part] for part in one if part != "logits")
     assert four["logits"] == one["logits"] == 8 * CHUNK_ELEMENTS  # of one chunk
-    remat = {kept: memory_bytes(model("190M"), 8, remat=kept)["activations"] for kept in ("none", "dots", "full")}
+    remat = {mode: memory_bytes(model("190M"), 8, remat=mode)["activations"] for mode in ("none", "dots", "full")}
     assert remat["none"] > remat["dots"] > remat["full"]
 
 
 def test_moments_take_the_memory_of_their_types():
-    def held(**dtypes):
+    def optimizer_bytes(**dtypes):
         return memory_bytes(model("190M"), 8, optimizer=Optimizer(1e-3, 1, **dtypes))["optimizer"]
 
     n = 190354176 + 100352 * 768
-    assert held() == 8 * n
-    assert held(mu_dtype="bfloat16") == 6 * n
-    assert held(mu_dtype="bfloat16", nu_dtype="bfloat16") == 4 * n
+    assert optimizer_bytes() == 8 * n
+    assert optimizer_bytes(mu_dtype="bfloat16") == 6 * n
+    assert optimizer_bytes(mu_dtype="bfloat16", nu_dtype="bfloat16") == 4 * n
