@@ -36,7 +36,7 @@ def submit(
     Example: ladder submit demo --backend local
 
     Args:
-        backend: local trains on this machine until the end; the others submit once, then run ladder watch
+        backend: local trains on this machine until the end; with the others, ladder watch submits what follows
         targets: train the targets too, after all rungs
         at_once: local: how many runs at a time
         processes: local: processes of each run, joined by jax.distributed
@@ -90,7 +90,7 @@ def _submit(jobs, backend, retry: bool) -> int:
 
 
 def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
-    """Submit the jobs of a ladder as they become ready, and show its status, until all runs have ended.
+    """Submit the jobs of a ladder as they become ready, and show its status, until nothing is left to do.
 
     Example: ladder watch demo
 

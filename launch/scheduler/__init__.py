@@ -1,1 +1,1 @@
-"""Jobs of a ladder, submitted and kept going until all are done. Start reading at reconcile.py."""
+"""Submits the jobs of a ladder, and submits them again, until all are done. Start reading at reconcile.py."""

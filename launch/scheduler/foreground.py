@@ -22,7 +22,7 @@ SECONDS = 0.25  # between two rounds of the loop
 
 
 class Failed(Exception):
-    """Runs failed in a way that a retry cannot help; `code` is the command's exit code."""
+    """Runs failed or are stuck; `code` is the command's exit code."""
 
     def __init__(self, message: str, code: int):
         super().__init__(message)

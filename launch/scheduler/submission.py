@@ -50,10 +50,10 @@ class Submission:
 
     def cost(self) -> Estimate:
         """Of the runs that are not done."""
-        settings = self.config.settings
-        slice_of = {"gke": settings.gke.slice_of, "tpu": settings.tpu.slice_of}.get(self.config.backend)
+        config = self.config
+        slice_of = {"gke": config.settings.gke.slice_of, "tpu": config.settings.tpu.slice_of}.get(config.backend)
         runs = {job.run_id: status.read_run(job.directory) for job in self.jobs}
-        return estimate(self.jobs, runs, slice_of, settings.prices)
+        return estimate(self.jobs, runs, slice_of, config.settings.prices)
 
 
 def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig, dry: bool = False) -> Submission:
