@@ -20,14 +20,14 @@ def override(config, *assignments: str):
         if not equals:
             raise InputError(f"override {assignment!r}: write it as dotted.path=value")
         *groups, last = path.split(".")
-        branch = tree
+        node = tree
         for group in groups:
-            branch = branch.setdefault(group, {})
-            if not isinstance(branch, dict):
+            node = node.setdefault(group, {})
+            if not isinstance(node, dict):
                 raise InputError(f"override {path}: {group} is given a value and a member; leave one out")
-        if last in branch:
+        if last in node:
             raise InputError(f"override {path}: given twice; leave one out")
-        branch[last] = text
+        node[last] = text
     return _apply(config, tree, "")
 
 

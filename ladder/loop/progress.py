@@ -30,7 +30,7 @@ class StatusLine:
     def __init__(self, label, steps, batch_tokens, flops_per_token, bytes_per_token, every=5.0):
         self.label, self.steps, self.batch_tokens = label, steps, batch_tokens
         self.flops_per_token, self.bytes_per_token, self.every = flops_per_token, bytes_per_token, every
-        self.began, self.evaluating = time.monotonic(), 0.0
+        self.began, self.evaluation_seconds = time.monotonic(), 0.0
         self.restart(None)
 
     @cached_property
@@ -40,12 +40,12 @@ class StatusLine:
 
     def restart(self, step: int | None):
         """Measure the rate from this step and this moment on."""
-        self.since, self.first, self.printed = time.monotonic(), step, time.monotonic()
+        self.rate_start, self.rate_step, self.printed = time.monotonic(), step, time.monotonic()
 
     def evaluated(self, step: int, tokens: int, seconds: float):
         """Print what an evaluation cost, and the share of the time since the start that all evaluations took."""
-        self.evaluating += seconds
-        share = self.evaluating / (time.monotonic() - self.began)
+        self.evaluation_seconds += seconds
+        share = self.evaluation_seconds / (time.monotonic() - self.began)
         print(f"{self.label}  evaluated at step {step:,}: {tokens:,} tokens, {seconds:.1f} s; {share:.1%} of the time")
 
     def due(self) -> bool:
@@ -54,10 +54,10 @@ class StatusLine:
     def show(self, step: int, loss: float, epoch: float) -> float:
         """Print the line; returns tokens/s since the last one. loss: nats per token. epoch: passes over the text."""
         now = time.monotonic()
-        if self.first is None or step <= self.first:
+        if self.rate_step is None or step <= self.rate_step:
             self.restart(step)
             return math.nan
-        rate = (step - self.first) * self.batch_tokens / (now - self.since)
+        rate = (step - self.rate_step) * self.batch_tokens / (now - self.rate_start)
         left = (self.steps - step) * self.batch_tokens / rate
         bpb = loss / math.log(2) / self.bytes_per_token
         share = rate * self.flops_per_token / self.peak

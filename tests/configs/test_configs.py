@@ -163,7 +163,7 @@ def test_a_users_own_ladder(own):
 
 
 @pytest.mark.parametrize(
-    ("function", "says"),
+    ("function", "message"),
     [
         ("mien", "has no function 'mien'; did you mean 'mine'?"),
         ("broken", "own.py:14: ValueError: oh no"),
@@ -172,14 +172,14 @@ def test_a_users_own_ladder(own):
         ("needs", "TypeError: needs() missing 1 required positional argument"),
     ],
 )
-def test_errors_in_a_users_file_name_file_and_line(own, function, says):
-    with pytest.raises(InputError, match=re.escape(says)) as raised:
+def test_errors_in_a_users_file_name_file_and_line(own, function, message):
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
         loader.load(f"{own}:{function}")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("def mine(:\n", "own.py:1: "),
         ("x = 1\nimport no_such_module\n", "own.py:2: ModuleNotFoundError: No module named 'no_such_module'"),
@@ -188,15 +188,15 @@ def test_errors_in_a_users_file_name_file_and_line(own, function, says):
         ("", "has no function 'mine'"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, text, says):
+def test_files_that_cannot_be_read(tmp_path, text, message):
     path = tmp_path / "own.py"
     path.write_text(text)
-    with pytest.raises(InputError, match=re.escape(says)):
+    with pytest.raises(InputError, match=re.escape(message)):
         loader.load(f"{path}:mine")
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("demoo", "did you mean 'demo'?"),
         ("", "no ladder ''"),
@@ -205,6 +205,6 @@ def test_files_that_cannot_be_read(tmp_path, text, says):
         ("olmo3", "did you mean 'olmo2'?"),
     ],
 )
-def test_unknown_names(name, says):
-    with pytest.raises(InputError, match=re.escape(says)):
+def test_unknown_names(name, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         loader.load(name)

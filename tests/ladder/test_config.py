@@ -21,7 +21,7 @@ BRANCH = replace(WSD, kind="branch", parent=TRUNK.identity, parent_step=100)
 
 
 @pytest.mark.parametrize(
-    ("build", "says"),
+    ("build", "message"),
     [
         (lambda: replace(MODEL, d_model=0), "d_model = 0"),
         (lambda: replace(MODEL, n_heads=5), "n_heads = 5"),
@@ -68,8 +68,8 @@ BRANCH = replace(WSD, kind="branch", parent=TRUNK.identity, parent_step=100)
         (lambda: Ladder("demo", (TRUNK, replace(BRANCH, model=replace(MODEL, d_ff=128)))), "model"),
     ],
 )
-def test_wrong_configs_are_refused_in_one_line(build, says):
-    with pytest.raises(InputError, match=re.escape(says)) as raised:
+def test_wrong_configs_are_refused_in_one_line(build, message):
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
         build()
     assert "\n" not in str(raised.value)
 
@@ -216,7 +216,7 @@ def test_a_rung_comes_back_from_its_json(rung):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda d: d.pop("tokens"), "config.json: tokens is missing"),
         (lambda d: d["model"].pop("d_ff"), "config.json: model.d_ff is missing"),
@@ -231,10 +231,10 @@ def test_a_rung_comes_back_from_its_json(rung):
         (lambda d: d.update(seed=None), "seed"),
     ],
 )
-def test_wrong_json_is_refused_by_name(change, says):
+def test_wrong_json_is_refused_by_name(change, message):
     value = to_dict(RUNG)
     change(value)
-    with pytest.raises(InputError, match=re.escape(says)):
+    with pytest.raises(InputError, match=re.escape(message)):
         from_dict(Rung, value, where="config.json")
 
 
@@ -279,7 +279,7 @@ def test_an_override_is_read_as_its_field_type(assignment, path, value):
 
 
 @pytest.mark.parametrize(
-    ("assignments", "says"),
+    ("assignments", "message"),
     [
         (["optimizer.peak_lrr=1"], "did you mean 'peak_lr'?"),
         (["optimiser.peak_lr=1"], "did you mean 'optimizer'?"),
@@ -299,8 +299,8 @@ def test_an_override_is_read_as_its_field_type(assignment, path, value):
         ([".=1"], "has no ''"),
     ],
 )
-def test_wrong_overrides_are_refused_in_one_line(assignments, says):
-    with pytest.raises(InputError, match=re.escape(says)) as raised:
+def test_wrong_overrides_are_refused_in_one_line(assignments, message):
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
         override(RUNG, *assignments)
     assert "\n" not in str(raised.value)
 

@@ -76,7 +76,7 @@ def evaluation(program: step.Program, params, requests: str) -> dict:
 
 
 def carried(state: dict, folder: str) -> list[bool]:
-    """A state of 8 devices saved there, restored and saved on 2, restored on 1: whether its bits stay the same."""
+    """Whether the bits of a state stay the same: saved on 8 devices, restored and saved on 2, restored on 1."""
     same, before = [], [np.asarray(x).tobytes() for x in jax.tree.leaves(state)]
     for saved_step, devices in enumerate((2, 1)):
         checkpoints = Checkpoints(folder)

@@ -202,7 +202,7 @@ def test_flags_take_precedence_over_the_environment(count, index):
 
 
 @pytest.mark.parametrize(
-    "flags, env, says",
+    "flags, env, message",
     [
         ((None, 2, 0), {}, "several processes need --coordinator HOST:PORT"),
         ((None, None, None), {"LADDER_PROCESSES": "2"}, "several processes need --coordinator HOST:PORT"),
@@ -211,6 +211,6 @@ def test_flags_take_precedence_over_the_environment(count, index):
         (("host:1", 2, None), {"LADDER_PROCESS": "one"}, "LADDER_PROCESS = 'one': must be a whole number"),
     ],
 )
-def test_contradictions_are_one_line(flags, env, says):
-    with pytest.raises(InputError, match=says):
+def test_contradictions_are_one_line(flags, env, message):
+    with pytest.raises(InputError, match=message):
         settings(*flags, env)
