@@ -2,7 +2,14 @@
 
 
 class InputError(ValueError):
-    """The user's input is wrong; the message is one line: what is wrong, where, how to mend it. Exit code 2."""
+    """The user's input is wrong; the message is one line: what is wrong, where, how to mend it. Exit code 2.
+
+    argument: the name of the argument that is wrong, for commands that call it by another name.
+    """
+
+    def __init__(self, message: str, argument: str | None = None):
+        super().__init__(message)
+        self.argument = argument
 
 
 class Preempted(Exception):

@@ -72,7 +72,7 @@ class Tokenizer:
         """Write tokenizer.json, for `load` and (except for "bytes") for other programs."""
         directory = epath.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / FILE).write_text(self.definition)
+        (directory / FILE).write_text(self.definition, encoding="utf-8")
 
 
 def load(spec) -> Tokenizer:

@@ -61,7 +61,9 @@ def evaluate(
     path = Path(path) if isinstance(path, str) and "://" not in path else path
     if path.suffix == ".gguf":
         if missing or step is not None:
-            raise InputError(f"{path}: a model file has no checkpoints; leave out --step and --missing")
+            raise InputError(
+                f"{path}: a model file has no checkpoints to choose from", "missing" if missing else "step"
+            )
         yield _evaluate_model(path, tasks, max_docs)
         return
     record = Record(path)
@@ -113,7 +115,7 @@ def _evaluation_config(default: Eval, tasks: Sequence[str] | None, max_docs: int
 def _evaluate_model(path: Path, tasks: Sequence[str] | None, max_docs: int | None) -> Evaluation:
     """Evaluate a published model (convert/gguf.py), its weights sharded over all devices."""
     if not tasks:
-        raise InputError(f"{path}: no tasks to evaluate; write for example --tasks olmes")
+        raise InputError(f"{path}: no tasks to evaluate; name some, for example olmes", "tasks")
     began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
     model, weights, tokenizer = gguf.read(path)
     params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))

@@ -33,11 +33,11 @@ def members(rung: Rung, text: str) -> tuple[Rung, ...]:
         else:
             raise ValueError
     except ValueError:
-        raise InputError(f"--vmap {text}: write seeds=8 or peak_lr=1e-3,2e-3,4e-3") from None
+        raise InputError(f"group {text!r}: write seeds=8 or peak_lr=1e-3,2e-3,4e-3", "vmap") from None
     if len({member.run_id for member in rungs}) < max(2, len(rungs)):
-        raise InputError(f"--vmap {text}: needs two or more different runs")
+        raise InputError(f"group {text!r}: needs two or more different runs", "vmap")
     if rung.kind == "branch":
-        raise InputError(f"--vmap: {rung.label} is a branch; name a trunk or a full run")
+        raise InputError(f"{rung.label} is a branch, which no group trains; name a trunk or a full run", "vmap")
     return rungs
 
 
@@ -77,7 +77,7 @@ class Group:
 
     def __init__(self, runs: Sequence[Run]):
         if jax.process_count() > 1:
-            raise InputError("--vmap works in a single process; start it without --coordinator and LADDER_COORDINATOR")
+            raise InputError("a group is trained in a single process; start it without a coordinator", "coordinator")
         self.runs, first = runs, runs[0]
         self.program = build(first.program)
         self.steps, self.evaluates, self.saves, self.epoch = first.steps, first.evaluates, first.saves, first.epoch

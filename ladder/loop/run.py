@@ -152,8 +152,9 @@ def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
     """The corpus of a run, copied to this machine's disk. Raises InputError where its hash is not config.json's."""
     text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
     if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
+        here, needed = f"{text.hash} {text.tokenizer_hash}", f"{rung.data.corpus} {rung.data.tokenizer_hash}"
         raise InputError(
-            f"{config['corpus_dir']}: corpus {text.hash}, this run needs {rung.data.corpus}; build it again"
+            f"{config['corpus_dir']}: corpus and tokenizer {here}, this run needs {needed}; build the corpus again"
         )
     return text
 

@@ -59,7 +59,9 @@ def settings(coordinator: str | None, count: int | None, index: int | None, env:
     coordinator = coordinator or env.get("LADDER_COORDINATOR")
     if coordinator is None:
         if count is not None or index is not None or "LADDER_PROCESSES" in env:
-            raise InputError("several processes need --coordinator HOST:PORT of process 0 (or LADDER_COORDINATOR)")
+            raise InputError(
+                "several processes need a coordinator, HOST:PORT of process 0; set LADDER_COORDINATOR", "coordinator"
+            )
         return None, None, None
     if count is None:
         count = _env_int("LADDER_PROCESSES", env)
@@ -70,15 +72,19 @@ def settings(coordinator: str | None, count: int | None, index: int | None, env:
     if not coordinator.rpartition(":")[2].isdigit():
         raise InputError(f"coordinator {coordinator!r}: write HOST:PORT, or auto on a TPU pod")
     if count is None or index is None:
-        raise InputError("a coordinator needs --processes N and --process I (or LADDER_PROCESSES and LADDER_PROCESS)")
+        raise InputError(
+            "a coordinator needs the number of processes and the index of this one; set LADDER_PROCESSES and"
+            " LADDER_PROCESS",
+            "processes",
+        )
     if not 0 <= index < count:
-        raise InputError(f"process {index} of {count}: must be from 0 to {count - 1}")
+        raise InputError(f"process {index} of {count}: must be from 0 to {max(count, 1) - 1}")
     return coordinator, count, index
 
 
 def _env_int(name: str, env: Mapping[str, str]) -> int | None:
     text = env.get(name)
-    if text is not None and not text.isdigit():
+    if text is not None and not (text.isascii() and text.isdigit()):
         raise InputError(f"{name} = {text!r}: must be a whole number")
     return None if text is None else int(text)
 

@@ -135,11 +135,13 @@ def refuse_replication(mesh: jax.sharding.Mesh, state, placed) -> None:
         if x.size * x.dtype.itemsize > LARGE and sharding.is_fully_replicated:
             width = state["params"]["embedding"].shape[1]
             divisor = math.gcd(fsdp, width)
-            raise InputError(
-                f"state{jax.tree_util.keystr(path)} {list(x.shape)} would be fully replicated on {mesh.size} devices: "
-                f"mesh.fsdp = {fsdp} does not divide model.d_model = {width}; set mesh.fsdp={divisor} "
-                f"mesh.replica={mesh.shape['replica'] * fsdp // divisor}"
-            )
+            reason = f"mesh.tensor = {mesh.shape['tensor']} does not divide it; set a smaller mesh.tensor"
+            if divisor < fsdp:
+                replica = mesh.shape["replica"] * fsdp // divisor
+                reason = f"mesh.fsdp = {fsdp} does not divide model.d_model = {width}; "
+                reason += f"set mesh.fsdp={divisor} mesh.replica={replica}"
+            array = f"state{jax.tree_util.keystr(path)} {list(x.shape)}"
+            raise InputError(f"{array} would be fully replicated on {mesh.size} devices: {reason}")
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -22,13 +22,15 @@ from ladder.rundir.files import create, is_local, read_json, write_atomic
 class Lease:
     """The exclusive right to train the run in `directory`. It expires after `seconds` unless it is renewed.
 
+    holder_does: what the holder does, for messages.
+
     `with Lease(directory) as lease: ...; lease.renew()`. Entering raises Preempted, which names the holder, if another
     process holds the lease. `renew` raises Preempted if another process has taken it.
     """
 
-    def __init__(self, directory, seconds=60.0):
+    def __init__(self, directory, seconds=60.0, holder_does="trains this run"):
         self.path = epath.Path(directory) / "lease.json"
-        self.seconds = seconds
+        self.seconds, self.holder_does = seconds, holder_does
         self._host, pid = socket.gethostname(), os.getpid()
         self.owner = f"{self._host}:{pid}:{uuid.uuid4().hex[:8]}"
         self._holder = {"schema_version": 1, "owner": self.owner, "host": self._host, "pid": pid}
@@ -43,12 +45,12 @@ class Lease:
         if not available or (existing and is_live(existing) and not holder_is_dead):
             self._unlock()
             holder = existing["owner"] if existing else "another process"
-            raise Preempted(f"{self.path.parent}: {holder} trains this run")
+            raise Preempted(f"{self.path.parent}: {holder} {self.holder_does}")
         if self._lock is None:
             if existing:
                 self.path.unlink(missing_ok=True)
             if not create(self.path, self._text()):
-                raise Preempted(f"{self.path.parent}: another process took the lease first and trains this run")
+                raise Preempted(f"{self.path.parent}: another process took the lease first and {self.holder_does}")
         else:
             self._write()
         self.renew()

@@ -155,6 +155,8 @@ def _directories(run: str, rung: str | None, root: Path) -> tuple[list[Path], in
         return [runs.directory(run, rung, root)], None
     run_dirs = runs.directories(runs.folder(run, root))
     done = [path for path in run_dirs if Record(path).is_done()]
+    if len(run_dirs) > 1 and not done:
+        raise InputError(f"{run}: no finished run among {len(run_dirs)} run directories; train them first")
     return (run_dirs if len(run_dirs) == 1 else done), None
 
 

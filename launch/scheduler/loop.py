@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ladder.errors import InputError, Preempted
+from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record
@@ -40,14 +40,8 @@ class Round:
 @contextmanager
 def submit_lease(folder: Path) -> Iterator[Lease]:
     """Let only one submitter at a time work on a ladder. Raises Preempted, naming the other one, where there is one."""
-    try:
-        lease = Lease(folder / ".submit", LEASE_SECONDS).__enter__()
-    except Preempted as error:
-        raise Preempted(f"{error}".replace("trains this run", "submits this ladder already")) from None
-    try:
+    with Lease(folder / ".submit", LEASE_SECONDS, "submits this ladder already") as lease:
         yield lease
-    finally:
-        lease.__exit__()
 
 
 def folder_of(jobs: Sequence[Job]) -> Path:

@@ -213,8 +213,8 @@ def test_what_would_not_compute_as_trained_is_refused(tmp_path, facts, says):
         (b"hello, world", ["--tasks", "olmes"], "not a GGUF file, or truncated (GGUF magic invalid)"),
         (slice(200), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
         (slice(-3000), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
-        (slice(None), [], "no tasks to evaluate; write for example --tasks olmes"),
-        (slice(None), ["--tasks", "olmes", "--step", "3"], "leave out --step and --missing"),
+        (slice(None), [], "no tasks to evaluate; name some, for example olmes (--tasks)"),
+        (slice(None), ["--tasks", "olmes", "--step", "3"], "a model file has no checkpoints to choose from (--step)"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, content, arguments, says, capsys):

@@ -204,10 +204,10 @@ def test_flags_take_precedence_over_the_environment(count, index):
 @pytest.mark.parametrize(
     "flags, env, message",
     [
-        ((None, 2, 0), {}, "several processes need --coordinator HOST:PORT"),
-        ((None, None, None), {"LADDER_PROCESSES": "2"}, "several processes need --coordinator HOST:PORT"),
+        ((None, 2, 0), {}, "several processes need a coordinator, HOST:PORT"),
+        ((None, None, None), {"LADDER_PROCESSES": "2"}, "several processes need a coordinator, HOST:PORT"),
         (("host", 2, 0), {}, "write HOST:PORT"),
-        (("host:1", None, 0), {}, "needs --processes N and --process I"),
+        (("host:1", None, 0), {}, "needs the number of processes and the index of this one"),
         (("host:1", 2, None), {"LADDER_PROCESS": "one"}, "LADDER_PROCESS = 'one': must be a whole number"),
     ],
 )

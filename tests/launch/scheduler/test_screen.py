@@ -15,9 +15,11 @@ from launch.scheduler.submission import BackendConfig, Submission
 from tests.launch import stand_ins
 
 DONE = """
-import json, sys, time
+import json, os, sys, time
 time.sleep(0.2)
-open(f"{sys.argv[2]}/DONE.json", "w").write(json.dumps({"step": 10, "loss": 1.0}))
+with open(f"{sys.argv[2]}/part", "w") as file:
+    json.dump({"step": 10, "loss": 1.0}, file)
+os.replace(file.name, f"{sys.argv[2]}/DONE.json")
 """
 ENDS = {"done": (DONE, 0), "diverged": ("import sys; sys.exit(78)", 78), "failed": ("import sys; sys.exit(2)", 1)}
 
