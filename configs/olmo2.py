@@ -24,7 +24,6 @@ SIZES = ("190M", "370M", "760M", "1B")
 MULTIPLES = (1, 2, 5, 10)
 SEQ_LEN = 4096
 VOCAB_SIZE = 100_352  # the dolma2 tokenizer's 100278, padded to a multiple of 128
-# Without the paper's eighth task, MMLU, which is scored by subject groups and weighted.
 TASKS = (
     "hellaswag_val",
     "arc_challenge_test",
@@ -33,6 +32,7 @@ TASKS = (
     "csqa_val",
     "socialiqa_val",
     "openbookqa_test",
+    "mmlu_avg_test",
 )
 DATA = Data(text=("data/olmoe-mix-0924",), tokenizer="data/dolma2-tokenizer.json")
 

@@ -9,6 +9,7 @@ from configs import loader
 from configs.demo import demo
 from configs.wsd import trunk_and_branches
 from ladder.errors import InputError
+from ladder.evaluation.tasks import expand
 from ladder.sizes import n_non_embedding, n_params, train_tokens
 
 
@@ -25,6 +26,7 @@ def test_olmo2_is_the_papers_ladder():
     assert [r.label for r in ladder.rungs] == [f"{size}-{x}xC" for size in sizes for x in (1, 2, 5, 10)]
     assert [r.label for r in ladder.targets] == ["7B-4T", "13B-5T"]
     assert {r.size for r in loader.load("olmo2-all").rungs} == {"190M", "370M", "600M", "760M", "1B", "3B"}
+    assert {task for rung in ladder.all for task in rung.eval.tasks} == set(expand(["olmes"]))  # its eight tasks
     for rung in ladder.rungs:
         assert (rung.kind, rung.optimizer.schedule, rung.optimizer.lr_final_fraction) == ("full", "cosine", 0.1)
         assert (rung.optimizer.beta1, rung.optimizer.beta2, rung.optimizer.weight_decay) == (0.9, 0.95, 0.1)
