@@ -9,16 +9,20 @@ import jax.numpy as jnp
 
 
 def matmul_flops(size: int = 1024, seconds: float = 0.1) -> float:
-    """FLOP/s of float32 matmuls on one device of this machine: the fastest of those that fit in `seconds`."""
+    """FLOP/s of float32 matmuls on all devices of all processes: the fastest of those that fit in `seconds`.
+
+    All devices of this process multiply at the same time, because emulated devices share the cores of one CPU.
+    """
     multiply = jax.jit(lambda x: x @ x)
-    x = jnp.ones((size, size), jnp.float32)
-    multiply(x).block_until_ready()
+    devices = jax.local_devices()
+    x_N = [jax.device_put(jnp.ones((size, size), jnp.float32), device) for device in devices]
+    jax.block_until_ready([multiply(x) for x in x_N])
     best, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        multiply(x).block_until_ready()
+        jax.block_until_ready([multiply(x) for x in x_N])
         best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+    return 2 * size**3 * len(devices) * jax.process_count() / best
 
 
 class StatusLine:

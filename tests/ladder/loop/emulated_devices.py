@@ -3,11 +3,13 @@ layout, and a checkpoint that goes from mesh to mesh.
 python emulated_devices.py REQUESTS.jsonl FOLDER   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
 """
 
+import itertools
 import json
 import re
 import sys
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from ladder.config import Eval, Mesh, Model, Optimizer, Rung
 from ladder.data.tokenizer import byte_tokenizer
 from ladder.evaluation import prefix_tree
 from ladder.evaluation.evaluator import Evaluator
-from ladder.loop import step
+from ladder.loop import progress, step
 from ladder.model import attention, cross_entropy
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
@@ -106,12 +108,20 @@ def splash() -> list[float]:
     return [float(abs(g - e).max() / abs(e).max()) for g, e in zip(got, expected, strict=True)]
 
 
+def matmul() -> float:
+    """FLOP/s of all devices where each call takes one second."""
+    clock = itertools.count()
+    progress.time = SimpleNamespace(perf_counter=lambda: next(clock))
+    return progress.matmul_flops(size=8, seconds=2.5)
+
+
 def main():
     assert len(jax.devices()) == 8
     step.UNROLL_LAYERS = 0  # layers in a loop, as on accelerators (and quicker to compile)
     prefix_tree.ROW_TOKENS = 32
     results = {"carried": carried(step.build(RUNG, sharding.make_mesh(Mesh(fsdp=4, tensor=2))).init(), sys.argv[2])}
     results["splash"] = splash()
+    results["matmul"] = matmul()
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
     for name in LAYOUTS:
         if "accumulation" in name:

@@ -81,8 +81,12 @@ def test_eight_devices_evaluate_as_one(results, layout):
 
 def test_every_device_computes_only_its_own_logits(results):
     """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
-    rows = {layout: result["logit_rows"] for layout, result in results.items() if "logit_rows" in result}
-    assert (rows["one"], rows["fsdp=8"], rows["fsdp=8, accumulation, remat, blockwise"]) == (512, 64, 16)
+    layouts = ("one", "fsdp=8", "fsdp=8, accumulation, remat, blockwise")
+    assert [results[layout]["logit_rows"] for layout in layouts] == [512, 64, 16]
+
+
+def test_the_matmul_rate_counts_all_devices(results):
+    assert results["matmul"] == 2 * 8**3 * 8
 
 
 def test_splash_on_split_queries_and_heads(results):
