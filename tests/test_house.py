@@ -1,6 +1,7 @@
 """The house rules, read from the source: who imports whom, who may know what, and the size of things."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,24 @@ def test_the_rules_can_fail():
     assert layer("ladder.loop.train") > layer("ladder.model.transformer") > layer("ladder.config")
     inside = ast.parse("class A:\n    import jax\nif True:\n    import grain\n")
     assert imported(top_level(inside)) == {"jax", "grain"}
+
+
+def definitions(tree: ast.AST, prefix: str = "") -> set[str]:
+    """Functions, classes and methods of a module: {"build", "Run", "Run.save", ...}."""
+    names = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names |= {prefix + node.name} | definitions(node, f"{prefix}{node.name}.")
+    return names
+
+
+def test_the_architecture_page_names_functions_that_exist():
+    sections = (ROOT / "docs/architecture.md").read_text().split("\n## ")
+    walks = {section.split("\n")[0]: section for section in sections if re.search(r"^1\. ", section, re.M)}
+    assert set(walks) == {"A batch", "A runs table", "A submitted rung", "A NaN"}
+    for name, walk in walks.items():
+        assert len(re.findall(r"^\d+\. ", walk, re.M)) == 10, name
+    named = re.findall(r"`([\w/]+\.py):([\w.]+)`", "\n".join(sections))
+    assert len(named) > 40
+    missing = [f"{file}:{name}" for file, name in named if file not in TREES or name not in definitions(TREES[file])]
+    assert not missing
