@@ -15,7 +15,7 @@ from configs import loader
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
-from launch import plan, prepare, task_law_tables, terminal
+from launch import display, plan, prepare, terminal
 from launch.backends.local import Local
 from launch.scheduler import foreground
 
@@ -66,19 +66,27 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         ]
         predicted = two_step.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
-        console.print(task_law_tables.table(predicted.entries))
+        _show(console, predicted.tasks)
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
         _train(held_out, console)
     with stages("report"):
         everything = _of(runs_table.read(folder), rungs + held_out)
-        console.print(task_law_tables.table(two_step.compare(predicted, everything)))
+        _show(console, two_step.with_measured(predicted, everything))
         page = folder / "report.html"
         task_report.report(everything, predicted, page, _about(built, folder, targets))
         task_report.hero(everything, predicted, folder / "prediction.png")
     terminal.write_json(folder / "stages.json", stages.to_json())
     console.print(f"{stages}\n[bold]{page}")
     return page
+
+
+def _show(console: Console, forecasts) -> None:
+    """The table of the tasks' predictions."""
+    from fitting.report import task_tables
+
+    for grid in task_tables.predictions(forecasts):
+        console.print(display.table(grid))
 
 
 def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
@@ -98,7 +106,7 @@ def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
         "title": f"ladder {built.ladder.name}: prediction and truth",
         "commands": [
             _command(built.ladder),
-            f"{predict} --target " + " ".join(f"{t.name}={t.n_params:.0f},{t.tokens:.0f}" for t in targets),
+            f"{predict} --target " + " ".join(f"{t.name}={t.N:.0f},{t.D:.0f}" for t in targets),
             f"ladder report {folder} -o report.html",
         ],
         "facts": facts,

@@ -9,8 +9,8 @@ from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
 
 VARIANCE_ROWS = 10
-# Where a ladder does not determine step 1: how many fits of losses that differ in the tenth digit.
-ROUNDED, DIGIT = 10, 1e-10
+# Where a ladder does not determine step 1: how many fits to losses that are changed in their tenth digit.
+PERTURBED, DIGIT = 10, 1e-10
 
 
 def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
@@ -19,8 +19,8 @@ def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
     for task in table.select(run=run, metric="bpb").unique("task"):
         row = {"run": run, "task": task}
         for name, metric in (("bpb", "bpb"), ("acc", methods.acc_metric(table, task))):
-            of = table.select(run=run, task=task, metric=metric)
-            values = of["value"][np.argsort(of["step"])][-last:]
+            series = table.select(run=run, task=task, metric=metric)
+            values = series["value"][np.argsort(series["step"])][-last:]
             if len(values):
                 row |= {f"{name}_sd": float(values.std()), f"{name}_cv": float(values.std() / values.mean())}
         rows.append(row)
@@ -32,10 +32,10 @@ def ladders(table: Table) -> list[tuple]:
 
     Each is (name, runs, whether they determine step 1, FLOPs of the largest run, of all runs).
     """
-    at = methods.points(table, None)
-    runs, n, d = np.array(at.runs), at.features["N"], at.features["D"]
+    ends = methods.points(table, None)
+    runs, n, d = np.array(ends.runs), ends.features["N"], ends.features["D"]
     length = np.round(2 * d / n / 20) / 2
-    flops = at.features.get("C", 6 * n * d)
+    flops = ends.features.get("C", 6 * n * d)
     ways = [(f"N <= {v:.4g}", n <= v) for v in np.unique(n)]
     ways += [(f"xC <= {v:g}", length <= v) for v in np.unique(length)]
     ways += [(f"FLOPs <= {v:.3e}", flops <= v) for v in np.sort(flops)]
@@ -46,22 +46,22 @@ def ladders(table: Table) -> list[tuple]:
 
 
 def _determined(n: np.ndarray, length: np.ndarray) -> bool:
-    """Five parameters want more than five runs, of three sizes and two lengths; with less, rounding decides."""
+    """Five parameters need more than five runs, of three sizes and two lengths; else the last digits decide."""
     return len(n) > 5 and len(set(n)) >= 3 and len(set(length)) >= 2
 
 
 def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> Iterator[dict]:
     """For each smaller ladder: mean relative error over tasks of step 1, step 2 and the chain, which also in points.
 
-    smaller: of `ladders`. points_range, where the runs do not determine step 1: the least and the most points, mean
-    over tasks, that ROUNDED fits end at when the losses change in their tenth digit. Nothing where the target's own run
-    is not in the table (split target).
+    smaller: from `ladders`. points_range, where the runs do not determine step 1: the range of the points, mean over
+    tasks, over PERTURBED fits to losses that are changed in their tenth digit. Yields nothing where the target's own
+    run is not in the table (split target).
     """
     tasks = [t for t in methods.points(table, None).tasks if methods.acc_metric(table, t)]
     tasks = [t for t in tasks if measured(table, target, t, methods.acc_metric(table, t)) is not None]
     for name, runs, determined, largest, total in smaller if tasks else ():
-        kept, rounded = table.select(run=runs), 0 if determined else ROUNDED
-        error_T4R = np.abs([_errors(kept, table, target, task, rounded) for task in tasks])
+        part, perturbed = table.select(run=runs), 0 if determined else PERTURBED
+        error_T4R = np.abs([_errors(part, table, target, task, perturbed) for task in tasks])
         step1, step2, chained, points = map(float, error_T4R[:, :, 0].mean(axis=0))
         low, high = (100 * float(end(error_T4R[:, 3], axis=1).mean()) for end in (np.min, np.max))
         yield {"ladder": name, "runs": len(runs), "determined": determined, "largest_flops": float(largest),
@@ -69,15 +69,16 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
                "points": 100 * points, "points_range": None if determined else [low, high]}  # fmt: skip
 
 
-def _errors(kept: Table, table: Table, target: Target, task: str, rounded: int) -> np.ndarray:
-    """error_4R of a task: of step 1, step 2 and the chain (relative), and of the chain; R: as it is, then rounded."""
-    at, acc_metric = methods.points(kept, [task]), methods.acc_metric(table, task)
+def _errors(part: Table, table: Table, target: Target, task: str, perturbed: int) -> np.ndarray:
+    """error_4R of a task: of step 1, step 2 and the chain (relative), and of the chain (absolute); R: the fit, then the
+    perturbed ones."""
+    ends, acc_metric = methods.points(part, [task]), methods.acc_metric(table, task)
     bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
-    noise_Rn = np.random.default_rng(0).uniform(-DIGIT, DIGIT, (1 + rounded, len(at.runs)))
+    noise_Rn = np.random.default_rng(0).uniform(-DIGIT, DIGIT, (1 + perturbed, len(ends.runs)))
     noise_Rn[0] = 0
-    fits = [methods.step1(at.features, at.bpb_Tn[0] * (1 + noise_n)) for noise_n in noise_Rn]
-    step2 = methods.step2(*methods.checkpoints(kept, task, at.runs, acc_metric), methods.guess(task))
-    predicted_R = np.array([fit.predict({"N": target.n_params, "D": target.tokens}) for fit in fits])
+    fits = [methods.step1(ends.features, ends.bpb_Tn[0] * (1 + noise_n)) for noise_n in noise_Rn]
+    step2 = methods.step2(*methods.checkpoints(part, task, ends.runs, acc_metric), methods.guess(task))
+    predicted_R = np.array([fit.predict(target.features) for fit in fits])
     chained_R, alone = step2.predict({"bpb": predicted_R}), float(step2.predict({"bpb": bpb}))
     alone_R = np.full(len(fits), alone / acc - 1)
     return np.array([predicted_R / bpb - 1, alone_R, chained_R / acc - 1, chained_R - acc])

@@ -1,9 +1,8 @@
 """The task-ladder paper's methods to the letter (Bhagia et al. 2024): step 1, step 2, the chain, C-based, single-step.
 
-Objective, start, bounds and optimiser are the published ones (SciPy's L-BFGS-B and curve_fit from one
-start), because where there are fewer runs than parameters the answer depends on them. Points are in
-the table as published: final losses are means of the last 5 evaluations, step 2 reads all checkpoints.
-Rows of split "extra" and "target" enter no fit.
+Objective, start, bounds and optimiser are the published ones (SciPy's L-BFGS-B and curve_fit from one start), because
+the answer depends on them where there are fewer runs than parameters. As published, final losses are means of the last
+5 evaluations and step 2 reads all checkpoints. Rows of split "extra" and "target" enter no fit.
 """
 
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ from scipy import optimize
 from fitting.errors import InputError
 from fitting.tables.points import Points, Target, ladder_points
 from fitting.tables.runs_table import Table, smoothed
+from fitting.task_laws.forecasts import TaskForecast
 
 METHODS = ("paper", "paper-c", "paper-single")
 DELTA, LAST_ROWS, WINDOW, SKIP_SHARE = 1e-3, 5, 5, 0.1
 # Accuracy by guessing, which the paper's step 2 starts from; 0.25 for every other task.
 GUESS = {"piqa": 1 / 2, "boolq": 1 / 2, "winogrande": 1 / 2, "socialiqa": 1 / 3, "csqa": 1 / 5}
-# The single step's neighbouring starts: how many, how far (relative), and the iterations after which they are compared.
-N_NEAR, NEAR, SCOUTING = 11, 0.1, 200
+# The single step's further starts, near the published one: how many, how far (relative), and the iterations after which
+# they are compared.
+N_NEAR, NEAR, SHORT_RUN = 11, 0.1, 200
 FREE = (None, None)
 POSITIVE = (0.0, None)
 
@@ -75,11 +76,11 @@ def single_step(features: dict, acc_n: np.ndarray, chance: float) -> Fit:
 
     bounds = [POSITIVE] * 4 + [FREE, (-1.0, 0.0), (0.0, 1.0)]
     published = np.array([3.0, 5.0, 0.2, 0.3, 0.0, chance - 1, 1.0])
-    # On some tasks the basin that the published start falls into depends on the last bits, so on the machine; of its
-    # neighbours two in three find the better one, whose end is the paper's.
+    # On some tasks the local minimum that the published start leads to depends on the last bits, so on the machine. Two
+    # in three of the nearby starts lead to the better one, which is the paper's.
     near = published * (1 + NEAR * np.random.default_rng(0).standard_normal((N_NEAR, 7)))
-    scouts = [_fit_log_huber(terms, features, acc_n, p, bounds, SCOUTING) for p in (published, *near)]
-    p = _fit_log_huber(terms, features, acc_n, min(scouts, key=lambda found: found.fun).x, bounds).x
+    short_runs = [_fit_log_huber(terms, features, acc_n, p, bounds, SHORT_RUN) for p in (published, *near)]
+    p = _fit_log_huber(terms, features, acc_n, min(short_runs, key=lambda result: result.fun).x, bounds).x
     names = dict(zip(("logA", "logB", "alpha", "beta", "E", "p", "q"), p, strict=True))
     return Fit(names, len(acc_n), lambda x: terms(p, x)[0])
 
@@ -120,12 +121,14 @@ def step2(bpb_n: np.ndarray, acc_n: np.ndarray, chance: float) -> Fit:
 def checkpoints(table: Table, task: str, runs, acc_metric: str, metric: str = "bpb"):
     """(bpb_n, acc_n) of step 2: every run without its first tenth, then a trailing mean over 5 rows."""
     rows = table.select(task=task, run=list(runs))
-    value = {m: rows.select(metric=m) for m in (metric, acc_metric)}
-    of = {m: {(r, s): v for r, s, v in zip(t["run"], t["step"], t["value"], strict=True)} for m, t in value.items()}
+    by_metric = {m: rows.select(metric=m) for m in (metric, acc_metric)}
+    value = {
+        m: {(r, s): v for r, s, v in zip(t["run"], t["step"], t["value"], strict=True)} for m, t in by_metric.items()
+    }
     pairs = []
     for run in runs:
-        steps = sorted(s for r, s in of[metric] if r == run and (r, s) in of[acc_metric])
-        both = np.array([[of[m][run, s] for m in (metric, acc_metric)] for s in steps])
+        steps = sorted(s for r, s in value[metric] if r == run and (r, s) in value[acc_metric])
+        both = np.array([[value[m][run, s] for m in (metric, acc_metric)] for s in steps])
         if len(both):
             pairs.append(smoothed(both[int(np.ceil(SKIP_SHARE * len(both))) :], WINDOW))
     return np.concatenate(pairs).T
@@ -139,43 +142,42 @@ def acc_metric(table: Table, task: str) -> str | None:
 
 def points(table: Table, tasks, metric: str = "bpb") -> Points:
     """The final losses of the ladder: split train, means of the last 5 evaluations. "C" is the table's FLOPs."""
-    made = ladder_points(table, tasks, "n_params", metric, last_rows=LAST_ROWS)
-    if "flops" in made.features:
-        made.features["C"] = made.features["flops"]
-    return made
+    ends = ladder_points(table, tasks, "n_params", metric, last_rows=LAST_ROWS)
+    if "flops" in ends.features:
+        ends.features["C"] = ends.features["flops"]
+    return ends
 
 
-def predict(table: Table, targets: list[Target], tasks=None, method: str = "paper") -> list[dict]:
-    """Entries of pred.json by one of METHODS, with the fitted parameters beside them.
+def predict(table: Table, targets: list[Target], tasks=None, method: str = "paper") -> list[TaskForecast]:
+    """Predictions by one of METHODS, with the fitted parameters; the paper gives no prediction intervals.
 
-    The paper gives no prediction intervals: bpb_pi80 and acc_pi80 are None. Raises InputError where
-    paper-c lacks FLOPs.
+    Raises InputError where there is no target, or paper-c lacks FLOPs.
     """
-    at = points(table, tasks)
+    if not targets:
+        raise InputError(f'{table.source}: no target to predict: name one (or add rows with split "target")', "target")
+    ends = points(table, tasks)
     entries = []
-    for task, bpb_n in zip(at.tasks, at.bpb_Tn, strict=True):
+    for task, bpb_n in zip(ends.tasks, ends.bpb_Tn, strict=True):
         metric = acc_metric(table, task)
         has = ~np.isnan(bpb_n)
-        features = {k: v[has] for k, v in at.features.items()}
-        chain = _fits(table, method, task, metric, features, bpb_n[has], np.array(at.runs)[has])
+        features = {k: v[has] for k, v in ends.features.items()}
+        chain = _fits(table, method, task, metric, features, bpb_n[has], np.array(ends.runs)[has])
         for target in targets:
-            x = _at(target, method)
+            x = _features(target, method)
             bpb = float(chain["step1"].predict(x)) if "step1" in chain else None
             acc = None
             if metric is not None:
                 last = chain["single"] if method == "paper-single" else chain["step2"]
                 acc = float(last.predict(x if method == "paper-single" else {"bpb": bpb}))
             flags = [f"{name}: parameter at its bound: {p}" for name, fit in chain.items() for p in _at_bound(fit)]
-            entries.append(
-                {"target": target.name, "task": task, "bpb": bpb, "bpb_pi80": None, "acc": acc, "acc_pi80": None,
-                 "flags": flags, "fits": {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}}
-            )  # fmt: skip
+            fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
+            entries.append(TaskForecast(target.name, task, bpb, accuracy=acc, flags=tuple(flags), fits=fits))
     return entries
 
 
 def _fits(table, method: str, task: str, metric: str | None, features: dict, bpb_n, runs) -> dict[str, Fit]:
     if method == "paper-c" and "C" not in features:
-        raise InputError(f"{table.source}: no column 'flops' (in every run), which --method paper-c needs")
+        raise InputError(f"{table.source}: no column 'flops' (in every run), which the method paper-c needs", "method")
     if method == "paper-single":
         if metric is None:
             return {}
@@ -187,10 +189,10 @@ def _fits(table, method: str, task: str, metric: str | None, features: dict, bpb
     return fits
 
 
-def _at(target: Target, method: str) -> dict:
-    if method == "paper-c" and target.flops is None:
-        raise InputError(f"--target {target.name}: --method paper-c needs FLOPs: NAME=N,D,FLOPS")
-    return {"N": target.n_params, "D": target.tokens} | ({"C": target.flops} if target.flops else {})
+def _features(target: Target, method: str) -> dict:
+    if method == "paper-c" and target.C is None:
+        raise InputError(f"target {target.name}: the method paper-c needs its FLOPs: NAME=N,D,FLOPS", "target")
+    return target.features | ({"C": target.C} if target.C else {})
 
 
 def _at_bound(fit: Fit) -> list[str]:

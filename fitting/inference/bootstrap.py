@@ -1,17 +1,18 @@
-"""Fit a law to many tasks at once, with resamples: standard errors, confidence, prediction.
+"""Fit a law to many tasks at once, with resamples of each fit.
 
-Two ways to resample. *Pairs*: runs (or groups of runs) are drawn with replacement, as integer
-weights; needs many runs. *Residuals*: new observations are simulated around the fitted law, which
-also works for a ladder of 12 runs, where drawing runs would leave two sizes and no law. In it
+Two ways to resample. *Pairs*: runs (or groups of runs) are drawn with replacement, as integer weights; this needs many
+runs. *Residuals*: new observations are simulated around the fitted law. This also works for a ladder of 12 runs, where
+drawing runs would often leave two sizes and no law. Then
 
-- the noise is estimated with the degrees of freedom that the fit has used up (a law of 5 parameters
-  through 12 points looks better than it is), and its own uncertainty is drawn too, so that small
-  ladders get the wider tails of Student's t;
-- branches of one trunk share part of their noise, so that 4 trunks do not pass for 12 runs.
+- the noise is estimated with the degrees of freedom that the fit has used (a law of 5 parameters through 12 points
+  looks better than it is), and its own uncertainty is drawn too, so that small ladders get the wider tails of
+  Student's t;
+- branches of one trunk share part of their noise, so that 12 branches of 4 trunks do not count as 12 independent runs.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import jax
 import numpy as np
@@ -24,28 +25,60 @@ from fitting.solvers.batch import LEVENBERG_MARQUARDT, MAX_ITERATIONS, solve
 from fitting.solvers.objective import errors, huber, residuals
 
 N_STARTS = 24
-# By Levenberg-Marquardt the fit itself (not its resamples) is taken up again from its optimum so many times: in a flat
-# valley the objective is right to 1e-8 long before the parameters are.
+# The fit by Levenberg-Marquardt (not its resamples) is continued from its optimum so many times: in a flat valley the
+# objective is right to 1e-8 long before the parameters are.
 REFINEMENTS = 3
-# Points are filled up to a multiple of this with points of weight 0, so that ladders of about the same
-# size share one compilation.
+# Points are padded to a multiple of this with points of weight 0, so that ladders of similar size share a compilation.
 PAD = 16
-# Starts of a resample: the optimum of all points, and these (one on a bound, one inside).
+# Starts of a resample beside the optimum of all points: one on a bound, one inside.
 N_RESAMPLE_STARTS = 2
-# Pairs are drawn only from this many units; with fewer, a resample loses what identifies the law.
+# Pairs are drawn only from this many units; with fewer, a resample may not determine the law.
 MIN_PAIRS_UNITS = 20
-# Allowance for a wrong form: standard deviation of ln y for each e-fold beyond the largest run.
-FORM_SD = 0.005
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How the weighted sum of Huber losses is minimised.
+
+    delta: Huber's threshold, in ln y where the law is fitted in log space, else in units of the law's centre. starts:
+    how many from the data, or natural parameters {name: [S]}. resample_starts: of a resample, beside the optimum of all
+    points. overestimate_penalty: weight of a point below the law over that of one above (None: both count alike); other
+    than 1 it needs pairs, because simulated noise is symmetric. dtype: of the resamples (solvers.batch).
+    """
+
+    delta: float
+    method: str = LEVENBERG_MARQUARDT
+    iterations: int = MAX_ITERATIONS
+    starts: int | dict = N_STARTS
+    resample_starts: int = N_RESAMPLE_STARTS
+    overestimate_penalty: float | None = None
+    dtype: type = np.float64
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How many resamples, and how they are drawn.
+
+    method: "residuals", "pairs", or "auto": pairs from 20 units on. given_Rn: how often each resample holds each point,
+    instead of drawing n of them. noise_floor: smallest run-to-run standard deviation to believe.
+    """
+
+    n: int = 400
+    seed: int = 0
+    method: Literal["auto", "pairs", "residuals"] = "auto"
+    given_Rn: np.ndarray | None = None
+    noise_floor: float = 0.0
 
 
 @dataclass(frozen=True)
 class Fit:
     """A law fitted to T tasks; row 0 of the resample axis of params_TRP is the fit itself.
 
-    params_TRP: [T, 1 + R, P] fit coordinates. centre: law.scale's numbers, arrays [T, 1].
-    noise_T: standard deviation of a run around the law (ln y or y), dof_T the degrees of freedom it
-    was estimated with. noise_TR: the noise drawn for each resample. objective_T: sum of Huber(u).
-    converged_T: the fit; resamples_converged_T: share. agree_T: share of starts at the optimum.
+    params_TRP: [T, 1 + R, P] fit coordinates. centre: law.scale's numbers, arrays [T, 1]. points_T: how many points.
+    noise_T: standard deviation of a run around the law (ln y or y), dof_T the degrees of freedom of that estimate,
+    noise_TR the noise drawn for each resample. objective_T: sum of Huber losses. converged_T: of the fit;
+    resamples_converged_T: share. agree_T: share of starts that reached the optimum. method: how resamples were drawn.
+    seconds: {"compile", "run"}.
     """
 
     law: Law
@@ -91,19 +124,15 @@ class Fit:
         return [p.name for p, is_on in zip(self.law.params, on, strict=True) if is_on]
 
 
-# A group of this name is no measurement but an assumption (the anchor of step 2): every resample holds it once.
-ALWAYS = "always"
-
-
-def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3) -> np.ndarray:
+def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3, always_n=None) -> np.ndarray:
     """int[R, n]: how often each row is drawn when whole groups are drawn with replacement.
 
-    groups_n: the label of each row's unit (run, trunk); a row of ALWAYS is in every resample. A draw with
-    fewer than min_groups distinct groups is drawn again, since no law could be fitted to it.
+    groups_n: the label of each row's unit (run, trunk). always_n: rows that are no measurements but assumptions; every
+    resample holds them once. A draw with fewer than min_groups distinct groups is drawn again, since no law could be
+    fitted to it.
     """
     groups_n = np.asarray(groups_n)
-    always_n = groups_n == ALWAYS
-    if always_n.any():
+    if always_n is not None:
         weights_Rn = np.ones((n_resamples, len(groups_n)), int)
         weights_Rn[:, ~always_n] = resample_weights(groups_n[~always_n], n_resamples, seed, min_groups)
         return weights_Rn
@@ -126,10 +155,10 @@ def interval(draws, level: float, axis: int = -1) -> tuple[np.ndarray, np.ndarra
     return np.quantile(draws, tail, axis=axis), np.quantile(draws, 1 - tail, axis=axis)
 
 
-def point_interval(draws_R: np.ndarray, point: float, level: float = 0.8) -> list[float]:
-    """[lo, hi] of a prediction; never without the point itself."""
+def point_interval(draws_R: np.ndarray, point: float, level: float = 0.8) -> tuple[float, float]:
+    """(lo, hi) of a prediction, widened to hold the point itself."""
     lo, hi = interval(draws_R, level)
-    return [min(float(lo), point), max(float(hi), point)]
+    return min(float(lo), point), max(float(hi), point)
 
 
 def fit(
@@ -137,78 +166,65 @@ def fit(
     features: dict,
     y_Tn: np.ndarray,
     *,
-    delta: float,
+    solver: Solver,
+    resampling: Resampling,
     weights_Tn: np.ndarray | None = None,
     groups_n: np.ndarray | None = None,
-    n_resamples: int = 400,
-    seed: int = 0,
-    method: str = "auto",
-    resamples_Rn: np.ndarray | None = None,
-    noise_floor: float = 0.0,
-    n_starts: int | dict = N_STARTS,
-    over: float | None = None,
-    resample_starts: int = N_RESAMPLE_STARTS,
-    iterations: int = MAX_ITERATIONS,
-    solver: str = LEVENBERG_MARQUARDT,
-    dtype: type = np.float64,
+    always_n: np.ndarray | None = None,
 ) -> Fit:
-    """Fit one law to T tasks on the same n points (weight 0: the task lacks the point).
+    """Fit one law to T tasks on the same n points.
 
-    features: {name: [n] or [T, n]}. delta: Huber's threshold (in ln y where the law says so). groups_n: unit of each
-    point that shares noise (the trunk); default: every point its own. method: "residuals", "pairs", or "auto" (pairs
-    from 20 units on). resamples_Rn: how often each resample holds each point, instead of drawing n_resamples of them.
-    noise_floor: smallest standard deviation to believe. n_starts: so many from the data, or natural parameters
-    {name: [S]}. over: of points below the law (see law.residuals); but for 1 it needs pairs, as simulated noise is
-    symmetric. resample_starts: beside all points' optimum. iterations, solver, dtype (of resamples): see solve.
+    features: {name: [n] or [T, n]}. weights_Tn: 0 where a task lacks a point. groups_n: unit of each point that shares
+    noise (the trunk); by default every point is a unit. always_n: see `resample_weights`. Raises InputError where a
+    task has too few points.
     """
-    n_resamples = n_resamples if resamples_Rn is None else len(resamples_Rn)
-    features, y_Tn, weights_Tn, groups_n, resamples_Rn = _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn)
+    given_Rn = resampling.given_Rn
+    n_resamples = resampling.n if given_Rn is None else len(given_Rn)
+    features, y_Tn, weights_Tn, groups_n, always_n, given_Rn = _padded(
+        features, y_Tn, weights_Tn, groups_n, always_n, given_Rn
+    )
     points_T = _checked(law, (weights_Tn > 0).sum(axis=1), n_resamples)
-    rng = np.random.default_rng(seed)
-    problem = _problem(law, delta, over, iterations, solver)
-    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, n_starts, rng)
+    rng = np.random.default_rng(resampling.seed)
+    problem = _problem(law, solver)
+    centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, solver.starts, rng)
     first, best = _optimum(starts_TSP, weights_Tn, lanes, problem)
-    noise_T, dof_T = run_noise(law, best.params_RP, lanes, weights_Tn, groups_n, noise_floor)
+    noise_T, dof_T = run_noise(law, best.params_RP, lanes, weights_Tn, groups_n, resampling.noise_floor)
     noise_TR = noise_draws(noise_T, dof_T, n_resamples, rng)
-    method = _chosen(method, groups_n, resamples_Rn)
+    method = _method(resampling, groups_n)
     if method == "residuals":
         lanes = simulated_lanes(law, best.params_RP, lanes, noise_TR, groups_n, rng)
-    weights_Rn = _drawn(weights_Tn, method, groups_n, n_resamples, seed, resamples_Rn)
-    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, :resample_starts]], axis=1)
-    drawn = _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem)
+    if method == "pairs":
+        given_Rn = resample_weights(groups_n, n_resamples, resampling.seed, always_n=always_n)
+    times_Rn = np.ones((n_resamples, 1)) if given_Rn is None else given_Rn
+    weights_Rn = (weights_Tn[:, None] * times_Rn).reshape(-1, weights_Tn.shape[1])
+    starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, : solver.resample_starts]], axis=1)
+    resamples = _solve_resamples(law, centre, solver.dtype, starts_TSP, weights_Rn, lanes, problem)
     return Fit(
         law=law,
         centre=centre,
-        params_TRP=np.concatenate([best.params_RP[:, None], drawn.params_RP.reshape(*noise_TR.shape, -1)], axis=1),
+        params_TRP=np.concatenate([best.params_RP[:, None], resamples.params_RP.reshape(*noise_TR.shape, -1)], axis=1),
         points_T=points_T,
         noise_T=noise_T,
         dof_T=dof_T,
         noise_TR=noise_TR,
-        objective_T=best.objective_R * delta**2,
+        objective_T=best.objective_R * solver.delta**2,
         converged_T=best.converged_R,
-        resamples_converged_T=drawn.converged_R.reshape(noise_TR.shape).mean(axis=1),
+        resamples_converged_T=resamples.converged_R.reshape(noise_TR.shape).mean(axis=1),
         agree_T=first.agree_R,
         method=method,
-        seconds={k: first.seconds[k] + drawn.seconds[k] for k in first.seconds},
+        seconds={k: first.seconds[k] + resamples.seconds[k] for k in first.seconds},
     )
 
 
-def _chosen(method: str, groups_n: np.ndarray, resamples_Rn: np.ndarray | None) -> str:
-    if resamples_Rn is not None:
+def _method(resampling: Resampling, groups_n: np.ndarray) -> str:
+    if resampling.given_Rn is not None:
         return "given"
-    if method != "auto":
-        return method
+    if resampling.method != "auto":
+        return resampling.method
     return "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
 
 
-def _drawn(weights_Tn, method: str, groups_n, n_resamples: int, seed: int, given_Rn) -> np.ndarray:
-    """[T * R, n]: the weight of each point in each resample."""
-    times_Rn = np.ones((n_resamples, 1)) if given_Rn is None else given_Rn
-    times_Rn = resample_weights(groups_n, n_resamples, seed) if method == "pairs" else times_Rn
-    return (weights_Tn[:, None] * times_Rn).reshape(-1, weights_Tn.shape[1])
-
-
-def _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn):
+def _padded(features, y_Tn, weights_Tn, groups_n, always_n, given_Rn):
     """The arguments of `fit` as arrays over a multiple of PAD points."""
     y_Tn = np.atleast_2d(np.asarray(y_Tn, float))
     weights_Tn = np.ones_like(y_Tn) if weights_Tn is None else np.asarray(weights_Tn, float)
@@ -217,8 +233,9 @@ def _filled_up(features, y_Tn, weights_Tn, groups_n, resamples_Rn):
     pad = 0, -y_Tn.shape[1] % PAD
     features = {k: np.pad(v, ((0, 0), pad), mode="edge") for k, v in features.items()}
     y_Tn, groups_n = np.pad(y_Tn, ((0, 0), pad), mode="edge"), np.pad(groups_n, pad, mode="edge")
-    resamples_Rn = None if resamples_Rn is None else np.pad(resamples_Rn, ((0, 0), pad))
-    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, resamples_Rn
+    always_n = None if always_n is None else np.pad(always_n, pad, mode="edge")
+    given_Rn = None if given_Rn is None else np.pad(given_Rn, ((0, 0), pad))
+    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, always_n, given_Rn
 
 
 def _checked(law: Law, points_T: np.ndarray, n_resamples: int) -> np.ndarray:
@@ -229,90 +246,67 @@ def _checked(law: Law, points_T: np.ndarray, n_resamples: int) -> np.ndarray:
             f" there are {points_T.min()}"
         )
     if n_resamples < 1:
-        raise InputError(f"{n_resamples} resamples: at least 1 is needed")
+        raise InputError(f"{n_resamples} resamples: at least 1 is needed", "resamples")
     return points_T
 
 
-def extrapolation_sd(features: dict, target: dict) -> float:
-    """Allowance for a wrong form, growing with the distance beyond the largest run (ln y).
-
-    FORM_SD for every e-fold by which the target exceeds the ladder, in N and in D.
-    """
-    beyond = [np.log(target[k] / np.max(v)) for k, v in features.items()]
-    return FORM_SD * sum(max(0.0, float(b)) for b in beyond)
-
-
-def predictive(fitted: Fit, target: dict, form_sd: float, seed: int = 0) -> np.ndarray:
-    """[T, R] draws of what one run at target {name: number} will measure, in units of y.
-
-    Three sources: the resampled parameters, the noise of a run, and form_sd.
-    """
-    rng = np.random.default_rng([seed, 1])
-    y_TR = fitted.predict({k: [v] for k, v in target.items()})[:, 1:, 0]
-    shift_TR = fitted.noise_TR * rng.standard_normal(y_TR.shape)
-    shift_TR += form_sd * rng.standard_normal(y_TR.shape)
-    return y_TR * np.exp(shift_TR) if fitted.law.log_space else y_TR + shift_TR
-
-
-def _prepare(law, features, y_Tn, weights_Tn, wanted, rng):
-    """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP).
-
-    wanted: a number of starts, or their natural parameters.
-    """
-    centres, starts = [], []
+def _prepare(law, features, y_Tn, weights_Tn, starts, rng):
+    """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP)."""
+    centres, starts_TSP = [], []
     for t, weights_n in enumerate(weights_Tn):
         has = weights_n > 0
-        at = {k: v[t, has] for k, v in features.items()}
-        centres.append(law.scale(at, y_Tn[t, has]))
-        x = law.coordinates(at, centres[-1])
-        given = isinstance(wanted, dict)
+        features_n = {k: v[t, has] for k, v in features.items()}
+        centres.append(law.scale(features_n, y_Tn[t, has]))
+        x = law.coordinates(features_n, centres[-1])
         y = y_Tn[t, has] / centres[-1]["y"]
-        starts.append(law.theta(wanted, centres[-1]) if given else law.starts(x, y, wanted, rng))
+        given = isinstance(starts, dict)
+        starts_TSP.append(law.theta(starts, centres[-1]) if given else law.starts(x, y, starts, rng))
     centre = {k: np.array([[c[k]] for c in centres]) for k in centres[0]}
     lanes = law.coordinates(features, centre) | {"y": y_Tn / centre["y"]}
     # A point that a task lacks has weight 0, but its residual must still be a number.
     lanes = {k: np.where(weights_Tn > 0, v, 1.0) for k, v in lanes.items()}
-    return centre, lanes, np.stack(starts)
+    return centre, lanes, np.stack(starts_TSP)
 
 
-def _problem(law: Law, delta: float, over: float | None, iterations: int, solver: str) -> dict:
-    """What solve needs for the sum of Huber's losses."""
-    data = {"delta": delta} | ({} if over is None else {"over": over})
-    problem = {"data": data, "bounds": law.bounds, "max_iterations": iterations, "method": solver}
-    if solver == LEVENBERG_MARQUARDT:
+def _problem(law: Law, solver: Solver) -> dict:
+    """The arguments of `solve` that all its calls share."""
+    penalty = {} if solver.overestimate_penalty is None else {"penalty": solver.overestimate_penalty}
+    problem = {"data": {"delta": solver.delta} | penalty, "bounds": law.bounds}
+    problem |= {"max_iterations": solver.iterations, "method": solver.method}
+    if solver.method == LEVENBERG_MARQUARDT:
         return problem | {"per_point": residuals(law)}
     return problem | {"per_point": errors(law), "loss": huber}
 
 
 def _optimum(starts_TSP, weights_Tn, lanes, problem):
-    """-> (Solution of all starts, Solution taken up again from its optimum until nothing moves)."""
+    """-> (Solution of all starts, the same continued from its optimum until nothing moves)."""
     first = best = solve(starts=starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
     for _ in range(REFINEMENTS if problem["method"] == LEVENBERG_MARQUARDT else 0):
         best = solve(starts=best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
     return first, best
 
 
-def _resampled(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
-    """Solution of all resamples; lanes short of an optimum go on from where they stand, and from there with E = 0.
+def _solve_resamples(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
+    """Solution of all resamples. Those that did not converge continue, from where they are and from there with E = 0.
 
-    Raises InputError where dtype is float32 and would not do.
+    Raises InputError where dtype is float32 and differs from float64.
     """
-    drawn = solve(starts=starts_TSP, weights_Rn=weights_Rn, lanes=lanes, dtype=dtype, **problem)
+    solution = solve(starts=starts_TSP, weights_Rn=weights_Rn, lanes=lanes, dtype=dtype, **problem)
     if dtype == np.float32:
-        precision.refuse_unlike(law, centre, drawn.params_RP, starts_TSP, weights_Rn, lanes, problem)
-        return drawn
-    lane_L = np.flatnonzero(~drawn.converged_R)
+        precision.refuse_different(law, centre, solution.params_RP, starts_TSP, weights_Rn, lanes, problem)
+        return solution
+    lane_L = np.flatnonzero(~solution.converged_R)
     if not len(lane_L):
-        return drawn
-    own_LP = drawn.params_RP[lane_L]
+        return solution
+    own_LP = solution.params_RP[lane_L]
     starts = [own_LP, law.without_floor(own_LP)] if law.has_floor else [own_LP]
     lanes_L = {k: v[lane_L // (len(weights_Rn) // len(v))] for k, v in lanes.items()}
     again = solve(starts=np.stack(starts, 1), weights_Rn=weights_Rn[lane_L], lanes=lanes_L, **problem)
-    better_L = again.objective_R <= drawn.objective_R[lane_L]
-    params_RP, converged_R = drawn.params_RP.copy(), drawn.converged_R.copy()
+    better_L = again.objective_R <= solution.objective_R[lane_L]
+    params_RP, converged_R = solution.params_RP.copy(), solution.converged_R.copy()
     params_RP[lane_L[better_L]], converged_R[lane_L[better_L]] = again.params_RP[better_L], again.converged_R[better_L]
-    seconds = {k: drawn.seconds[k] + again.seconds[k] for k in drawn.seconds}
-    return replace(drawn, params_RP=params_RP, converged_R=converged_R, seconds=seconds)
+    seconds = {k: solution.seconds[k] + again.seconds[k] for k in solution.seconds}
+    return replace(solution, params_RP=params_RP, converged_R=converged_R, seconds=seconds)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ MAX_NOISE_RATIO = 4.0
 
 
 @partial(jax.jit, static_argnums=0)
-def linearised(law: Law, params_TP, lanes):
+def _linearised(law: Law, params_TP, lanes):
     """-> (fitted_Tn, its Jacobian_TnP), of ln form where the law is fitted in log space."""
 
     def fitted(params_P, lane):
@@ -26,22 +26,21 @@ def linearised(law: Law, params_TP, lanes):
     return fitted_Tn, jacobian_TnP
 
 
-def jacobian(law: Law, params_TP: np.ndarray, lanes: dict) -> np.ndarray:
-    """[T, n, P] derivative of the law (of its ln, where it is fitted in log space) by the fit coordinates."""
+def linearised(law: Law, params_TP: np.ndarray, lanes: dict) -> tuple[np.ndarray, np.ndarray]:
+    """([T, n], [T, n, P]): the law and its derivative by the fit coordinates; of its ln if fitted in log space."""
     with jax.enable_x64(True):
-        return np.asarray(linearised(law, params_TP, lanes)[1])
+        fitted_Tn, jacobian_TnP = _linearised(law, params_TP, lanes)
+        return np.asarray(fitted_Tn), np.asarray(jacobian_TnP)
 
 
 def run_noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
-    """-> (noise_T, dof_T): run-to-run standard deviation, with the degrees of freedom left.
+    """-> (noise_T, dof_T): run-to-run standard deviation, and the degrees of freedom it is estimated with.
 
-    Residuals are (I - H) times the noise, H the projection on the law's tangent space, so with
-    noise correlation C the expected sum of squares is sigma^2 tr S, S = (I - H) C (I - H), and it
-    has about (tr S)^2 / tr S^2 degrees of freedom (Satterthwaite). A parameter on its bound costs
-    none.
+    Residuals are (I - H) times the noise, H the projection on the law's tangent space, so with noise correlation C the
+    expected sum of squares is sigma^2 tr S, S = (I - H) C (I - H), and it has about (tr S)^2 / tr S^2 degrees of
+    freedom (Satterthwaite). A parameter on its bound uses none.
     """
-    with jax.enable_x64(True):
-        fitted_Tn, jacobian_TnP = map(np.asarray, linearised(law, params_TP, lanes))
+    fitted_Tn, jacobian_TnP = linearised(law, params_TP, lanes)
     observed_Tn = np.log(lanes["y"]) if law.log_space else lanes["y"]
     noise, dof = [], []
     for t, weights_n in enumerate(weights_Tn):
@@ -58,7 +57,7 @@ def run_noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
 
 
 def noise_draws(noise_T, dof_T, n_resamples, rng):
-    """[T, R] noise levels that the residuals allow: noise * sqrt(dof / chi2_dof), cut at 4 times."""
+    """[T, R] noise levels that the residuals allow: noise * sqrt(dof / chi2_dof), at most 4 times the estimate."""
     chi2_TR = rng.chisquare(dof_T[:, None], (len(dof_T), n_resamples))
     ratio_TR = np.sqrt(dof_T[:, None] / np.maximum(chi2_TR, 1e-9))
     return noise_T[:, None] * np.minimum(ratio_TR, MAX_NOISE_RATIO)
@@ -67,10 +66,9 @@ def noise_draws(noise_T, dof_T, n_resamples, rng):
 def simulated_lanes(law, params_TP, lanes, noise_TR, groups_n, rng):
     """Lanes of T * R problems whose observations are drawn around the fitted law.
 
-    One set of deviates serves all tasks: the tasks of one run are measured on the same weights.
+    All tasks share one set of deviates, because the tasks of a run are measured on the same weights.
     """
-    with jax.enable_x64(True):
-        fitted_Tn, _ = map(np.asarray, linearised(law, params_TP, lanes))
+    fitted_Tn, _ = linearised(law, params_TP, lanes)
     labels, group_n = np.unique(groups_n, return_inverse=True)
     n_resamples = noise_TR.shape[1]
     own_Rn = rng.standard_normal((n_resamples, len(group_n)))

@@ -1,11 +1,12 @@
 """The loss along a learning curve, for any schedule of the learning rate (Tissue et al. 2024, arXiv 2408.11029).
 
-L = E + A/S1^alpha - C S2: S1 is the area under the rate, S2 the area that its annealing leaves below the peak, with a
-memory of 1/(1 - lambda) steps. At a constant rate S2 is 0 and S1 the tokens, so that with a term in N the law is
-Hoffmann et al.'s (and, in steps, the form of Kaplan et al.'s equation 1.6).
+L = E + A/S1^alpha - C S2: S1 is the area under the learning rate, S2 the accumulated effect of its decrease, which
+fades over 1/(1 - lambda) steps. At a constant rate S2 is 0 and S1 is the tokens, so that with a term in N the law is
+that of Hoffmann et al. (in steps, the form of equation 1.6 of Kaplan et al.).
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,16 +15,17 @@ from scipy.signal import lfilter
 from fitting.laws.base import INF, Law, Param, log_scale
 
 SOURCE = "Tissue et al. 2024, equation 1; S1 in tokens at the peak rate, S2 in steps"
-# Of the share of the mean loss that annealing takes off; beyond it a search would leave the positive numbers.
+# Bounds of the share of the mean loss that annealing takes off; beyond them the law would turn negative.
 ANNEALED = (0.0, 1.0)
-TINY = 1e-2
+SMALLEST = 1e-2  # of the law in units of the mean loss, so that its logarithm exists
 
 
 def rates(schedule: str, steps: int, warmup_steps: int, decay_steps: int, final: float) -> np.ndarray:
-    """[steps]: the rate of each update as a share of the peak, with warm-up as if at the peak.
+    """[steps]: the learning rate of each update as a share of the peak; during warm-up 1, since a rising rate would
+    count as negative annealing (the paper's section 3.4).
 
     schedule: "cosine" after the warm-up, "wsd" (linear decay over the last decay_steps, none if 0) or "constant".
-    final: the last rate's share. A rising rate would pass for negative annealing (the paper's section 3.4).
+    final: the share at the end.
     """
     done = np.arange(steps)
     if schedule == "cosine":
@@ -43,33 +45,36 @@ def areas(rate_s: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def annealed(base: Law, name: str) -> Law:
-    """A law of D with S1 in the place of D, less C S2."""
+    """A law of D with S1 in the place of D, minus C S2."""
     n_params = len(base.params)
-    named = {"S1" if f == "D" else f: f for f in base.features}
+    base_name = {"S1" if f == "D" else f: f for f in base.features}
 
-    def of_base(values: dict) -> dict:
-        return {theirs: values[ours] for ours, theirs in named.items()} | {k: values[k] for k in ("y",) if k in values}
+    def for_base(values: dict) -> dict:
+        """The same values by the names that the base law has for them."""
+        return {base_name.get(k, k): v for k, v in values.items() if k in base_name or k == "y"}
 
     def scale(features, y):
-        centre = log_scale({k: features[k] for k in named}, y)
+        centre = log_scale({k: features[k] for k in base_name}, y)
         return centre | {"S2": float(np.log(np.max(features["S2"]) or 1.0))}
 
     return replace(
         base,
         name=name,
         formula=base.formula.replace("/D^", "/S1^") + " - C S2",
-        features=(*named, "S2"),
-        params=(*base.params, Param("C", "y / step", (0.0, INF))),
+        source=SOURCE,
+        features=(*base_name, "S2"),
+        params=(*base.params, Param("C", "other", "{y} / step", (0.0, INF))),
+        curve=lambda p, x: base.curve(p, SimpleNamespace(**for_base(vars(x)))) - p.C * x.S2,
         bounds=(*base.bounds, ANNEALED),
         scale=scale,
         coordinates=lambda features, centre: (
-            {k: np.log(features[k]) - centre[k] for k in named} | {"S2": features["S2"] * np.exp(-centre["S2"])}
+            {k: np.log(features[k]) - centre[k] for k in base_name} | {"S2": features["S2"] * np.exp(-centre["S2"])}
         ),
-        form=lambda t, x: jnp.maximum(base.form(t[..., :n_params], of_base(x)) - t[..., n_params] * x["S2"], TINY),
+        form=lambda t, x: jnp.maximum(base.form(t[..., :n_params], for_base(x)) - t[..., n_params] * x["S2"], SMALLEST),
         natural=lambda t, c: (
-            base.natural(t[..., :n_params], of_base(c)) | {"C": t[..., n_params] * c["y"] * np.exp(-c["S2"])}
+            base.natural(t[..., :n_params], for_base(c)) | {"C": t[..., n_params] * c["y"] * np.exp(-c["S2"])}
         ),
-        starts=lambda x, y, n, rng: np.column_stack([base.starts(of_base(x), y, n, rng), rng.uniform(0.0, 0.01, n)]),
-        source=SOURCE,
-        theta=lambda p, c: np.append(base.theta(p, of_base(c)), p["C"] / c["y"] * np.exp(c["S2"])),
+        starts=lambda x, y, n, rng: np.column_stack([base.starts(for_base(x), y, n, rng), rng.uniform(0.0, 0.01, n)]),
+        theta=lambda p, c: np.append(base.theta(p, for_base(c)), p["C"] / c["y"] * np.exp(c["S2"])),
+        optimum=None,  # it depends on the schedule
     )

@@ -1,14 +1,15 @@
-"""What a law is: a form, its parameters, and the coordinates in which it is fitted.
+"""What a law is: a formula, its parameters, and the coordinates in which it is fitted.
 
-A law is fitted in *fit coordinates*: features enter as logarithms minus their mean, the fitted
-quantity is divided by its geometric mean, and parameters are chosen so that those which the data
-determine well do not move when the others do. All are then of order one, and the solver needs tens
-of iterations instead of hundreds. `natural` turns them into the parameters that a paper would
-print, `theta` turns those back.
+A law is fitted in *fit coordinates* theta: features enter as logarithms minus their mean, the fitted quantity y is
+divided by its geometric mean, and each coordinate is of order one. Coordinates are chosen so that those which the data
+determine well do not move when the others do; the solver then needs tens of iterations instead of hundreds. `natural`
+turns them into the parameters that a paper prints; `theta` is its inverse.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,64 +22,19 @@ AT_BOUND = 1e-3
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter as printed: name, unit (y: that of the fitted quantity), bounds."""
+    """A parameter as printed.
 
-    name: str
-    unit: str
-    bounds: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Law:
-    """A parametric form y = form(parameters, features).
-
-    features: the quantities it needs ("N": parameters, "D": tokens, "bpb", ...).
-    params: as printed. bounds: of the fit coordinates theta[..., P], one for each of params.
-    scale(features, y) -> centre: what fit coordinates are measured from, a dict of numbers.
-    coordinates(features, centre) -> features in fit coordinates.
-    form(theta, x) -> y / centre["y"]. natural(theta, centre) -> {name of parameter: value}; theta(natural,
-    centre) is its inverse, for laws whose published parameters are used.
-    starts(x, y, n, rng) -> [n, P] from the data (y scaled); some on the bounds that fits end on.
-    log_space: residuals are ln y - ln form, or y - form.
+    role: "floor" is an irreducible loss; a "scale" is positive and may span decades (A, N_c, S_min), so its intervals
+    are computed in its logarithm; "exponent"; "other". unit: {y} stands for the unit of the fitted quantity.
     """
 
     name: str
-    formula: str
-    features: tuple[str, ...]
-    params: tuple[Param, ...]
-    bounds: tuple[tuple[float, float], ...]
-    scale: Callable[[dict, np.ndarray], dict]
-    coordinates: Callable[[dict, dict], dict]
-    form: Callable[[jax.Array, dict], jax.Array]
-    natural: Callable[[np.ndarray, dict], dict]
-    starts: Callable[[dict, np.ndarray, int, np.random.Generator], np.ndarray]
-    log_space: bool
-    source: str
-    theta: Callable[[dict, dict], np.ndarray] | None = None
+    role: Literal["floor", "scale", "exponent", "other"]
+    unit: str
+    bounds: tuple[float, float]
 
-    def at(self, params: dict, features: dict) -> np.ndarray:
-        """y[n] at natural parameters {name: number} and features {name: [n]}: what a published law says."""
-        features = {k: np.asarray(features[k], float) for k in self.features}
-        centre = self.scale(features, np.ones_like(features[self.features[0]]))
-        with jax.enable_x64(True):
-            theta_P = jnp.asarray(self.theta(params, centre))
-            return np.asarray(self.form(theta_P, self.coordinates(features, centre))) * centre["y"]
-
-    @property
-    def has_floor(self) -> bool:
-        """Whether the first fit coordinate is the level that `floor` turns into E."""
-        return self.params[0].name == "E"
-
-    def without_floor(self, theta_P: np.ndarray) -> np.ndarray:
-        """The same point with E on 0, where a start stays."""
-        return np.concatenate([np.full_like(theta_P[..., :1], NO_E), theta_P[..., 1:]], axis=-1)
-
-    def on_bound(self, theta_P: np.ndarray) -> np.ndarray:
-        """bool[P]: which parameters lie on a bound (within 1e-3, scaled to be of order one)."""
-        scaled = self.natural(theta_P, dict.fromkeys(self.features, 0.0) | {"y": 1.0})
-        value_P = np.array([float(scaled[p.name]) for p in self.params])
-        lo_P, hi_P = np.array([p.bounds for p in self.params]).T
-        return (value_P - lo_P < AT_BOUND) | (hi_P - value_P < AT_BOUND)
+    def unit_in(self, quantity: str) -> str:
+        return self.unit.format(y=quantity)
 
 
 def log_scale(features: dict, y: np.ndarray) -> dict:
@@ -92,10 +48,67 @@ def log_coordinates(features: dict, centre: dict) -> dict:
     return {k: np.log(v) - centre[k] for k, v in features.items()}
 
 
-# An irreducible loss E >= 0 is a softplus of this width (in units of mean y) of what the other terms leave of
-# the level at the centre: a change of variables, not of the form.
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A parametric form of y.
+
+    features: the quantities it needs ("N": parameters, "D": tokens, "bpb", ...). source: paper and equation.
+    curve(p, x) -> y: the formula, at natural parameters p.NAME and features x.NAME, written with jax.numpy.
+    log_space: residuals are ln y - ln curve, or y - curve.
+
+    Fit coordinates: bounds of theta[..., P]; scale(features, y) -> centre, a dict of numbers that coordinates are
+    measured from; coordinates(features, centre) -> features in fit coordinates; form(theta, x) -> y / centre["y"];
+    natural(theta, centre) -> {name of parameter: value}; theta(natural, centre), its inverse; starts(x, y, n, rng) ->
+    [n, P] from the data (y scaled), some of them on the bounds where fits often end.
+
+    optimum(natural, batch) -> (k, a) of the compute-optimal size, ln N_opt = k + a ln C at C = 6 N D; None where the
+    law has none. batch: constants of B_crit(L), used where at_critical_batch.
+    """
+
+    name: str
+    formula: str
+    features: tuple[str, ...]
+    params: tuple[Param, ...]
+    curve: Callable
+    bounds: tuple[tuple[float, float], ...]
+    form: Callable[[jax.Array, dict], jax.Array]
+    natural: Callable[[np.ndarray, dict], dict]
+    starts: Callable[[dict, np.ndarray, int, np.random.Generator], np.ndarray]
+    source: str
+    theta: Callable[[dict, dict], np.ndarray] | None = None
+    scale: Callable[[dict, np.ndarray], dict] = log_scale
+    coordinates: Callable[[dict, dict], dict] = log_coordinates
+    log_space: bool = True
+    optimum: Callable[[dict, dict], tuple] | None = None
+    at_critical_batch: bool = False
+
+    def at(self, params: dict, features: dict) -> np.ndarray:
+        """y[n] at natural parameters {name: number} and features {name: [n]}."""
+        x = SimpleNamespace(**{k: np.asarray(features[k], float) for k in self.features})
+        with jax.enable_x64(True):
+            return np.asarray(self.curve(SimpleNamespace(**params), x))
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the first fit coordinate is the level that `floor` turns into E."""
+        return self.params[0].role == "floor"
+
+    def without_floor(self, theta_P: np.ndarray) -> np.ndarray:
+        """The same point with E = 0, where a start stays."""
+        return np.concatenate([np.full_like(theta_P[..., :1], NO_E), theta_P[..., 1:]], axis=-1)
+
+    def on_bound(self, theta_P: np.ndarray) -> np.ndarray:
+        """bool[P]: which parameters lie on a bound (within 1e-3, in units of the centre)."""
+        scaled = self.natural(theta_P, dict.fromkeys(self.features, 0.0) | {"y": 1.0})
+        value_P = np.array([float(scaled[p.name]) for p in self.params])
+        lo_P, hi_P = np.array([p.bounds for p in self.params]).T
+        return (value_P - lo_P < AT_BOUND) | (hi_P - value_P < AT_BOUND)
+
+
+# E >= 0 is a softplus of the level less the other terms, this wide in units of mean y. This is a change of variables:
+# the law itself stays as printed.
 SOFT = 0.05
-# A level so low that E = 0, from which no gradient leads away: a start that keeps E at 0.
+# A level so low that E = 0 and its gradient vanishes: a start there keeps E at 0.
 NO_E = -40.0
 
 

@@ -1,9 +1,10 @@
-"""The laws of Kaplan et al. 2020."""
+"""The laws of Kaplan et al. 2020; what follows from them in closed form is in kaplan_relations.py."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.base import FREE, Law, Param, log_coordinates, log_scale
+from fitting.laws.base import FREE, Law, Param, log_scale
+from fitting.laws.power_sum import optimum_of_terms
 from fitting.laws.power_with_floor import EXPONENT
 
 
@@ -23,25 +24,23 @@ def _power(name: str, feature: str, unit: str, symbol: str, source: str) -> Law:
     return Law(
         name=name,
         formula=f"L = ({scale} / {feature})^{exponent}",
+        source=source,
         features=(feature,),
-        params=(Param(scale, unit, FREE), Param(exponent, "1", EXPONENT)),
+        params=(Param(scale, "scale", unit, FREE), Param(exponent, "exponent", "1", EXPONENT)),
+        curve=lambda p, x: (getattr(p, scale) / getattr(x, feature)) ** getattr(p, exponent),
         bounds=(FREE, EXPONENT),
-        scale=log_scale,
-        coordinates=log_coordinates,
         form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x[feature]),
         natural=lambda t, c: _power_term(feature, scale, exponent, c, t[..., 0] + np.log(c["y"]), t[..., 1]),
         starts=lambda x, y, n, rng: np.column_stack(
             [np.zeros(n), np.clip(_slope(x[feature], y) * rng.uniform(0.5, 1.5, n), *EXPONENT)]
         ),
-        log_space=True,
-        source=source,
         theta=lambda p, c: np.array(
             [p[exponent] * (np.log(p[scale]) - c[feature]) - np.log(c["y"]), p[exponent]],
         ),
     )
 
 
-def _two_terms(name: str, formula: str, other: str, unit: str, joined, source: str, powers: tuple[str, str]) -> Law:
+def _two_terms(other: str, unit: str, powers: tuple[str, str], joined, **about) -> Law:
     """A law of terms a = (N_c/N)^alpha_N and b = (X_c/X)^alpha_X: theta = (ln a, alpha_N, ln b, alpha_X) at the
     centre, and joined(ln a, ln b, alpha_X) -> L."""
     scale, exponent = powers
@@ -67,25 +66,34 @@ def _two_terms(name: str, formula: str, other: str, unit: str, joined, source: s
         return np.column_stack([np.log(share), alpha, np.log(1 - share), beta])
 
     return Law(
-        name=name,
-        formula=formula,
         features=("N", other),
         params=(
-            Param("N_c", "parameters", FREE),
-            Param("alpha_N", "1", EXPONENT),
-            Param(scale, unit, FREE),
-            Param(exponent, "1", EXPONENT),
+            Param("N_c", "scale", "parameters", FREE),
+            Param("alpha_N", "exponent", "1", EXPONENT),
+            Param(scale, "scale", unit, FREE),
+            Param(exponent, "exponent", "1", EXPONENT),
         ),
         bounds=(FREE, EXPONENT, FREE, EXPONENT),
-        scale=log_scale,
-        coordinates=log_coordinates,
         form=form,
         natural=natural,
         starts=starts,
-        log_space=True,
-        source=source,
         theta=theta,
+        **about,
     )
+
+
+def _optimum_nd(p: dict, batch: dict) -> tuple:
+    """The power alpha_D is outside the sum of two terms, so the sum decides: exponents alpha_N / alpha_D and 1."""
+    alpha = p["alpha_N"] / p["alpha_D"]
+    return optimum_of_terms(alpha * np.log(p["N_c"]), alpha, np.log(p["D_c"]), np.ones_like(p["alpha_D"]))
+
+
+def _optimum_ns(p: dict, batch: dict) -> tuple:
+    """Training at the critical batch (appendix B)."""
+    from fitting.laws.kaplan_relations import Frontier  # whose published constants are of the laws here
+
+    frontier = Frontier.of(p, batch)
+    return np.log(frontier.n(1.0)), frontier.alpha_c / frontier.alpha_n
 
 
 KAPLAN = (
@@ -94,81 +102,83 @@ KAPLAN = (
     _power("kaplan-c", "C", "FLOPs", "C", "Kaplan et al. 2020, equation 3.3"),
     _power("kaplan-cmin", "C_min", "FLOPs", "C", "Kaplan et al. 2020, equation 1.3"),
     _two_terms(
-        "kaplan-nd",
-        "L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
         "D",
         "tokens",
-        lambda log_a, log_b, alpha: jnp.exp(alpha * jnp.logaddexp(log_a / alpha, log_b / alpha)),
-        "Kaplan et al. 2020, equation 1.5",
         ("D_c", "alpha_D"),
+        lambda log_a, log_b, alpha: jnp.exp(alpha * jnp.logaddexp(log_a / alpha, log_b / alpha)),
+        name="kaplan-nd",
+        formula="L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
+        source="Kaplan et al. 2020, equation 1.5",
+        curve=lambda p, x: ((p.N_c / x.N) ** (p.alpha_N / p.alpha_D) + p.D_c / x.D) ** p.alpha_D,
+        optimum=_optimum_nd,
     ),
     _two_terms(
-        "kaplan-ns",
-        "L = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S",
         "S_min",
         "steps",
-        lambda log_a, log_b, alpha: jnp.exp(log_a) + jnp.exp(log_b),
-        "Kaplan et al. 2020, equation 1.6",
         ("S_c", "alpha_S"),
+        lambda log_a, log_b, alpha: jnp.exp(log_a) + jnp.exp(log_b),
+        name="kaplan-ns",
+        formula="L = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S",
+        source="Kaplan et al. 2020, equation 1.6",
+        curve=lambda p, x: (p.N_c / x.N) ** p.alpha_N + (p.S_c / x.S_min) ** p.alpha_S,
+        optimum=_optimum_ns,
+        at_critical_batch=True,
     ),
 )
 B_CRIT = Law(
     name="kaplan-bcrit",
     formula="B_crit = B_star / L^(1/alpha_B)",
+    source="Kaplan et al. 2020, equation 1.4",
     features=("L",),
-    params=(Param("B_star", "tokens", FREE), Param("alpha_B", "1", FREE)),
+    params=(Param("B_star", "scale", "tokens", FREE), Param("alpha_B", "exponent", "1", FREE)),
+    curve=lambda p, x: p.B_star / x.L ** (1 / p.alpha_B),
     bounds=(FREE, (0.1, 50.0)),
-    scale=log_scale,
-    coordinates=log_coordinates,
     form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x["L"]),
     natural=lambda t, c: {"B_star": np.exp(t[..., 0] + t[..., 1] * c["L"]) * c["y"], "alpha_B": 1 / t[..., 1]},
     starts=lambda x, y, n, rng: np.column_stack([np.zeros(n), rng.uniform(1.0, 10.0, n)]),
-    log_space=True,
-    source="Kaplan et al. 2020, equation 1.4",
     theta=lambda p, c: np.array([np.log(p["B_star"] / c["y"]) - c["L"] / p["alpha_B"], 1 / p["alpha_B"]]),
 )
 BATCH = Law(
     name="batch",
     formula="S = S_min (1 + B_crit/B)",
+    source="McCandlish et al. 2018; Kaplan et al. 2020, equations 5.1, 5.2 and 5.4",
     features=("B",),
-    params=(Param("S_min", "steps", FREE), Param("B_crit", "tokens", FREE)),
+    params=(Param("S_min", "scale", "steps", FREE), Param("B_crit", "scale", "tokens", FREE)),
+    curve=lambda p, x: p.S_min * (1 + p.B_crit / x.B),
     bounds=(FREE, FREE),
-    scale=log_scale,
-    coordinates=log_coordinates,
     form=lambda t, x: jnp.exp(t[..., 0]) * (1 + jnp.exp(t[..., 1] - x["B"])),
     natural=lambda t, c: {"S_min": np.exp(t[..., 0]) * c["y"], "B_crit": np.exp(t[..., 1] + c["B"])},
     starts=lambda x, y, n, rng: np.column_stack([np.full(n, np.log(np.min(y))), rng.uniform(-3.0, 3.0, n)]),
-    log_space=True,
-    source="McCandlish et al. 2018; Kaplan et al. 2020, equations 5.1, 5.2 and 5.4",
     theta=lambda p, c: np.array([np.log(p["S_min"] / c["y"]), np.log(p["B_crit"]) - c["B"]]),
 )
 TRANSFER = Law(
     name="transfer",
     formula="L' = L + offset",
+    source="Kaplan et al. 2020, section 3.2.2: the loss on another text, from the loss on the training text",
     features=("L",),
-    params=(Param("offset", "y", FREE),),
+    params=(Param("offset", "other", "{y}", FREE),),
+    curve=lambda p, x: x.L + p.offset,
     bounds=(FREE,),
     scale=lambda features, y: {"L": 0.0, "y": 1.0},
     coordinates=lambda features, centre: dict(features),
     form=lambda t, x: x["L"] + t[..., 0],
     natural=lambda t, c: {"offset": t[..., 0]},
     starts=lambda x, y, n, rng: np.full((n, 1), np.mean(y - x["L"])),
-    log_space=False,
-    source="Kaplan et al. 2020, section 3.2.2: the loss on another text, from the loss on the training text",
     theta=lambda p, c: np.array([p["offset"]]),
+    log_space=False,
 )
 RATE = Law(
     name="kaplan-lr",
     formula="rate = a - c ln N",
+    source="Kaplan et al. 2020, equation D.1",
     features=("N",),
-    params=(Param("a", "y", FREE), Param("c", "y", FREE)),
+    params=(Param("a", "other", "{y}", FREE), Param("c", "other", "{y}", FREE)),
+    curve=lambda p, x: p.a - p.c * jnp.log(x.N),
     bounds=(FREE, FREE),
     scale=lambda features, y: log_scale(features, y) | {"y": 1.0},
-    coordinates=log_coordinates,
     form=lambda t, x: t[..., 0] - t[..., 1] * x["N"],
     natural=lambda t, c: {"a": t[..., 0] + t[..., 1] * c["N"], "c": t[..., 1]},
     starts=lambda x, y, n, rng: np.tile([np.mean(y), -np.polyfit(x["N"], y, 1)[0]], (n, 1)),
-    log_space=False,
-    source="Kaplan et al. 2020, equation D.1",
     theta=lambda p, c: np.array([p["a"] - p["c"] * c["N"], p["c"]]),
+    log_space=False,
 )

@@ -87,6 +87,11 @@ class Frontier:
     b_star: float = BATCH["B_star"]
     alpha_b: float = BATCH["alpha_B"]
 
+    @classmethod
+    def of(cls, ns: dict, batch: dict) -> "Frontier":
+        """From parameters of the laws kaplan-ns and kaplan-bcrit."""
+        return cls(ns["N_c"], ns["alpha_N"], ns["S_c"], ns["alpha_S"], batch["B_star"], batch["alpha_B"])
+
     @property
     def excess(self) -> float:
         """How far above the converged loss to stop, as a share of it (B.5)."""

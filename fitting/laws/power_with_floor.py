@@ -3,13 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.base import FREE, INF, NO_E, Law, Param, floor, level, log_coordinates, log_scale
+from fitting.laws.base import FREE, INF, NO_E, Law, Param, floor, level
 
 EXPONENT = (1e-3, 3.0)
+UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
 
 
-def _floor(name: str, feature: str, unit: str) -> Law:
-    """L = E + A / X^alpha: theta = (level, ln slope, alpha), as in CHINCHILLA."""
+def _power_with_floor(feature: str) -> Law:
+    """theta = (level, ln slope, alpha), as in power_sum.py."""
 
     def terms(t, xp=jnp):
         a = xp.exp(t[..., 1]) / t[..., 2]
@@ -34,31 +35,23 @@ def _floor(name: str, feature: str, unit: str) -> Law:
         return np.column_stack([at_centre, np.log(a * alpha), alpha])
 
     return Law(
-        name=name,
+        name=f"power-{feature.lower()}",
         formula=f"L = E + A/{feature}^alpha",
+        source="a power law with an irreducible loss; Henighan et al. 2020",
         features=(feature,),
         params=(
-            Param("E", "y", (0.0, INF)),
-            Param("A", f"y * {unit}^alpha", (0.0, INF)),
-            Param("alpha", "1", EXPONENT),
+            Param("E", "floor", "{y}", (0.0, INF)),
+            Param("A", "scale", f"{{y}} * {UNITS[feature]}^alpha", (0.0, INF)),
+            Param("alpha", "exponent", "1", EXPONENT),
         ),
+        curve=lambda p, x: p.E + p.A / getattr(x, feature) ** p.alpha,
         bounds=(FREE, FREE, EXPONENT),
-        scale=log_scale,
-        coordinates=log_coordinates,
         form=form,
         natural=natural,
         starts=starts,
-        log_space=True,
-        source="a power law with an irreducible loss; Henighan et al. 2020",
         theta=theta,
     )
 
 
-# Batch size -------------------------------------------------------------------------------------
-
-
-UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
-# Against T, the position of the predicted token: Kaplan et al. 2020, appendix D.5.
-POWERS = tuple(_floor(f"power-{x.lower()}", x, unit) for x, unit in UNITS.items())
-
-# Rules that go with them --------------------------------------------------------------------------
+# T is the position of the predicted token: Kaplan et al. 2020, appendix D.5.
+POWERS = tuple(map(_power_with_floor, UNITS))

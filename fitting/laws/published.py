@@ -1,4 +1,4 @@
-"""Published constants of the laws, with the table or equation they stand in: what other people's fits say.
+"""Published constants of the laws, with the table or equation where they are printed.
 
 Kaplan et al. 2020: nats per token of WebText2 (BPE of 50,257 tokens, context 1,024), N without embeddings, FLOPs
 (they print PF-days of 8.64e19 FLOPs). Hoffmann et al. 2022 and Besiroglu et al. 2024: MassiveText, N with embeddings.
@@ -28,14 +28,14 @@ class Published:
         return LAWS[self.law].at(self.params, features)
 
     def json(self, points) -> dict:
-        """What was measured (loss_points.LossPoints) over what it says: the median, and 95 % of the points."""
+        """Measured losses (loss_points.LossPoints) over those of these constants: median and central 95 %."""
         missing = [name for name in LAWS[self.law].features if name not in points.features]
         if missing:
             raise InputError(f"{points.source}: {self.law} needs {', '.join(missing)}")
         ratio_n = points.y_n / self.at(points.features)
-        low, middle, high = np.quantile(ratio_n, [0.025, 0.5, 0.975])
-        of = {"published": self.name, "law": self.law, "where": self.where, "params": self.params}
-        return of | {"n_points": len(points), "ratio": float(middle), "ratio_95": [float(low), float(high)]}
+        low, median, high = np.quantile(ratio_n, [0.025, 0.5, 0.975])
+        about = {"published": self.name, "law": self.law, "where": self.where, "params": self.params}
+        return about | {"n_points": len(points), "ratio": float(median), "ratio_95": [float(low), float(high)]}
 
 
 PUBLISHED = {
@@ -94,8 +94,19 @@ PUBLISHED = {
 
 
 def find(name: str, law: str) -> Published:
-    """Raises InputError that lists what there is."""
+    """Raises InputError that lists the published constants."""
     if (name, law) not in PUBLISHED:
-        there = ", ".join(f"{of} ({known})" for known, of in PUBLISHED)
-        raise InputError(f"{name!r} published no {law!r}; there are: {there}")
+        known = ", ".join(f"{law} ({who})" for who, law in PUBLISHED)
+        raise InputError(f"{name!r} published no {law!r}; published are: {known}", "published")
     return PUBLISHED[name, law]
+
+
+def with_optimum(name: str) -> Published:
+    """The constants that a name's compute-optimal allocation follows from. Kaplan's is his L(N, S_min) at the critical
+    batch, not his L(N, D). Raises InputError that lists the names."""
+    allocating = [p for p in PUBLISHED.values() if LAWS[p.law].optimum]
+    of_name = sorted((p for p in allocating if p.name == name), key=lambda p: not LAWS[p.law].at_critical_batch)
+    if not of_name:
+        known = ", ".join(dict.fromkeys(p.name for p in allocating))
+        raise InputError(f"{name!r} published no law with an optimum in N and D; known are: {known}", "published")
+    return of_name[0]

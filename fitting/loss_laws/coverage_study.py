@@ -1,7 +1,7 @@
 """How often the intervals hold the truth: laws simulated from published constants, and fitted again.
 
-Each simulation has the same runs and noise of its own; all are fitted at once, as tasks of one `bootstrap.fit`, with
-the solver and the resampling of `ladder fit`, but fewer starts (their optimum is near) and fewer resamples.
+Simulations have the same runs and different noise. All are fitted at once, as tasks of one `bootstrap.fit`, with the
+solver and the resampling of `ladder fit`, but fewer starts (the optimum is near) and fewer resamples.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ NOISE = 0.003  # from run to run, as a share of y
 N_STARTS = 6
 BUDGET = 1e22  # FLOPs, for N_opt
 GOOD = 0.92, 0.98
-# A parameter whose standard error is more than this share of a scale, or than this many units of an exponent, or
-# whose fits end on a bound more often than once in a hundred, is told weakly by the runs.
+# A parameter is determined weakly if the standard error of its logarithm is above the first, or if a larger share of
+# its fits than the second end on a bound.
 WEAK, OFTEN = 0.5, 0.01
 
 
 def truths() -> dict[str, tuple[str, dict[str, float]]]:
-    """{law: (whose constants, its parameters)}: published, or what published ones say where one feature is left out."""
-    said = {law: (who, p.params) for (who, law), p in PUBLISHED.items()}
+    """{law: (whose constants, its parameters)}: published, or published ones with one feature left out."""
+    constants = {law: (who, p.params) for (who, law), p in PUBLISHED.items()}
     e, a, alpha, b, beta = (PUBLISHED["besiroglu", "chinchilla"].params[k] for k in ("E", "A", "alpha", "B", "beta"))
     tied = PUBLISHED["muennighoff", "chinchilla-tied"].params
     # On the compute-optimal frontier both terms of a law with one exponent are equal.
     of_c = 2 * np.sqrt(tied["A"] * tied["B"]) * 6 ** (tied["alpha"] / 2)
     steps = kaplan.NS["S_c"] / (3.0 - (kaplan.NS["N_c"] / 1e8) ** kaplan.NS["alpha_N"]) ** (1 / kaplan.NS["alpha_S"])
-    return said | {
+    return constants | {
         "power-n": ("besiroglu, endless data", {"E": e, "A": a, "alpha": alpha}),
         "power-d": ("besiroglu, endless size", {"E": e, "A": b, "alpha": beta}),
         "power-c": ("muennighoff, optimal", {"E": tied["E"], "A": of_c, "alpha": tied["alpha"] / 2}),
@@ -45,7 +45,7 @@ def truths() -> dict[str, tuple[str, dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of simulations whose interval held the truth, {parameter: share}. weak: why a parameter is badly told.
+    """Shares of simulations whose interval held the truth, {parameter: share}. weak: why one is badly determined.
 
     Where the law has an optimum, also of N_opt ~ C^a: a, and ln N_opt at BUDGET."""
 
@@ -77,22 +77,21 @@ def study(law: str, n: int, simulations: int = 2000, resamples: int = 100, seed:
     exact = form.at(true, features)
     deviates = NOISE * rng.standard_normal((simulations, n))
     y = exact * np.exp(deviates) if form.log_space else exact + np.mean(exact) * deviates
-    settings = {"iterations": loss_fit.ITERATIONS, "solver": loss_fit.SOLVER, "resample_starts": 0, "method": method}
-    fitted = bootstrap.fit(
-        form, features, y, delta=loss_fit.HUBER, n_resamples=resamples, seed=seed, n_starts=N_STARTS, **settings
-    )
+    solver = bootstrap.Solver(loss_fit.HUBER, loss_fit.SOLVER, loss_fit.ITERATIONS, N_STARTS, resample_starts=0)
+    resampling = bootstrap.Resampling(resamples, seed, method)
+    fitted = bootstrap.fit(form, features, y, solver=solver, resampling=resampling)
     quantities = true | _optimum(law, true)
     held = {name: {"default": [], "percentile": []} for name in quantities}
     at_bound = dict.fromkeys(true, 0)
     for task in range(simulations):
         optimum = _optimum(law, fitted.natural(task))
         student = intervals.student(fitted, task, n, loss_fit.HUBER)
-        for kind, found, of_optimum in (
+        for kind, ends, interval in (
             ("default", intervals.wald(fitted, task, n, loss_fit.HUBER), student),
             ("percentile", intervals.percentile(fitted, task), allocation.percentile),
         ):
-            found = found | {name: of_optimum(value_R, False) for name, value_R in optimum.items()}
-            for name, (lo, hi) in found.items():
+            ends = ends | {name: interval(value_R, False) for name, value_R in optimum.items()}
+            for name, (lo, hi) in ends.items():
                 held[name][kind].append(lo <= quantities[name] <= hi)
         for name in fitted.at_bound(task):
             at_bound[name] += 1 / simulations
@@ -103,13 +102,13 @@ def study(law: str, n: int, simulations: int = 2000, resamples: int = 100, seed:
 
 
 def _optimum(law: str, params: dict) -> dict:
-    """What `ladder allocate` takes from natural parameters (numbers or [1 + R]) of a law that has an optimum."""
-    if law not in allocation.WITH_OPTIMUM:
+    """What `ladder allocate` computes from natural parameters (numbers or [1 + R]) of a law that has an optimum."""
+    if LAWS[law].optimum is None:
         return {}
-    k, a = allocation.of_params(law, params)
-    told = {"a": a, "ln N_opt": k + a * np.log(BUDGET)}
-    # With one exponent for both terms a is 1/2, whatever the runs say.
-    return {"ln N_opt": told["ln N_opt"]} if law == "chinchilla-tied" else told
+    k, a = LAWS[law].optimum(params, kaplan.BATCH)
+    log_n = {"ln N_opt": k + a * np.log(BUDGET)}
+    # With one exponent for both terms a is 1/2, whatever the runs are.
+    return log_n if law == "chinchilla-tied" else {"a": a} | log_n
 
 
 def _weakness(fitted: bootstrap.Fit, name: str, at_bound: float) -> str | None:

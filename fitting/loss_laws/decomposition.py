@@ -1,8 +1,7 @@
-"""How the exponent of N_opt moves with what one chose: how N and C are counted, how runs were tuned.
+"""How the exponent of N_opt depends on choices: how N and C are counted, how runs were tuned.
 
-After Porian et al. 2024, "Resolving Discrepancies in Compute-Optimal Scaling of Language Models".
-
-A *factor* is such a choice, its *levels* what can be chosen; a *cell* is one level of each, with a frontier of its own.
+After Porian et al. 2024, "Resolving Discrepancies in Compute-Optimal Scaling of Language Models". A *factor* is such a
+choice, its *levels* are the alternatives; a *cell* is one level of each factor, with a frontier of its own.
 """
 
 import itertools
@@ -21,7 +20,7 @@ COUNTED = ("n", "c", "d")
 
 @dataclass(frozen=True)
 class Factor:
-    """name: "n", "c" or "d", whose levels are columns to count by, or a column whose values are the levels."""
+    """name: "n", "c" or "d", whose levels are columns to count by; or a column of settings, whose values are levels."""
 
     name: str
     levels: tuple[str, ...]
@@ -32,20 +31,20 @@ class Factor:
 
 
 def parse(text: str) -> Factor:
-    """ "n=non_embedding,params" or "tuning" (levels then come from the table)."""
-    name, _, levels = text.partition("=")
-    found = tuple(level.strip() for level in levels.split(",") if level.strip())
-    if not name or (name in COUNTED) != bool(found) or len(found) == 1 or len(set(found)) < len(found):
+    """ "n=non_embedding,params" or "tuning" (whose levels come from the table)."""
+    name, _, columns = text.partition("=")
+    levels = tuple(level.strip() for level in columns.split(",") if level.strip())
+    if not name or (name in COUNTED) != bool(levels) or len(levels) == 1 or len(set(levels)) < len(levels):
         raise InputError(
-            f"--vary {text!r}: write n=COLUMN,COLUMN (or c=, d=) to count by each, or the name of a column of settings"
+            f"{text!r}: write n=COLUMN,COLUMN (or c=, d=) to count by each, or the name of a column of settings", "vary"
         )
-    return Factor(name, found)
+    return Factor(name, levels)
 
 
 def cells(
     factors: list[Factor], read: Callable[[dict], LossPoints], fit: Callable[[LossPoints, int], Frontier]
 ) -> tuple[list[Factor], dict[tuple, Frontier | str]]:
-    """A frontier for each cell, or why it has none; and the factors with their levels.
+    """The factors with their levels; and for each cell its frontier, or why it has none.
 
     read({"n": column, ...}) -> points with the labels of the settings; fit(points, seed). Cells of the same runs have
     the same seed, so that their resamples are the same draws and differences between them are paired.
@@ -57,64 +56,61 @@ def cells(
     factors = [f if f.counts else Factor(f.name, tuple(dict.fromkeys(first.labels[f.name]))) for f in factors]
     short = [f.name for f in factors if len(f.levels) < 2]
     if short:
-        raise InputError(f"{first.source}: column {short[0]!r} has one setting only; --vary needs two")
+        raise InputError(f"{first.source}: column {short[0]!r} has one setting only; at least two are needed")
     subsets = list(itertools.product(*(f.levels for f in factors if not f.counts)))
-    found = {}
+    frontiers = {}
     for cell in itertools.product(*(f.levels for f in factors)):
         way = tuple(level for f, level in zip(factors, cell, strict=True) if f.counts)
-        named = {f.name: level for f, level in zip(factors, cell, strict=True) if not f.counts}
-        of = points[way]
-        keep_n = np.all([of.labels[name] == level for name, level in named.items()], axis=0) | np.zeros(len(of), bool)
+        settings = {f.name: level for f, level in zip(factors, cell, strict=True) if not f.counts}
+        counted_so = points[way]
+        keep_n = np.ones(len(counted_so), bool)
+        for name, level in settings.items():
+            keep_n &= counted_so.labels[name] == level
         try:
-            seed = subsets.index(tuple(named.values()))
-            found[cell] = fit(of.select(keep_n, "of other settings"), seed)
+            seed = subsets.index(tuple(settings.values()))
+            frontiers[cell] = fit(counted_so.select(keep_n, "of other settings"), seed)
         except InputError as error:
-            found[cell] = str(error)
-    return factors, found
+            frontiers[cell] = str(error)
+    return factors, frontiers
 
 
-def moves(factors: list[Factor], found: dict[tuple, Frontier | str]) -> list[dict]:
-    """What each factor adds to the exponent on the way from the first levels to the last: their sum is the whole way.
+def moves(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> list[dict]:
+    """What each factor adds to the exponent between the first levels and the last; the sum is the whole difference.
 
-    Where all corners have a frontier, the mean over all orders of the factors (Shapley values), so that none goes
-    first; else in the order given, if its corners are there; else nothing.
+    Where all corners have a frontier, the mean over all orders of the factors (Shapley values), so that the order does
+    not matter; else in the order given, if its corners have frontiers; else nothing.
     """
     corner = {s: tuple(f.levels[-1 if i in s else 0] for i, f in enumerate(factors)) for s in _subsets(len(factors))}
-    a = {s: found[cell].a_R for s, cell in corner.items() if isinstance(found.get(cell), Frontier)}
+    a = {s: frontiers[cell].a_R for s, cell in corner.items() if isinstance(frontiers.get(cell), Frontier)}
     draws = min((len(a_R) for a_R in a.values()), default=0)
     a = {s: a_R[:draws] for s, a_R in a.items()}
     orders = list(itertools.permutations(range(len(factors)))) if len(a) == len(corner) else [range(len(factors))]
-    made = []
+    rows = []
     for i, factor in enumerate(factors):
         before = [frozenset(order[: list(order).index(i)]) for order in orders]
         if not all({s, s | {i}} <= set(a) for s in before):
             return []
         by_R = sum(a[s | {i}] - a[s] for s in before) / len(orders)
         ends = {"from": factor.levels[0], "to": factor.levels[-1]}
-        made.append(
-            {"factor": factor.name, **ends, "moves": float(by_R[0]), "moves_ci95": _floats(percentile(by_R, False))}
-        )
-    return made
+        ci95 = [float(end) for end in percentile(by_R, False)]
+        rows.append({"factor": factor.name, **ends, "moves": float(by_R[0]), "moves_ci95": ci95})
+    return rows
 
 
 def _subsets(n: int) -> list[frozenset]:
     return [frozenset(s) for size in range(n + 1) for s in itertools.combinations(range(n), size)]
 
 
-def _floats(ends) -> list[float]:
-    return [float(end) for end in ends]
-
-
-def json(factors: list[Factor], found: dict[tuple, Frontier | str]) -> dict:
-    """For programs: the exponent of every cell, and what each factor moves it by."""
+def json(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> dict:
+    """For programs: the exponent of every cell, and by how much each factor moves it."""
     rows = []
-    for cell, frontier in found.items():
+    for cell, frontier in frontiers.items():
         row = {"settings": dict(zip((f.name for f in factors), cell, strict=True))}
         if isinstance(frontier, Frontier):
             ends = frontier.interval(frontier.a_R, False)
-            row |= {"exponent": float(frontier.a_R[0]), "exponent_ci95": _floats(ends), "why": ""}
+            row |= {"exponent": float(frontier.a_R[0]), "exponent_ci95": [float(end) for end in ends], "why": ""}
         else:
             row |= {"exponent": None, "exponent_ci95": None, "why": frontier}
         rows.append(row)
-    made = moves(factors, found)
-    return {"cells": rows, "moves": made, "total": math.fsum(m["moves"] for m in made) if made else None}
+    moved = moves(factors, frontiers)
+    return {"cells": rows, "moves": moved, "total": math.fsum(m["moves"] for m in moved) if moved else None}

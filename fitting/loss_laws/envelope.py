@@ -7,11 +7,11 @@ from fitting.inference import bootstrap
 from fitting.loss_laws.allocation import Frontier
 from fitting.tables.loss_points import LossPoints
 
-N_BUDGETS = 1500  # of approach 1, as published
+N_BUDGETS = 1500  # as published
 
 
 def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
-    """Approach 1: the best run at each of 1,500 budgets, from learning curves (points of a run share a unit).
+    """The best run at each of 1,500 budgets, from learning curves (points of a run share a unit).
 
     A budget is refused where the best run is of the smallest or the largest size that reaches it. Whole runs are
     resampled. Raises InputError where too few budgets are left.
@@ -25,37 +25,37 @@ def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
         rows = rows[np.argsort(log_c_n[rows])]
         log_n_K[k] = log_n_n[rows[0]]
         loss_Km[k] = np.interp(log_c_m, log_c_n[rows], curves.y_n[rows], left=np.inf, right=np.inf)
-    first = _best_runs(loss_Km, log_n_K, log_c_m)
-    if first is None:
+    fit = _line_through_best(loss_Km, log_n_K, log_c_m)
+    if fit is None:
         raise InputError(
             f"{curves.source}: no interior minimum: the best run is always of the smallest or the largest size; the"
             " envelope needs learning curves of three sizes that cross"
         )
-    drawn = bootstrap.resample_weights(runs, n_resamples, seed)
-    lines = [_best_runs(loss_Km[w > 0], log_n_K[w > 0], log_c_m) for w in drawn]
-    kept = [first] + [line for line in lines if line is not None]
-    lost = n_resamples + 1 - len(kept)
+    weights_RK = bootstrap.resample_weights(runs, n_resamples, seed)
+    lines = [_line_through_best(loss_Km[w > 0], log_n_K[w > 0], log_c_m) for w in weights_RK]
+    lines = [fit, *(line for line in lines if line is not None)]
+    lost = n_resamples + 1 - len(lines)
     notes = (f"{lost} of {n_resamples} resamples without a minimum are left out",) if lost else ()
-    k_R, a_R = np.array([line[:2] for line in kept]).T
-    at = first[2]
-    best = np.where(np.isfinite(loss_Km), loss_Km, np.inf).argmin(axis=0)
+    k_R, a_R = np.array([line[:2] for line in lines]).T
+    used = fit[2]
+    shown = used[:: max(len(used) // 100, 1)]
+    best = loss_Km[:, shown].argmin(axis=0)
     minima = tuple(
-        {"flops": float(np.exp(log_c_m[m])), "n_params": float(np.exp(log_n_K[best[m]])), "loss": loss_Km[best[m], m]}
-        for m in at[:: max(len(at) // 100, 1)]
+        {"flops": float(c), "n_params": float(n), "loss": float(loss)}
+        for c, n, loss in zip(np.exp(log_c_m[shown]), np.exp(log_n_K[best]), loss_Km[best, shown], strict=True)
     )
     largest = float(curves.features["C"].max())
     return Frontier("1: envelope", curves.source, k_R, a_R, largest, minima=minima, notes=notes)
 
 
-def _best_runs(loss_Km, log_n_K, log_c_m):
+def _line_through_best(loss_Km, log_n_K, log_c_m):
     """(k, a, budgets used) of the line through the best runs' sizes, or None."""
     reaches = np.isfinite(loss_Km)
-    best = np.where(reaches, loss_Km, np.inf).argmin(axis=0)
-    log_n_m = log_n_K[best]
+    log_n_m = log_n_K[np.where(reaches, loss_Km, np.inf).argmin(axis=0)]
     smallest = np.where(reaches, log_n_K[:, None], np.inf).min(axis=0)
     largest = np.where(reaches, log_n_K[:, None], -np.inf).max(axis=0)
-    at = np.flatnonzero((log_n_m > smallest + 1e-9) & (log_n_m < largest - 1e-9))
-    if len(np.unique(log_n_m[at])) < 2:
+    used = np.flatnonzero((log_n_m > smallest + 1e-9) & (log_n_m < largest - 1e-9))
+    if len(np.unique(log_n_m[used])) < 2:
         return None
-    a, k = np.polyfit(log_c_m[at], log_n_m[at], 1)
-    return k, a, at
+    a, k = np.polyfit(log_c_m[used], log_n_m[used], 1)
+    return k, a, used

@@ -10,14 +10,14 @@ from fitting.loss_laws.loss_fit import LossFit
 from fitting.tables.loss_points import LossPoints
 
 MIN_SIZES, MIN_BUDGETS = 4, 2
-# Points whose FLOPs lie within this of a budget, or of their neighbour's (in ln C), are of one budget.
+# Points whose FLOPs lie within this of a budget, or of their neighbour's (in ln C), belong to one budget.
 SAME_BUDGET = 0.1
-# Of the resamples, the share that must have a minimum.
+# Share of the resamples that must have minima.
 MIN_SHARE = 0.5
 
 
 def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[float, ...] = ()) -> Frontier:
-    """Approach 2: parabolas in ln N through the losses of each budget; resampled by their residuals.
+    """Parabolas in ln N through the losses of each budget; resampled by their residuals.
 
     budgets: FLOPs; points within 10 % of one belong to it. Without them, points close to each other in C do. A budget
     is refused where its parabola has no minimum between its sizes. Raises InputError where fewer than two are left.
@@ -26,33 +26,34 @@ def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[floa
     log_c, log_n, y_n = np.log(points.features["C"]), np.log(points.features["N"]), points.y_n
     parabolas, notes = [], []
     for rows in _budgets(log_c, np.log(budgets)):
-        made = _parabola(log_c[rows], log_n[rows], y_n[rows])
-        if isinstance(made, str):
-            notes.append(f"{np.exp(np.mean(log_c[rows])) if len(rows) else 0:.3g} FLOPs: {made}")
+        parabola = _parabola(log_c[rows], log_n[rows], y_n[rows])
+        if isinstance(parabola, str):
+            notes.append(f"{np.exp(np.mean(log_c[rows])) if len(rows) else 0:.3g} FLOPs: {parabola}")
         else:
-            parabolas.append(made)
+            parabolas.append(parabola)
     if len(parabolas) < MIN_BUDGETS:
         raise InputError(
             f"{points.source}: {len(parabolas)} budgets with a minimum between their sizes; the IsoFLOP approach needs"
-            f" {MIN_BUDGETS} ({'; '.join(notes) or 'no refused ones'})"
+            f" {MIN_BUDGETS} ({'; '.join(notes) or 'none was refused'})"
         )
-    noise = np.sqrt(sum(p.rest for p in parabolas) / sum(p.dof for p in parabolas))
     dof, rng = sum(p.dof for p in parabolas), np.random.default_rng(seed)
+    noise = np.sqrt(sum(p.squares for p in parabolas) / dof)
     noise_R = np.append(0.0, noise * np.sqrt(dof / rng.chisquare(dof, n_resamples)))
     minima_RK = np.column_stack([p.resampled(noise_R, rng) for p in parabolas])
     minima = [{"flops": np.exp(p.log_c), "n_params": np.exp(p.center + p.vertex), "loss": p.least} for p in parabolas]
     minima = tuple({k: float(v) for k, v in m.items()} for m in minima)
-    frontier = _through(minima_RK, np.array([p.log_c for p in parabolas]), "2: IsoFLOP", points, minima, notes)
+    frontier = _line_through(minima_RK, np.array([p.log_c for p in parabolas]), points, minima, notes)
     return replace(frontier, parabolas=tuple(parabolas))
 
 
 def isoflop_bias(points: LossPoints, fitted: LossFit, budgets: tuple[float, ...] = ()) -> tuple[float, float]:
-    """What parabolas on this grid find in a law without noise, less the law's own: (of the exponent a, of ln N_opt at
-    the largest budget)."""
-    exact = replace(points, y_n=fitted.predict(points.features)[0])
-    found, true = isoflop(exact, 2, 0, budgets), of_law(fitted)
-    largest = [true.largest]
-    return float(found.a_R[0] - true.a_R[0]), float(np.log(found.n(largest)[0, 0] / true.n(largest)[0, 0]))
+    """Bias of parabolas on this grid, for the fitted law without noise: (of the exponent a, of ln N_opt at the largest
+    budget)."""
+    exact = replace(points, y_n=fitted.values(points.features)[0])
+    parabolas, law = isoflop(exact, 2, 0, budgets), of_law(fitted)
+    largest = [law.largest]
+    log_ratio = np.log(parabolas.n(largest)[0, 0] / law.n(largest)[0, 0])
+    return float(parabolas.a_R[0] - law.a_R[0]), float(log_ratio)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Parabola:
     y_n: np.ndarray
 
     @property
-    def rest(self) -> float:
+    def squares(self) -> float:
         """Sum of squared residuals."""
         return float(np.sum((self.y_n - self.basis @ self.q) ** 2))
 
@@ -86,8 +87,8 @@ class Parabola:
 
     def resampled(self, noise_R: np.ndarray, rng) -> np.ndarray:
         """[R]: ln N of the minimum with noise added to the losses; nan where there is none between the sizes."""
-        off_Rn = noise_R[:, None] * rng.standard_normal((len(noise_R), len(self.basis)))
-        q_R3 = self.q + off_Rn @ np.linalg.pinv(self.basis).T
+        shift_Rn = noise_R[:, None] * rng.standard_normal((len(noise_R), len(self.basis)))
+        q_R3 = self.q + shift_Rn @ np.linalg.pinv(self.basis).T
         x_R = -q_R3[:, 1] / (2 * q_R3[:, 2])
         inside = (q_R3[:, 2] > 0) & (x_R > self.basis[:, 1].min()) & (x_R < self.basis[:, 1].max())
         return np.where(inside, self.center + x_R, np.nan)
@@ -111,18 +112,18 @@ def _parabola(log_c, log_n, y) -> Parabola | str:
     x = log_n - center
     basis = np.column_stack([np.ones_like(x), x, x**2])
     q, *_ = np.linalg.lstsq(basis, y, rcond=None)
-    made = Parabola(float(np.mean(log_c)), center, basis, q, y)
+    parabola = Parabola(float(np.mean(log_c)), center, basis, q, y)
     if q[2] <= 0:
         return "no interior minimum: the parabola opens downwards"
-    if not x.min() < made.vertex < x.max():
-        lo, hi, vertex = np.exp(center + np.array([x.min(), x.max(), made.vertex]))
-        word = "larger" if made.vertex > 0 else "smaller"
+    if not x.min() < parabola.vertex < x.max():
+        lo, hi, vertex = np.exp(center + np.array([x.min(), x.max(), parabola.vertex]))
+        word = "larger" if parabola.vertex > 0 else "smaller"
         return f"no interior minimum: it would be at {vertex:.3g} parameters, not in {lo:.3g} to {hi:.3g}; train {word}"
-    return made
+    return parabola
 
 
-def _through(log_n_RK, log_c_K, approach, points: LossPoints, minima, notes) -> Frontier:
-    """A line through each resample's minima; the resamples that have fewer than two are left out and counted."""
+def _line_through(log_n_RK, log_c_K, points: LossPoints, minima, notes) -> Frontier:
+    """A line through each resample's minima; resamples with fewer than two are left out and counted."""
     has_RK = np.isfinite(log_n_RK)
     use = has_RK.sum(axis=1) >= MIN_BUDGETS
     lost = np.sum(~use)
@@ -136,4 +137,4 @@ def _through(log_n_RK, log_c_K, approach, points: LossPoints, minima, notes) -> 
     a_R = np.sum(c_RK * y_RK, axis=1) / np.sum(c_RK**2, axis=1)
     k_R = (np.sum(y_RK, axis=1) - a_R * np.sum(has_RK * log_c_K, axis=1)) / n_R1[:, 0]
     largest = float(points.features["C"].max())
-    return Frontier(approach, points.source, k_R, a_R, largest, minima=minima, notes=tuple(notes))
+    return Frontier("2: IsoFLOP", points.source, k_R, a_R, largest, minima=minima, notes=tuple(notes))

@@ -1,71 +1,86 @@
 """Fit one scaling law of the loss to one table: parameters, standard errors, intervals, and how it was done."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.inference import bootstrap, intervals, noise
+from fitting.inference import bootstrap, intervals
+from fitting.inference.noise import linearised
+from fitting.laws import custom
 from fitting.laws.base import Law
 from fitting.laws.catalogue import LAWS
-from fitting.solvers import batch
-from fitting.tables.loss_points import LossPoints
+from fitting.solvers.batch import NEWTON
+from fitting.tables.loss_points import COLUMNS, LossPoints
 
-# As Hoffmann et al. 2022 (approach 3) have it.
+# Of Hoffmann et al. 2022, approach 3.
 HUBER = 1e-3
 LEVEL = intervals.LEVEL
 FEW_UNITS = 20
-# Of fewer drawn runs than this the default interval is a little too wide: it holds the truth in 97 to 99 %.
+# With fewer drawn runs than this the default interval is a little too wide: it holds the truth in 97 to 99 %.
 MANY_UNITS = 40
 # A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
-IDLE = 1e-9
-# jaxopt, which the task laws use, creeps in the flat valleys of these laws.
-SOLVER, ITERATIONS = batch.NEWTON, 200
+NO_EFFECT = 1e-9
+# Levenberg-Marquardt, which the task laws use, is slow in the flat valleys of these laws.
+SOLVER, ITERATIONS = NEWTON, 200
 # What a table of losses can have; the other laws are of other quantities.
 FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}
+N_GRID = 4500
 
 
 @dataclass(frozen=True)
 class LossFit:
-    """A law fitted to points. fit: of one task. delta: Huber's threshold, in ln y. over: of points below the law.
-    n_starts: of the fit itself."""
+    """A law fitted to points.
+
+    law: in the coordinates that it was fitted in; of a restricted law, without the fixed parameters. bootstrap: the fit
+    of one task, and its resamples. delta: Huber's threshold. penalty: weight of points below the law. n_starts: of the
+    fit itself. fixed: parameters that were given.
+    """
 
     law: Law
     points: LossPoints
-    fit: bootstrap.Fit
+    bootstrap: bootstrap.Fit
     delta: float
     seed: int
-    over: float = 1.0
+    penalty: float = 1.0
     n_starts: int = bootstrap.N_STARTS
     precision: str = "float64"
+    fixed: dict[str, float] = field(default_factory=dict)
 
     @property
     def units(self) -> int:
         """How many runs share no noise."""
         return len(np.unique(self.points.groups_n))
 
-    def predict(self, features: dict) -> np.ndarray:
-        """[1 + R, m] of the law at features {name: [m]}; row 0 is the fit, the others its resamples."""
-        return self.fit.predict({k: features[k] for k in self.law.features})[0]
+    def natural(self) -> dict[str, np.ndarray]:
+        """Parameters as printed, {name: [1 + R]}; row 0 is the fit, the others its resamples."""
+        fitted = self.bootstrap.natural(0)
+        return fitted | {k: np.full_like(next(iter(fitted.values())), v) for k, v in self.fixed.items()}
 
-    def predict_each(self, features: dict) -> np.ndarray:
+    def values(self, features: Mapping) -> np.ndarray:
+        """[1 + R, m] of the law at features {name: [m]}."""
+        return self.bootstrap.predict({k: features[k] for k in self.law.features})[0]
+
+    def values_each(self, features: Mapping) -> np.ndarray:
         """[1 + R, m] of the law where every resample has features of its own, {name: [1 + R, m]}."""
-        centre = {k: v[0] for k, v in self.fit.centre.items()}
+        centre = {k: v[0] for k, v in self.bootstrap.centre.items()}
         x = self.law.coordinates({k: features[k] for k in self.law.features}, centre)
         with jax.enable_x64(True):
-            return np.asarray(self.law.form(jnp.asarray(self.fit.params_TRP[0][:, None]), x)) * centre["y"]
+            return np.asarray(self.law.form(jnp.asarray(self.bootstrap.params_TRP[0][:, None]), x)) * centre["y"]
 
+    @property
     def flags(self) -> list[str]:
         """Reasons not to trust the figures, in words."""
-        fitted, units = self.fit, self.units
+        fitted, units = self.bootstrap, self.units
         flags = []
         if not fitted.converged_T[0]:
             flags.append("the fit did not converge")
-        idle = self._idle()
-        flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0) if name not in idle]
-        flags += [f"no point depends on {name}: its value is where the search started" for name in idle]
+        undetermined = self._undetermined()
+        flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0) if name not in undetermined]
+        flags += [f"no point depends on {name}: its value is where the search started" for name in undetermined]
         if fitted.agree_T[0] < 0.5:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
@@ -75,33 +90,39 @@ class LossFit:
             flags.append(f"{units} runs, drawn with replacement: 95 % intervals may be too wide (docs/intervals.md)")
         return flags
 
-    def _idle(self) -> list[str]:
+    def _undetermined(self) -> list[str]:
         """Names of the parameters that change no point's prediction, such as repetitions where nothing is repeated."""
-        centre = self.fit.centre  # arrays [1, 1], one task
+        centre = self.bootstrap.centre  # arrays [1, 1], one task
         x = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
-        lanes = x | {"y": self.points.y_n / centre["y"]}
-        moved_P = np.abs(noise.jacobian(self.law, self.fit.params_TRP[:, 0], lanes)[0]).max(axis=0)
-        names = [p.name for p, moved in zip(self.law.params, moved_P, strict=True) if moved < IDLE]
+        _, jacobian_TnP = linearised(
+            self.law, self.bootstrap.params_TRP[:, 0], x | {"y": self.points.y_n / centre["y"]}
+        )
+        effect_P = np.abs(jacobian_TnP[0]).max(axis=0)
+        names = [p.name for p, effect in zip(self.law.params, effect_P, strict=True) if effect < NO_EFFECT]
         # No point depends on a floor of 0 either, but that is a finding.
-        return [name for name in names if not (name == "E" and "E" in self.fit.at_bound(0))]
+        return [name for name in names if not (name == "E" and "E" in self.bootstrap.at_bound(0))]
+
+    def standard_errors(self) -> dict[str, float]:
+        """{fitted parameter: standard deviation of its resamples}."""
+        return {k: float(np.std(v, ddof=1)) for k, v in self.bootstrap.resampled(0).items()}
 
     def json(self) -> dict:
-        """What goes into fit.json (DESIGN, Contracts)."""
-        resampled, n_resamples = self.fit.resampled(0), self.fit.noise_TR.shape[1]
+        """What goes into fit.json."""
+        fitted = self.bootstrap
         return {
             "table_sha256": self.points.sha256,
             "law": self.law.name,
             "quantity": self.points.quantity,
-            "params": self.fit.params(0),
-            "se": {k: float(np.std(v, ddof=1)) for k, v in resampled.items()},
-            "ci95": {k: list(v) for k, v in intervals.wald(self.fit, 0, self.units, self.delta).items()},
-            "ci95_percentile": {k: list(v) for k, v in intervals.percentile(self.fit, 0).items()},
-            "objective": float(self.fit.objective_T[0]),
+            "params": fitted.params(0),
+            "se": self.standard_errors(),
+            "ci95": {k: list(v) for k, v in intervals.wald(fitted, 0, self.units, self.delta).items()},
+            "ci95_percentile": {k: list(v) for k, v in intervals.percentile(fitted, 0).items()},
+            "objective": float(fitted.objective_T[0]),
             "n_points": len(self.points),
-            "n_resamples": n_resamples,
-            "converged": float(self.fit.resamples_converged_T[0]),
-            "seconds": self.fit.seconds,
-            "flags": self.flags(),
+            "n_resamples": fitted.noise_TR.shape[1],
+            "converged": float(fitted.resamples_converged_T[0]),
+            "seconds": fitted.seconds,
+            "flags": self.flags,
             "settings": self._settings(),
         }
 
@@ -111,21 +132,21 @@ class LossFit:
         return {
             "form": self.law.formula,
             "source": self.law.source,
-            "units": {p.name: p.unit for p in self.law.params},
+            "units": {p.name: p.unit_in("y") for p in self.law.params},
             "bounds": {p.name: [b if np.isfinite(b) else None for b in p.bounds] for p in self.law.params},
             "objective": "sum of Huber(ln y - ln law)" if self.law.log_space else "sum of Huber(y - law)",
             "huber_delta": self.delta,
             "solver": f"{SOLVER}, float64 (resamples {self.precision}), bounds by reparametrisation",
-            "overestimate_penalty": self.over,
+            "overestimate_penalty": self.penalty,
             "weighted": points.weights_n is not None,
             "starts": self.n_starts,
-            "starts_agree": float(self.fit.agree_T[0]),
+            "starts_agree": float(self.bootstrap.agree_T[0]),
             "table": points.source,
             "n_convention": points.n_convention,
             "derived": [points.derived[name] for name in self.law.features if name in points.derived],
             "left_out": list(points.left_out),
-            "run_noise": float(self.fit.noise_T[0]),
-            "resampling": self.fit.method,
+            "run_noise": float(self.bootstrap.noise_T[0]),
+            "resampling": self.bootstrap.method,
             "units_resampled": self.units,
             "seed": self.seed,
             "interval": f"{LEVEL:.0%}, Wald with Student's t and the resamples' error, of scales in their logarithm",
@@ -134,71 +155,90 @@ class LossFit:
 
 def fit(
     points: LossPoints,
-    law: str = "chinchilla",
+    law: str | custom.Law = "chinchilla",
     *,
     delta: float = HUBER,
     n_resamples: int = 4000,
     seed: int = 0,
     resamples_Rn: np.ndarray | None = None,
-    over: float = 1.0,
+    penalty: float = 1.0,
     grid: bool = False,
     precision: str = "float64",
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple] | None = None,
 ) -> LossFit:
-    """Fit a law of LAWS by its name. resamples_Rn: see bootstrap.fit.
+    """Fit a law of LAWS, by its name, or a user's own.
 
-    over: how much more a point below the law counts than one above: runs that were tuned badly or stopped too soon lie
-    above what their size can reach (OLMo-core's overestimate_penalty). grid: from the published 4,500 starts.
-    precision: of the resamples; float32 is for accelerators without float64, and is refused where it differs.
-    Raises InputError where there is no such law or the points lack what it needs.
+    resamples_Rn: bootstrap.Resampling's given_Rn. penalty: weight of a point below the law over that of one above: runs
+    that were tuned badly or stopped too soon lie above what their size can reach (OLMo-core's overestimate_penalty).
+    grid: from the 4,500 starts of Hoffmann et al. 2022. precision: of the resamples; float32 is for accelerators
+    without float64, and is refused where it differs. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}.
+    Raises InputError where there is no such law or the points lack a feature that it needs.
     """
-    known = [name for name, of in LAWS.items() if set(of.features) <= FEATURES]
-    if law not in known:
-        raise InputError(f"--law {law!r}: no such law of the loss; there are: {', '.join(known)}")
+    form = law if isinstance(law, custom.Law) else _known(law)
     if not delta > 0:
-        raise InputError(f"--huber {delta:g}: must be positive")
+        raise InputError(f"Huber's threshold is {delta:g}; it must be positive", "huber_delta")
     if n_resamples < 2:
-        raise InputError(f"--bootstrap {n_resamples}: a standard error needs at least 2 resamples")
-    if not over > 0:
-        raise InputError(f"--overestimate-penalty {over:g}: must be positive")
-    if grid and law != "chinchilla":
-        raise InputError(f"--starts grid: Hoffmann et al. 2022 have one for chinchilla, not for {law}")
-    form = LAWS[law]
-    missing = [name for name in form.features if name not in points.features]
-    if missing:
-        raise InputError(
-            f"{points.source}: {law} needs {', '.join(missing)}, and the table has {', '.join(points.features)};"
-            " name its columns with --n, --d, --c, --s (steps), --b (tokens of a batch), --u (unique tokens), --t"
-            " (position)"
-        )
+        raise InputError(f"{n_resamples} resamples: a standard error needs at least 2", "resamples")
+    if not penalty > 0:
+        raise InputError(f"the penalty is {penalty:g}; it must be positive", "overestimate_penalty")
+    if grid and (law != "chinchilla" or fixed or bounds):
+        raise InputError("the grid of starts of Hoffmann et al. 2022 is for the whole law chinchilla", "starts")
+    features = _features(form, points)
+    form = _prepared(form, features, points.y_n, dict(fixed or {}), dict(bounds or {}), seed)
     fitted = bootstrap.fit(
         form,
-        {k: points.features[k] for k in form.features},
+        features,
         points.y_n,
-        delta=delta,
         weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
-        n_starts=published_grid() if grid else bootstrap.N_STARTS,
-        over=over,
-        method="auto" if over == 1 else "pairs",
-        n_resamples=n_resamples,
-        seed=seed,
-        resamples_Rn=resamples_Rn,
-        iterations=ITERATIONS,
-        solver=SOLVER,
-        dtype={"float64": np.float64, "float32": np.float32}[precision],
-        # From many runs a resample's optimum lies near the fit's; on few it may lie on a bound.
-        resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
+        solver=bootstrap.Solver(
+            delta,
+            SOLVER,
+            ITERATIONS,
+            starts=published_grid() if grid else bootstrap.N_STARTS,
+            # With many runs a resample's optimum lies near the fit's; with few it may lie on a bound.
+            resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
+            overestimate_penalty=penalty,
+            dtype={"float64": np.float64, "float32": np.float32}[precision],
+        ),
+        resampling=bootstrap.Resampling(n_resamples, seed, "auto" if penalty == 1 else "pairs", resamples_Rn),
     )
-    return LossFit(form, points, fitted, delta, seed, over, N_GRID if grid else bootstrap.N_STARTS, precision)
+    n_starts = N_GRID if grid else bootstrap.N_STARTS
+    return LossFit(form, points, fitted, delta, seed, penalty, n_starts, precision, dict(fixed or {}))
 
 
-N_GRID = 4500
+def _features(form: Law | custom.Law, points: LossPoints) -> dict[str, np.ndarray]:
+    missing = [name for name in form.features if name not in points.features]
+    if missing:
+        known = ", ".join(points.features)
+        raise InputError(
+            f"{points.source}: {form.name} needs {', '.join(missing)}, and the table has {known}",
+            missing[0] if missing[0] in COLUMNS else None,
+        )
+    return {k: points.features[k] for k in form.features}
+
+
+def _known(name: str) -> Law:
+    known = [law.name for law in LAWS.values() if set(law.features) <= FEATURES]
+    if name not in known:
+        raise InputError(f"no law of the loss is called {name!r}; there are: {', '.join(known)}", "law")
+    return LAWS[name]
+
+
+def _prepared(law: Law | custom.Law, features: dict, y_n: np.ndarray, fixed: dict, bounds: dict, seed: int) -> Law:
+    """The law in the coordinates of the fit, restricted where parameters are fixed or bounded."""
+    whole = law.prepared(features, y_n, seed=seed) if isinstance(law, custom.Law) else law
+    if not fixed and not bounds:
+        return whole
+    part, starts = custom.restricted(whole, fixed, bounds, features, y_n, seed)
+    return part.prepared(features, y_n, starts)
 
 
 def published_grid() -> dict[str, np.ndarray]:
     """The 4,500 starts of Hoffmann et al. 2022, approach 3, as natural parameters.
 
-    Exponents of 0 and 2 are moved inside our bounds of them, from which no gradient leads away.
+    Exponents of 0 and 2, where the gradient vanishes in our coordinates, are moved inside the bounds.
     """
     exponents, log_scales = np.clip(np.linspace(0, 2, 5), 0.01, 1.99), np.arange(0, 30, 5)
     grid = np.meshgrid(exponents, exponents, np.linspace(-1, 1, 5), log_scales, log_scales)

@@ -1,75 +1,98 @@
-"""The objective of a fitted law around its optimum, over two of its exponents, with all other parameters refitted."""
+"""The objective of a fitted law around its optimum, over one or two parameters, with all others refitted."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
-from fitting.laws.base import Law
-from fitting.loss_laws.loss_fit import LossFit
+from fitting.laws.base import Param
+from fitting.laws.custom import Law
+from fitting.loss_laws.loss_fit import ITERATIONS, SOLVER, LossFit
 from fitting.solvers import batch
-from fitting.solvers.objective import residuals
+from fitting.solvers.objective import errors, huber
 
-SIDE = 28
+# Points of a grid along each axis, of one parameter and of two.
+POINTS = {1: 61, 2: 28}
 # The grid spans this share of the resamples, and half as much again to each side.
 SPANNED = 0.95
-ITERATIONS = 40
 
 
 @dataclass(frozen=True)
-class Landscape:
-    """objective_GG[i, j]: the least objective with the first exponent at first_G[j], the second at second_G[i]."""
+class Profile:
+    """The least objective over all other parameters.
 
-    names: tuple[str, str]
-    first_G: np.ndarray
-    second_G: np.ndarray
-    objective_GG: np.ndarray
+    names: one or two parameters. axes: their values, [G] each. objective: [G], or [G, G] indexed by the second axis
+    first. best: the optimum's values.
+    """
+
+    names: tuple[str, ...]
+    axes: tuple[np.ndarray, ...]
+    objective: np.ndarray
+    best: tuple[float, ...]
 
 
-def profile(fitted: LossFit) -> Landscape:
-    """Over the law's first two exponents. Raises InputError where it has fewer."""
-    law, draws = fitted.law, fitted.fit.resampled(0)
-    at = [i for i, p in enumerate(law.params) if p.unit == "1"][:2]
-    names = tuple(law.params[i].name for i in at)
-    if len(at) < 2:
-        raise InputError(f"--figure landscape: {law.name} has fewer than two exponents")
-    axes = [_axis(draws[name], law.bounds[i]) for name, i in zip(names, at, strict=True)]
-    grid_2L = np.stack([values.ravel() for values in np.meshgrid(*axes)])
-    points, n_lanes = fitted.points, grid_2L.shape[1]
-    centre = {k: v[0] for k, v in fitted.fit.centre.items()}
-    x = law.coordinates({k: points.features[k] for k in law.features}, centre) | {"y": points.y_n / centre["y"]}
-    rest = [i for i in range(len(law.params)) if i not in at]
+def profile(fitted: LossFit, names: tuple[str, ...], axes: tuple[np.ndarray, ...] | None = None) -> Profile:
+    """Over one or two parameters of the law. axes: their values; by default around the resamples.
+
+    Raises InputError where the law has no such parameter.
+    """
+    params = {p.name: p for p in fitted.law.params}
+    unknown = [name for name in names if name not in params]
+    if unknown or len(names) not in POINTS or len(names) >= len(params):
+        known = ", ".join(params)
+        raise InputError(
+            f"a profile is over one or two of several parameters, not {', '.join(names)}; there are: {known}"
+        )
+    natural = fitted.bootstrap.natural(0)
+    axes = axes or tuple(_axis(natural[name], params[name], POINTS[len(names)]) for name in names)
+    grid_L = [values.ravel() for values in np.meshgrid(*axes)]
+    rest = tuple(p for p in fitted.law.params if p.name not in names)
+    points, n_lanes = fitted.points, len(grid_L[0])
+    center = float(fitted.bootstrap.centre["y"][0, 0])
+    best = {p.name: natural[p.name][:1] for p in rest}
+    law = _rest(fitted.law, names, rest).in_coordinates(center, {k: float(v[0]) for k, v in best.items()}, best)
+    lanes = {k: np.tile(points.features[k], (n_lanes, 1)) for k in fitted.law.features}
+    lanes |= {name: values_L[:, None] + 0 * points.y_n for name, values_L in zip(names, grid_L, strict=True)}
     weights_n = np.ones(len(points)) if points.weights_n is None else points.weights_n
-    found = batch.solve(
-        _profiled(law, *at),
-        fitted.fit.params_TRP[0, 0][rest][None],
-        data={"delta": fitted.delta, "over": fitted.over},
+    solution = batch.solve(
+        errors(law),
+        law.theta(best, {}),
+        data={"delta": fitted.delta, "penalty": fitted.penalty},
         weights_Rn=np.tile(weights_n, (n_lanes, 1)),
-        lanes={k: np.tile(v, (n_lanes, 1)) for k, v in x.items()} | {"first": grid_2L[0], "second": grid_2L[1]},
-        bounds=tuple(law.bounds[i] for i in rest),
+        lanes=lanes | {"y": np.tile(points.y_n / center, (n_lanes, 1))},
+        bounds=law.bounds,
         max_iterations=ITERATIONS,
+        method=SOLVER,
+        loss=huber,
     )
-    return Landscape(names, *axes, found.objective_R.reshape(SIDE, SIDE) * fitted.delta**2)
+    objective = (solution.objective_R * fitted.delta**2).reshape(*(len(axis) for axis in reversed(axes)))
+    return Profile(names, axes, objective, tuple(float(natural[name][0]) for name in names))
 
 
-def _axis(draws_R: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
-    lo, hi = bootstrap.interval(draws_R, SPANNED)
-    room = (hi - lo) / 2
-    return np.linspace(max(lo - room, bounds[0]), min(hi + room, bounds[1]), SIDE)
+def exponents(fitted: LossFit) -> tuple[str, str]:
+    """The law's first two exponents. Raises InputError where it has fewer."""
+    names = [p.name for p in fitted.law.params if p.role == "exponent"][:2]
+    if len(names) < 2:
+        raise InputError(f"{fitted.law.name} has fewer than two exponents, which a landscape is drawn over", "figure")
+    return names[0], names[1]
 
 
-@lru_cache(maxsize=8)
-def _profiled(law: Law, first: int, second: int):
-    """The law's residuals by its other parameters, with these two in the lane. Cached: the key of solve's programs."""
-    of_law = residuals(law)
+def _axis(natural_R: np.ndarray, param: Param, n_points: int) -> np.ndarray:
+    """Values around the resamples; of a scale evenly in its logarithm."""
+    is_scale = param.role == "scale"
+    lo, hi = bootstrap.interval(np.log(natural_R[1:]) if is_scale else natural_R[1:], SPANNED)
+    margin = (hi - lo) / 2
+    bounds = np.log(np.maximum(param.bounds, 1e-300)) if is_scale else param.bounds
+    axis = np.linspace(max(lo - margin, bounds[0]), min(hi + margin, bounds[1]), n_points)
+    return np.exp(axis) if is_scale else axis
 
-    def of_rest(rest_P, data, lane):
-        values = list(jnp.unstack(rest_P))
-        values.insert(first, lane["first"])  # first < second
-        values.insert(second, lane["second"])
-        return of_law(jnp.stack(values), data, {k: v for k, v in lane.items() if k not in ("first", "second")})
 
-    return of_rest
+def _rest(law, names: tuple[str, ...], rest: tuple[Param, ...]) -> Law:
+    """The law of the other parameters, with `names` among its features."""
+
+    def curve(p, x):
+        return law.curve(SimpleNamespace(**vars(p), **{name: getattr(x, name) for name in names}), x)
+
+    return Law(curve, rest, features=(*law.features, *names), log_space=law.log_space)

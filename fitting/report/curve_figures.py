@@ -7,22 +7,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fitting.loss_laws.learning_curves import Curve, End
-from fitting.report.style import INK, MUTED, STAR, TARGET, si, style
+from fitting.report.numbers import si
+from fitting.report.style import INK, MUTED, STAR, TARGET, style
 
-MOST = 12
+MAX_PANELS = 12
 
 
-def ends(found: list[End], curves: list[Curve], quantity: str) -> Figure:
+def ends(predicted_ends: list[End], curves: list[Curve], quantity: str) -> Figure:
     """A panel for each run (the last 12): what was known, what came, and the end that was predicted."""
-    found = found[-MOST:]
-    columns = min(4, len(found))
-    rows = math.ceil(len(found) / columns)
+    predicted_ends = predicted_ends[-MAX_PANELS:]
+    columns = min(4, len(predicted_ends))
+    rows = math.ceil(len(predicted_ends) / columns)
     with style():
         figure = Figure(figsize=(2.9 * columns + 0.4, 2.5 * rows + 0.4), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, end in zip(panels, found, strict=False):
+        for axes, end in zip(panels, predicted_ends, strict=False):
             _panel(axes, end, curves)
-        for axes in panels[len(found) :]:
+        for axes in panels[len(predicted_ends) :]:
             axes.set_visible(False)
         figure.supxlabel("step", fontsize=9)
         figure.supylabel(quantity, fontsize=9)
@@ -31,7 +32,7 @@ def ends(found: list[End], curves: list[Curve], quantity: str) -> Figure:
 
 def _panel(axes, end: End, curves: list[Curve]) -> None:
     curve, steps = end.curve, len(end.curve.rate_s)
-    trunk = [c for c in curves if curve.parent and c.run.endswith(curve.parent)]
+    trunk = [c for c in curves if c.is_trunk_of(curve)]
     pieces = [(c.step_k, c.y_k, c.step_k <= curve.start) for c in trunk] + [(curve.step_k, curve.y_k, curve.step_k > 0)]
     step_k, y_k = (np.concatenate([piece[i][piece[2]] for piece in pieces]) for i in (0, 1))
     known_k = step_k <= end.known * steps

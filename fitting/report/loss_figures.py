@@ -1,4 +1,4 @@
-"""Figures of fitted loss laws: pure functions from a LossFit to matplotlib figures."""
+"""Figures of fitted loss laws: pure functions from a LossFit to matplotlib figures and axes."""
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -8,9 +8,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from fitting.errors import InputError
 from fitting.inference import bootstrap
 from fitting.loss_laws import profile
-from fitting.loss_laws.allocation import WITH_OPTIMUM, Frontier, of_law
+from fitting.loss_laws.allocation import Frontier, of_law
 from fitting.loss_laws.loss_fit import LEVEL, LossFit
-from fitting.report.style import INK, MUTED, SIZES, TARGET, si, style
+from fitting.report.numbers import si
+from fitting.report.style import INK, MUTED, SIZES, TARGET, style
 from fitting.tables.loss_points import LossPoints
 
 LABELS = {
@@ -33,19 +34,23 @@ def law(fitted: LossFit) -> Figure:
     with style():
         figure = Figure(figsize=(9.6, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        if len(fitted.law.features) > 1:
-            _against_two(figure, left, fitted)
-        else:
-            _against_one(left, fitted)
+        draw_law(left, fitted)
         _residuals(right, fitted)
     return figure
+
+
+def draw_law(axes, fitted: LossFit) -> None:
+    if len(fitted.law.features) > 1:
+        _against_two(axes.figure, axes, fitted)
+    else:
+        _against_one(axes, fitted)
 
 
 def _against_one(axes, fitted: LossFit) -> None:
     (name,) = fitted.law.features
     x_n = fitted.points.features[name]
     x_m = np.geomspace(x_n.min(), x_n.max(), 100)
-    y_Rm = fitted.predict({name: x_m})
+    y_Rm = fitted.values({name: x_m})
     axes.fill_between(x_m, *bootstrap.interval(y_Rm[1:], LEVEL, axis=0), color=TARGET, alpha=0.18, lw=0)
     axes.plot(x_m, y_Rm[0], color=TARGET, label=fitted.law.formula)
     axes.plot(x_n, fitted.points.y_n, "o", color=SIZES(0.6), ms=4.5, mec="white", mew=0.6)
@@ -61,7 +66,7 @@ def _against_two(figure, axes, fitted: LossFit) -> None:
     for n in np.geomspace(n_n.min(), n_n.max(), N_LINES):
         d_m = np.geomspace(d_n.min(), d_n.max(), 100)
         extra = {k: np.full(100, np.median(fitted.points.features[k])) for k in fitted.law.features[2:]}
-        y_m = fitted.predict({"N": np.full(100, n), other: d_m} | extra)[0]
+        y_m = fitted.values({"N": np.full(100, n), other: d_m} | extra)[0]
         axes.plot(d_m, y_m, color=SIZES(norm(n)), lw=1.1)
     dots = axes.scatter(d_n, y_n, c=n_n, cmap=SIZES, norm=norm, s=18, edgecolors="white", linewidths=0.5, zorder=3)
     _colorbar(figure, axes, dots, LABELS["N"])
@@ -82,13 +87,13 @@ def _colorbar(figure, axes, dots, label: str) -> None:
 def _residuals(axes, fitted: LossFit) -> None:
     features = fitted.points.features
     name = "C" if "C" in features else fitted.law.features[0]
-    off_n = 100 * (fitted.points.y_n / fitted.predict(features)[0] - 1)
+    error_n = 100 * (fitted.points.y_n / fitted.values(features)[0] - 1)
     axes.axhline(0, color=INK, lw=0.8)
     color_n = features.get("N", features[name])
     axes.scatter(
-        features[name], off_n, c=np.log(color_n), cmap=SIZES, s=18, edgecolors="white", linewidths=0.5, zorder=3
+        features[name], error_n, c=np.log(color_n), cmap=SIZES, s=18, edgecolors="white", linewidths=0.5, zorder=3
     )
-    spread = 100 * fitted.fit.noise_T[0]
+    spread = 100 * fitted.bootstrap.noise_T[0]
     axes.axhspan(-spread, spread, color=MUTED, alpha=0.12, lw=0)
     axes.set_xscale("log")
     axes.set_xlabel(LABELS[name])
@@ -99,7 +104,7 @@ def _residuals(axes, fitted: LossFit) -> None:
 def against(fitted: LossFit) -> Figure:
     """Loss against N, D and C (Kaplan et al. 2020, figure 1), with the law at fixed others and the best of a budget."""
     if not set("NDC") <= set(fitted.points.features) or not {"N", "D"} <= set(fitted.law.features):
-        raise InputError(f"--figure against: needs a law of N and D, which {fitted.law.name} is not")
+        raise InputError(f"the figure against needs a law of N and D, which {fitted.law.name} is not", "figure")
     features, y_n = fitted.points.features, fitted.points.y_n
     with style():
         figure = Figure(figsize=(12.6, 3.9), layout="constrained")
@@ -108,11 +113,11 @@ def against(fitted: LossFit) -> Figure:
             norm = LogNorm(features[other].min(), features[other].max())
             x_m = np.geomspace(features[name].min(), features[name].max(), 100)
             for held in np.geomspace(features[other].min(), features[other].max(), N_LINES):
-                at = {name: x_m, other: np.full(100, held)}
-                at = {"N": at["N"], "D": at["C"] / (6 * held)} if name == "C" else at
+                x = {name: x_m, other: np.full(100, held)}
+                x = {"N": x["N"], "D": x["C"] / (6 * held)} if name == "C" else x
                 extra = {k: np.full(100, np.median(v)) for k, v in features.items() if k not in "ND"}
-                reach = _within(at["D"], features["D"]) & _within(at["N"], features["N"])
-                line = np.where(reach, fitted.predict(extra | at)[0], np.nan)
+                inside = _within(x["D"], features["D"]) & _within(x["N"], features["N"])
+                line = np.where(inside, fitted.values(extra | x)[0], np.nan)
                 axes.plot(x_m, line, color=SIZES(norm(held)), lw=1.0)
             dots = axes.scatter(
                 features[name], y_n, c=features[other], cmap=SIZES, norm=norm, s=14, edgecolors="white", linewidths=0.4
@@ -120,7 +125,7 @@ def against(fitted: LossFit) -> Figure:
             _colorbar(figure, axes, dots, LABELS[other])
             _axes(axes, LABELS[name], fitted.points.quantity if name == "N" else "")
             axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)
-        if fitted.law.name in WITH_OPTIMUM[:-1]:
+        if fitted.law.optimum and not fitted.law.at_critical_batch:
             best = of_law(fitted).loss_of(x_m)[0]
             panels[2].plot(x_m, best, color=TARGET, lw=1.8, label="best for its compute")
             panels[2].legend()
@@ -133,7 +138,7 @@ def _within(x_m: np.ndarray, x_n: np.ndarray) -> np.ndarray:
 
 def pairs(fitted: LossFit) -> Figure:
     """Each parameter's resamples against each other's (Besiroglu et al. 2024, figure 5 in kind)."""
-    draws, best = fitted.fit.resampled(0), fitted.fit.params(0)
+    draws, best = fitted.bootstrap.resampled(0), fitted.bootstrap.params(0)
     logged = {k for k, v in draws.items() if v.min() > 0 and v.max() > 10 * v.min()}
     names = list(draws)
     with style():
@@ -170,36 +175,19 @@ def _pair(axes, row: int, column: int, x_R, y_R, x: float, y: float, log_x: bool
 
 
 def parameters(fitted: LossFit) -> Figure:
-    """The objective over two exponents, the others refitted, with the resamples' (Hoffmann et al. 2022, figure 4 in
-    kind)."""
-    made = profile.profile(fitted)
-    above = made.objective_GG / made.objective_GG.min() - 1
-    draws, best = fitted.fit.resampled(0), fitted.fit.params(0)
-    x, y = made.names
+    """The objective over two exponents, all else refitted, and the resamples (like Hoffmann et al. 2022, figure 4)."""
+    surface = profile.profile(fitted, profile.exponents(fitted))
+    draws = fitted.bootstrap.resampled(0)
     with style():
         figure = Figure(figsize=(6.2, 4.6), layout="constrained")
         axes = figure.add_subplot()
-        top = max(float(np.quantile(above, 0.9)), 1e-6)
-        shades = axes.contourf(
-            made.first_G,
-            made.second_G,
-            above,
-            MaxNLocator(12).tick_values(0, top),
-            cmap=SIZES.reversed(),
-            extend="max",
-            alpha=0.85,
+        draw_profile(axes, surface)
+        axes.plot(
+            *(draws[name] for name in surface.names), ".", color="white", ms=2.5, alpha=0.5, mew=0, label="resamples"
         )
-        figure.colorbar(shades, ax=axes, pad=0.02, format=lambda v, _: f"{100 * v:.3g} %").set_label(
-            "objective above its least"
-        )
-        axes.plot(draws[x], draws[y], ".", color="white", ms=2.5, alpha=0.5, mew=0, label="resamples")
-        axes.plot(best[x], best[y], "*", color=TARGET, mec="white", ms=13, label="fit")
-        axes.set_xlim(made.first_G[[0, -1]])
-        axes.set_ylim(made.second_G[[0, -1]])
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_xlim(surface.axes[0][[0, -1]])
+        axes.set_ylim(surface.axes[1][[0, -1]])
         axes.set_title(fitted.law.formula)
-        axes.grid(False)
         axes.legend(facecolor=SIZES(0.9), frameon=True, framealpha=0.6, labelcolor="white", edgecolor="none")
     return figure
 
@@ -208,37 +196,62 @@ FIGURES = {"law": law, "against": against, "pairs": pairs, "landscape": paramete
 
 
 def allocation(frontier: Frontier, points: LossPoints | None, budgets) -> Figure:
-    """Compute-optimal parameters against compute, with the runs that there are and the budgets asked for."""
-    budgets = np.asarray(budgets, float)
+    """Compute-optimal parameters against compute, with the runs and the given budgets; IsoFLOP parabolas beside it."""
     with style():
         panels = 2 if frontier.parabolas else 1
         figure = Figure(figsize=(5.6 * panels + 0.8, 4.2), layout="constrained")
         *left, axes = figure.subplots(1, panels, squeeze=False)[0]
         if left:
             _isoflops(left[0], frontier.parabolas)
-        ends = [budgets.min(), budgets.max()]
-        if points is not None:
-            c_n, n_n = points.features["C"], points.features["N"]
-            dots = axes.scatter(c_n, n_n, c=points.y_n, cmap=SIZES.reversed(), s=14, alpha=0.8, label="runs")
-            figure.colorbar(dots, ax=axes, pad=0.02).set_label(points.quantity)
-            ends = [min(c_n.min(), *ends), max(c_n.max(), *ends)]
-        c_m = np.geomspace(*ends, 100) if ends[0] < ends[1] else np.geomspace(ends[0] / 10, ends[1] * 10, 100)
-        n_Rm = frontier.n(c_m)
-        if len(n_Rm) > 1:
-            axes.fill_between(c_m, *frontier.interval(n_Rm, True), color=TARGET, alpha=0.18, lw=0)
-        axes.plot(c_m, n_Rm[0], color=TARGET, label=f"$N_{{opt}} \\propto C^{{{frontier.a_R[0]:.3f}}}$ (95 %)")
-        if frontier.minima:
-            at = [(m["flops"], m["n_params"]) for m in frontier.minima]
-            axes.plot(*zip(*at, strict=True), "s", color=INK, ms=2.5 if len(at) > 30 else 4, label="minima")
-        axes.plot(budgets, frontier.n(budgets)[0], "D", color=TARGET, mec="white", ms=8, label="budgets asked for")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel(LABELS["C"])
-        axes.set_ylabel(LABELS["N"])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
-        axes.set_title(f"approach {frontier.approach}")
-        axes.legend(loc="upper left")
+        draw_allocation(axes, frontier, points, budgets)
     return figure
+
+
+def draw_allocation(axes, frontier: Frontier, points: LossPoints | None, budgets) -> None:
+    budgets = np.asarray(budgets, float)
+    ends = [budgets.min(), budgets.max()]
+    if points is not None:
+        c_n, n_n = points.features["C"], points.features["N"]
+        dots = axes.scatter(c_n, n_n, c=points.y_n, cmap=SIZES.reversed(), s=14, alpha=0.8, label="runs")
+        axes.figure.colorbar(dots, ax=axes, pad=0.02).set_label(points.quantity)
+        ends = [min(c_n.min(), *ends), max(c_n.max(), *ends)]
+    c_m = np.geomspace(*ends, 100) if ends[0] < ends[1] else np.geomspace(ends[0] / 10, ends[1] * 10, 100)
+    n_Rm = frontier.n(c_m)
+    if len(n_Rm) > 1:
+        axes.fill_between(c_m, *frontier.interval(n_Rm, True), color=TARGET, alpha=0.18, lw=0)
+    axes.plot(c_m, n_Rm[0], color=TARGET, label=f"$N_{{opt}} \\propto C^{{{frontier.a_R[0]:.3f}}}$ (95 %)")
+    if frontier.minima:
+        minima = [(m["flops"], m["n_params"]) for m in frontier.minima]
+        axes.plot(*zip(*minima, strict=True), "s", color=INK, ms=2.5 if len(minima) > 30 else 4, label="minima")
+    axes.plot(budgets, frontier.n(budgets)[0], "D", color=TARGET, mec="white", ms=8, label="given budgets")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(LABELS["C"])
+    axes.set_ylabel(LABELS["N"])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
+    axes.set_title(f"approach {frontier.approach}")
+    axes.legend(loc="upper left")
+
+
+def draw_profile(axes, shape: profile.Profile) -> None:
+    """By how much the objective exceeds its minimum: over one parameter a line, over two a map."""
+    above = 100 * (shape.objective / shape.objective.min() - 1)
+    axes.set_xlabel(shape.names[0])
+    if len(shape.names) == 1:
+        axes.plot(shape.axes[0], above, color=SIZES(0.6))
+        top = float(np.quantile(above, 0.75))  # far from the optimum the objective is larger by orders of magnitude
+        axes.set_ylim(-0.03 * top, 1.2 * top)
+        axes.axvline(shape.best[0], color=TARGET, lw=1.2)
+        axes.set_ylabel("objective above its minimum, %")
+        return
+    top = max(float(np.quantile(above, 0.9)), 1e-4)
+    levels = MaxNLocator(12).tick_values(0, top)
+    shades = axes.contourf(*shape.axes, above, levels, cmap=SIZES.reversed(), extend="max", alpha=0.85)
+    bar = axes.figure.colorbar(shades, ax=axes, pad=0.02, format=lambda v, _: f"{v:.3g} %")
+    bar.set_label("objective above its minimum")
+    axes.plot(*shape.best, "*", color=TARGET, mec="white", ms=13, label="fit")
+    axes.set_ylabel(shape.names[1])
+    axes.grid(False)
 
 
 def _isoflops(axes, parabolas) -> None:

@@ -1,4 +1,4 @@
-"""Colours, fonts and numbers of all figures."""
+"""Colours and fonts of all figures."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TARGET, INSIDE, OUTSIDE, STAR = "#d1495b", "#2a7f62", "#d1495b", "#f2b134"
-# From the smallest size to the largest: light to dark, one hue family, legible on white.
+# From the smallest size to the largest: light to dark in similar hues, legible on white.
 SIZES = matplotlib.colors.LinearSegmentedColormap.from_list("sizes", ["#7cc6d6", "#3a86b7", "#27408b", "#170f4d"])
 STYLE = {
     "font.family": "sans-serif",
@@ -34,16 +34,6 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "ladder",
 }
-
-
-def si(value: float) -> str:
-    """1234567 -> "1.23M"."""
-    if abs(value) >= 1e15:  # FLOPs: nobody counts them in units of a trillion
-        return f"{value:.3g}"
-    for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= 0.9995 * scale:
-            return f"{value / scale:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def style():

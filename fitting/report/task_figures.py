@@ -1,4 +1,6 @@
-"""Figures of a prediction: pure functions from tables and fits to matplotlib figures."""
+"""Figures of a prediction: pure functions from tables and fits to matplotlib figures and axes."""
+
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -7,9 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fitting.inference import bootstrap
-from fitting.report.style import INK, INSIDE, MUTED, OUTSIDE, SIZES, STAR, STYLE, TARGET, si, style
+from fitting.report.numbers import si
+from fitting.report.style import INK, INSIDE, MUTED, OUTSIDE, SIZES, STAR, STYLE, TARGET, style
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
+from fitting.task_laws.forecasts import TaskForecast
 from fitting.task_laws.two_step import Prediction
 
 # Learning curves are drawn as means over intervals of this width in ln tokens: a batch's loss is noise.
@@ -21,35 +25,36 @@ def step1(table: Table, prediction: Prediction, target: Target, task: str, *, la
     """bpb of one task against tokens: runs, law, prediction with its 80 % band, and the truth."""
     with matplotlib.rc_context(STYLE | {"font.size": 10.5 if large else 8.5}):
         figure = Figure(figsize=(8.6, 5.0) if large else (4.5, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        colors = _colors(prediction)
-        points = prediction.points
-        measured_n = points.bpb_Tn[points.tasks.index(task)]
-        if large:
-            _curves(axes, table, task, "bpb", colors, alpha=0.35, width=0.9)
-        for size, color in colors.items():
-            of_size = np.array(points.sizes) == size
-            axes.plot(
-                points.features["D"][of_size], measured_n[of_size], "o", color=color, ms=7 if large else 4.5,
-                mec="white", mew=0.8, zorder=4,
-            )  # fmt: skip
-        if task in prediction.fitted:
-            _laws(axes, prediction, target, task, colors, large)
-        truth = _truth(table, prediction, target, task)
-        if truth is not None:
-            axes.plot(
-                target.tokens, truth, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7
-            )  # fmt: skip
-        _token_axis(axes)
-        axes.set_ylabel("bits per byte")
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.set_title(task)
-        if large:
-            _zoom(axes, prediction, target, task, truth)
-            _legend(axes, prediction, target, colors, truth is not None)
-            if task in prediction.fitted and truth is not None:
-                _inset(axes, prediction, target, task, truth)
+        draw_step1(figure.add_subplot(), table, prediction, target, task, large=large)
     return figure
+
+
+def draw_step1(axes, table: Table, prediction: Prediction, target: Target, task: str, *, large: bool) -> None:
+    colors = _colors(prediction)
+    points = prediction.points
+    measured_n = points.bpb_Tn[points.tasks.index(task)]
+    if large:
+        _curves(axes, table, task, "bpb", colors, alpha=0.35, width=0.9)
+    for size, color in colors.items():
+        has_size = np.array(points.sizes) == size
+        axes.plot(
+            points.features["D"][has_size], measured_n[has_size], "o", color=color, ms=7 if large else 4.5,
+            mec="white", mew=0.8, zorder=4,
+        )  # fmt: skip
+    if task in prediction.fitted:
+        _laws(axes, prediction, target, task, colors, large)
+    truth = measured(table, target, task, "bpb")
+    if truth is not None:
+        axes.plot(target.D, truth, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
+    _token_axis(axes)
+    axes.set_ylabel("bits per byte")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.set_title(task)
+    if large:
+        _zoom(axes, prediction, target, task, truth)
+        _legend(axes, prediction, target, colors, truth is not None)
+        if task in prediction.fitted and truth is not None:
+            _inset(axes, prediction, target, task, truth)
 
 
 def curves(table: Table, prediction: Prediction, task: str) -> Figure:
@@ -59,8 +64,8 @@ def curves(table: Table, prediction: Prediction, task: str) -> Figure:
         figure = Figure(figsize=(8.6, 4.0), layout="constrained")
         axes = figure.add_subplot()
         colors = _colors(prediction)
-        of = ("train", "loss") if loss else (task, "bpb")
-        _curves(axes, table, *of, colors, alpha=0.9, width=1.2)
+        shown = ("train", "loss") if loss else (task, "bpb")
+        _curves(axes, table, *shown, colors, alpha=0.9, width=1.2)
         if not loss:
             points = prediction.points
             bpb_n = points.bpb_Tn[points.tasks.index(task)]
@@ -69,30 +74,29 @@ def curves(table: Table, prediction: Prediction, task: str) -> Figure:
         _token_axis(axes)
         axes.set_ylabel("training loss, nats per token" if loss else f"{task}, bits per byte")
         handles = [Line2D([], [], color=c, label=_size_label(prediction, s)) for s, c in colors.items()]
-        if len(table.select(split="target", task=of[0], metric=of[1])):
+        if len(table.select(split="target", task=shown[0], metric=shown[1])):
             handles.append(Line2D([], [], color=TARGET, label="target"))
         axes.legend(handles=handles, fontsize=8)
     return figure
 
 
-def errors(rows: list[dict]) -> Figure:
+def errors(entries: Sequence[TaskForecast]) -> Figure:
     """Predicted against measured: each task's 80 % interval and truth, in percent of the prediction."""
-    rows = [r for r in rows if r["bpb"] is not None]
-    several = len({r["target"] for r in rows}) > 1
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.75 + 0.36 * len(rows)), layout="constrained")
+    entries = [e for e in reversed(entries) if e.bpb is not None]
+    several = len({e.target for e in entries}) > 1
+    with style():
+        figure = Figure(figsize=(8.6, 0.75 + 0.36 * len(entries)), layout="constrained")
         axes = figure.add_subplot()
-        for i, row in enumerate(reversed(rows)):
-            lo, hi = (100 * (b / row["bpb"] - 1) for b in row["bpb_pi80"])
-            color = {True: INSIDE, False: OUTSIDE, None: MUTED}[row["inside"]]
+        for i, entry in enumerate(entries):
+            lo, hi = (100 * (b / entry.bpb - 1) for b in entry.bpb_interval)
+            color = {True: INSIDE, False: OUTSIDE, None: MUTED}[entry.inside]
             axes.plot([lo, hi], [i, i], color=color, lw=7, alpha=0.25, solid_capstyle="round")
             axes.plot(0, i, "|", color=color, ms=11, mew=2)
-            if row["actual_bpb"] is not None:
-                actual = 100 * (row["actual_bpb"] / row["bpb"] - 1)
-                axes.plot(actual, i, "*", color=STAR, mec=INK, mew=0.8, ms=12, zorder=3)
-        names = [f"{r['target']}  {r['task']}" if several else r["task"] for r in reversed(rows)]
-        axes.set_yticks(range(len(rows)), names)
-        axes.set_ylim(-0.6, len(rows) - 0.4)
+            if entry.measured_bpb is not None:
+                percent = 100 * (entry.measured_bpb / entry.bpb - 1)
+                axes.plot(percent, i, "*", color=STAR, mec=INK, mew=0.8, ms=12, zorder=3)
+        axes.set_yticks(range(len(entries)), [f"{e.target}  {e.task}" if several else e.task for e in entries])
+        axes.set_ylim(-0.6, len(entries) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.axvline(0, color="#b8c0c8", lw=0.8, zorder=0)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g} %" if v else "predicted"))
@@ -102,40 +106,42 @@ def errors(rows: list[dict]) -> Figure:
 
 def step2(table: Table, prediction: Prediction, target: Target, task: str) -> Figure:
     """Accuracy of one task against its bpb, with the sigmoid and its 80 % band, or at chance."""
-    accuracy = prediction.step2[task]
-    entry = _entry(prediction, target, task)
     with matplotlib.rc_context(STYLE | {"font.size": 8.5}):
         figure = Figure(figsize=(4.5, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        color = SIZES(0.45) if accuracy.fit else MUTED
-        axes.plot(accuracy.bpb_n, accuracy.acc_n, "o", color=color, ms=3.5, alpha=0.7, mec="white", mew=0.4)
-        if accuracy.chance.level is not None:
-            axes.axhline(accuracy.chance.level, color=MUTED, ls=":", lw=1.2)
-            axes.text(
-                0.99, accuracy.chance.level, "chance ", color=MUTED, ha="right", va="bottom", fontsize=8,
-                transform=axes.get_yaxis_transform(),
-            )  # fmt: skip
-        if accuracy.fit and entry["bpb"] is not None:
-            x = np.linspace(min(entry["bpb"], accuracy.bpb_n.min()) * 0.98, accuracy.bpb_n.max(), 80)
-            y = accuracy.predict(x)
-            lo, hi = bootstrap.interval(y[1:], 0.8, axis=0)
-            axes.fill_between(x, lo, hi, color=color, alpha=0.18, lw=0)
-            axes.plot(x, y[0], color=color, lw=1.6)
-            (x_lo, x_hi), (y_lo, y_hi) = entry["bpb_pi80"], entry["acc_pi80"]
-            axes.errorbar(
-                entry["bpb"], entry["acc"], [[entry["acc"] - y_lo], [y_hi - entry["acc"]]],
-                [[entry["bpb"] - x_lo], [x_hi - entry["bpb"]]], color=TARGET, fmt="D", ms=5, lw=1.6, zorder=5,
-            )  # fmt: skip
-        bpb, acc = (_truth(table, prediction, target, task, m) for m in ("bpb", accuracy.metric))
-        if bpb is not None and acc is not None:
-            axes.plot(bpb, acc, "*", color=STAR, mec=INK, mew=0.9, ms=12, zorder=7)
-        if not accuracy.fit:
-            axes.set_ylim(0, max(0.5, 1.4 * float(np.max(accuracy.acc_n, initial=0.3))))
-        axes.invert_xaxis()
-        axes.set_xlabel("bits per byte (better to the right)")
-        axes.set_ylabel("accuracy" if accuracy.metric == "acc" else "accuracy (length-normalised)")
-        axes.set_title(task if accuracy.fit else f"{task}: not fitted")
+        draw_step2(figure.add_subplot(), table, prediction, target, task)
     return figure
+
+
+def draw_step2(axes, table: Table, prediction: Prediction, target: Target, task: str) -> None:
+    accuracy, entry = prediction.step2[task], prediction.entry(target, task)
+    color = SIZES(0.45) if accuracy.fit else MUTED
+    axes.plot(accuracy.bpb_n, accuracy.acc_n, "o", color=color, ms=3.5, alpha=0.7, mec="white", mew=0.4)
+    if accuracy.chance.level is not None:
+        axes.axhline(accuracy.chance.level, color=MUTED, ls=":", lw=1.2)
+        axes.text(
+            0.99, accuracy.chance.level, "chance ", color=MUTED, ha="right", va="bottom", fontsize=8,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+    if accuracy.fit and entry.bpb is not None:
+        x = np.linspace(min(entry.bpb, accuracy.bpb_n.min()) * 0.98, accuracy.bpb_n.max(), 80)
+        y = accuracy.predict(x)
+        lo, hi = bootstrap.interval(y[1:], 0.8, axis=0)
+        axes.fill_between(x, lo, hi, color=color, alpha=0.18, lw=0)
+        axes.plot(x, y[0], color=color, lw=1.6)
+        (x_lo, x_hi), (y_lo, y_hi) = entry.bpb_interval, entry.accuracy_interval
+        axes.errorbar(
+            entry.bpb, entry.accuracy, [[entry.accuracy - y_lo], [y_hi - entry.accuracy]],
+            [[entry.bpb - x_lo], [x_hi - entry.bpb]], color=TARGET, fmt="D", ms=5, lw=1.6, zorder=5,
+        )  # fmt: skip
+    bpb, acc = (measured(table, target, task, m) for m in ("bpb", accuracy.metric))
+    if bpb is not None and acc is not None:
+        axes.plot(bpb, acc, "*", color=STAR, mec=INK, mew=0.9, ms=12, zorder=7)
+    if not accuracy.fit:
+        axes.set_ylim(0, max(0.5, 1.4 * float(np.max(accuracy.acc_n, initial=0.3))))
+    axes.invert_xaxis()
+    axes.set_xlabel("bits per byte (better to the right)")
+    axes.set_ylabel("accuracy" if accuracy.metric == "acc" else "accuracy (length-normalised)")
+    axes.set_title(task if accuracy.fit else f"{task}: not fitted")
 
 
 def _colors(prediction: Prediction) -> dict[str, tuple]:
@@ -152,13 +158,13 @@ def _size_label(prediction: Prediction, size: str) -> str:
 def _curves(axes, table: Table, task: str, metric: str, colors: dict, alpha: float, width: float) -> None:
     rows = table.select(task=task, metric=metric)
     for run in rows.unique("run"):
-        of_run = rows.select(run=run)
-        is_target = of_run["split"][0] == "target"
-        size = str(of_run["size"][0]) if "size" in of_run else si(of_run["n_params"][0])
+        run_rows = rows.select(run=run)
+        is_target = run_rows["split"][0] == "target"
+        size = str(run_rows["size"][0]) if "size" in run_rows else si(run_rows["n_params"][0])
         if not is_target and size not in colors:
             continue
         color = TARGET if is_target else colors[size]
-        axes.plot(*_thinned(of_run["tokens"], of_run["value"]), color=color, lw=width, alpha=alpha, zorder=2)
+        axes.plot(*_thinned(run_rows["tokens"], run_rows["value"]), color=color, lw=width, alpha=alpha, zorder=2)
 
 
 def _thinned(tokens: np.ndarray, values: np.ndarray) -> list[list]:
@@ -172,33 +178,24 @@ def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict,
     points, step1_fit = prediction.points, prediction.step1
     t = prediction.fitted.index(task)
     for size, color in colors.items():
-        of_size = np.array(points.sizes) == size
-        d = np.geomspace(points.features["D"][of_size].min() / 1.15, points.features["D"][of_size].max() * 1.15, 30)
-        n = np.full_like(d, points.features["N"][of_size][0])
+        has_size = np.array(points.sizes) == size
+        d = np.geomspace(points.features["D"][has_size].min() / 1.15, points.features["D"][has_size].max() * 1.15, 30)
+        n = np.full_like(d, points.features["N"][has_size][0])
         axes.plot(d, step1_fit.predict({"N": n, "D": d})[t], color=color, lw=2 if large else 1.3, zorder=3)
-    lo_d = min(target.tokens / 6, np.median(points.features["D"]))
-    d = np.geomspace(lo_d, target.tokens * 1.25, 40)
-    along = {"N": np.full_like(d, target.n_params), "D": d}
-    y = step1_fit.predict(along)[t]
-    lo, hi = _band(prediction, y, step1_fit.draws(along, BAND_DRAWS, 0)[t])
+    lo_d = min(target.D / 6, np.median(points.features["D"]))
+    d = np.geomspace(lo_d, target.D * 1.25, 40)
+    features = {"N": np.full_like(d, target.N), "D": d}
+    y = step1_fit.predict(features)[t]
+    ratio_Rm = step1_fit.draws(features, BAND_DRAWS, 0)[t] / y
+    lo, hi = bootstrap.interval(y * ratio_Rm**prediction.factor_bpb, 0.8, axis=0)
     axes.fill_between(d, lo, hi, color=TARGET, alpha=0.15, lw=0, zorder=1)
     axes.plot(d, y, color=TARGET, lw=2 if large else 1.4, ls=(0, (4, 2)), zorder=3)
-    entry = _entry(prediction, target, task)
-    bpb, (low, high) = entry["bpb"], entry["bpb_pi80"]
+    entry = prediction.entry(target, task)
+    bpb, (low, high) = entry.bpb, entry.bpb_interval
     axes.errorbar(
-        target.tokens, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", mew=0.8,
+        target.D, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", mew=0.8,
         ms=8 if large else 5.5, lw=2, capsize=4 if large else 2.5, zorder=6,
     )  # fmt: skip
-
-
-def _band(prediction: Prediction, y_m: np.ndarray, draws_Rm: np.ndarray):
-    """80 % band along the target's law: form, parameters and noise, stretched as the predictions are."""
-    factor = prediction.tested.factor_bpb if prediction.tested else 1.0
-    return bootstrap.interval(y_m * (draws_Rm / y_m) ** factor, 0.8, axis=0)
-
-
-def _truth(table: Table, prediction: Prediction, target: Target, task: str, metric: str = "bpb") -> float | None:
-    return measured(table, target, task, metric, prediction.settings["n_convention"])
 
 
 def _token_axis(axes) -> None:
@@ -211,7 +208,7 @@ def _token_axis(axes) -> None:
 
 def _zoom(axes, prediction: Prediction, target: Target, task: str, truth: float | None) -> None:
     """Cut off the first steps of the learning curves, which would squeeze everything else."""
-    points, interval = prediction.points, _entry(prediction, target, task)["bpb_pi80"]
+    points, interval = prediction.points, prediction.entry(target, task).bpb_interval
     shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), *([] if truth is None else [truth])]
     best, worst = np.nanmin(shown), np.nanmax(shown)
     axes.set_ylim(best - 0.12 * (worst - best), worst + 0.3 * (worst - best))
@@ -220,8 +217,8 @@ def _zoom(axes, prediction: Prediction, target: Target, task: str, truth: float 
 
 def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float) -> None:
     """The target's interval and truth side by side, large enough to read."""
-    entry = _entry(prediction, target, task)
-    bpb, (low, high) = entry["bpb"], entry["bpb_pi80"]
+    entry = prediction.entry(target, task)
+    bpb, (low, high) = entry.bpb, entry.bpb_interval
     inset = axes.inset_axes((0.075, 0.09, 0.25, 0.33))
     inset.errorbar(
         0, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", ms=8, lw=2.2, capsize=5
@@ -240,10 +237,6 @@ def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float
     inset.grid(axis="x", visible=False)
 
 
-def _entry(prediction: Prediction, target: Target, task: str) -> dict:
-    return next(e for e in prediction.entries if (e["target"], e["task"]) == (target.name, task))
-
-
 def _legend(axes, prediction: Prediction, target: Target, colors: dict, has_truth: bool) -> None:
     handles = [
         Line2D([], [], color=c, marker="o", mec="white", label=_size_label(prediction, s)) for s, c in colors.items()
@@ -256,7 +249,7 @@ def _legend(axes, prediction: Prediction, target: Target, colors: dict, has_trut
             marker="D",
             mec="white",
             ls=(0, (4, 2)),
-            label=f"predicted, {si(target.n_params)} parameters (80 %)",
+            label=f"predicted, {si(target.N)} parameters (80 %)",
         )
     )
     if has_truth:

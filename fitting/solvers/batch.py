@@ -1,12 +1,13 @@
-"""Non-linear least squares for many small problems at once.
+"""Many small minimisation problems at once.
 
-A *lane* is one problem: one start of one task or one resample. All lanes are cut into chunks of equal size (one
-compilation serves them all) and solved by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact second
-derivatives find the floor of a flat valley, where Levenberg-Marquardt creeps), vmapped, in float64; devices share a
-chunk's lanes, the host's cores the chunks. As a chunk takes as long as its slowest lane, lanes that need more than a
-few iterations are regrouped. Bounds are kept by reparametrising, so a lane creeps towards a bound for hundreds of
-iterations; a start that lies on a bound stays there, and one such start for each likely bound makes the creeping lanes
-superfluous.
+A *lane* is one problem from one start: a start of a task, or of a resample. Lanes are cut into chunks of equal size, so
+that one compilation serves all, and solved in float64 by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact
+second derivatives find the minimum of a flat valley, where Levenberg-Marquardt is slow). Devices share the lanes of a
+chunk; the cores of a host share the chunks. A chunk takes as long as its slowest lane, so lanes that need more than a
+few iterations are put into new chunks.
+
+Bounds are kept by a change of variables, so a lane needs hundreds of iterations to come close to a bound. A start that
+lies on a bound stays there: one such start for each likely bound makes those iterations unnecessary.
 """
 
 import os
@@ -23,29 +24,31 @@ from jax.sharding import PartitionSpec as P
 
 from fitting.solvers.bounds import from_free, to_free
 from fitting.solvers.levenberg_marquardt import levenberg_marquardt
-from fitting.solvers.newton import DECREMENT, newton
+from fitting.solvers.newton import newton
 from fitting.solvers.objective import PerPoint
 
 LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
-# The few starts of one fit, some of which take 100 Newton steps, are one chunk.
+# Lanes in a chunk. The few starts of one fit, some of which take 100 Newton steps, are one chunk.
 CHUNK = {LEVENBERG_MARQUARDT: 256, NEWTON: 64}
-# Lanes that need more iterations than this (most of Newton's need 5 or 6) are put into new chunks and go on.
+# Iterations after which unfinished lanes are put into new chunks (most of Newton's need 5 or 6).
 STAGES = {LEVENBERG_MARQUARDT: (8, 16, 32), NEWTON: (6,)}
 MAX_ITERATIONS = 80
-# Levenberg-Marquardt leaves a lane that lacks more of its problem's best, converged lane than so many such promises.
-PROMISES = 4.0
+# A lane has converged where a further Newton step would lower the objective by less than this share of it.
+DECREMENT = 1e-7
+# Levenberg-Marquardt drops a lane that is further from its problem's best converged lane than so many decrements.
+MAX_DECREMENTS = 4.0
 # XLA's older emitter compiles the solvers in half to three quarters of the newer one's time, and they run as fast.
-QUICK = {"xla_cpu_use_fusion_emitters": False}
+FAST_COMPILE = {"xla_cpu_use_fusion_emitters": False}
 
 
 @dataclass(frozen=True)
 class Solution:
     """The best start of each of R problems.
 
-    params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the
-    squared residuals. converged_R: whether a further step promises nothing. agree_R: share of a problem's
-    starts that came within 1 % of its best objective, those that were left counted where they stood; low where there
-    are many basins. seconds: {"compile", "run"}.
+    params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the squared
+    residuals. converged_R: whether a further step would change the objective by less than DECREMENT of it. agree_R:
+    share of a problem's starts that came within 1 % of its best objective (dropped lanes count where they stopped); low
+    where there are many local minima. seconds: {"compile", "run"}.
     """
 
     params_RP: np.ndarray
@@ -70,13 +73,12 @@ def solve(
 ) -> Solution:
     """Minimise sum_n weights_n loss(per_point(params)_n) for R problems from S starts each.
 
-    per_point(params_P, data, lane) -> numbers [n]: a module-level or cached function (it is the key of the
-    compilation cache). loss(numbers, data): half the square for LEVENBERG_MARQUARDT, for NEWTON any that is convex and
-    least at 0. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all problems share. lanes: arrays with
-    a leading axis G, where G divides R: entry g serves R/G consecutive problems (all resamples of one task, say).
-    weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of each parameter, infinite where
-    there is none. max_iterations: of the last of STAGES. dtype: np.float32 for accelerators without float64, with
-    NEWTON.
+    per_point(params_P, data, lane) -> numbers [n]: a module-level or cached function, because it is the key of the
+    compilation cache. loss(numbers, data): for NEWTON any that is convex with its minimum at 0; LEVENBERG_MARQUARDT
+    takes half the square. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all problems share. lanes:
+    arrays with a leading axis G, where G divides R: entry g serves R/G consecutive problems (all resamples of one task,
+    say). weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of each parameter, infinite where
+    there is none. max_iterations: of the last stage. dtype: np.float32, with NEWTON, for accelerators without float64.
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
@@ -91,48 +93,52 @@ def solve(
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
-    def serving(array, problem_L):
-        return array[problem_L // (n_problems // len(array))]
+    def entries(array_G, problem_L):
+        return array_G[problem_L // (n_problems // len(array_G))]
 
     def search_lanes(lane_L, free_LP, damping_L, steps):
         problem_L = lane_L // n_starts
-        lanes_L = {k: serving(v, problem_L) for k, v in lanes.items()}
+        lanes_L = {k: entries(v, problem_L) for k, v in lanes.items()}
         start = free_LP[lane_L].astype(dtype), damping_L[lane_L].astype(dtype)
         return search(*start, data, lanes_L, weights_Rn[problem_L].astype(dtype), np.int32(steps))
 
     began = time.perf_counter()
     problem_L, start_L = np.divmod(np.arange(n_problems * n_starts), n_starts)
-    free_LP = serving(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
-    found = _in_stages(search_lanes, free_LP, method, n_starts, max_iterations, CHUNK[method] * len(devices))
+    free_LP = entries(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
+    lanes_solved = _in_stages(search_lanes, free_LP, method, n_starts, max_iterations, CHUNK[method] * len(devices))
     seconds = {"compile": seconds_compile, "run": time.perf_counter() - began}
-    return _best_starts(*found, n_starts, seconds)
+    return _best_starts(*lanes_solved, n_starts, seconds)
 
 
 def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations: int, width: int):
-    """-> (params_LP, objective_L, converged_L): all lanes, then those that need more, regrouped, and so on."""
+    """-> (params_LP, objective_L, converged_L). All lanes, then those that are unfinished in new chunks, and so on."""
     damping_L = np.zeros(len(free_LP))  # 0: the solver's own
-    todo, found = np.arange(len(free_LP)), None
+    todo, state = np.arange(len(free_LP)), None
     for steps in (*STAGES[method], max_iterations):
         call = partial(search_lanes, free_LP=free_LP, damping_L=damping_L, steps=min(steps, max_iterations))
         parts = _in_chunks(call, todo, width)
-        found = parts if found is None else [_with(whole, todo, part) for whole, part in zip(found, parts, strict=True)]
-        free_LP, damping_L, params_LP, objective_L, decrement_L, ended_L = found
+        if state is None:
+            state = parts
+        else:
+            for array_L, part in zip(state, parts, strict=True):
+                array_L[todo] = part
+        free_LP, damping_L, params_LP, objective_L, decrement_L, ended_L = state
         # The Newton decrement has the scale of the objective and does not see flat directions (a parameter on its
-        # bound); the norm of the gradient has neither virtue.
+        # bound). The norm of the gradient has neither property.
         converged_L = decrement_L <= DECREMENT * objective_L + 1e-12
-        goes_on_L = ~ended_L
-        if method == LEVENBERG_MARQUARDT:  # Newton's few lanes all go to their end, and agree_R counts them there
-            goes_on_L &= ~_hopeless(objective_L, decrement_L, converged_L, n_starts)
-        todo = np.flatnonzero(goes_on_L)
+        unfinished_L = ~ended_L
+        if method == LEVENBERG_MARQUARDT:  # Newton's lanes are few, so all are finished and agree_R counts them there
+            unfinished_L &= ~_cannot_win(objective_L, decrement_L, converged_L, n_starts)
+        todo = np.flatnonzero(unfinished_L)
         if not todo.size:
             break
     return params_LP, objective_L, converged_L
 
 
-def _hopeless(objective_L, decrement_L, converged_L, n_starts: int) -> np.ndarray:
-    """Which lanes lack more of the best converged lane of their problem than they promise to gain."""
+def _cannot_win(objective_L, decrement_L, converged_L, n_starts: int) -> np.ndarray:
+    """Which lanes would stay above the best converged lane of their problem even after MAX_DECREMENTS decrements."""
     best_R = np.where(converged_L & np.isfinite(objective_L), objective_L, np.inf).reshape(-1, n_starts).min(axis=1)
-    return objective_L - PROMISES * decrement_L > np.repeat(best_R, n_starts) * (1 + DECREMENT)
+    return objective_L - MAX_DECREMENTS * decrement_L > np.repeat(best_R, n_starts) * (1 + DECREMENT)
 
 
 def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: dict) -> Solution:
@@ -150,9 +156,9 @@ def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: di
 
 
 def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
-    """Call with `width` lane numbers at a time (the last chunk repeats a lane); join the outputs.
+    """Call with `width` lane numbers at a time (the last chunk repeats a lane); concatenate the outputs.
 
-    A chunk's small matrices keep one core busy, so each core takes a chunk.
+    A chunk's matrices are small and keep one core busy, so each core takes a chunk.
     """
 
     def chunk(first: int) -> list[np.ndarray]:
@@ -164,33 +170,28 @@ def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
     return [np.concatenate(parts)[: len(lane_L)] for parts in zip(*chunks, strict=True)]
 
 
-def _with(whole: np.ndarray, at: np.ndarray, part: np.ndarray) -> np.ndarray:
-    whole[at] = part
-    return whole
-
-
 def _shapes(arrays: dict, skip: int = 0) -> tuple:
     return tuple((k, v.shape[skip:]) for k, v in sorted(arrays.items()))
 
 
 def _devices(dtype: type) -> tuple:
-    """All of this process; the host's where float64 is wanted and a TPU has none."""
+    """All devices of this process; the host's CPU for float64 where they are TPUs, which have none."""
     devices = jax.local_devices()
-    host = dtype == np.float64 and devices[0].platform == "tpu"
-    return tuple(jax.local_devices(backend="cpu") if host else devices)
+    on_host = dtype == np.float64 and devices[0].platform == "tpu"
+    return tuple(jax.local_devices(backend="cpu") if on_host else devices)
 
 
 @lru_cache(maxsize=32)
 def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tuple, shapes: tuple):
-    """Compile the solver of one chunk of lanes, each device its own part; -> (executable, seconds)."""
+    """Compile the solver of one chunk, whose lanes the devices share; -> (executable, seconds)."""
 
     def of_free(free_P, data, lane):
         return per_point(from_free(free_P, bounds), data, lane)
 
-    one = newton(of_free, loss, dtype) if method == NEWTON else levenberg_marquardt(of_free)
+    solve_lane = newton(of_free, loss, dtype) if method == NEWTON else levenberg_marquardt(of_free)
 
     def bounded(start_P, damping, data, lane, weights_n, steps):
-        free_P, damping, value, decrement, ended = one(start_P, damping, data, lane, weights_n, steps)
+        free_P, damping, value, decrement, ended = solve_lane(start_P, damping, data, lane, weights_n, steps)
         return free_P, damping, from_free(free_P, bounds), value, decrement, ended
 
     mesh, lane = Mesh(np.array(devices), ("lanes",)), P("lanes")
@@ -221,9 +222,9 @@ def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tup
 
 
 def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
-    """By QUICK, where this XLA knows it (it is an option of XLA's, not of JAX's)."""
+    """By FAST_COMPILE, where this XLA knows it (it is an option of XLA's, not of JAX's)."""
     try:
-        return lowered.compile(compiler_options=QUICK if quick else None)
+        return lowered.compile(compiler_options=FAST_COMPILE if quick else None)
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):
             raise

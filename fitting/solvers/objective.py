@@ -16,34 +16,34 @@ PerPoint = Callable[[jax.Array, dict, dict], jax.Array]
 def residuals(law: Law) -> PerPoint:
     """Huber residuals of a law for `solve`: half their squares are `huber`.
 
-    lane: the features in fit coordinates and "y" (scaled); data["delta"]: Huber's threshold, in
-    ln y or in y; data["over"], where it is given: how much more a point below the law counts than one above.
-    Cached, since `solve` compiles once for each function that it is given.
+    lane: the features in fit coordinates and "y" (scaled). data["delta"]: Huber's threshold, in ln y where the law is
+    fitted in log space, else in y. data["penalty"], if given: weight of a point below the law over that of one above.
+    Cached, because `solve` compiles once for each function that it is given.
     """
 
     def huber_residuals(theta_P, data, lane):
         u = _error(law, theta_P, lane) / data["delta"]
-        beyond = jnp.abs(u) > 1
-        # sqrt(2 |u| - 1) squares to twice Huber's linear branch; the inner where keeps its gradient
-        # finite on the other branch.
-        linear = jnp.sign(u) * jnp.sqrt(jnp.where(beyond, 2 * jnp.abs(u) - 1, 1.0))
-        r = jnp.where(beyond, linear, u)
-        return jnp.where(u < 0, jnp.sqrt(data["over"]) * r, r) if "over" in data else r
+        is_linear = jnp.abs(u) > 1
+        # sqrt(2 |u| - 1) squares to twice Huber's linear branch; the inner where keeps its gradient finite on the
+        # other branch.
+        linear = jnp.sign(u) * jnp.sqrt(jnp.where(is_linear, 2 * jnp.abs(u) - 1, 1.0))
+        r = jnp.where(is_linear, linear, u)
+        return jnp.where(u < 0, jnp.sqrt(data["penalty"]) * r, r) if "penalty" in data else r
 
     return huber_residuals
 
 
 @lru_cache(maxsize=64)
 def errors(law: Law) -> PerPoint:
-    """u_n / delta of a law for `solve`, whose losses are `huber`."""
+    """Errors in units of data["delta"], for `solve` with the loss `huber`."""
     return lambda theta_P, data, lane: _error(law, theta_P, lane) / data["delta"]
 
 
 def huber(u: jax.Array, data: dict) -> jax.Array:
-    """Huber's loss of errors in units of its threshold; data["over"]: see `residuals`."""
-    off = jnp.abs(u)
-    loss = jnp.where(off > 1, off - 0.5, off**2 / 2)
-    return jnp.where(u < 0, data["over"] * loss, loss) if "over" in data else loss
+    """Huber's loss of errors in units of its threshold; data["penalty"]: see `residuals`."""
+    size = jnp.abs(u)
+    loss = jnp.where(size > 1, size - 0.5, size**2 / 2)
+    return jnp.where(u < 0, data["penalty"] * loss, loss) if "penalty" in data else loss
 
 
 def _error(law: Law, theta_P: jax.Array, lane: dict) -> jax.Array:

@@ -7,33 +7,50 @@ import numpy as np
 from fitting.errors import InputError
 from fitting.tables.runs_table import Table
 
-SAME = 0.005
+SAME = 0.005  # relative difference below which two N, or two D, are the same
 CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
 # A run's point is the mean of its last evaluations: at most so many, from this last share of its steps, where the
-# learning rate is at its end and the bpb no longer moves.
+# learning rate is near its end and the bpb changes little.
 END_ROWS, END_SHARE = 5, 0.03
 
 
 @dataclass(frozen=True)
 class Target:
-    """A model to predict: name, N (in the table's convention), D in tokens, training FLOPs where they are given."""
+    """A model to predict.
+
+    N: parameters, as counted by n_is, a column of the runs table ("n_params", "n_non_embedding" or "n_total"). D:
+    training tokens. C: training FLOPs, only for laws of C. Raises InputError for numbers that are not positive.
+    """
 
     name: str
-    n_params: float
-    tokens: float
-    flops: float | None = None
+    N: float
+    D: float
+    C: float | None = None
+    n_is: str = "n_params"
+
+    def __post_init__(self):
+        numbers = {"N": self.N, "D": self.D} | ({} if self.C is None else {"C": self.C})
+        for name, value in numbers.items():
+            if not (np.isfinite(value) and value > 0):
+                raise InputError(f"target {self.name}: {name} = {value:g}; it must be a positive number", "target")
+        if self.n_is not in CONVENTIONS:
+            raise InputError(f"target {self.name}: n_is = {self.n_is!r}; use one of {', '.join(CONVENTIONS)}", "target")
 
     @property
     def features(self) -> dict:
-        return {"N": self.n_params, "D": self.tokens}
+        return {"N": self.N, "D": self.D}
+
+    def json(self) -> dict:
+        numbers = {"name": self.name, "n_params": self.N, "tokens": self.D}
+        return numbers if self.C is None else numbers | {"flops": self.C}
 
 
 @dataclass(frozen=True)
 class Points:
     """The end of every decayed run of the ladder, as arrays over n runs and T tasks; runs by N, then D.
 
-    features: "N", "D" and, where the table has it, "flops". bpb_Tn is nan where a task was not evaluated.
-    groups_n: the trunk, where runs branch.
+    features: "N", "D" and, where the table has it, "flops". bpb_Tn is nan where a task was not evaluated. groups_n: the
+    trunk of each run that is a branch, else the run.
     """
 
     tasks: tuple[str, ...]
@@ -53,23 +70,23 @@ def parse_target(text: str) -> Target:
         values = []
     if not name or len(values) not in (2, 3) or not all(np.isfinite(v) and v > 0 for v in values):
         raise InputError(
-            f"--target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12"
+            f"target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12", "target"
         )
     return Target(name.strip(), *values)
 
 
 def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
-    """The targets that stand in a table (split "target"), named by their runs."""
-    _check_convention(table, n_convention)
+    """The targets in a table (split "target"), named by their runs."""
+    check_convention(table, n_convention)
     rows = table.select(split="target", final=True)
-    return [
-        Target(run, float(of_run[n_convention][0]), float(of_run["tokens"].max()))
-        for run in rows.unique("run")
-        if len(of_run := rows.select(run=run))
-    ]
+    targets = []
+    for run in rows.unique("run"):
+        ends = rows.select(run=run)
+        targets.append(Target(run, float(ends[n_convention][0]), float(ends["tokens"].max()), n_is=n_convention))
+    return targets
 
 
-def measured(table: Table, target: Target, task: str, metric: str, n_convention: str = "n_params") -> float | None:
+def measured(table: Table, target: Target, task: str, metric: str) -> float | None:
     """What the target's own run in the table measured at its end; None where it has not.
 
     Its run is the one with the target's name, or else with its N and D within 0.5 %.
@@ -77,11 +94,11 @@ def measured(table: Table, target: Target, task: str, metric: str, n_convention:
     rows = table.select(split="target", final=True, task=task, metric=metric)
     if not len(rows):
         return None
-    near = np.abs(rows[n_convention] / target.n_params - 1) < SAME
-    near &= np.abs(rows["tokens"] / target.tokens - 1) < SAME
+    same = np.abs(rows[target.n_is] / target.N - 1) < SAME
+    same &= np.abs(rows["tokens"] / target.D - 1) < SAME
     named = rows["run"] == target.name
-    found = rows["value"][named if named.any() else near]
-    return float(found[-1]) if len(found) else None
+    values = rows["value"][named if named.any() else same]
+    return float(values[-1]) if len(values) else None
 
 
 def ladder_points(
@@ -94,10 +111,10 @@ def ladder_points(
 ) -> Points:
     """The ends of the decayed runs of some splits: one value a run and task.
 
-    A value is the mean of a run's last END_ROWS rows of the last END_SHARE of its steps, or of its
-    `last_rows` last rows whatever their step. Raises InputError where there is none.
+    A value is the mean of a run's last END_ROWS rows of the last END_SHARE of its steps, or of its `last_rows` last
+    rows whatever their step. Raises InputError where there is none.
     """
-    _check_convention(table, n_convention)
+    check_convention(table, n_convention)
     rows = table.select(split=list(splits), metric=metric)
     ends = rows.select(rows["final"])
     if not len(ends):
@@ -109,10 +126,10 @@ def ladder_points(
     tasks = known if tasks is None else list(tasks)
     for task in tasks:
         if task not in known:
-            raise InputError(f"{table.source}: no task {task!r}; it has {', '.join(known)}")
+            raise InputError(f"{table.source}: no task {task!r}; it has {', '.join(known)}", "tasks")
     order = np.lexsort([ends["run"].astype(str), ends["tokens"], ends[n_convention]])
     runs = list(dict.fromkeys(ends["run"][order].tolist()))
-    at = [int(np.flatnonzero(ends["run"] == run)[0]) for run in runs]
+    first_row = [int(np.flatnonzero(ends["run"] == run)[0]) for run in runs]
     last_step = dict(zip(ends["run"], ends["step"], strict=True))
     bpb_Tn = np.full((len(tasks), len(runs)), np.nan)
     for (run, task), values in _end_values(rows, last_step, last_rows).items():
@@ -120,27 +137,28 @@ def ladder_points(
             bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(values)
     if np.nanmin(bpb_Tn) <= 0:
         raise InputError(f"{table.source}: a {metric} of {np.nanmin(bpb_Tn):g}: must be positive")
-    parents = ends["parent"][at] if "parent" in ends else np.full(len(runs), "")
-    sizes = ends["size"][at] if "size" in ends else [f"{n:.3g}" for n in ends[n_convention][at]]
-    features = {"N": ends[n_convention][at], "D": ends["tokens"][at]}
-    if "flops" in ends and not np.isnan(ends["flops"][at]).any():
-        features["flops"] = ends["flops"][at]
-    groups_n = np.array([p or r for p, r in zip(parents, runs, strict=True)])
+    parents = ends["parent"][first_row] if "parent" in ends else np.full(len(runs), "")
+    sizes = ends["size"][first_row] if "size" in ends else [f"{n:.3g}" for n in ends[n_convention][first_row]]
+    features = {"N": ends[n_convention][first_row], "D": ends["tokens"][first_row]}
+    if "flops" in ends and not np.isnan(ends["flops"][first_row]).any():
+        features["flops"] = ends["flops"][first_row]
+    groups_n = np.array([parent or run for parent, run in zip(parents, runs, strict=True)])
     return Points(tuple(tasks), tuple(runs), tuple(sizes), features, groups_n, bpb_Tn)
 
 
 def _end_values(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[float]]:
-    """{(run, task): its last values}, of runs in last_step."""
+    """{(run, task): its last values}, of the runs in last_step."""
     values = {}
     for i in np.argsort(rows["step"], kind="stable"):
         run, step = rows["run"][i], rows["step"][i]
-        near = run in last_step and (last_rows or step >= (1 - END_SHARE) * last_step[run])
-        if near and step <= last_step[run]:
+        in_end = run in last_step and (last_rows or step >= (1 - END_SHARE) * last_step[run])
+        if in_end and step <= last_step[run]:
             values.setdefault((run, rows["task"][i]), []).append(rows["value"][i])
-    return {key: of[-(last_rows or END_ROWS) :] for key, of in values.items()}
+    return {key: series[-(last_rows or END_ROWS) :] for key, series in values.items()}
 
 
-def _check_convention(table: Table, n_convention: str) -> None:
+def check_convention(table: Table, n_convention: str) -> None:
+    """Raises InputError where the table does not count parameters so."""
     if n_convention not in CONVENTIONS or n_convention not in table:
-        there = ", ".join(c for c in CONVENTIONS if c in table)
-        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {there}")
+        known = ", ".join(c for c in CONVENTIONS if c in table)
+        raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {known}", "n")

@@ -87,8 +87,13 @@ def read(path, unfinished: bool = False) -> Table:
         from fitting.tables.run_directories import read_runs  # which makes a Table
 
         return read_runs(path, unfinished)
-    found = reader.read(path, REQUIRED)
-    return _check(found.header, found.columns, found.places, str(path), found.sha256)
+    return of_cells(reader.read(path, REQUIRED), str(path))
+
+
+def of_cells(cells: reader.Cells, source: str) -> Table:
+    """Cells as a checked table. Raises InputError."""
+    reader.check_header(cells.header, source, REQUIRED)
+    return _check(cells.header, cells.columns, cells.places, source, cells.sha256)
 
 
 def from_rows(rows: list[dict], source: str, left_out: tuple[str, ...] = ()) -> Table:

@@ -11,12 +11,12 @@ from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.runs_table import Table, smoothed
 
 ACCURACY_METRICS = ("len_norm", "acc")
-# Step 2 reads this many checkpoints of a run, evenly spaced, none from its first tenth, each the mean of a trailing
-# window (as published): more points of the same runs hold little more.
+# Step 2 reads so many checkpoints of a run, evenly spaced, none from its first tenth, each the mean of a trailing
+# window (as published). More points of the same runs hold little more information.
 CHECKPOINTS_PER_RUN = 8
 SKIP_SHARE = 0.1
 WINDOW = 5
-# The published anchor (nothing left to predict: accuracy 1) weighs as one of the 1,400 checkpoints of its ladder.
+# The published anchor (bpb 0 has accuracy 1) weighs as one of the 1,400 checkpoints of its ladder.
 ANCHOR_SHARE = 1 / 1400
 # A task is above chance if so many runs are, each at this level after Bonferroni's correction.
 MIN_RUNS_ABOVE_CHANCE = 3
@@ -78,84 +78,95 @@ class AccuracyFit:
 def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, AccuracyFit]:
     """Step 2 of every task that has an accuracy; fitted together where it is above chance."""
     rows = table.select(split="train")
-    at = checkpoints(rows, tasks)
-    if at is None:
+    grid = checkpoints(rows, tasks)
+    if grid is None:
         return {}
-    chances = [_chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(at.tasks, at.metrics, strict=True)]
-    enough_T = [len(set(at.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in at.weights_Tn]
+    chances = [
+        _chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(grid.tasks, grid.metrics, strict=True)
+    ]
+    enough_T = [
+        len(set(grid.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in grid.weights_Tn
+    ]
     fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
     sigmoids = None
     if fitted:  # two more starts for each resample: its ceiling on 1, where most fits end, and inside
-        sigmoids = fit_sigmoids(at, fitted, at.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
-    made = {}
-    for i, (task, metric) in enumerate(zip(at.tasks, at.metrics, strict=True)):
-        has_n, fits = at.weights_Tn[i] > 0, i in fitted
-        ends_n = has_n & at.last_n
-        correlation = _correlation(at.bpb_Tn[i, ends_n], at.acc_Tn[i, ends_n])
-        shown_n = has_n if fits else ends_n
-        made[task] = AccuracyFit(
-            metric, at.bpb_Tn[i, shown_n], at.acc_Tn[i, shown_n], chances[i], correlation,
-            sigmoids if fits else None, fitted.index(i) if fits else -1,
+        sigmoids = fit_sigmoids(grid, fitted, grid.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
+    by_task = {}
+    for i, (task, metric) in enumerate(zip(grid.tasks, grid.metrics, strict=True)):
+        has_n, is_fitted = grid.weights_Tn[i] > 0, i in fitted
+        ends_n = has_n & grid.last_n
+        correlation = _correlation(grid.bpb_Tn[i, ends_n], grid.acc_Tn[i, ends_n])
+        shown_n = has_n if is_fitted else ends_n
+        by_task[task] = AccuracyFit(
+            metric, grid.bpb_Tn[i, shown_n], grid.acc_Tn[i, shown_n], chances[i], correlation,
+            sigmoids if is_fitted else None, fitted.index(i) if is_fitted else -1,
         )  # fmt: skip
-    return made
+    return by_task
 
 
-def fit_sigmoids(at: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: int, **settings) -> bootstrap.Fit:
-    """X sigmoids: set x is of task task_X[x] of `at`, with its own weights on the checkpoints."""
-    n_fits, one = len(task_X), np.ones((len(task_X), 1))
+def fit_sigmoids(
+    grid: Checkpoints,
+    task_X,
+    weights_Xn,
+    n_resamples: int,
+    seed: int,
+    starts: int = bootstrap.N_STARTS,
+    resample_starts: int = 0,
+) -> bootstrap.Fit:
+    """X sigmoids: set x is of task task_X[x] of the grid, with its own weights on the checkpoints."""
+    one_X1 = np.ones((len(task_X), 1))
     anchor_X1 = ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)
+    least_squares = 1.0  # a Huber threshold above any residual
     return bootstrap.fit(
         SIGMOID,
-        {"bpb": np.hstack([at.bpb_Tn[task_X], 0 * one])},
-        np.hstack([at.acc_Tn[task_X], one]),
+        {"bpb": np.hstack([grid.bpb_Tn[task_X], 0 * one_X1])},
+        np.hstack([grid.acc_Tn[task_X], one_X1]),
         weights_Tn=np.hstack([weights_Xn, anchor_X1]),
-        delta=1.0,  # beyond any residual: least squares
-        groups_n=np.append(at.groups_n, bootstrap.ALWAYS),
-        n_resamples=n_resamples,
-        seed=seed,
-        method="pairs" if n_fits else "auto",
-        **({"resample_starts": 0} | settings),
+        groups_n=np.append(grid.groups_n, "anchor"),
+        always_n=np.arange(len(grid.groups_n) + 1) == len(grid.groups_n),
+        solver=bootstrap.Solver(least_squares, starts=starts, resample_starts=resample_starts),
+        resampling=bootstrap.Resampling(n_resamples, seed, "pairs"),
     )
 
 
 def checkpoints(rows: Table, tasks) -> Checkpoints | None:
     """The checkpoints that step 2 reads; None where no task has an accuracy."""
-    found = {}
+    by_task = {}
     for task in tasks:
-        of_task = rows.select(task=task)
-        metric = next((m for m in ACCURACY_METRICS if m in of_task["metric"]), None)
+        task_rows = rows.select(task=task)
+        metric = next((m for m in ACCURACY_METRICS if m in task_rows["metric"]), None)
         if metric is not None:
-            found[task] = metric, _by_run(of_task, metric)
-    if not found:
+            by_task[task] = metric, _by_run(task_rows, metric)
+    if not by_task:
         return None
-    runs = list(dict.fromkeys(run for _, by_run in found.values() for run in by_run))
-    shape = len(found), len(runs), CHECKPOINTS_PER_RUN
+    runs = list(dict.fromkeys(run for _, by_run in by_task.values() for run in by_run))
+    shape = len(by_task), len(runs), CHECKPOINTS_PER_RUN
     bpb, acc, weights = np.ones(shape), np.ones(shape), np.zeros(shape)
-    for i, (_, by_run) in enumerate(found.values()):
+    for i, (_, by_run) in enumerate(by_task.values()):
         for run, pairs in by_run.items():
             keep = np.unique(np.linspace(0, len(pairs) - 1, CHECKPOINTS_PER_RUN).round().astype(int))
-            at = i, runs.index(run), slice(CHECKPOINTS_PER_RUN - len(keep), None)
-            bpb[at], acc[at] = pairs[keep].T
-            weights[at] = 1 / len(keep)
-    flat = (arrays.reshape(len(found), -1) for arrays in (bpb, acc, weights))
+            cells = i, runs.index(run), slice(CHECKPOINTS_PER_RUN - len(keep), None)
+            bpb[cells], acc[cells] = pairs[keep].T
+            weights[cells] = 1 / len(keep)
+    flat = (arrays.reshape(len(by_task), -1) for arrays in (bpb, acc, weights))
     last_n = np.tile(np.arange(CHECKPOINTS_PER_RUN) == CHECKPOINTS_PER_RUN - 1, len(runs))
     groups_n = np.repeat(np.array(runs, object).astype(str), CHECKPOINTS_PER_RUN)
-    return Checkpoints(tuple(found), tuple(m for m, _ in found.values()), groups_n, *flat, last_n)
+    return Checkpoints(tuple(by_task), tuple(m for m, _ in by_task.values()), groups_n, *flat, last_n)
 
 
 def _by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
     """{run: [[bpb, accuracy], ...]} by step: smoothed, without the first tenth."""
     bpb, acc = rows.select(metric="bpb"), rows.select(metric=metric)
-    measured = dict(zip(zip(bpb["run"], bpb["step"], strict=True), bpb["value"], strict=True))
-    at = {}
+    bpb_of = dict(zip(zip(bpb["run"], bpb["step"], strict=True), bpb["value"], strict=True))
+    triples = {}
     for run, step, value in zip(acc["run"], acc["step"], acc["value"], strict=True):
-        if (run, step) in measured:
-            at.setdefault(run, []).append((step, measured[run, step], value))
+        if (run, step) in bpb_of:
+            triples.setdefault(run, []).append((step, bpb_of[run, step], value))
     out = {}
-    for run, steps in at.items():
+    for run, steps in triples.items():
         pairs = np.array(sorted(steps))[:, 1:]
-        skipped = pairs[int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0 :]
-        out[run] = smoothed(skipped, WINDOW)
+        first = int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0
+        out[run] = smoothed(pairs[first:], WINDOW)
     return out
 
 

@@ -1,12 +1,12 @@
-"""What the ladder itself says about a prediction: hold out its largest rungs, predict them, and learn from the errors.
+"""Backtests: hold out the largest rungs of a ladder, predict them from the others, and use the errors.
 
-Three things are learned, from rungs alone (a row of split "target" is refused):
+Three results, from rungs alone (rows of split "target" are not read):
 
-- weights of the forms of step 1: proportional to 1 / (own error x error over all tasks), so that a
-  task's own evidence and that of its neighbours count alike;
-- one factor that stretches the 80 % intervals until they hold 80 % of the held-out rungs;
-- a table of errors and coverage, in which nothing scored was used: weights and factor of a holdout
-  come from the other holdouts.
+- weights of the forms of step 1, proportional to 1 / (own error x error over all tasks), so that the errors of a task
+  and those of the other tasks count alike;
+- one interval scale factor, with which the 80 % intervals hold 80 % of the held-out rungs;
+- a table of errors and coverage. Weights and factor of a holdout come from the other holdouts, so no score is of data
+  that was used.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +26,9 @@ MIN_HOLDOUTS = 3
 # Lengths (tokens per parameter) within this factor are the same multiple.
 SAME_LENGTH = 1.2
 N_STARTS, N_RESAMPLES, N_DRAWS = 6, 12, 200
-# Without enough holdouts intervals are left as they are.
-NO_FACTOR = 1.0
-# Few holdouts, which share runs, are weak evidence for a narrow interval.
-MIN_FACTOR = 0.6
+# The interval scale factor where there are too few holdouts, and its least value: few holdouts, which share runs, are
+# weak evidence for a narrow interval.
+NO_FACTOR, MIN_FACTOR = 1.0, 0.6
 # Half-widths of accuracies are at least this many points.
 POINTS_FLOOR = 0.2
 
@@ -83,8 +82,8 @@ def _levels(values: np.ndarray, same: float) -> np.ndarray:
 class Backtest:
     """Held-out errors of H holdouts, F forms, T tasks, n runs (nan where a run is not tested), in ln bpb.
 
-    form_error_HFTn: ln predicted - ln measured of every form. error_HTn: of the average, weighted
-    without the holdout. half_HTn: (below, above) half-widths of its 80 % interval before stretching.
+    form_error_HFTn: ln predicted - ln measured of every form. error_HTn: of the average, weighted without the holdout.
+    half_HTn: (below, above) half-widths of its 80 % interval before scaling.
     """
 
     holdouts: tuple[Holdout, ...]
@@ -95,15 +94,8 @@ class Backtest:
     half_HTn: tuple[np.ndarray, np.ndarray]
     draws_HTRn: np.ndarray
 
-    def weights_FT(self, without: int | None = None) -> np.ndarray:
-        return weights(self.form_error_HFTn, without)
-
-    def stretch(self, without: int | None = None) -> float:
-        """The factor by which intervals must be stretched, from all holdouts but one."""
-        return stretch(self.error_HTn, self.half_HTn, without)
-
     def table(self) -> list[dict]:
-        """A row for each holdout: errors, coverage raw and stretched, widths and interval scores."""
+        """A row for each holdout: errors, coverage of raw and of scaled intervals, widths and interval scores."""
         best_H = np.nanmin(np.nanmean(np.abs(self.form_error_HFTn), axis=(2, 3)), axis=1)
         return [
             _row(h, way, self.error_HTn, self.half_HTn) | {"best_form_error": float(best_H[h])}
@@ -118,7 +110,7 @@ def weights(form_error_HFTn: np.ndarray, without: int | None = None) -> np.ndarr
     if len(keep) < MIN_HOLDOUTS:
         return no_weights(n_forms, n_tasks)
     error_FT = _mean(_mean(np.abs(form_error_HFTn[keep]), axis=3), axis=0)
-    # A task that no holdout tests has only its neighbours' evidence.
+    # A task that no holdout tests has only the errors of the other tasks.
     own_FT = np.nan_to_num(error_FT / error_FT.mean(axis=0), nan=1.0)
     raw_FT = 1 / (own_FT * own_FT.mean(axis=1, keepdims=True))
     return raw_FT / raw_FT.sum(axis=0)
@@ -131,8 +123,11 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     return np.where(count > 0, np.where(has, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
-def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:
-    """80 % quantile (or a little more) of |error| / half-width on the error's side, every holdout weighing the same."""
+def scale_factor(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> float:
+    """The interval scale factor, from all holdouts but one.
+
+    80 % quantile (or a little more) of |error| / half-width on the error's side; holdouts count alike.
+    """
     keep = [h for h in range(len(error_HXn)) if h != without]
     if len(keep) < MIN_HOLDOUTS:
         return NO_FACTOR
@@ -141,14 +136,14 @@ def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> floa
     ratio = np.abs(error_HXn) / np.where(error_HXn > 0, below, above)
     values, shares = [], []
     for h in keep:
-        of = ratio[h][~np.isnan(ratio[h])]
-        values.append(of)
-        shares.append(np.full(len(of), 1 / len(of)))
+        tested = ratio[h][~np.isnan(ratio[h])]
+        values.append(tested)
+        shares.append(np.full(len(tested), 1 / len(tested)))
     values, shares = np.concatenate(values), np.concatenate(shares)
     order = np.argsort(values)
     share = np.cumsum(shares[order]) / shares.sum()
-    # Of m errors of independent tasks and holdouts, the interval must hold ceil(0.8 (m + 1)): the finite-sample rule
-    # of conformal prediction, which keeps a short ladder from shrinking its intervals on little evidence.
+    # Of m errors of independent tasks and holdouts the interval must hold ceil(0.8 (m + 1)): the finite-sample rule of
+    # conformal prediction. It keeps a short ladder from shrinking its intervals on little evidence.
     m = len(keep) * error_HXn.shape[1]
     level = min(np.ceil(LEVEL * (m + 1)) / m, 1.0)
     return max(float(values[order][min(np.searchsorted(share, level), len(values) - 1)]), MIN_FACTOR)
@@ -156,7 +151,8 @@ def stretch(error_HXn: np.ndarray, half_HXn, without: int | None = None) -> floa
 
 @dataclass(frozen=True)
 class Report:
-    """What a prediction takes from the backtests; `why` says it in words. acc_rows: of accuracies, in points."""
+    """What a prediction uses of the backtests; `why` says it in words. factor_bpb, factor_acc: interval scale factors.
+    acc_rows: a row for each holdout of accuracies, in points."""
 
     bpb: Backtest
     weights_FT: np.ndarray
@@ -180,7 +176,8 @@ def report(table: Table, points: Points, step2: dict, n_convention: str, seed: i
         return None
     acc_rows, factor_acc = _accuracy(test, table, points, step2, n_convention, seed)
     why = f"{len(test.holdouts)} holdouts of {len(points.runs)} runs: {', '.join(h.name for h in test.holdouts)}"
-    return Report(test, test.weights_FT(), test.stretch(), factor_acc, acc_rows, why)
+    factor_bpb = scale_factor(test.error_HTn, test.half_HTn)
+    return Report(test, weights(test.form_error_HFTn), factor_bpb, factor_acc, acc_rows, why)
 
 
 def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backtest | None:
@@ -191,10 +188,7 @@ def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backt
     n_tasks = len(points.tasks)
     has_Tn = ~np.isnan(points.bpb_Tn)
     use_Xn = np.concatenate([has_Tn & w.fit_n for w in ways])  # X = H * T
-    fitted = model_average.fit_forms(
-        points, use_Xn, seed, n_resamples=N_RESAMPLES, forms=forms,
-        n_starts=N_STARTS
-    )  # fmt: skip
+    fitted = model_average.fit_forms(points, use_Xn, seed, N_RESAMPLES, N_STARTS, forms)
     every = Average(forms, np.full((len(forms), len(use_Xn)), 1 / len(forms)), fitted)
     log_FXn = np.log(every.form_predictions(points.features)[:, :, 0])
     log_HFTn = log_FXn.reshape(len(forms), len(ways), n_tasks, -1).swapaxes(0, 1)
@@ -222,40 +216,36 @@ def _half_widths(center_HXn, draws_HXRn, floor: float):
 def _accuracy(test: Backtest, table: Table, points: Points, step2: dict, n_convention: str, seed: int):
     """-> (a row for each holdout, the intervals' factor) of accuracies predicted through both steps, in points."""
     tasks = [t for t in points.tasks if t in step2 and step2[t].fit]
-    at = accuracy.checkpoints(table.select(split="train"), tasks)
+    grid = accuracy.checkpoints(table.select(split="train"), tasks)
     if not tasks:
         return [], NO_FACTOR
     measured_Xn = np.concatenate([_ends(table, t, step2[t].metric, points, n_convention) for t in tasks])
     row_of = {run: i for i, run in enumerate(points.runs)}
-    run_n = np.array([row_of.get(g, -1) for g in at.groups_n])
-    errors, halves = [], []
-    held = [_held_in(at, run_n, points, way) for way in test.holdouts]
-    use_Yn = np.concatenate([at.weights_Tn * fit_n for fit_n in held])
-    task_Y = list(range(len(tasks))) * len(held)
-    sigmoids = accuracy.fit_sigmoids(at, task_Y, use_Yn, N_RESAMPLES, seed, n_starts=N_STARTS)
+    run_n = np.array([row_of.get(g, -1) for g in grid.groups_n])
+    use_Yn = np.concatenate([grid.weights_Tn * _visible(grid, run_n, points, way) for way in test.holdouts])
+    task_Y = list(range(len(tasks))) * len(test.holdouts)
+    sigmoids = accuracy.fit_sigmoids(grid, task_Y, use_Yn, N_RESAMPLES, seed, starts=N_STARTS)
+    errors, centers, draws = [], [], []
     for h, way in enumerate(test.holdouts):
-        center, draws = [], []
         for x, task in enumerate(tasks):
-            of = replace(step2[task], fit=sigmoids, row=h * len(tasks) + x)
+            sigmoid = replace(step2[task], fit=sigmoids, row=h * len(tasks) + x)
             t = points.tasks.index(task)
             bpb_n = np.exp(test.error_HTn[h, t]) * points.bpb_Tn[t]  # nan where it is not tested
-            center.append(of.predict(np.where(np.isnan(bpb_n), 1.0, bpb_n))[0])
-            draws.append(of.draws(test.draws_HTRn[h, t], seed))
-        tested_Xn = np.where(way.test_n, 100 * measured_Xn, np.nan)
-        center_Xn = 100 * np.array(center)
-        errors.append(center_Xn - tested_Xn)
-        halves.append((center_Xn, 100 * np.array(draws)))
-    error_HXn = np.array(errors)
-    half = _half_widths(np.array([c for c, _ in halves]), np.array([d for _, d in halves]), POINTS_FLOOR)
+            centers.append(100 * sigmoid.predict(np.where(np.isnan(bpb_n), 1.0, bpb_n))[0])
+            draws.append(100 * sigmoid.draws(test.draws_HTRn[h, t], seed))
+            errors.append(centers[-1] - np.where(way.test_n, 100 * measured_Xn[x], np.nan))
+    shape = len(test.holdouts), len(tasks)
+    error_HXn, center_HXn, draws_HXRn = (np.reshape(a, (*shape, *np.shape(a)[1:])) for a in (errors, centers, draws))
+    half = _half_widths(center_HXn, draws_HXRn, POINTS_FLOOR)
     rows = [_row(h, way, error_HXn, half) for h, way in enumerate(test.holdouts)]
-    return rows, stretch(error_HXn, half)
+    return rows, scale_factor(error_HXn, half)
 
 
-def _held_in(at, run_n: np.ndarray, points: Points, way: Holdout) -> np.ndarray:
-    """Which checkpoints a holdout may see: of its own runs, and of trunks all of whose branches it holds."""
+def _visible(grid, run_n: np.ndarray, points: Points, way: Holdout) -> np.ndarray:
+    """Which checkpoints a holdout may read: of its own runs, and of trunks all of whose branches it holds."""
     fit_n = np.append(way.fit_n, False)[run_n]
     hidden = set(points.groups_n[~way.fit_n])
-    trunk_n = (run_n < 0) & ~np.isin(at.groups_n, list(hidden))
+    trunk_n = (run_n < 0) & ~np.isin(grid.groups_n, list(hidden))
     return fit_n | trunk_n
 
 
@@ -267,9 +257,9 @@ def _ends(table: Table, task: str, metric: str, points: Points, n_convention: st
 
 
 def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
-    """Errors of one holdout; the factor comes from the others, and so does the interval of constant width beside it."""
+    """Errors of one holdout. The scale factor comes from the others, as does the interval of constant width."""
     error_Xn = error_HXn[h]
-    factor = stretch(error_HXn, half_HXn, without=h)
+    factor = scale_factor(error_HXn, half_HXn, without=h)
     below, above = (half[h] for half in half_HXn)
     others = np.abs(np.delete(error_HXn, h, axis=0))
     constant = float(np.nanquantile(others, LEVEL)) if np.isfinite(others).any() else np.nan
@@ -300,7 +290,7 @@ def coverage(error_Tn: np.ndarray, below, above) -> float:
 def interval_score(error_Tn: np.ndarray, below, above) -> float:
     """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better.
 
-    nan where no truth has an interval, as where no other backtest says how wide a constant one should be.
+    nan where no truth has an interval, as where there is no other holdout that a constant width could come from.
     """
     miss = np.maximum(error_Tn - below, 0) + np.maximum(-error_Tn - above, 0)
     score_Tn = below + above + 2 / (1 - LEVEL) * miss

@@ -1,8 +1,8 @@
-"""Two recipes, each with a ladder of its own: which will be better at the target, how surely, worth how much compute.
+"""Two recipes, each with a ladder of its own: which is better at the target, how surely, and worth how much compute.
 
-The compute-equivalent gain of A over B is the factor by which B's compute (N and D alike) would have to
-grow for B to reach A's bpb at the target; 2 means that A saves half. Draws of the two ladders are
-independent, since they share no run.
+The compute-equivalent gain of A over B is the factor by which B's compute (N and D by its square root each) would have
+to grow for B to reach A's bpb at the target; 2 means that A saves half. Draws of the two ladders are independent,
+because they share no run.
 """
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from fitting.errors import InputError
 from fitting.inference import bootstrap
 from fitting.tables.points import Target
-from fitting.task_laws.two_step import SUITE, Prediction
+from fitting.task_laws.forecasts import SUITE
+from fitting.task_laws.two_step import Prediction
 
 # Gains are looked for between 1 / LARGEST and LARGEST.
 LARGEST, STEPS = 32.0, 61
@@ -32,9 +33,9 @@ def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list
         )
     gains = np.geomspace(1 / LARGEST, LARGEST, STEPS)
     a_TR = np.array([a.draws_bpb[target.name, t] for t in tasks])
-    center_Tm, b_TRm = _along(b, target, tasks, gains, a_TR.shape[1], seed)
+    center_Tm, b_TRm = _by_gain(b, target, tasks, gains, a_TR.shape[1], seed)
     b_TR = b_TRm[:, :, STEPS // 2]  # at the target itself
-    a_T = np.array([_entry(a, target, t)["bpb"] for t in tasks])
+    a_T = np.array([a.entry(target, t).bpb for t in tasks])
     rows = [_row(t, a_T[i], a_TR[i], b_TR[i], center_Tm[i], b_TRm[i], gains) for i, t in enumerate(tasks)]
     for row in rows:
         key = target.name, row["task"]
@@ -45,40 +46,35 @@ def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list
     return [*rows, _row(SUITE, *means, gains)]
 
 
-def _along(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: int, seed: int):
-    """(center_Tm, draws_TRm) of B's bpb where N and D grow alike by sqrt(gain)."""
-    at = {k: v * np.sqrt(gains) for k, v in target.features.items()}
+def _by_gain(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: int, seed: int):
+    """(center_Tm, draws_TRm) of B's bpb where N and D are both multiplied by sqrt(gain)."""
+    features = {k: v * np.sqrt(gains) for k, v in target.features.items()}
     index = [b.fitted.index(t) for t in tasks]
-    center_Tm = b.step1.predict(at)[index]
-    factor = b.tested.factor_bpb if b.tested else 1.0
-    ratio_TRm = b.step1.draws(at, n_draws, seed + OTHER_SEED)[index] / center_Tm[:, None]
-    return center_Tm, center_Tm[:, None] * ratio_TRm**factor
+    center_Tm = b.step1.predict(features)[index]
+    ratio_TRm = b.step1.draws(features, n_draws, seed + OTHER_SEED)[index] / center_Tm[:, None]
+    return center_Tm, center_Tm[:, None] * ratio_TRm**b.factor_bpb
 
 
 def _row(task: str, a: float, a_R, b_R, center_m, b_Rm, gains) -> dict:
     difference_R = a_R - b_R
     center = float(a - center_m[STEPS // 2])
-    gain_R = np.array([_gain(x, of_m, gains) for x, of_m in zip(a_R, b_Rm, strict=True)])
+    gain_R = np.array([_gain(bpb, bpb_m, gains) for bpb, bpb_m in zip(a_R, b_Rm, strict=True)])
     lo, hi = bootstrap.interval(np.log(gain_R), 0.8)
     return {
         "task": task,
         "probability": float(np.mean(difference_R < 0)),
         "difference": center,
-        "difference_pi80": bootstrap.point_interval(difference_R, center),
-        "gain": _finite(_gain(a, center_m, gains)),
-        "gain_pi80": [_finite(np.exp(lo)), _finite(np.exp(hi))],
+        "difference_pi80": list(bootstrap.point_interval(difference_R, center)),
+        "gain": _within_range(_gain(a, center_m, gains)),
+        "gain_pi80": [_within_range(np.exp(lo)), _within_range(np.exp(hi))],
     }
 
 
-def _gain(bpb: float, along_m: np.ndarray, gains: np.ndarray) -> float:
-    """Where B's falling curve meets bpb; the ends of the range where it does not."""
-    falling_m = np.minimum.accumulate(along_m)
+def _gain(bpb: float, bpb_m: np.ndarray, gains: np.ndarray) -> float:
+    """Where B's falling curve reaches a bpb; the end of the range where it does not."""
+    falling_m = np.minimum.accumulate(bpb_m)
     return float(np.exp(np.interp(-bpb, -falling_m, np.log(gains))))
 
 
-def _finite(gain: float) -> float | None:
+def _within_range(gain: float) -> float | None:
     return float(gain) if 1 / LARGEST * 1.001 < gain < LARGEST / 1.001 else None
-
-
-def _entry(prediction: Prediction, target: Target, task: str) -> dict:
-    return next(e for e in prediction.entries if (e["target"], e["task"]) == (target.name, task))

@@ -1,9 +1,8 @@
 """Which rungs to train for a budget, so that the target's prediction varies least.
 
-The law's Jacobian at each candidate run gives the Fisher information of any set of runs; the target's
-prediction then has standard deviation sigma sqrt(g' (J'J)^-1 g), in ln bpb. A set is built greedily
-(the run that lowers it most for its FLOPs) from the best small set that determines the law, then
-improved by exchanging, dropping and adding runs while the budget allows.
+The law's Jacobian at each candidate run gives the Fisher information of any set of runs; the target's prediction then
+has standard deviation sigma sqrt(g' (J'J)^-1 g), in ln bpb. A set is built from the cheapest runs that determine the
+law, then improved by exchanging, dropping and adding runs while the budget allows.
 """
 
 from dataclasses import dataclass
@@ -11,16 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.inference import noise
-from fitting.inference.bootstrap import Fit
+from fitting.inference.bootstrap import Fit, Resampling, Solver
+from fitting.inference.bootstrap import fit as fit_law
+from fitting.inference.noise import linearised
+from fitting.laws.power_sum import CHINCHILLA
+from fitting.tables.points import Points, Target
+from fitting.task_laws.model_average import HUBER
 
 MIN_SPARE, MIN_SIZES, MIN_LENGTHS = 3, 3, 3
 SAME_LENGTH = 1.2
+SHARES = (0.1, 0.2, 0.4, 1.0)  # of the FLOPs of all runs: the budgets where none is named
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Runs that may be trained: N, D and FLOPs of each, jacobian_TnP of ln bpb, gradient_TP at the target.
+    """Runs that may be trained: FLOPs of each, jacobian_TnP of ln bpb, gradient_TP at the target.
 
     scale_T: run noise of each task (sd of ln bpb). size_n, length_n: labels that say which runs share a size or length.
     """
@@ -54,52 +58,68 @@ class Candidates:
         return enough_S
 
 
+def candidates_of(points: Points, target: Target) -> Candidates:
+    """The runs of a ladder as candidates, by Chinchilla's law fitted to its tasks."""
+    features = {k: points.features[k] for k in ("N", "D")}
+    has_Tn = ~np.isnan(points.bpb_Tn)
+    fitted = fit_law(
+        CHINCHILLA,
+        features,
+        np.where(has_Tn, points.bpb_Tn, 1.0),
+        weights_Tn=has_Tn,
+        solver=Solver(HUBER),
+        resampling=Resampling(2, method="residuals"),
+    )
+    flops_n = points.features.get("flops", 6 * features["N"] * features["D"])
+    return candidates(fitted, features, target.features, flops_n)
+
+
 def candidates(fitted: Fit, features: dict, target: dict, flops_n: np.ndarray) -> Candidates:
     """Candidates from a law of N and D fitted to T tasks: at features {"N": [n], "D": [n]}."""
     n, d = np.asarray(features["N"], float), np.asarray(features["D"], float)
     every = {"N": np.append(n, target["N"]), "D": np.append(d, target["D"])}
     lanes = fitted.law.coordinates(every, fitted.centre)
-    jacobian_TnP = noise.jacobian(fitted.law, fitted.params_TRP[:, 0], lanes)
+    _, jacobian_TnP = linearised(fitted.law, fitted.params_TRP[:, 0], lanes)
     size_n = np.unique(n.round(-3), return_inverse=True)[1]
     length_n = np.round(np.log(d / n) / np.log(SAME_LENGTH)).astype(int)
     return Candidates(np.asarray(flops_n), size_n, length_n, jacobian_TnP[:, :-1], jacobian_TnP[:, -1], fitted.noise_T)
 
 
-def best(made: Candidates, budget: float) -> tuple[np.ndarray, float]:
+def best(runs: Candidates, budget: float) -> tuple[np.ndarray, float]:
     """(bool[n], sd): the set of runs within `budget` FLOPs that predicts the target best.
 
     Raises InputError where no set within the budget determines the law.
     """
-    found = [_improved(made, start, budget) for start in _starts(made, budget)]
-    if not found:
-        raise InputError(f"{budget:.3g} FLOPs: no set of runs within it determines the law; allow more")
-    return min(found, key=lambda pair: pair[1])
+    improved = [_improved(runs, start, budget) for start in _starts(runs, budget)]
+    if not improved:
+        raise InputError(f"{budget:.3g} FLOPs: no set of runs within it determines the law; allow more", "budget")
+    return min(improved, key=lambda pair: pair[1])
 
 
-def _starts(made: Candidates, budget: float):
-    """Sets that determine the law: cheapest first, and cheapest after each run taken beforehand."""
-    order = np.argsort(made.flops_n)
+def _starts(runs: Candidates, budget: float):
+    """Sets that determine the law: of the cheapest runs, and of each run with the cheapest others."""
+    order = np.argsort(runs.flops_n)
     for first in [None, *order]:
         chosen = np.zeros(len(order), bool)
         if first is not None:
             chosen[first] = True
         for i in order:
-            if made.allowed(chosen[None])[0]:
+            if runs.allowed(chosen[None])[0]:
                 break
             chosen[i] = True
-        if made.allowed(chosen[None])[0] and made.flops_n[chosen].sum() <= budget:
+        if runs.allowed(chosen[None])[0] and runs.flops_n[chosen].sum() <= budget:
             yield chosen
 
 
-def _improved(made: Candidates, chosen: np.ndarray, budget: float) -> tuple[np.ndarray, float]:
+def _improved(runs: Candidates, chosen: np.ndarray, budget: float) -> tuple[np.ndarray, float]:
     """Add, drop or exchange up to two runs for up to two others, while the standard deviation falls."""
-    sd = made.sd(chosen)[0]
+    sd = runs.sd(chosen)[0]
     while True:
         moves = np.unique(_neighbours(chosen), axis=0)
-        moves = moves[(moves @ made.flops_n <= budget) & made.allowed(moves)]
+        moves = moves[(moves @ runs.flops_n <= budget) & runs.allowed(moves)]
         if not len(moves):
             return chosen, float(sd)
-        sds = made.sd(moves)
+        sds = runs.sd(moves)
         if sds.min() >= sd * (1 - 1e-9):
             return chosen, float(sd)
         chosen, sd = moves[sds.argmin()], sds.min()
@@ -111,13 +131,13 @@ def _neighbours(chosen: np.ndarray) -> np.ndarray:
     return np.concatenate([one, (one[:, None] ^ eye).reshape(-1, len(chosen))])
 
 
-def frontier(made: Candidates, budgets) -> list[dict]:
-    """For each budget (FLOPs) the best set: runs, FLOPs, sd in ln bpb and the 80 % interval's half-width."""
+def frontier(runs: Candidates, budgets=()) -> list[dict]:
+    """For each budget (FLOPs; by default SHARES) the best set: indices of its runs, FLOPs, sd in ln bpb and the 80 %
+    interval's half-width."""
     rows = []
-    for budget in budgets:
-        chosen, sd = best(made, budget)
-        rows.append(
-            {"budget": float(budget), "runs": np.flatnonzero(chosen).tolist(), "sd": sd, "half_width": 1.2816 * sd,
-             "flops": float(made.flops_n[chosen].sum())}
-        )  # fmt: skip
+    for budget in budgets or [share * runs.flops_n.sum() for share in SHARES]:
+        chosen, sd = best(runs, budget)
+        flops = float(runs.flops_n[chosen].sum())
+        row = {"budget": float(budget), "runs": np.flatnonzero(chosen).tolist(), "sd": sd, "half_width": 1.2816 * sd}
+        rows.append(row | {"flops": flops})
     return rows

@@ -1,9 +1,9 @@
 """Step 1 as an average over forms: each task's law is a weighted mean (in ln bpb) of all fitted forms.
 
-Which form holds beyond the ladder is the largest unknown of a prediction. A mean over forms, weighted
-by how well each predicted rungs that it had not seen (`backtest`), errs less than any one of them, and
-the forms' disagreement is part of the error bar: a draw is one form (with the probability of its
-weight), one resample of its parameters, and the noise of one run.
+Which form holds beyond the ladder is the largest unknown of a prediction. A mean over forms, weighted by how well each
+predicted rungs that were hidden from it (`backtest`), has a smaller error than any one of them. The disagreement of the
+forms is part of the error bar: a draw is one form (with the probability of its weight), one resample of its parameters,
+and the noise of one run.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from fitting.inference import bootstrap
 from fitting.laws.forms import FAMILY, FORMS, Form
 from fitting.tables.points import Points
 
-# ln bpb. At 1e-3, as published, the fit is nearly least absolute deviations; run noise is 0.3-1 %,
-# and a threshold above it makes the prediction's standard deviation 10-15 % smaller (simulated).
+# ln bpb. At 1e-3, as published, the fit is nearly least absolute deviations. Run noise is 0.3 to 1 %, and a threshold
+# above it makes the prediction's standard deviation 10 to 15 % smaller (simulated).
 HUBER = 1e-2
 NOISE_FLOOR = 2e-3
-# Sizes within this factor leave the exponents and the floor to the noise; published alpha and beta lie within a factor
-# of 1.4 of each other (Kaplan 0.076 and 0.103, Hoffmann 0.34 and 0.28, Besiroglu 0.348 and 0.366) and floors above 0,
-# so there only forms with one exponent and a floor are averaged.
+# Sizes within this factor do not determine exponents and floor. Published alpha and beta lie within a factor of 1.4 of
+# each other (Kaplan 0.076 and 0.103, Hoffmann 0.34 and 0.28, Besiroglu 0.348 and 0.366) and floors above 0,
+# so for such ladders only forms with one exponent and a floor are averaged.
 WIDE = 5.0
 N_STARTS, N_ITERATIONS = 16, 40
 
@@ -57,8 +57,8 @@ class Average:
         log_FTm = np.log(self.form_predictions(features)[:, :, 0])
         return np.exp(np.einsum("ft,ftm->tm", self.weights_FT, log_FTm))
 
-    def draws(self, features: dict, n_draws: int, seed: int, form_sd_m=0.0) -> np.ndarray:
-        """[T, draws, m] of what one run will measure: form, parameters, run noise and form_sd_m (ln bpb)."""
+    def draws(self, features: dict, n_draws: int, seed: int) -> np.ndarray:
+        """[T, draws, m] of what one run will measure: form, parameters and run noise."""
         bpb_FTRm = self.form_predictions(features)[:, :, 1:]
         rng = np.random.default_rng([seed, 1])
         # One form, resample and deviate for all tasks of a draw: they are measured on the same run.
@@ -70,8 +70,7 @@ class Average:
         t_T1 = np.arange(form_Tr.shape[0])[:, None]
         bpb_Trm = bpb_FTRm[form_Tr, t_T1, resample_r]
         noise_Tr = noise_FTR[form_Tr, t_T1, resample_r] * rng.standard_normal(form_Tr.shape)
-        shift_rm = rng.standard_normal((n_draws, 1)) * np.broadcast_to(form_sd_m, bpb_Trm.shape[2])
-        return bpb_Trm * np.exp(noise_Tr[:, :, None] + shift_rm)
+        return bpb_Trm * np.exp(noise_Tr[:, :, None])
 
 
 def stack(forms: tuple[Form, ...], n_tasks: int, features: dict, n_points: int) -> dict:
@@ -83,7 +82,7 @@ def stack(forms: tuple[Form, ...], n_tasks: int, features: dict, n_points: int) 
 
 
 def forms_for(points: Points) -> tuple[Form, ...]:
-    """The forms that these sizes can tell apart; decided by the ladder alone, never by a target."""
+    """The forms that the ladder's sizes can tell apart. They are chosen by the ladder, never by a target."""
     n = points.features["N"]
     return FORMS if n.max() / n.min() >= WIDE else tuple(f for f in FORMS if f.tied and not f.no_floor)
 
@@ -91,11 +90,10 @@ def forms_for(points: Points) -> tuple[Form, ...]:
 def fit(points: Points, weights_FT: np.ndarray, n_resamples: int, seed: int, forms=FORMS) -> Average:
     """Fit forms to all tasks of `points` (a task may lack runs: nan)."""
     has_Tn = ~np.isnan(points.bpb_Tn)
-    fitted = fit_forms(points, has_Tn, seed, n_resamples=n_resamples, forms=forms, n_starts=N_STARTS)
-    return Average(forms, weights_FT, fitted)
+    return Average(forms, weights_FT, fit_forms(points, has_Tn, seed, n_resamples, N_STARTS, forms))
 
 
-def fit_forms(points: Points, use_Xn: np.ndarray, seed: int, *, n_resamples: int, forms=FORMS, **settings):
+def fit_forms(points: Points, use_Xn: np.ndarray, seed: int, n_resamples: int, n_starts: int, forms=FORMS):
     """bootstrap.Fit of every form to X sets of points, by form: [F * X]. X is a multiple of the tasks.
 
     use_Xn: which points a set holds; set x is of task x % T.
@@ -106,13 +104,7 @@ def fit_forms(points: Points, use_Xn: np.ndarray, seed: int, *, n_resamples: int
         stack(forms, len(use_Xn), {k: points.features[k] for k in ("N", "D")}, len(points.runs)),
         np.tile(np.where(use_Xn, bpb_Xn, 1.0), (len(forms), 1)),
         weights_Tn=np.tile(use_Xn, (len(forms), 1)),
-        delta=HUBER,
         groups_n=points.groups_n,
-        n_resamples=n_resamples,
-        seed=seed,
-        method="residuals",
-        noise_floor=NOISE_FLOOR,
-        resample_starts=0,
-        iterations=N_ITERATIONS,
-        **settings,
+        solver=bootstrap.Solver(HUBER, iterations=N_ITERATIONS, starts=n_starts, resample_starts=0),
+        resampling=bootstrap.Resampling(n_resamples, seed, "residuals", noise_floor=NOISE_FLOOR),
     )

@@ -1,9 +1,8 @@
 """The two-step task law: (N, D) -> bpb of a task's answers -> accuracy (after Bhagia et al. 2024).
 
-Step 1 is an average of forms over the ends of the decayed runs (`average`), weighted by backtests on
-the ladder (`backtest`). Step 2 is a sigmoid through checkpoints of all runs, for tasks whose accuracy
-is above chance (`accuracy`). Rows of split "target" enter neither. The published method, to the
-letter, is in `paper`.
+Step 1 is an average of forms through the ends of the decayed runs (`model_average`), weighted by backtests on the
+ladder (`backtest`). Step 2 is a sigmoid through checkpoints of all runs, for tasks whose accuracy is above chance
+(`accuracy`). Rows of split "target" enter neither. The published method, to the letter, is in fitting/bhagia2024.
 """
 
 from dataclasses import dataclass, replace
@@ -17,20 +16,20 @@ from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.points import Points, Target, ladder_points, measured, targets_of
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
 from fitting.task_laws import accuracy, backtest, diagnostics, model_average
+from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
 from fitting.task_laws.model_average import Average
 
 MIN_SIZES = 3
 # A draw is one of twelve forms, so each form needs only a part of the resamples.
 RESAMPLES_SHARED = 8
-SUITE = "all tasks"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """All that `predict` found. `json()` is what goes into pred.json.
+    """The result of `predict`; `json()` is pred.json.
 
-    fitted: names of the tasks that step1 holds, in its order. step2: by task. entries: as in
-    pred.json. draws_bpb: {(target, task): [R]} and draws_acc likewise, already stretched.
+    fitted: names of the tasks that step1 holds, in its order. step2: by task. draws_bpb: {(target, task): [R]} and
+    draws_acc likewise, scaled by the factors of the backtests.
     """
 
     points: Points
@@ -39,12 +38,20 @@ class Prediction:
     step1: Average | None
     step2: dict[str, accuracy.AccuracyFit]
     tested: backtest.Report | None
-    entries: tuple[dict, ...]
-    suite: tuple[dict, ...]
+    tasks: tuple[TaskForecast, ...]
+    suite: tuple[SuiteForecast, ...]
     draws_bpb: dict
     draws_acc: dict
     settings: dict
     table_sha256: str
+
+    @property
+    def factor_bpb(self) -> float:
+        """The interval scale factor of bpb."""
+        return self.tested.factor_bpb if self.tested else backtest.NO_FACTOR
+
+    def entry(self, target: Target, task: str) -> TaskForecast:
+        return next(e for e in self.tasks if (e.target, e.task) == (target.name, task))
 
     def json(self) -> dict:
         return {
@@ -52,9 +59,9 @@ class Prediction:
             "table_sha256": self.table_sha256,
             "method": self.settings["method"],
             "n_convention": self.settings["n_convention"],
-            "targets": [{k: v for k, v in vars(t).items() if v is not None} for t in self.targets],
-            "predictions": list(self.entries),
-            "suite": list(self.suite),
+            "targets": [target.json() for target in self.targets],
+            "predictions": [entry.json() for entry in self.tasks],
+            "suite": [row.json() for row in self.suite],
             "settings": self.settings,
         }
 
@@ -70,12 +77,11 @@ def predict(
 ) -> Prediction:
     """Predict bpb and accuracy of targets (default: those in the table) for tasks (default: all).
 
-    Raises InputError where the table cannot support any prediction; a single task that cannot be
-    predicted has bpb None and a flag that says why.
+    Raises InputError where the table cannot support any prediction, or counts parameters otherwise than a target; a
+    single task that cannot be predicted has bpb None and a flag that says why.
     """
     targets = targets_of(table, n_convention) if targets is None else list(targets)
-    if not targets:
-        raise InputError(f'{table.source}: no target to predict: add --target NAME=N,D (or rows with split "target")')
+    _check_targets(table, targets, n_convention)
     points = ladder_points(table, tasks, n_convention)
     reasons = _unusable(points)
     usable_T = np.array([not reason for reason in reasons])
@@ -88,27 +94,23 @@ def predict(
         forms = model_average.forms_for(points)
         weights_FT = tested.weights_FT if tested else backtest.no_weights(len(forms), len(fitted))
         step1 = model_average.fit(used, weights_FT, max(n_resamples // RESAMPLES_SHARED, 20), seed, forms)
-    runs_noise = diagnostics.rerun_noise(table, points, n_convention)
+    rerun_noise = diagnostics.rerun_noise(table, points, n_convention)
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:
-        at = {k: [v] for k, v in target.features.items()}
-        center_T = step1.predict(at)[:, 0] if fitted else []
-        draws_TR = step1.draws(at, n_resamples, seed)[:, :, 0] if fitted else []
+        features = {k: [v] for k, v in target.features.items()}
+        center_T = step1.predict(features)[:, 0] if fitted else []
+        draws_TR = step1.draws(features, n_resamples, seed)[:, :, 0] if fitted else []
         for task, reason in zip(points.tasks, reasons, strict=True):
-            entry = {"target": target.name, "task": task, "bpb": None, "bpb_pi80": None}
-            entry |= {"acc": None, "acc_pi80": None, "flags": [reason] if reason else []}
+            entry, draws_R = TaskForecast(target.name, task, flags=(reason,) if reason else ()), None
             if task in fitted:
-                t, key = fitted.index(task), (target.name, task)
-                entry["bpb"] = float(center_T[t])
-                factor = tested.factor_bpb if tested else 1.0
-                draws_bpb[key] = entry["bpb"] * (draws_TR[t] / entry["bpb"]) ** factor
-                entry["bpb_pi80"] = bootstrap.point_interval(draws_bpb[key], entry["bpb"])
-                entry["flags"] += diagnostics.step1(step1, t, points, target, runs_noise.get(task))
+                t = fitted.index(task)
+                draws_R = draws_TR[t]
+                entry, draws_bpb[target.name, task] = _bpb(entry, float(center_T[t]), draws_R, tested)
+                flags = diagnostics.step1(step1, t, points, target, rerun_noise.get(task))
+                entry = replace(entry, flags=(*entry.flags, *flags))
             if task in step2:
-                of = step2[task]
-                raw = draws_TR[fitted.index(task)] if task in fitted else None
-                _predict_accuracy(entry, of, raw, tested, draws_acc, seed)
-                entry["flags"] += diagnostics.step2(of, entry)
+                entry = _accuracy(entry, step2[task], draws_R, tested, draws_acc, seed)
+                entry = replace(entry, flags=(*entry.flags, *diagnostics.step2(step2[task], entry)))
             entries.append(entry)
     suite = [_suite(target, entries, draws_bpb, draws_acc) for target in targets]
     settings = _settings(table, points, step1, step2, tested, n_convention, n_resamples, seed)
@@ -118,56 +120,63 @@ def predict(
     )  # fmt: skip
 
 
-def _predict_accuracy(entry: dict, of: accuracy.AccuracyFit, draws_R, tested, draws_acc: dict, seed: int) -> None:
-    """Fill an entry's acc and acc_pi80 from draws of bpb (None: no step 1)."""
-    if of.fit is None:
-        entry["acc"] = of.chance.level
-        return
+def _check_targets(table: Table, targets: list[Target], n_convention: str) -> None:
+    if not targets:
+        raise InputError(f'{table.source}: no target to predict: name one (or add rows with split "target")', "target")
+    for target in targets:
+        if target.n_is != n_convention:
+            raise InputError(
+                f"target {target.name}: its N is {target.n_is}, and the ladder's sizes are counted as {n_convention}",
+                "target",
+            )
+
+
+def _bpb(entry: TaskForecast, bpb: float, draws_R: np.ndarray, tested) -> tuple[TaskForecast, np.ndarray]:
+    """The entry with its bpb, and the scaled draws."""
+    factor = tested.factor_bpb if tested else backtest.NO_FACTOR
+    scaled_R = bpb * (draws_R / bpb) ** factor
+    return replace(entry, bpb=bpb, bpb_interval=bootstrap.point_interval(scaled_R, bpb)), scaled_R
+
+
+def _accuracy(
+    entry: TaskForecast, step2: accuracy.AccuracyFit, draws_R, tested, draws_acc: dict, seed: int
+) -> TaskForecast:
+    """The entry with its accuracy, from draws of bpb (None: no step 1); adds the scaled draws to draws_acc."""
+    if step2.fit is None:
+        return replace(entry, accuracy=step2.chance.level)
     if draws_R is None:
-        return
-    acc = float(of.predict([entry["bpb"]])[0, 0])
-    factor = tested.factor_acc if tested else 1.0
-    draws_R = np.clip(acc + factor * (of.draws(draws_R[:, None], seed)[:, 0] - acc), 0.0, 1.0)
-    draws_acc[entry["target"], entry["task"]] = draws_R
-    entry["acc"], entry["acc_pi80"] = acc, bootstrap.point_interval(draws_R, acc)
+        return entry
+    acc = float(step2.predict([entry.bpb])[0, 0])
+    factor = tested.factor_acc if tested else backtest.NO_FACTOR
+    scaled_R = np.clip(acc + factor * (step2.draws(draws_R[:, None], seed)[:, 0] - acc), 0.0, 1.0)
+    draws_acc[entry.target, entry.task] = scaled_R
+    return replace(entry, accuracy=acc, accuracy_interval=bootstrap.point_interval(scaled_R, acc))
 
 
-def _suite(target: Target, entries: list[dict], draws_bpb: dict, draws_acc: dict) -> dict:
-    """The mean over all predicted tasks, with an interval of its own: tasks share runs, so errors do not cancel."""
-    row = {"target": target.name, "task": SUITE, "bpb": None, "bpb_pi80": None, "acc": None, "acc_pi80": None}
-    for name, draws in (("bpb", draws_bpb), ("acc", draws_acc)):
-        mine = [e for e in entries if (e["target"], e["task"]) in draws and e["target"] == target.name]
-        if mine:
-            row[name] = float(np.mean([e[name] for e in mine]))
-            mean_R = np.mean([draws[e["target"], e["task"]] for e in mine], axis=0)
-            row[f"{name}_pi80"] = bootstrap.point_interval(mean_R, row[name])
-            row[f"{name}_tasks"] = [e["task"] for e in mine]
-    return row
+def _suite(target: Target, entries: list[TaskForecast], draws_bpb: dict, draws_acc: dict) -> SuiteForecast:
+    """The mean over all predicted tasks."""
+    means = {}
+    for name, draws in (("bpb", draws_bpb), ("accuracy", draws_acc)):
+        predicted = [e for e in entries if (e.target, e.task) in draws and e.target == target.name]
+        if predicted:
+            mean = float(np.mean([getattr(e, name) for e in predicted]))
+            mean_R = np.mean([draws[e.target, e.task] for e in predicted], axis=0)
+            means |= {name: mean, f"{name}_interval": bootstrap.point_interval(mean_R, mean)}
+            means[f"{name}_tasks"] = tuple(e.task for e in predicted)
+    return SuiteForecast(target.name, **means)
 
 
-def compare(prediction: Prediction, table: Table) -> list[dict]:
-    """Predictions beside what the target's run in the table measured, where it has been trained.
-
-    Each entry of pred.json plus "actual_bpb", "error" (relative, of bpb), "inside", "actual_acc",
-    "acc_error" (points), "acc_inside"; None where there is nothing to compare.
-    """
-    convention, out = prediction.settings["n_convention"], []
-    for entry in prediction.entries:
-        task = entry["task"]
-        target = next(t for t in prediction.targets if t.name == entry["target"])
-        bpb, acc = measured(table, target, task, "bpb", convention), None
-        if task in prediction.step2:
-            acc = measured(table, target, task, prediction.step2[task].metric, convention)
-        row = entry | {"actual_bpb": bpb, "error": None, "inside": None}
-        row |= {"actual_acc": acc, "acc_error": None, "acc_inside": None}
-        if bpb is not None and entry["bpb"] is not None:
-            row["error"] = entry["bpb"] / bpb - 1
-            row["inside"] = entry["bpb_pi80"][0] <= bpb <= entry["bpb_pi80"][1]
-        if acc is not None and entry["acc_pi80"] is not None:
-            row["acc_error"] = 100 * (entry["acc"] - acc)
-            row["acc_inside"] = entry["acc_pi80"][0] <= acc <= entry["acc_pi80"][1]
-        out.append(row)
-    return out
+def with_measured(prediction: Prediction, table: Table) -> list[TaskForecast]:
+    """The predictions with what the target's run in the table measured, where it has been trained."""
+    entries = []
+    for entry in prediction.tasks:
+        target = next(t for t in prediction.targets if t.name == entry.target)
+        acc = None
+        if entry.task in prediction.step2:
+            acc = measured(table, target, entry.task, prediction.step2[entry.task].metric)
+        bpb = measured(table, target, entry.task, "bpb")
+        entries.append(replace(entry, measured_bpb=bpb, measured_accuracy=acc))
+    return entries
 
 
 # What a prediction must say about itself --------------------------------------------------------
@@ -194,7 +203,7 @@ def _unusable(points: Points) -> list[str]:
 def _settings(table, points: Points, step1, step2, tested, n_convention: str, n_resamples: int, seed: int) -> dict:
     """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
     weights = dict(zip([f.name for f in step1.forms], step1.weights_FT.mean(axis=1), strict=True)) if step1 else {}
-    sigmoids = next((of.fit for of in step2.values() if of.fit), None)
+    sigmoids = next((fit.fit for fit in step2.values() if fit.fit), None)
     return {
         "method": "default",
         "law": f"average of {len(weights)} forms of {FAMILY.formula}",
@@ -204,7 +213,7 @@ def _settings(table, points: Points, step1, step2, tested, n_convention: str, n_
         "huber_delta": model_average.HUBER,
         "solver": "jaxopt LevenbergMarquardt, float64, bounds by reparametrisation",
         "starts": bootstrap.N_STARTS,
-        "bounds": {p.name: [*map(_finite, p.bounds)] for p in FAMILY.params},
+        "bounds": {p.name: [b if np.isfinite(b) else None for b in p.bounds] for p in FAMILY.params},
         "runs_used": list(points.runs),
         "runs_left_out": list(table.left_out),
         "point": "mean of a decayed run's last evaluations (at most 5, of its last 3 % of steps)",
@@ -221,7 +230,3 @@ def _settings(table, points: Points, step1, step2, tested, n_convention: str, n_
         "step2": f"{SIGMOID.formula}, least squares, runs weighted equally",
         "step2_converged": float(sigmoids.resamples_converged_T.mean()) if sigmoids else None,
     }
-
-
-def _finite(bound: float) -> float | None:
-    return bound if np.isfinite(bound) else None

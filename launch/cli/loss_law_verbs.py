@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from fitting.errors import InputError as FitInputError
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import terminal
-from launch.cli import loss_law_tables
+from launch import display, terminal
 from launch.cli.options import Json
 
 Losses = Annotated[
@@ -61,21 +61,22 @@ class Reading:
         """loss_points.LossPoints of a table."""
         from fitting.tables import loss_points
 
-        return loss_points.read(
-            table,
-            {"N": self.n, "D": self.d, "C": self.c, "S": self.s, "B": self.b, "U": self.u, "T": self.t},
+        columns = {"N": self.n, "D": self.d, "C": self.c, "S": self.s, "B": self.b, "U": self.u, "T": self.t}
+        how = loss_points.Reading(
+            {feature: column for feature, column in columns.items() if column},
             self.y,
-            task=self.task,
-            metric=self.metric,
-            keep_excluded=self.keep_excluded,
-            drop_above=self.drop_above,
-            critical=self.critical(),
-            curves=curves,
-            reach=self.reach,
-            weights=self.weights,
+            self.task,
+            self.metric,
+            self.keep_excluded,
+            self.drop_above,
+            self.critical(),
+            curves,
+            self.reach,
+            self.weights,
             against=self.against,
             labels=labels,
         )
+        return loss_points.read(table, how)
 
     def critical(self) -> dict | None:
         """Constants of B_crit(L), where they are given."""
@@ -126,40 +127,39 @@ def fit(
         figure: what --plot draws: the law, loss against N, D and C, pairs of resampled parameters, or the objective
         precision: of the resamples; float32 is for accelerators without float64, refused where it differs by 0.2 %
     """
+    points = reading.points(table)
     if published:
-        return _against(published, law, reading.points(table), json)
-    from ladder.loop import compile_cache
+        return _against_published(published, law, points, json)
+    _keep_compiled()
+    from fitting.api import loss
+    from fitting.report import loss_tables
 
-    compile_cache.keep()
-    from fitting.loss_laws import loss_fit
-
-    fitted = loss_fit.fit(
-        reading.points(table),
-        law,
-        delta=huber,
-        n_resamples=bootstrap,
-        seed=seed,
-        over=overestimate_penalty,
-        grid=starts == "grid",
-        precision=precision,
-    )
-    result = fitted.json()
-    console = terminal.console()
-    console.print(loss_law_tables.table(result))
-    console.print(loss_law_tables.summary(result))
+    settings = {"n_resamples": bootstrap, "seed": seed, "grid": starts == "grid", "precision": precision}
+    fitted = loss.fit_points(points, law, delta=huber, penalty=overestimate_penalty, **settings)
+    terminal.console().print(display.table(fitted.grids()[0]))
+    terminal.console().print("\n".join(loss_tables.summary(fitted)))
+    display.flags(fitted.flags)
     if json:
-        terminal.write_json(json, result)
+        terminal.write_json(json, fitted.json())
     if plot:
         from fitting.report import loss_figures
 
-        loss_law_tables.save(loss_figures.FIGURES[figure](fitted), plot)
+        display.save(loss_figures.FIGURES[figure](fitted), plot)
 
 
-def _against(name: str, law: str, points, json) -> None:
+def _keep_compiled() -> None:
+    """Compiled programs stay in the user's cache folder."""
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
+
+
+def _against_published(name: str, law: str, points, json) -> None:
     from fitting.laws import published
+    from fitting.report import loss_tables
 
     result = published.find(name, law).json(points)
-    terminal.console().print(loss_law_tables.held_against(result))
+    terminal.console().print(loss_tables.against_published(result))
     if json:
         terminal.write_json(json, result)
 
@@ -199,10 +199,9 @@ def allocate(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from ladder.loop import compile_cache
-
-    compile_cache.keep()
+    _keep_compiled()
     from fitting.loss_laws import allocation
+    from fitting.report import loss_tables
 
     options = {"delta": huber, "n_resamples": bootstrap}
     ways = _approaches(law, options, isoflop, reading.critical())
@@ -216,11 +215,11 @@ def allocate(
     frontier = allocation.of_published(published) if published else ways[approach](points, seed)
     result = frontier.json(budget)
     notes = [*result["notes"], *_bias(points, isoflop, huber, approach)]
-    _report(loss_law_tables.allocations(result), result, notes, json)
+    _report(loss_tables.allocations(result), result, notes, json)
     if plot:
         from fitting.report import loss_figures
 
-        loss_law_tables.save(loss_figures.allocation(frontier, points, budget), plot)
+        display.save(loss_figures.allocation(frontier, points, budget), plot)
 
 
 def _approaches(law: str, options: dict, budgets: tuple[float, ...], critical: dict | None) -> dict:
@@ -238,17 +237,17 @@ def _approaches(law: str, options: dict, budgets: tuple[float, ...], critical: d
 
 def _limited(points, unique: float, budget: tuple[float, ...], options: dict, json) -> None:
     from fitting.loss_laws import allocation, loss_fit
+    from fitting.report import loss_tables
 
     fitted = loss_fit.fit(points, "muennighoff", **options)
     result = {"unique_tokens": unique, "allocations": allocation.repeated(fitted, budget, unique)}
-    result["notes"] = fitted.flags()
-    _report(loss_law_tables.limited(result), result, result["notes"], json)
+    result["notes"] = fitted.flags
+    _report(loss_tables.limited_data(result), result, result["notes"], json)
 
 
 def _report(grid, result: dict, notes: list[str], json) -> None:
-    terminal.console().print(grid)
-    for note in notes:
-        terminal.console().print(f"[yellow]{note}")
+    terminal.console().print(display.table(grid))
+    display.flags(notes)
     if json:
         terminal.write_json(json, result)
 
@@ -257,6 +256,7 @@ def _decomposed(
     table: str | None, reading: Reading, approach: int, vary: tuple[str, ...], fit, seed: int, json
 ) -> None:
     from fitting.loss_laws import decomposition
+    from fitting.report import loss_tables
 
     if table is None or (approach == 3 and any(v.startswith("c=") for v in vary)):
         raise InputError("--vary: needs a TABLE, and for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
@@ -264,12 +264,18 @@ def _decomposed(
     labels = tuple(f.name for f in factors if not f.counts)
 
     def read(columns: dict):
-        return replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+        try:
+            return replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+        except FitInputError as error:
+            if error.argument and error.argument.lower() in columns:
+                error.argument = "vary"
+            raise
 
-    factors, found = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
-    result = decomposition.json(factors, found)
-    terminal.console().print(loss_law_tables.exponents(result))
-    terminal.console().print(loss_law_tables.moves(result))
+    factors, frontiers = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
+    result = decomposition.json(factors, frontiers)
+    moves = loss_tables.moves(result)
+    terminal.console().print(display.table(loss_tables.exponents(result)))
+    terminal.console().print(moves if isinstance(moves, str) else display.table(moves))
     if json:
         terminal.write_json(json, result)
 
@@ -295,23 +301,22 @@ def extrapolate(
         metric: and how
         n: how parameters are counted (n_params)
     """
-    from ladder.loop import compile_cache
-
-    compile_cache.keep()
+    _keep_compiled()
     from fitting.loss_laws import learning_curves
+    from fitting.report import loss_tables
     from fitting.tables import runs_table
 
     read = learning_curves.read(runs_table.read(as_path(table), unfinished=True), task, metric, n or "n_params")
     ends = learning_curves.ends(read, first)
     console = terminal.console()
-    console.print(loss_law_tables.ends(ends, f"{metric} of {task}"))
-    console.print(loss_law_tables.extrapolated(learning_curves.score(ends)))
+    console.print(display.table(loss_tables.curve_ends(ends, f"{metric} of {task}")))
+    console.print(loss_tables.curve_score(learning_curves.score(ends)))
     if json:
         terminal.write_json(json, {"first": first, "quantity": f"{metric} of {task}", "ends": [e.json() for e in ends]})
     if plot:
         from fitting.report import curve_figures
 
-        loss_law_tables.save(curve_figures.ends(ends, read, f"{metric} of {task}"), plot)
+        display.save(curve_figures.ends(ends, read, f"{metric} of {task}"), plot)
 
 
 def _bias(points, budgets: tuple[float, ...], huber: float, approach: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Verbs about runs tables and the laws fitted to them."""
+"""Verbs about runs tables and the task law fitted to them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
-from launch import terminal
+from launch import display, terminal
 from launch.cli.options import Json, Out, Table, Targets
 
 
@@ -33,16 +33,38 @@ def predict(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch import task_law_tables
-
-    wanted = None if tasks == ("all",) else list(tasks)
-    if method == "default":
-        result = task_law_tables.predict(table, target, wanted, bootstrap, seed)[1].json()
-    else:
-        result = task_law_tables.by_the_paper(table, target, wanted, method)
-    terminal.console().print(task_law_tables.table([*result["predictions"], *result.get("suite", [])]))
+    fitting = _fitting()
+    targets = _targets(target)
+    runs = fitting.read_runs(table)
+    chosen = None if tasks == ("all",) else list(tasks)
+    result = fitting.forecast(runs, targets, tasks=chosen, method=method, resamples=bootstrap, seed=seed)
+    display.show(result)
     if json:
-        terminal.write_json(json, result)
+        about = {"table_sha256": runs.sha256, "method": method, "n_convention": "n_params"}
+        about |= {"targets": [t.json() for t in targets or _in_table(runs)]}
+        terminal.write_json(json, about | result.json())
+
+
+def _fitting():
+    """The public interface of fitting, with compiled programs kept in the user's cache."""
+    import fitting
+    from ladder.loop import compile_cache
+
+    compile_cache.keep()
+    return fitting
+
+
+def _targets(texts: tuple[str, ...]) -> list | None:
+    """Targets from NAME=N,D; None for those in the table."""
+    from fitting.tables.points import parse_target
+
+    return [parse_target(text) for text in texts] or None
+
+
+def _in_table(runs) -> list:
+    from fitting.tables.points import targets_of
+
+    return targets_of(runs)
 
 
 def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
@@ -53,26 +75,11 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
     Args:
         seed: of the resamples
     """
-    from fitting.tables import points
-    from fitting.task_laws import accuracy
-    from fitting.task_laws import backtest as backtests
-    from launch import task_law_tables
-
-    runs, _ = task_law_tables.read(table, ())
-    at = points.ladder_points(runs, None, "n_params")
-    report = backtests.report(runs, at, accuracy.fit_all(runs, at.tasks, 100, seed), "n_params", seed)
-    if report is None:
-        raise InputError(
-            f"{table}: {len(at.runs)} runs cannot be split; a backtest needs {backtests.MIN_FIT_RUNS} to fit"
-        )
-    console, bpb = terminal.console(), report.bpb.table()
-    console.print(task_law_tables.backtests(bpb, "bits per byte, in percent", 100))
-    console.print(task_law_tables.backtests(report.acc_rows, "accuracy through both steps, in points", 1))
-    weights = dict(zip((f.name for f in report.bpb.forms), report.weights_FT.mean(axis=1).tolist(), strict=True))
-    console.print("weights of the forms: " + ", ".join(f"{name} {w:.1%}" for name, w in weights.items()))
-    console.print(f"intervals are stretched by {report.factor_bpb:.2f} (bpb) and {report.factor_acc:.2f} (accuracy)")
+    fitting = _fitting()
+    result = fitting.backtest(fitting.read_runs(table), seed=seed)
+    display.show(result)
     if json:
-        terminal.write_json(json, {"bpb": bpb, "accuracy": report.acc_rows, "form_weights": weights})
+        terminal.write_json(json, result.json())
 
 
 def compare(
@@ -94,15 +101,15 @@ def compare(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch import task_law_tables
-
-    (_, a), (_, b) = (task_law_tables.predict(t, target, None, bootstrap, seed) for t in (table, other))
-    from fitting.task_laws import compare as comparing
-
-    rows = comparing.compare(a, b, a.targets[0], seed)
-    terminal.console().print(task_law_tables.comparison(rows, a.targets[0].name))
+    fitting = _fitting()
+    a, b = fitting.read_runs(table), fitting.read_runs(other)
+    first = (_targets(target) or _in_table(a) or [None])[0]
+    if first is None:
+        raise InputError(f"{table}: no target to compare at: add --target NAME=N,D")
+    result = fitting.compare(a, b, first, resamples=bootstrap, seed=seed)
+    display.show(result)
     if json:
-        terminal.write_json(json, {"target": a.targets[0].name, "tables": [table, other], "tasks": rows})
+        terminal.write_json(json, {"target": first.name, "tables": [table, other], "tasks": result.rows})
 
 
 def design(
@@ -121,40 +128,15 @@ def design(
         target: name, parameters and tokens of a model (the first is designed for)
         budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
     """
-    import numpy as np
-    from rich.table import Table as Grid
-
-    from fitting.inference import bootstrap
-    from fitting.laws.power_sum import CHINCHILLA
-    from fitting.tables import points
-    from fitting.task_laws import design as designs
-    from launch import task_law_tables
-
-    runs, targets = task_law_tables.read(table, target)
+    fitting = _fitting()
+    runs = fitting.read_runs(table)
+    targets = _targets(target) or _in_table(runs)
     if not targets:
         raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
-    at = points.ladder_points(runs, None, "n_params")
-    features = {k: at.features[k] for k in ("N", "D")}
-    flops_n = at.features.get("flops", 6 * features["N"] * features["D"])
-    has_Tn = ~np.isnan(at.bpb_Tn)
-    bpb_Tn = np.where(has_Tn, at.bpb_Tn, 1.0)
-    fitted = bootstrap.fit(
-        CHINCHILLA, features, bpb_Tn, weights_Tn=has_Tn, delta=1e-2, n_resamples=2, method="residuals"
-    )  # fmt: skip
-    made = designs.candidates(fitted, features, targets[0].features, flops_n)
-    total = float(flops_n.sum())
-    rows = designs.frontier(made, budget or [share * total for share in (0.1, 0.2, 0.4, 1.0)])
-    grid = Grid(title=f"runs that predict {targets[0].name} best, of {len(at.runs)}", title_justify="left")
-    for name in ("budget, FLOPs", "of all", "80 % half-width of bpb", "runs"):
-        grid.add_column(name, overflow="fold")
-    for row in rows:
-        row["runs"] = [at.runs[i] for i in row["runs"]]
-        grid.add_row(
-            f"{row['budget']:.3g}", f"{row['flops'] / total:.0%}", f"{row['half_width']:.1%}", ", ".join(row["runs"])
-        )
-    terminal.console().print(grid)
+    result = fitting.design(runs, targets[0], budget or None)
+    display.show(result)
     if json:
-        terminal.write_json(json, {"target": targets[0].name, "frontier": rows})
+        terminal.write_json(json, {"target": targets[0].name, "frontier": result.rows})
 
 
 def study(
@@ -174,14 +156,15 @@ def study(
         run: whose last ten evaluations say how noisy a task is; without it, the largest run
     """
     from fitting.bhagia2024 import error_analysis, methods
-    from launch import task_law_tables
+    from fitting.report import task_tables
 
-    runs, targets = task_law_tables.read(table, target)
+    runs = _fitting().read_runs(table)
+    targets = _targets(target) or _in_table(runs)
     chosen = run or methods.points(runs, None).runs[-1]
     if chosen not in runs["run"]:
         raise InputError(f"{table}: no run {chosen!r}; it has {', '.join(runs.unique('run'))}")
     noise, console = error_analysis.variance(runs, chosen), terminal.console()
-    console.print(task_law_tables.noise(noise, chosen))
+    console.print(display.table(task_tables.noise(noise, chosen)))
     errors = []
     if targets:
         smaller = error_analysis.ladders(runs)
@@ -189,9 +172,9 @@ def study(
         with terminal.progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
             errors = list(progress.track(rows, total=len(smaller), description="smaller ladders"))
     if errors:
-        console.print(task_law_tables.smaller_ladders(errors, targets[0].name))
+        console.print(display.table(task_tables.smaller_ladders(errors, targets[0].name)))
     else:
-        console.print("no target in the table has been measured: errors of smaller ladders cannot be told")
+        console.print("no target in the table has been measured, so errors of smaller ladders are unknown")
     if json:
         terminal.write_json(json, {"run": chosen, "variance": noise, "compute_versus_error": errors})
 
@@ -214,12 +197,12 @@ def report(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    from launch import task_law_tables
+    fitting, targets = _fitting(), _targets(target)
+    runs = fitting.read_runs(table)
+    result = fitting.forecast(runs, targets, resamples=bootstrap, seed=seed)
+    from fitting.report import task_report
 
-    read, predicted = task_law_tables.predict(table, target, None, bootstrap, seed)
-    from fitting.report import task_report as reports
-
-    reports.report(read, predicted, out, {"commands": [f"ladder report {table} -o {out}"]})
+    task_report.report(runs, result.prediction, out, {"commands": [f"ladder report {table} -o {out}"]})
     print(out)
 
 
@@ -248,21 +231,21 @@ def export(
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
     if source == "ladder":
-        read = runs_table.read(table)
+        runs = runs_table.read(table)
     elif source == "paper":
-        read = importers.paper(table)
+        runs = importers.paper(table)
     else:
         name, numbers = _run(run, 2 if source == "lm-eval" else 1)
         if source == "lm-eval":
-            read = importers.lm_eval(table, name, *numbers, step)
+            runs = importers.lm_eval(table, name, *numbers, step)
         else:
-            read = importers.wandb(table, name, *numbers, tokens)
+            runs = importers.wandb(table, name, *numbers, tokens)
     try:
-        runs_table.write(read, out)
+        runs_table.write(runs, out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None
-    left = f"; left out: {'; '.join(read.left_out)}" if read.left_out else ""
-    print(f"{out}: {len(read)} rows of {len(read.unique('run'))} runs{left}")
+    left_out = f"; left out: {'; '.join(runs.left_out)}" if runs.left_out else ""
+    print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs{left_out}")
 
 
 def _run(text: str | None, n_numbers: int) -> tuple[str, list[float]]:
@@ -273,6 +256,6 @@ def _run(text: str | None, n_numbers: int) -> tuple[str, list[float]]:
     except ValueError:
         values = []
     if not name or len(values) != n_numbers or not all(0 < v < float("inf") for v in values):
-        wanted = "NAME=N,D" if n_numbers == 2 else "NAME=N"
-        raise InputError(f"--run {text or ''!r}: write {wanted}, positive numbers, such as 1B-10xC=1.3e9,2.6e11")
+        form = "NAME=N,D" if n_numbers == 2 else "NAME=N"
+        raise InputError(f"--run {text or ''!r}: write {form}, positive numbers, such as 1B-10xC=1.3e9,2.6e11")
     return name, values

@@ -4,6 +4,7 @@ python tests/bench/bench_candidates.py TABLE
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,13 +21,15 @@ def main(path: str) -> None:
     at = points.ladder_points(runs.select(runs["metric"] != "loss"), None, "n_params")
     compute_n = at.features["N"] * at.features["D"]
     print("Huber threshold, weight ~ compute^power: mean error and interval score of hidden rungs, % of bpb")
-    as_it_is = bootstrap.fit
+    unchanged = bootstrap.fit
     for delta in DELTAS:
         for power in POWERS:
             weight_n = compute_n**power / np.mean(compute_n**power)
 
-            def fit(*args, delta, weights_Tn, changed=(delta, weight_n), **settings):
-                return as_it_is(*args, delta=changed[0], weights_Tn=weights_Tn * changed[1], **settings)
+            def fit(*args, solver, weights_Tn, delta=delta, weight_n=weight_n, **settings):
+                return unchanged(
+                    *args, solver=replace(solver, delta=delta), weights_Tn=weights_Tn * weight_n, **settings
+                )
 
             bootstrap.fit = fit
             rows = backtest.run(at).table()

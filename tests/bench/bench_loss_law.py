@@ -66,16 +66,17 @@ def main() -> None:
     report(found, exact)
 
 
-def timed(points, counts_Rn: np.ndarray, solver: str) -> tuple[list[float], bootstrap.Fit]:
-    """CPU seconds with compilation and without, and the fit. As loss_law.fit does it, by a solver of one's choice."""
-    settings = {"delta": DELTA, "resamples_Rn": counts_Rn, "resample_starts": 0, "iterations": loss_fit.ITERATIONS}
+def timed(points, counts_Rn: np.ndarray, method: str) -> tuple[list[float], bootstrap.Fit]:
+    """CPU seconds with compilation and without, and the fit; as `loss_fit.fit` does it, by the solver `method`."""
+    solver = bootstrap.Solver(DELTA, method, loss_fit.ITERATIONS, resample_starts=0)
+    settings = {"solver": solver, "resampling": bootstrap.Resampling(given_Rn=counts_Rn)}
     features, seconds = {k: points.features[k] for k in CHINCHILLA.features}, []
     for again in ("with compilation", "compiled"):
         begun, cpu = time.perf_counter(), time.process_time()
-        fitted = bootstrap.fit(CHINCHILLA, features, points.y_n, solver=solver, **settings)
+        fitted = bootstrap.fit(CHINCHILLA, features, points.y_n, **settings)
         seconds.append(time.process_time() - cpu)
         wall, compiling = time.perf_counter() - begun, fitted.seconds["compile"]
-        print(f"{solver}, {again}: {seconds[-1]:.2f} CPU s, {wall:.2f} s wall; compiling {compiling:.2f} s")
+        print(f"{method}, {again}: {seconds[-1]:.2f} CPU s, {wall:.2f} s wall; compiling {compiling:.2f} s")
     return seconds, fitted
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize
 
 from fitting.inference import bootstrap
+from fitting.inference.bootstrap import Resampling, Solver
 from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables import points, runs_table
 from fitting.task_laws import accuracy
@@ -40,11 +41,11 @@ def scipy_step1(n, d, y, start):
 def step1(at, sample):
     """(our seconds, SciPy's seconds for as many, share of our sampled lanes within 1e-6 of the better of the two)."""
     features = {k: at.features[k] for k in ("N", "D")}
-    settings = {"delta": 1e-2, "n_resamples": RESAMPLES, "method": "pairs", "groups_n": np.array(at.runs)}
+    settings = {"solver": Solver(1e-2), "resampling": Resampling(RESAMPLES, method="pairs")}
     began = time.perf_counter()
-    fit = bootstrap.fit(CHINCHILLA, features, at.bpb_Tn, **settings)
+    fit = bootstrap.fit(CHINCHILLA, features, at.bpb_Tn, groups_n=np.array(at.runs), **settings)
     ours = time.perf_counter() - began
-    counts_Rn = bootstrap.resample_weights(np.append(at.runs, []), RESAMPLES, 0)
+    counts_Rn = bootstrap.resample_weights(np.array(at.runs), RESAMPLES, 0)
     rng, theirs, good, tried = np.random.default_rng(0), 0.0, 0, 0
     for _ in range(sample):
         t, r = rng.integers(len(at.tasks)), rng.integers(RESAMPLES)
@@ -72,20 +73,21 @@ def step2(runs, at, sample):
     began = time.perf_counter()
     fits = accuracy.fit_all(runs, at.tasks, RESAMPLES, 0)
     ours = time.perf_counter() - began
-    counts_Rn = bootstrap.resample_weights(_padded(np.append(checkpoints.groups_n, bootstrap.ALWAYS)), RESAMPLES, 0)
+    groups_n = np.append(checkpoints.groups_n, "anchor")  # the anchor is in every resample, once
+    counts_Rn = bootstrap.resample_weights(groups_n, RESAMPLES, 0, always_n=groups_n == "anchor")
     rng, theirs, good = np.random.default_rng(0), 0.0, 0
     for _ in range(sample):
         t, r = rng.integers(len(at.tasks)), rng.integers(RESAMPLES)
         task_weights = checkpoints.weights_Tn[t]
         weights_n = np.append(task_weights, accuracy.ANCHOR_SHARE * task_weights.sum())
-        root_n = np.sqrt(weights_n * counts_Rn[r][: len(weights_n)])
+        root_n = np.sqrt(weights_n * counts_Rn[r])
         x, y = np.append(checkpoints.bpb_Tn[t], 0.0), np.append(checkpoints.acc_Tn[t], 1.0)
 
         def residuals(p, root_n=root_n, x=x, y=y):
             return root_n * (p[3] + p[0] / (1 + np.exp(-p[2] * (x - p[1]))) - y)
 
-        of = fits[at.tasks[t]]
-        mine = [float(of.fit.resampled(of.row)[k][r]) for k in ("a", "L0", "k", "b")]
+        sigmoid = fits[at.tasks[t]]
+        mine = [float(sigmoid.fit.resampled(sigmoid.row)[k][r]) for k in ("a", "L0", "k", "b")]
         began = time.perf_counter()
         values = [_trf(residuals, (-0.7, 0.8, 3.0, 0.98))]
         theirs += time.perf_counter() - began
@@ -100,10 +102,6 @@ LOW, HIGH = np.array([-1.0, 0.0, 0.0, 0.0]), np.array([0.0, 10.0, 50.0, 1.0])
 def _trf(residuals, start) -> float:
     tight = {"ftol": 1e-14, "xtol": 1e-14, "gtol": 1e-14}
     return optimize.least_squares(residuals, start, bounds=(LOW, HIGH), x_scale="jac", max_nfev=2000, **tight).cost
-
-
-def _padded(groups_n: np.ndarray) -> np.ndarray:
-    return np.pad(groups_n, (0, -len(groups_n) % bootstrap.PAD), mode="edge")
 
 
 def main(path: str, sample: int = 100) -> None:

@@ -24,7 +24,7 @@ def accuracy(bpb, slope=4.0, middle=3.0):
 
 @pytest.fixture
 def shared():
-    """Path of a shared data file; the test is skipped aloud where it is not there."""
+    """Path of a shared data file; where it is missing, the test is skipped with a message."""
 
     def find(name: str) -> Path:
         if not (SHARED / name).exists():
@@ -36,7 +36,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def published():
-    """The paper's published runs as a table (bpb and accuracy); skipped aloud where they are not."""
+    """The paper's published runs as a table (bpb and accuracy); without them the test is skipped with a message."""
     if not (SHARED / "olmo_ladder_runs.csv.gz").exists():
         pytest.skip("the paper's published runs are not beside the repository")
     read = read_table(SHARED / "olmo_ladder_runs.csv.gz")

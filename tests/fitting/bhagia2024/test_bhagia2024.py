@@ -23,16 +23,16 @@ def expected(shared):
 def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb, acc):
     [target] = targets_of(published)
     flops = expected["tasks"]["mmlu_avg_test"]["7B-4T"]["C"]
-    target = Target(target.name, target.n_params, target.tokens, flops)
+    target = Target(target.name, target.N, target.D, flops)
     entries = methods.predict(published, [target], None, method)
     assert len(entries) == 8
     for entry in entries:
-        theirs = expected["tasks"][entry["task"]]["7B-4T"]
+        theirs = expected["tasks"][entry.task]["7B-4T"]
         if bpb:
-            assert entry["bpb"] == pytest.approx(theirs[bpb], abs=1e-5)
-        assert entry["acc"] == pytest.approx(theirs[acc], abs=1e-4 if method == "paper" else 1e-3)
+            assert entry.bpb == pytest.approx(theirs[bpb], abs=1e-5)
+        assert entry.accuracy == pytest.approx(theirs[acc], abs=1e-4 if method == "paper" else 1e-3)
     if method == "paper":
-        error = [100 * abs(e["acc"] - expected["tasks"][e["task"]]["7B-4T"]["actual_acc"]) for e in entries]
+        error = [100 * abs(e.accuracy - expected["tasks"][e.task]["7B-4T"]["actual_acc"]) for e in entries]
         assert np.mean(error) == pytest.approx(3.816, abs=1e-3)
 
 
@@ -60,9 +60,17 @@ def test_smaller_ladders_err_as_the_papers_do(published, expected):
             assert low - 0.1 <= points <= high + 0.1, row["ladder"]
 
 
-def test_what_a_method_lacks_is_said(published):
-    with pytest.raises(InputError, match="needs FLOPs: NAME=N,D,FLOPS"):
-        methods.predict(published, [Target("t", 1e9, 1e11)], ["piqa_val"], "paper-c")
+@pytest.mark.parametrize(
+    "targets,message",
+    [
+        ([Target("t", 1e9, 1e11)], "target t: the method paper-c needs its FLOPs: NAME=N,D,FLOPS"),
+        ([], "no target to predict: name one"),
+    ],
+)
+def test_what_a_method_lacks_is_said(published, targets, message):
+    with pytest.raises(InputError, match=message) as error:
+        methods.predict(published, targets, ["piqa_val"], "paper-c")
+    assert error.value.argument == "target"
 
 
 def test_targets_and_extra_runs_enter_no_fit(published):

@@ -34,7 +34,7 @@ def test_every_law_of_the_loss_with_published_constants_is_simulated():
         assert set(params) == {p.name for p in LAWS[law].params} and np.isfinite(y).all() and (y > 0).all()
 
 
-def test_of_a_line_it_is_the_textbooks():
+def test_the_default_interval_of_a_line_is_that_of_regression():
     """L = (N_c/N)^alpha is a line in logarithms; with a large delta the fit is least squares, and simulated residuals
     give its standard error."""
     rng = np.random.default_rng(3)
@@ -46,7 +46,7 @@ def test_of_a_line_it_is_the_textbooks():
     half = stats.t.ppf(0.975, 8) * line.stderr
     lo, hi = fitted.json()["ci95"]["alpha_N"]
     assert (lo, hi) == pytest.approx((-line.slope - half, -line.slope + half), abs=0.05 * half)
-    assert "percentile intervals of so few may be too short" in " ".join(fitted.flags())
+    assert "percentile intervals of so few may be too short" in " ".join(fitted.flags)
 
 
 @pytest.mark.parametrize("units,flagged", [(25, True), (32, False)])
@@ -54,7 +54,7 @@ def test_intervals_known_to_be_too_wide_are_flagged(units, flagged, monkeypatch)
     monkeypatch.setattr(loss_fit, "MANY_UNITS", 32)
     x = np.linspace(0, 5, units)
     points = LossPoints({"N": np.exp(x)}, np.exp(3 - 0.1 * x), np.arange(units), "simulated", "", "loss", "params")
-    flags = loss_fit.fit(points, "kaplan-n", n_resamples=2).flags()
+    flags = loss_fit.fit(points, "kaplan-n", n_resamples=2).flags
     assert (
         flags == [f"{units} runs, drawn with replacement: 95 % intervals may be too wide (docs/intervals.md)"] * flagged
     )
@@ -78,13 +78,12 @@ def test_huber_residuals_exceed_those_of_least_squares_as_allowed_for():
 def test_float32_agrees_or_is_refused(shared):
     of = loss_points.read(str(shared("chinchilla_points.csv")))
     counts_Rn = bootstrap.resample_weights(np.arange(240), 1024, 0)
-    exact = loss_fit.fit(of, resamples_Rn=counts_Rn).fit.resampled(0)
+    exact = loss_fit.fit(of, resamples_Rn=counts_Rn).bootstrap.resampled(0)
     rough = loss_fit.fit(of, resamples_Rn=counts_Rn, precision="float32")
     assert "resamples float32" in rough.json()["settings"]["solver"]
-    for name, values in rough.fit.resampled(0).items():
+    for name, values in rough.bootstrap.resampled(0).items():
         assert np.quantile(np.abs(values / exact[name] - 1), 0.99) <= 2e-3, name
         assert not np.array_equal(values, exact[name])
-    with pytest.raises(
-        InputError, match=r"--precision float32: .* differs from float64 by .*; use --precision float64"
-    ):
+    with pytest.raises(InputError, match=r"float32: .* differs from float64 by .*; use float64") as error:
         loss_fit.fit(of, delta=1e-7, resamples_Rn=counts_Rn[:256], precision="float32")
+    assert error.value.argument == "precision"

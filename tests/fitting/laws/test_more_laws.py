@@ -70,7 +70,7 @@ def test_four_epochs_are_nearly_as_good_as_new_data_and_forty_are_not():
 def test_without_repeats_their_worth_is_said_to_be_unknown():
     features, _ = repeats()
     features |= {"D": 1e4 * features["D"], "U": 1e4 * features["D"]}
-    flags = loss_fit.fit(points(features, noisy(MUENNIGHOFF.at(features), 1e-3)), "muennighoff", n_resamples=2).flags()
+    flags = loss_fit.fit(points(features, noisy(MUENNIGHOFF.at(features), 1e-3)), "muennighoff", n_resamples=2).flags
     assert [f for f in flags if f.startswith("no point depends on")] == [
         f"no point depends on {name}: its value is where the search started" for name in ("R_D", "R_N")
     ]
@@ -97,10 +97,10 @@ def under_tuned():
 def test_an_asymmetric_penalty_finds_the_law_of_the_well_tuned_runs():
     features, y, _ = under_tuned()
     true, off = chinchilla(features), {}
-    for over in (1.0, 10.0):
-        fitted = loss_fit.fit(points(features, y), delta=0.1, over=over, n_resamples=50)
-        off[over] = np.mean(fitted.predict(features)[0] / true - 1)
-        assert fitted.json()["settings"]["overestimate_penalty"] == over
+    for penalty in (1.0, 10.0):
+        fitted = loss_fit.fit(points(features, y), delta=0.1, penalty=penalty, n_resamples=50)
+        off[penalty] = np.mean(fitted.values(features)[0] / true - 1)
+        assert fitted.json()["settings"]["overestimate_penalty"] == penalty
     assert off[1.0] > 0.008 and abs(off[10.0]) < off[1.0] / 3
 
 
@@ -115,9 +115,9 @@ def test_the_penalty_is_the_one_that_scipy_minimises():
     x, z = np.log(features["N"] / 1e8), np.log(features["D"] / 1e10)
     start = np.log([1.8, 0.8, 1.0, 0.4, 1.0]) * [1, 1, 0, 1, 0] + [0, 0, 0.34, 0, 0.36]
     best = optimize.minimize(objective, start, method="BFGS", options={"gtol": 1e-9})
-    fitted = loss_fit.fit(points(features, y), delta=0.02, over=4.0, n_resamples=2)
+    fitted = loss_fit.fit(points(features, y), delta=0.02, penalty=4.0, n_resamples=2)
     assert fitted.json()["objective"] == pytest.approx(best.fun, rel=1e-5)
-    assert fitted.fit.params(0)["alpha"] == pytest.approx(best.x[2], rel=1e-3)
+    assert fitted.bootstrap.params(0)["alpha"] == pytest.approx(best.x[2], rel=1e-3)
 
 
 def test_weights_count_a_point_so_often():
@@ -125,8 +125,8 @@ def test_weights_count_a_point_so_often():
     times = np.where(badly, 1, 3)
     weighted = loss_fit.fit(points(features, y, weights_n=1.0 * times), n_resamples=2)
     counted = loss_fit.fit(points(features, y), resamples_Rn=np.stack([times, np.ones(80, int)]))
-    for name, value in weighted.fit.params(0).items():
-        assert value == pytest.approx(counted.fit.resampled(0)[name][0], rel=1e-5)
+    for name, value in weighted.bootstrap.params(0).items():
+        assert value == pytest.approx(counted.bootstrap.resampled(0)[name][0], rel=1e-5)
     assert weighted.json()["settings"]["weighted"]
 
 
@@ -149,10 +149,16 @@ def test_the_published_grid_of_starts_finds_the_same_optimum():
     grid, ours = (loss_fit.fit(of, n_resamples=2, grid=g) for g in (True, False))
     assert grid.json()["settings"]["starts"] == 4500
     assert {len(v) for v in loss_fit.published_grid().values()} == {4500}
-    assert grid.fit.params(0) == pytest.approx(ours.fit.params(0), rel=1e-5)
-    assert grid.fit.agree_T[0] < ours.fit.agree_T[0]  # most of the grid is wasted
-    with pytest.raises(InputError, match=r"--starts grid: .* for chinchilla, not for kaplan-nd"):
-        loss_fit.fit(of, "kaplan-nd", grid=True)
+    assert grid.bootstrap.params(0) == pytest.approx(ours.bootstrap.params(0), rel=1e-5)
+    assert grid.bootstrap.agree_T[0] < ours.bootstrap.agree_T[0]  # most of the grid is wasted
+
+
+@pytest.mark.parametrize("settings", [{"law": "kaplan-nd"}, {"fixed": {"E": 1.8}}, {"bounds": {"E": (1.0, 2.0)}}])
+def test_the_published_grid_is_for_the_whole_law_only(settings):
+    features, y, _ = under_tuned()
+    with pytest.raises(InputError, match="2022 is for the whole law chinchilla") as error:
+        loss_fit.fit(points(features, y), grid=True, **settings)
+    assert error.value.argument == "starts"
 
 
 # Curves -------------------------------------------------------------------------------------------
@@ -189,7 +195,7 @@ def test_a_batch_size_sweep_gives_the_critical_batch():
     """5.1 to 5.4: steps to a loss against the batch size."""
     of = of_curves(*(curves(1e9, b, f"run{b:.0f}") for b in np.geomspace(1e4, 1e7, 7)))
     for loss in (3.4, 4.4):
-        fitted = loss_fit.fit(loss_points.reached(of, loss), "batch", n_resamples=2).fit.params(0)
+        fitted = loss_fit.fit(loss_points.reached(of, loss), "batch", n_resamples=2).bootstrap.params(0)
         assert fitted["S_min"] == pytest.approx(float(kaplan.steps_to(loss, 1e9)), rel=3e-3)
         assert fitted["B_crit"] == pytest.approx(kaplan.critical_batch(loss), rel=3e-3)
 
@@ -208,10 +214,14 @@ def test_curves_and_other_tasks_of_a_runs_table(tmp_path):
     np.testing.assert_allclose(found.y_n, 40 / (0.65 - 30 * found.features["N"] ** -0.3), rtol=0.1)
     other = loss_points.read(path, task="books", against="validation")
     fitted = loss_fit.fit(other, "transfer", n_resamples=2)
-    assert fitted.fit.params(0)["offset"] == pytest.approx(0.3)
-    for settings, message in (
-        ({"against": "books", "reach": 2.8}, "--against: is of the ends of runs"),
-        ({"weights": "w"}, "a runs table; --weights and --vary name columns of a wide table"),
+    assert fitted.bootstrap.params(0)["offset"] == pytest.approx(0.3)
+    for settings, argument, message in (
+        ({"against": "books", "reach": 2.8}, "against", "against: is for the ends of runs, not for curves"),
+        ({"against": "books", "curves": True}, "against", "against: is for the ends of runs, not for curves"),
+        ({"weights": "w"}, "weights", "a runs table; weights and labels are columns of a wide table"),
+        ({"labels": ("tuning",)}, "weights", "a runs table; weights and labels are columns of a wide table"),
+        ({"y": "loss"}, "y", "a runs table; task and metric say what is fitted"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as error:
             loss_points.read(path, **settings)
+        assert error.value.argument == argument

@@ -25,7 +25,7 @@ def simulated(n, c, law=LAW, noise=0.0, seed=0, groups=None) -> LossPoints:
 
 def isoflop_grid(law=LAW, width=3.0, budgets=(1e18, 1e19, 1e20, 1e21), sizes=9, off=1.0):
     """Sizes spread by `width` to both sides of `off` times each budget's optimum."""
-    k, a = allocation.of_params("chinchilla", law)
+    k, a = LAWS["chinchilla"].optimum(law, kaplan.BATCH)
     c = np.repeat(budgets, sizes)
     return off * np.exp(k + a * np.log(c)) * np.tile(np.geomspace(1 / width, width, sizes), len(budgets)), c
 
@@ -54,13 +54,13 @@ def test_chinchillas_points_give_the_published_exponent_and_tokens_per_parameter
 
 
 def _params(points):
-    return loss_fit.fit(points, n_resamples=2).fit.params(0)
+    return loss_fit.fit(points, n_resamples=2).bootstrap.params(0)
 
 
 @pytest.mark.parametrize("who,law", [p for p in PUBLISHED if p[1] in ("chinchilla", "chinchilla-tied", "kaplan-nd")])
 def test_the_closed_form_is_the_least_loss_of_a_budget(who, law):
     said, c = PUBLISHED[who, law], 3e21
-    k, a = allocation.of_params(law, said.params)
+    k, a = LAWS[law].optimum(said.params, kaplan.BATCH)
     at = [
         np.log(said.at({"N": [n], "D": [c / 6 / n]})[0]) for n in np.exp(k + a * np.log(c)) * np.exp([-1e-3, 0, 1e-3])
     ]
@@ -74,8 +74,10 @@ def test_kaplans_allocation_is_his_frontier():
     assert row["batch_tokens"] == pytest.approx(frontier.batch_tokens(1e21)) and row["loss"] == pytest.approx(
         frontier.loss(1e21)
     )
-    with pytest.raises(InputError, match="--published 'me': there are: kaplan, hoffmann, besiroglu, muennighoff"):
+    message = "'me' published no law with an optimum in N and D; known are: kaplan, hoffmann, besiroglu, muennighoff"
+    with pytest.raises(InputError, match=message) as error:
         allocation.of_published("me")
+    assert error.value.argument == "published"
 
 
 def test_hoffmanns_constants_give_his_exponents():
@@ -96,8 +98,10 @@ def test_a_law_of_kaplans_can_be_fitted_and_allocated():
 
 def test_laws_without_an_optimum_are_refused():
     points = simulated(*isoflop_grid())
-    with pytest.raises(InputError, match="'power-c': has no optimum in N and D; there are: chinchilla"):
+    known = "chinchilla, chinchilla-tied, kaplan-nd, kaplan-ns"
+    with pytest.raises(InputError, match=f"power-c: has no optimum in N and D; these laws have: {known}$") as error:
         allocation.of_law(loss_fit.fit(points, "power-c", n_resamples=2))
+    assert error.value.argument == "law"
     flat = simulated(*isoflop_grid(), LAW | {"B": 1e-9}, noise=1e-4)
     with pytest.raises(InputError, match="no interior minimum: the fit holds"):
         allocation.of_law(loss_fit.fit(flat, n_resamples=2))
@@ -188,7 +192,7 @@ def test_the_envelope_of_curves_finds_the_optimum():
     assert result["exponents"]["N"] == pytest.approx(0.5, abs=0.02)
     low, high = result["exponents"]["N_ci95"]
     assert low < 0.5 < high and high - low < 0.2
-    k, a = allocation.of_params("chinchilla", LAW)
+    k, a = LAWS["chinchilla"].optimum(LAW, kaplan.BATCH)
     assert result["allocations"][0]["n_params"] == pytest.approx(np.exp(k + a * np.log(1e20)), rel=0.15)
 
 

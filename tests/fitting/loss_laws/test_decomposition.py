@@ -131,15 +131,16 @@ def test_moves_are_shapley_values_or_follow_the_given_order():
 
 @pytest.mark.parametrize("text", ["n", "n=params", "n=a,a", "tuning=a,b", ""])
 def test_a_factor_that_is_no_choice_is_refused(text):
-    with pytest.raises(InputError, match="write n=COLUMN,COLUMN"):
+    with pytest.raises(InputError, match="write n=COLUMN,COLUMN") as error:
         decomposition.parse(text)
+    assert error.value.argument == "vary"
 
 
 def test_mistakes_are_said_in_one_line(tmp_path, capsys):
     path = write(tmp_path / "t.csv", [{"params": 1e8, "flops": 1e19, "loss": 3.0, "tuning": "a"}] * 2)
     for arguments, message in (
         (["--vary", "c=6ND,flops"], "for c= --approach 1 or 2"),
-        (["--vary", "warmup"], "t.csv:1: no column 'warmup' of settings; there are: params, flops, loss, tuning"),
+        (["--vary", "warmup"], "t.csv:1: no column 'warmup'; its columns: params, flops, loss, tuning (--vary)"),
         (["--vary", "tuning"], "column 'tuning' has one setting only"),
     ):
         assert cli.main(["allocate", path, "--budget", "1e20", *arguments]) == 2

@@ -49,7 +49,7 @@ def test_all_245_points_give_besiroglus_table_3(shared, points):
     """Which, like their headline, is the limit of least absolute deviations (a small delta)."""
     every = points(shared("chinchilla_points.csv"), keep_excluded=True)
     assert len(every) == 245
-    params = loss_fit.fit(every, delta=3e-6, n_resamples=2).fit.params(0)
+    params = loss_fit.fit(every, delta=3e-6, n_resamples=2).bootstrap.params(0)
     for name, digits in {"E": "1.89", "alpha": ".345", "beta": ".452"}.items():
         assert to_digits(params[name], digits) == digits, name
     assert params["A"] == pytest.approx(463, abs=1) and params["B"] == pytest.approx(12530, abs=5)
@@ -79,7 +79,7 @@ def test_epochs_4000_resamples_give_their_standard_errors_and_intervals(shared, 
         assert result["se"][name] == pytest.approx(se, rel=1e-3), name
         assert result["ci95_percentile"][name] == pytest.approx([low, high], rel=5e-5 if low > 2 else 2e-3), name
     for r in range(25):
-        ours = [fitted.fit.resampled(0)[name][r] for name in ("A", "B", "E", "alpha", "beta")]
+        ours = [fitted.bootstrap.resampled(0)[name][r] for name in ("A", "B", "E", "alpha", "beta")]
         data = [of.features["N"][drawn[r]], of.features["D"][drawn[r]], of.y_n[drawn[r]]]
         best = min(scipys_optimum(start, *data) for start in (ours, (406.4, 410.7, 1.69, 0.34, 0.28)))
         assert huber_sum(ours, *data) <= best * (1 + 1e-6), r
@@ -112,9 +112,9 @@ def test_a_resample_is_a_fit_to_the_points_it_drew(shared, points):
         rows = drawn_Rn[r]
         features = {k: v[rows] for k, v in of.features.items()}
         again = loss_points.LossPoints(features, of.y_n[rows], np.arange(240), "", "", "loss", "params")
-        expected = loss_fit.fit(again, n_resamples=2).fit.params(0)
+        expected = loss_fit.fit(again, n_resamples=2).bootstrap.params(0)
         for name, value in expected.items():
-            assert fitted.fit.resampled(0)[name][r] == pytest.approx(value, rel=1e-6), name
+            assert fitted.bootstrap.resampled(0)[name][r] == pytest.approx(value, rel=1e-6), name
 
 
 def test_a_figure_is_drawn_for_laws_of_one_and_of_two_features(shared, points, tmp_path):
@@ -135,7 +135,7 @@ def write(tmp_path, text, name="t.csv"):
 
 def test_columns_can_be_named_and_follow_from_one_another(tmp_path):
     renamed = write(tmp_path, "P,C,trunk,L\n1e7,6e16,a,3\n1e8,6e18,a,2.5\n1e8,12e18,,2.4\n")
-    of = loss_points.read(renamed, {"N": "P", "C": "C"}, "L")
+    of = loss_points.read(renamed, columns={"N": "P", "C": "C"}, y="L")
     np.testing.assert_allclose(of.features["D"], [1e9, 1e10, 2e10])
     assert of.derived["D"] == "D = C / (6 N)" and of.groups_n.tolist() == ["a", "a", "row 2"]
     both = loss_points.read(write(tmp_path, WIDE))
@@ -164,7 +164,7 @@ def test_published_constants_are_found_again(who, name):
     features = {k: np.exp(rng.uniform(*np.log(ranges[k]), 40)) for k in LAWS[name].features}
     exact = said.at(features)
     points = loss_points.LossPoints(features, exact, np.arange(40), "simulated", "", "loss", "params")
-    found = loss_fit.fit(points, name, n_resamples=2).fit.params(0)
+    found = loss_fit.fit(points, name, n_resamples=2).bootstrap.params(0)
     assert found == pytest.approx(said.params, rel=1e-5)
     noisy = replace(points, y_n=exact * np.exp(0.003 * rng.standard_normal(40)))
     result = loss_fit.fit(noisy, name, delta=1e-2, n_resamples=100).json()
@@ -192,36 +192,42 @@ def test_the_ends_of_a_runs_table_are_points(simulate, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text,settings,message",
+    "text,settings,message,argument",
     [
-        (WIDE, {"y": "ppl"}, "t.csv:1: no column 'ppl'; name another with --y; there are: params, tokens, loss"),
-        (WIDE, {"columns": {"D": "T"}}, "t.csv:1: no column 'T'; name another with --d"),
-        (WIDE.replace("1e+08", "many", 1), {}, "t.csv:4: params is 'many', not a number"),
-        (WIDE.replace("1e+08", "-1", 1), {}, "t.csv:4: params is -1; it must be positive"),
-        (WIDE, {"drop_above": 1.0}, "no point is left: loss above 1"),
-        ("params,tokens,loss\n", {}, "t.csv: the table has a header and no rows"),
+        (WIDE, {"y": "ppl"}, "t.csv:1: no column 'ppl' for y; its columns: params, tokens, loss", "y"),
+        (WIDE, {"columns": {"D": "T"}}, "t.csv:1: no column 'T' for D; its columns: params, tokens, loss", "D"),
+        (WIDE, {"weights": "w"}, "t.csv:1: no column 'w' for weights; its columns: params, tokens, loss", "weights"),
+        (WIDE.replace("1e+08", "many", 1), {}, "t.csv:4: params is 'many', not a number", None),
+        (WIDE.replace("1e+08", "-1", 1), {}, "t.csv:4: params is -1; it must be positive", None),
+        (WIDE, {"drop_above": 1.0}, "no point is left: loss above 1", None),
+        ("params,tokens,loss\n", {}, "t.csv: the table has a header and no rows", None),
     ],
-)  # fmt: skip
-def test_a_wrong_table_is_said_in_one_line(tmp_path, text, settings, message):
+)
+def test_a_wrong_table_is_said_in_one_line(tmp_path, text, settings, message, argument):
     with pytest.raises(InputError) as error:
         loss_points.read(write(tmp_path, text), **settings)
     assert message in str(error.value) and "\n" not in str(error.value)
+    assert error.value.argument == argument
 
 
 @pytest.mark.parametrize(
-    "settings,message",
+    "settings,message,argument",
     [
-        ({"law": "sigmoid"}, "no such law of the loss; there are: chinchilla"),
-        ({"delta": 0.0}, "--huber 0: must be positive"),
-        ({"n_resamples": 1}, "--bootstrap 1: a standard error needs at least 2"),
+        ({"law": "sigmoid"}, "no law of the loss is called 'sigmoid'; there are: chinchilla", "law"),
+        ({"delta": 0.0}, "Huber's threshold is 0; it must be positive", "huber_delta"),
+        ({"n_resamples": 1}, "1 resamples: a standard error needs at least 2", "resamples"),
+        ({"penalty": 0.0}, "the penalty is 0; it must be positive", "overestimate_penalty"),
     ],
 )
-def test_wrong_settings_are_said_in_one_line(tmp_path, settings, message):
-    with pytest.raises(InputError, match=message):
+def test_wrong_settings_are_said_in_one_line(tmp_path, settings, message, argument):
+    with pytest.raises(InputError) as error:
         loss_fit.fit(loss_points.read(write(tmp_path, WIDE)), **settings)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert error.value.argument == argument
 
 
-def test_a_law_whose_feature_the_table_lacks_names_the_flag(tmp_path):
+def test_a_law_whose_feature_the_table_lacks_names_the_feature(tmp_path):
     of = loss_points.read(write(tmp_path, "params,loss\n1e7,3\n1e8,2\n"))
-    with pytest.raises(InputError, match="chinchilla needs D, and the table has N, L; name its columns with --n, --d"):
+    with pytest.raises(InputError, match="chinchilla needs D, and the table has N, L") as error:
         loss_fit.fit(of)
+    assert error.value.argument == "D"

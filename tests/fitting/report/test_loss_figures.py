@@ -25,13 +25,14 @@ def fitted():
 
 
 def test_the_landscape_is_the_objective_with_all_else_refitted(fitted):
-    made = profile.profile(fitted)
-    assert made.names == ("alpha", "beta") and made.objective_GG.shape == (28, 28)
+    surface = profile.profile(fitted, profile.exponents(fitted))
+    assert surface.names == ("alpha", "beta") and surface.objective.shape == (28, 28)
+    assert surface.best == tuple(fitted.json()["params"][name] for name in surface.names)
     best = fitted.json()["objective"]
-    assert best <= made.objective_GG.min() * (1 + 1e-9) and made.objective_GG.min() < 1.02 * best
+    assert best <= surface.objective.min() * (1 + 1e-9) and surface.objective.min() < 1.02 * best
     points = fitted.points
     for i, j in ((0, 0), (27, 5), (14, 27)):
-        alpha, beta = made.first_G[j], made.second_G[i]
+        alpha, beta = surface.axes[0][j], surface.axes[1][i]
         x, z = (points.features["N"] / 1e8) ** -alpha, (points.features["D"] / 1e10) ** -beta
 
         def objective(p, x=x, z=z):
@@ -39,7 +40,7 @@ def test_the_landscape_is_the_objective_with_all_else_refitted(fitted):
             return 1e4 * np.sum(np.where(error < DELTA, error**2 / 2, DELTA * (error - DELTA / 2)))
 
         found = optimize.minimize(objective, [1.8, 0.8, 0.4], method="BFGS", options={"gtol": 1e-7})
-        assert made.objective_GG[i, j] == pytest.approx(found.fun / 1e4, rel=1e-4)
+        assert surface.objective[i, j] == pytest.approx(found.fun / 1e4, rel=1e-4)
 
 
 def test_every_figure_is_drawn(fitted, tmp_path):
@@ -57,7 +58,9 @@ def test_every_figure_is_drawn(fitted, tmp_path):
 
 def test_figures_that_a_law_does_not_have_are_refused(fitted):
     one = replace(fitted, law=LAWS["power-c"])
-    with pytest.raises(InputError, match="needs a law of N and D, which power-c is not"):
+    with pytest.raises(InputError, match="needs a law of N and D, which power-c is not") as refused:
         loss_figures.against(one)
-    with pytest.raises(InputError, match="power-c has fewer than two exponents"):
-        profile.profile(one)
+    assert refused.value.argument == "figure"
+    with pytest.raises(InputError, match="power-c has fewer than two exponents") as refused:
+        loss_figures.FIGURES["landscape"](one)
+    assert refused.value.argument == "figure"

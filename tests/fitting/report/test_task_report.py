@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fitting.errors import InputError
-from fitting.report import style, task_figures, task_report
+from fitting.report import numbers, task_figures, task_report
 from fitting.task_laws import two_step
 
 EVIL = '<script>alert("x")</script>&\''
@@ -61,10 +61,10 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_the_page_says_what_a_stranger_asks(page, predicted, table):
     for heading in ("Predicted and measured", "What was trained", "Learning curves", "Step 1", "Step 2"):
         assert heading in page.text
-    for row in two_step.compare(predicted, table):
-        assert f"{row['bpb']:.3f}" in page.text and f"{row['actual_bpb']:.3f}" in page.text
-        assert f"{row['bpb_pi80'][0]:.3f} to {row['bpb_pi80'][1]:.3f}" in page.text
-        for flag in row["flags"]:
+    for entry in two_step.with_measured(predicted, table):
+        assert f"{entry.bpb:.3f}" in page.text and f"{entry.measured_bpb:.3f}" in page.text
+        assert f"{entry.bpb_interval[0]:.3f} to {entry.bpb_interval[1]:.3f}" in page.text
+        for flag in entry.flags:
             assert flag in page.text
     for run in table.unique("run"):
         assert run in page.text
@@ -123,7 +123,7 @@ def test_files_are_written_or_refused_in_one_line(table, predicted, text, tmp_pa
     [(0.0135, "0.0135"), (999, "999"), (10332, "10.3k"), (999_999, "1M"), (6887575552, "6.89B"), (3.945e12, "3.94T")],
 )
 def test_numbers_are_short(value, text):
-    assert style.si(value) == text
+    assert numbers.si(value) == text
 
 
 def test_colors_of_sizes_differ(predicted):

@@ -26,7 +26,7 @@ def fitted(devices: tuple) -> list:
     y = CHINCHILLA.at({"E": 1.8, "A": 400, "alpha": 0.34, "B": 1500, "beta": 0.36}, {"N": n, "D": ratio * n})
     y = y * np.exp(0.002 * rng.standard_normal(N_POINTS))
     points = LossPoints({"N": n, "D": ratio * n}, y, np.arange(N_POINTS), "simulated", "", "loss", "params")
-    return loss_fit.fit(points, delta=1e-2, n_resamples=300).fit.params_TRP[0].tolist()
+    return loss_fit.fit(points, delta=1e-2, n_resamples=300).bootstrap.params_TRP[0].tolist()
 
 
 def ahead_of_time(topology: str) -> dict:
@@ -36,8 +36,8 @@ def ahead_of_time(topology: str) -> dict:
     devices = tuple(topologies.get_topology_desc(topology, "tpu").devices)
     features = tuple((name, (N_POINTS,)) for name in ("D", "N", "y"))
     shapes = (("delta", ()),), features, (N_POINTS,), len(CHINCHILLA.params)
-    how = batch.NEWTON, loss_fit.ITERATIONS, np.float32, devices
-    compiled, seconds = batch._executable(errors(CHINCHILLA), huber, CHINCHILLA.bounds, *how, shapes)
+    law = errors(CHINCHILLA), huber, CHINCHILLA.bounds
+    compiled, seconds = batch._executable(*law, batch.NEWTON, np.float32, devices, shapes)
     text = compiled.as_text()
     starts = compiled.input_shardings[0][0]
     return {

@@ -72,7 +72,7 @@ def test_bounds_hold_and_the_optimum_is_scipys(bounds):
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(batch, "QUICK", {"xla_cpu_no_such_option": True})
+    monkeypatch.setattr(batch, "FAST_COMPILE", {"xla_cpu_no_such_option": True})
     settings = {"data": {"x": X}, "weights_Rn": np.ones((1, 9)), "lanes": {"y": (1 - 2 * X)[None]}, "bounds": FREE}
     fits = batch.solve(
         lambda p, data, lane: p[0] + p[1] * data["x"] - lane["y"],

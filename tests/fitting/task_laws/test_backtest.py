@@ -22,10 +22,10 @@ def grid(sizes=4, lengths=4):
 
 
 def test_holdouts_hide_the_large_end_and_only_that():
-    made = grid()
-    ways = backtest.holdouts(made)
+    ladder = grid()
+    ways = backtest.holdouts(ladder)
     assert len(ways) == 8
-    compute = made.features["N"] * made.features["D"]
+    compute = ladder.features["N"] * ladder.features["D"]
     for way in ways:
         assert not (way.fit_n & way.test_n).any() and way.fit_n.sum() >= backtest.MIN_FIT_RUNS
         assert compute[way.test_n].max() == compute.max() and way.distance > 0
@@ -52,10 +52,10 @@ def test_forms_that_predict_better_weigh_more_and_a_scored_holdout_has_no_say():
     assert np.allclose(only.sum(axis=0), 1) and only[1, 1] > only[0, 1]
 
 
-def test_the_stretched_interval_holds_its_share():
+def test_the_scaled_interval_holds_its_share():
     error = np.random.default_rng(1).normal(0, 1, (6, 8, 50))
     half = np.ones_like(error), np.ones_like(error)
-    factor = backtest.stretch(error, half)
+    factor = backtest.scale_factor(error, half)
     assert factor == pytest.approx(1.2816, abs=0.1)
     assert 0.78 < backtest.coverage(error, factor * half[0], factor * half[1]) < 0.85
     assert backtest.interval_score(np.array([[0.0, 3.0]]), 1.0, 1.0) == pytest.approx(2 + 10 * 2 / 2)

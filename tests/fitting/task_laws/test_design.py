@@ -5,8 +5,9 @@ import pytest
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
+from fitting.inference.bootstrap import Resampling, Solver
 from fitting.laws.power_sum import CHINCHILLA
-from fitting.tables.points import ladder_points
+from fitting.tables.points import Target, ladder_points
 from fitting.task_laws import design
 
 TARGET = {"N": 6887575552.0, "D": 3945065873408.0}
@@ -16,41 +17,49 @@ TARGET = {"N": 6887575552.0, "D": 3945065873408.0}
 def fitted(published):
     points = ladder_points(published, None, "n_params")
     features = {k: points.features[k] for k in ("N", "D")}
-    return points, bootstrap.fit(CHINCHILLA, features, points.bpb_Tn, delta=1e-2, n_resamples=4, method="residuals")
+    settings = {"solver": Solver(1e-2), "resampling": Resampling(4, method="residuals")}
+    return points, bootstrap.fit(CHINCHILLA, features, points.bpb_Tn, **settings)
 
 
 @pytest.fixture(scope="module")
-def made(fitted):
+def candidates(fitted):
     points, law = fitted
     return design.candidates(law, points.features, TARGET, points.features["flops"])
 
 
 @pytest.fixture(scope="module")
-def subsets(made):
+def subsets(candidates):
     every = (np.arange(2**16)[:, None] >> np.arange(16)) & 1 > 0
-    every = every[made.allowed(every)]
-    return every, made.sd(every)
+    every = every[candidates.allowed(every)]
+    return every, candidates.sd(every)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.4])
-def test_within_2_percent_of_the_best_subset_and_better_than_rules_of_thumb(made, subsets, share):
+def test_within_2_percent_of_the_best_subset_and_better_than_rules_of_thumb(candidates, subsets, share):
     every, sd = subsets
-    budget = share * made.flops_n.sum()
-    affordable = every @ made.flops_n <= budget
-    chosen, mine = design.best(made, budget)
-    assert made.flops_n[chosen].sum() <= budget
+    budget = share * candidates.flops_n.sum()
+    affordable = every @ candidates.flops_n <= budget
+    chosen, mine = design.best(candidates, budget)
+    assert candidates.flops_n[chosen].sum() <= budget
     assert mine <= 1.02 * sd[affordable].min()
-    cheapest = np.cumsum(np.sort(made.flops_n)) <= budget
-    rules = {"cheapest first": np.isin(np.arange(16), np.argsort(made.flops_n)[cheapest])}
+    cheapest = np.cumsum(np.sort(candidates.flops_n)) <= budget
+    rules = {"cheapest first": np.isin(np.arange(16), np.argsort(candidates.flops_n)[cheapest])}
     for size in range(1, 4):
-        smaller = made.size_n < size + 1
-        if made.flops_n[smaller].sum() <= budget:
+        smaller = candidates.size_n < size + 1
+        if candidates.flops_n[smaller].sum() <= budget:
             rules[f"drop the largest, {size}"] = smaller
     for rule in rules.values():
-        assert mine <= made.sd(rule)[0] * (1 + 1e-9)
+        assert mine <= candidates.sd(rule)[0] * (1 + 1e-9)
 
 
-def test_the_standard_deviation_is_what_simulation_finds(fitted, made):
+def test_the_runs_of_a_table_are_candidates_by_the_law_fitted_to_them(fitted, candidates):
+    runs = design.candidates_of(fitted[0], Target("7B-4T", TARGET["N"], TARGET["D"]))
+    every = np.ones(16, bool)
+    assert runs.sd(every)[0] == pytest.approx(candidates.sd(every)[0], rel=1e-9)
+    assert np.array_equal(runs.flops_n, candidates.flops_n)
+
+
+def test_the_standard_deviation_is_what_simulation_finds(fitted, candidates):
     points, law = fitted
     task = 0
     noise = 1e-3  # small, so that the law is linear in it
@@ -58,14 +67,21 @@ def test_the_standard_deviation_is_what_simulation_finds(fitted, made):
     features = {k: points.features[k] for k in ("N", "D")}
     truth = law.predict({k: np.append(v, TARGET[k]) for k, v in features.items()})[task, 0]
     y_Sn = truth[:-1] * np.exp(noise * rng.standard_normal((300, 16)))
-    again = bootstrap.fit(CHINCHILLA, features, y_Sn, delta=1.0, n_resamples=1, method="residuals", n_starts=8)
+    settings = {"solver": Solver(1.0, starts=8), "resampling": Resampling(1, method="residuals")}
+    again = bootstrap.fit(CHINCHILLA, features, y_Sn, **settings)
     found = np.log(again.predict({k: [v] for k, v in TARGET.items()})[:, 0, 0]).std()
     only = design.Candidates(
-        made.flops_n, made.size_n, made.length_n, made.jacobian_TnP[[task]], made.gradient_TP[[task]], np.array([noise])
+        candidates.flops_n,
+        candidates.size_n,
+        candidates.length_n,
+        candidates.jacobian_TnP[[task]],
+        candidates.gradient_TP[[task]],
+        np.array([noise]),
     )
     assert found == pytest.approx(only.sd(np.ones(16, bool))[0], rel=0.2)
 
 
-def test_a_budget_too_small_is_refused(made):
-    with pytest.raises(InputError, match="no set of runs within it determines the law"):
-        design.best(made, made.flops_n.min())
+def test_a_budget_too_small_is_refused(candidates):
+    with pytest.raises(InputError, match="no set of runs within it determines the law") as refused:
+        design.best(candidates, candidates.flops_n.min())
+    assert refused.value.argument == "budget"

@@ -23,7 +23,7 @@ def predicted(table):
 
 
 def entry(prediction, task):
-    return next(e for e in prediction.entries if e["task"] == task)
+    return next(e for e in prediction.tasks if e.task == task)
 
 
 def altered(table, change):
@@ -34,21 +34,22 @@ def altered(table, change):
 
 
 def test_bpb_and_accuracy_of_the_target_are_predicted(table, predicted):
-    for row in two_step.compare(predicted, table):
-        assert abs(row["error"]) < 0.03 and row["inside"], row
-        lo, hi = row["bpb_pi80"]
-        assert lo < row["bpb"] < hi and (hi - lo) / 2 < 0.06 * row["bpb"]
-    quiz = next(r for r in two_step.compare(predicted, table) if r["task"] == "quiz")
-    assert abs(quiz["acc_error"]) < 3 and quiz["acc_inside"]
-    assert entry(predicted, "validation")["acc"] is None
+    entries = two_step.with_measured(predicted, table)
+    for e in entries:
+        assert abs(e.error) < 0.03 and e.inside, e
+        lo, hi = e.bpb_interval
+        assert lo < e.bpb < hi and (hi - lo) / 2 < 0.06 * e.bpb
+    quiz = next(e for e in entries if e.task == "quiz")
+    assert abs(quiz.accuracy_error) < 3 and quiz.accuracy_inside
+    assert entry(predicted, "validation").accuracy is None
 
 
 def test_three_seeds_stay_within_3_percent_and_inside_on_most(simulate):
-    rows = []
+    entries = []
     for seed in (1, 2, 3):
         table = simulate(noise=0.005, seed=seed)
-        rows += two_step.compare(two_step.predict(table, tasks=["validation"], n_resamples=200), table)
-    good = [abs(r["error"]) < 0.03 and r["inside"] for r in rows]
+        entries += two_step.with_measured(two_step.predict(table, tasks=["validation"], n_resamples=200), table)
+    good = [abs(e.error) < 0.03 and e.inside for e in entries]
     assert sum(good) >= 2 and len(good) == 3
 
 
@@ -92,15 +93,15 @@ def test_seeds_decide_the_resamples(table, predicted):
     assert two_step.predict(table, n_resamples=200).json() == predicted.json()
     other = entry(two_step.predict(table, n_resamples=200, seed=1), "validation")
     mine = entry(predicted, "validation")
-    assert other["bpb_pi80"] != mine["bpb_pi80"]
-    assert other["bpb"] == pytest.approx(mine["bpb"], rel=1e-6)
+    assert other.bpb_interval != mine.bpb_interval
+    assert other.bpb == pytest.approx(mine.bpb, rel=1e-6)
 
 
 def test_accuracy_at_chance_is_flagged_and_not_predicted(simulate):
     table = simulate(skilled=False, n_docs=200)
     quiz = entry(two_step.predict(table, tasks=["quiz"], n_resamples=50), "quiz")
-    assert quiz["acc"] == 0.25 and quiz["acc_pi80"] is None and quiz["bpb_pi80"] is not None
-    assert any(flag.startswith("at chance: 0 of 12 runs") for flag in quiz["flags"])
+    assert quiz.accuracy == 0.25 and quiz.accuracy_interval is None and quiz.bpb_interval is not None
+    assert any(flag.startswith("at chance: 0 of 12 runs") for flag in quiz.flags)
 
 
 def test_a_majority_above_chance_is_the_floor(table, simulate):
@@ -108,46 +109,46 @@ def test_a_majority_above_chance_is_the_floor(table, simulate):
         columns["majority"] = np.where(columns["metric"] == "acc", 0.8, np.nan)
 
     quiz = entry(two_step.predict(altered(table, add), tasks=["quiz"], n_resamples=50), "quiz")
-    assert any("against 0.800" in flag for flag in quiz["flags"]) and quiz["acc_pi80"] is None
+    assert any("against 0.800" in flag for flag in quiz.flags) and quiz.accuracy_interval is None
 
 
 def test_without_counts_of_documents_chance_is_said_to_be_untested(table):
     columns = {k: v for k, v in table.columns.items() if k not in ("n_docs", "chance")}
     quiz = entry(two_step.predict(replace(table, columns=columns), tasks=["quiz"], n_resamples=50), "quiz")
-    assert "chance not tested: the table has no n_docs and chance" in quiz["flags"] and quiz["acc_pi80"]
+    assert "chance not tested: the table has no n_docs and chance" in quiz.flags and quiz.accuracy_interval
 
 
 def test_a_short_ladder_is_predicted_too(simulate):
     short = simulate(sizes=(26_000, 34_000, 45_000, 60_000))
     prediction = two_step.predict(short, n_resamples=50)
     truth = points.measured(short, prediction.targets[0], "validation", "bpb")
-    assert abs(entry(prediction, "validation")["bpb"] / truth - 1) < 0.02
+    assert abs(entry(prediction, "validation").bpb / truth - 1) < 0.02
 
 
 def test_few_runs_are_flagged_and_too_few_are_not_fitted(simulate):
     eight = simulate(multiples=(1, 4))
-    flags = entry(two_step.predict(eight, tasks=["validation"], n_resamples=50), "validation")["flags"]
+    flags = entry(two_step.predict(eight, tasks=["validation"], n_resamples=50), "validation").flags
     assert "few runs: 8 for a law of 5 parameters" in flags
     two = simulate(sizes=(10_000, 20_000))
     low = entry(two_step.predict(two, tasks=["validation"], n_resamples=50), "validation")
-    assert low["bpb"] is None and low["bpb_pi80"] is None and low["flags"][0].startswith("too few runs: 6 decayed")
+    assert low.bpb is None and low.bpb_interval is None and low.flags[0].startswith("too few runs: 6 decayed")
     one_length = simulate(sizes=(1e4, 2e4, 3e4, 4e4, 5e4, 6e4), multiples=(1,))
-    assert entry(two_step.predict(one_length, tasks=["quiz"], n_resamples=50), "quiz")["bpb"] is None
+    assert entry(two_step.predict(one_length, tasks=["quiz"], n_resamples=50), "quiz").bpb is None
 
 
 def test_a_task_that_some_runs_lack_is_fitted_to_the_others(table):
     lost = (table["run"] == "d10000-1xC") & (table["task"] == "quiz")
     prediction = two_step.predict(table.select(~lost), n_resamples=50)
     assert prediction.step1.points_T.tolist() == [12, 11]
-    assert "few runs: 11 for a law of 5 parameters" in entry(prediction, "quiz")["flags"]
+    assert "few runs: 11 for a law of 5 parameters" in entry(prediction, "quiz").flags
 
 
 def test_far_targets_are_flagged_and_their_intervals_wider(table, predicted):
     far = two_step.predict(table, [Target("far", 2e7, 1e9)], tasks=["validation"], n_resamples=200)
     e = entry(far, "validation")
-    assert any(f.startswith("far extrapolation: 333 times the largest run's parameters") for f in e["flags"])
+    assert any(f.startswith("far extrapolation: 333 times the largest run's parameters") for f in e.flags)
     near = entry(predicted, "validation")
-    assert np.diff(e["bpb_pi80"])[0] / e["bpb"] > 1.5 * np.diff(near["bpb_pi80"])[0] / near["bpb"]
+    assert np.diff(e.bpb_interval)[0] / e.bpb > 1.5 * np.diff(near.bpb_interval)[0] / near.bpb
 
 
 def test_other_counts_of_parameters(table):
@@ -156,17 +157,22 @@ def test_other_counts_of_parameters(table):
 
     doubled = altered(table, add)
     prediction = two_step.predict(doubled, tasks=["validation"], n_convention="n_total", n_resamples=50)
-    assert prediction.targets[0].n_params == 380_000
+    assert prediction.targets[0] == Target("target-2xC", 380_000, 7_600_000, n_is="n_total")
     assert prediction.json()["n_convention"] == "n_total"
     with pytest.raises(InputError, match="no count of parameters 'n_non_embedding'; it has n_params, n_total"):
         two_step.predict(doubled, n_convention="n_non_embedding")
+    with pytest.raises(InputError, match="its N is n_params, and the ladder's sizes are counted as n_total") as refused:
+        two_step.predict(doubled, [Target("t", 1e6, 1e6)], n_convention="n_total")
+    assert refused.value.argument == "target"
 
 
 def test_what_is_not_there_is_named(table):
-    with pytest.raises(InputError, match="no target to predict"):
+    with pytest.raises(InputError, match="no target to predict") as refused:
         two_step.predict(table.select(split="train"))
-    with pytest.raises(InputError, match="no task 'mmlu'; it has validation, quiz"):
+    assert refused.value.argument == "target"
+    with pytest.raises(InputError, match="no task 'mmlu'; it has validation, quiz") as refused:
         two_step.predict(table, tasks=["mmlu"])
+    assert refused.value.argument == "tasks"
     with pytest.raises(InputError, match="runs decayed to their end"):
         two_step.predict(table.select(kind="trunk"), [Target("t", 1e6, 1e6)])
 
@@ -175,8 +181,9 @@ def test_what_is_not_there_is_named(table):
     "text", ["7B", "7B=", "=1,2", "7B=1", "7B=a,b", "7B=1,-2", "7B=1,inf", "7B=1,nan", "7B=1,2,3,4"]
 )
 def test_wrong_targets_are_refused(text):
-    with pytest.raises(InputError, match="write NAME=N,D"):
+    with pytest.raises(InputError, match="write NAME=N,D") as refused:
         points.parse_target(text)
+    assert refused.value.argument == "target"
 
 
 def test_targets_are_parsed():

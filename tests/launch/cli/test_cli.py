@@ -65,6 +65,7 @@ def test_what_answers_at_once_imports_no_jax(runs, arguments):
     assert done.stdout
 
 
+WRITE_TARGET = "write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12 (--target)\n"
 WRONG = {
     "plan unknown": (["plan", "demoo"], "no ladder 'demoo'; did you mean 'demo'?"),
     "plan override": (["plan", "demo", "optimizer.peak_lrr=1"], "did you mean 'peak_lr'?"),
@@ -107,11 +108,11 @@ WRONG = {
     "data tokenizer": (["data", "build", "demo", "data.tokenizer=bpe:300", "data.text=words.txt"], "vocab_size"),
     "predict nothing": (["predict", "empty"], "empty: no run directories"),
     "predict nowhere": (["predict", "nowhere.csv"], "nowhere.csv: no such file"),
-    "predict target": (["predict", "x.csv", "--target", "7B"], "write NAME=N,D"),
-    "predict bootstrap": (["predict", "x.csv", "--bootstrap", "1"], "--bootstrap 1"),
+    "predict target": (["predict", "x.csv", "--target", "7B"], WRITE_TARGET),
+    "predict bootstrap": (["predict", "table.csv", "--bootstrap", "1"], "interval needs at least 2 (--bootstrap)\n"),
     "report nothing": (["report", "empty"], "empty: no run directories"),
     "report unfinished": (["report", "unfinished"], "no finished run"),
-    "report target": (["report", "x.csv", "--target", "7B=x,y"], "write NAME=N,D"),
+    "report target": (["report", "x.csv", "--target", "7B=x,y"], WRITE_TARGET),
     "export nothing": (["export", "empty", "-o", "x.csv"], "empty: no run directories"),
     "export unfinished": (["export", "unfinished", "-o", "x.csv"], "no finished run"),
     "export nowhere": (["export", "nowhere", "-o", "x.csv"], "nowhere: no such file or folder"),
@@ -133,6 +134,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(runs, case, monkeypatch, capfd)
         file.write('{"text": "one two three"}\n{"text": "fo')
     with open("words.txt", "w") as file:
         file.writelines(f"word {i} of many words, and {i * i} more\n" for i in range(20_000))
+    with open("table.csv", "w") as file:
+        file.write("run,n_params,tokens,step,task,metric,value\na,1000,20000,10,validation,bpb,2.5\n")
     arguments, says = WRONG[case]
     code = cli.main(arguments)
     out, err = capfd.readouterr()

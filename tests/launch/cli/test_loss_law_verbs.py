@@ -49,14 +49,19 @@ def test_what_is_no_number_is_null_for_programs():
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(table, tmp_path, capsys):
-    for arguments, message in (
-        (["--n", "size"], "no column 'loss'; name another with --y; there are: size, flops, nats"),
-        (["--n", "size", "--y", "nats", "--law", "chinchila"], "no such law of the loss; there are: chinchilla"),
-        (["--n", "size", "--y", "nats", "--bootstrap", "9", "--plot", str(tmp_path / "a.xyz")], "cannot be written"),
+    columns = ["--n", "size", "--y", "nats"]
+    for arguments, message, flag in (
+        (["--n", "size"], "no column 'loss' for y; its columns: size, flops, nats", "--y"),
+        (["--n", "sise", "--y", "nats"], "no column 'sise' for N; its columns: size, flops, nats", "--n"),
+        ([*columns, "--law", "chinchila"], "no law of the loss is called 'chinchila'; there are: chinchilla", "--law"),
+        ([*columns, "--huber", "0"], "Huber's threshold is 0; it must be positive", "--huber"),
+        ([*columns, "--bootstrap", "1"], "1 resamples: a standard error needs at least 2", "--bootstrap"),
+        ([*columns, "--bootstrap", "9", "--plot", str(tmp_path / "a.xyz")], "cannot be written", None),
     ):
         assert cli.main(["fit", table, *arguments]) == 2
         err = capsys.readouterr().err
         assert message in err and err.startswith("error: ") and err.count("\n") == 1
+        assert flag is None or err.endswith(f" ({flag})\n")
 
 
 def test_a_table_is_held_against_published_constants(tmp_path, capsys):
@@ -69,7 +74,9 @@ def test_a_table_is_held_against_published_constants(tmp_path, capsys):
     assert cli.main([*arguments, "kaplan", "--json", str(out)]) == 0
     assert "25 points lie +2.0% (median" in capsys.readouterr().out
     assert json.loads(out.read_text())["ratio"] == pytest.approx(1.02)
-    assert cli.main([*arguments, "hoffmann"]) == 2 and "published no 'kaplan-nd'" in capsys.readouterr().err
+    assert cli.main([*arguments, "hoffmann"]) == 2
+    err = capsys.readouterr().err
+    assert "published no 'kaplan-nd'" in err and err.endswith(" (--published)\n")
     assert cli.main(["fit", str(path), "--law", "kaplan-ns", "--published", "kaplan"]) == 2
     assert "kaplan-ns needs S_min" in capsys.readouterr().err
 
@@ -107,6 +114,7 @@ def test_extrapolate_says_what_cannot_be_told_yet(tmp_path, capsys):
     assert cli.main(["extrapolate", str(path), "--json", str(out), "--plot", str(plot)]) == 0
     [end] = json.loads(out.read_text())["ends"]
     assert (end["run"], end["steps"], end["predicted"], end["why"]) == ("r1", 600, None, "too little of it is known")
-    assert plot.read_bytes().startswith(b"\x89PNG") and "how well this goes is not known" in capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "so the error of these predictions is unknown" in capsys.readouterr().out
     assert cli.main(["extrapolate", str(path), "--metric", "bpb"]) == 2
     assert "no rows of task 'train' with metric 'bpb'" in capsys.readouterr().err

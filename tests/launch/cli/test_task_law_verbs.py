@@ -39,12 +39,13 @@ def test_design_names_runs_within_the_budget(runs, tmp_path, capsys):
     [row] = json.loads(out.read_text())["frontier"]
     assert row["flops"] <= 7e20 and len(row["runs"]) >= 8
     assert cli.main(["design", runs, "--target", TARGET, "--budget", "1e19"]) == 2
-    assert "no set of runs within it determines the law" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no set of runs within it determines the law" in err and err.endswith(" (--budget)\n")
 
 
 def test_paper_c_needs_flops(runs, capsys):
     assert cli.main(["predict", runs, "--target", TARGET, "--method", "paper-c", "--tasks", "piqa_val"]) == 2
-    assert "needs FLOPs: NAME=N,D,FLOPS" in capsys.readouterr().err
+    assert "paper-c needs its FLOPs: NAME=N,D,FLOPS (--target)\n" in capsys.readouterr().err
 
 
 def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys):

@@ -1,0 +1,48 @@
+"""What users give to the public functions: columns or arrays as points, positive numbers, shares."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fitting.errors import InputError
+from fitting.tables import frames, loss_points
+from fitting.tables.loss_points import LossPoints, Reading
+
+
+def points_of(data, named: dict, y, weights, groups) -> LossPoints:
+    """Points of a table whose columns are named, or of arrays."""
+    if data is None:
+        if y is None:
+            raise InputError("y: the loss is missing; give it as an array, or name a table and its column", "y")
+        named = named | {"y": y, "weights": weights, "groups": groups}
+        arrays = {k: v for k, v in named.items() if v is not None and not isinstance(v, str)}
+        wrong = [k for k, v in named.items() if isinstance(v, str) and v != loss_points.FROM_N_AND_D]
+        if wrong:
+            raise InputError(f"{wrong[0]}: a column's name without a table; give the table first", wrong[0])
+        data, named, y = arrays, {k: k for k in named if k in arrays and k not in ("y", "weights", "groups")}, "y"
+        weights, groups = (k if k in arrays else None for k in ("weights", "groups"))
+    how = Reading(dict(named), y, weights=weights, units=groups)
+    if isinstance(data, str | Path):
+        return loss_points.read(data, how)
+    return loss_points.of_cells(frames.cells(data), "data", how)
+
+
+def positive(names: Sequence[str], given: Mapping) -> dict[str, np.ndarray]:
+    if set(given) != set(names):
+        raise InputError(f"give {', '.join(names)}, not {', '.join(given) or 'nothing'}", "features")
+    arrays = {k: np.asarray(v, float) for k, v in given.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all() or (name in loss_points.POSITIVE and not (array > 0).all()):
+            raise InputError(f"{name}: must be positive numbers", name)
+    return arrays
+
+
+def share(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"level = {level:g}: a share between 0 and 1", "level")
+    return level
+
+
+def scalar(value: np.ndarray):
+    return float(value) if np.ndim(value) == 0 else value

@@ -1,0 +1,64 @@
+"""What results have in common: estimates with intervals, tables that print, data frames, axes to draw on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting.errors import InputError
+from fitting.report.grid import Grid
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, or an array of them, with its interval (lower, upper) and standard error sd, in the same units."""
+
+    mean: float | np.ndarray
+    lower: float | np.ndarray
+    upper: float | np.ndarray
+    sd: float | np.ndarray
+
+    def __float__(self) -> float:
+        return float(self.mean)
+
+    def __repr__(self) -> str:
+        if np.ndim(self.mean):
+            return f"Estimate({np.size(self.mean)} values from {np.min(self.mean):.6g} to {np.max(self.mean):.6g})"
+        return f"{self.mean:.6g} ({self.lower:.6g} to {self.upper:.6g})"
+
+
+class Shown:
+    """A result that prints as tables, in a terminal and in a notebook."""
+
+    def grids(self) -> list[Grid]:
+        raise NotImplementedError
+
+    def lines(self) -> list[str]:
+        """What is printed below the tables."""
+        return []
+
+    def __str__(self) -> str:
+        return "\n\n".join([*map(str, self.grids()), *filter(None, ["\n".join(self.lines())])])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(grid._repr_html_() for grid in self.grids()) + "".join(f"<p>{line}</p>" for line in self.lines())
+
+
+def to_frame(rows: Sequence[dict]):
+    """Rows as a pandas.DataFrame. Raises InputError where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise InputError("to_frame makes a pandas.DataFrame: pip install pandas") from None
+    return pandas.DataFrame(list(rows))
+
+
+def axes_or_new(ax, size=(6.4, 4.2)):
+    """`ax`, or the axes of a new matplotlib figure."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=size, layout="constrained")[1]

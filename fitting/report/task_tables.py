@@ -1,0 +1,123 @@
+"""Tables of the task law: predictions, backtests, noise, comparisons, designs."""
+
+import math
+from collections.abc import Sequence
+
+from fitting.report.grid import Grid
+from fitting.report.numbers import interval, optional
+from fitting.task_laws import diagnostics
+from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
+
+INTERVAL_NOTE = "An 80 % interval is meant to miss one time in five."
+AT_CHANCE = "at chance: not predicted"
+
+
+def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] = ()) -> list[Grid]:
+    """A table of bpb and, where there are any, one of accuracies; with measurements where there are any."""
+    several = len({e.target for e in entries}) > 1
+    measured = any(e.measured_bpb is not None for e in entries)
+    name = ["target", "task"] if several else ["task"]
+    head = [*name, "#predicted", "#80 % interval", *(["#measured", "#error", "inside"] if measured else [])]
+    bpb, accuracy, at_chance = [], [], False
+    for e in [*entries, *suite]:
+        row = [e.target] if several else []
+        row.append(e.task if isinstance(e, TaskForecast) else "mean of the tasks")
+        alone = isinstance(e, SuiteForecast)
+        if not alone or e.bpb is not None:
+            truth = ["", "", ""] if alone else [optional(e.measured_bpb), optional(e.error, "+.1%"), _verdict(e.inside)]
+            bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
+        if e.accuracy is not None:
+            at_chance |= e.accuracy_interval is None and not _is_from_the_paper(e)
+            error = "" if alone or e.accuracy_error is None else f"{e.accuracy_error:+.1f} points"
+            truth = ["", "", ""] if alone else [optional(e.measured_accuracy), error, _verdict(e.accuracy_inside)]
+            ends = interval(e.accuracy_interval) or ("" if _is_from_the_paper(e) else AT_CHANCE)
+            accuracy.append([*row, optional(e.accuracy), ends, *truth[: 3 * measured]])
+    grids = [Grid("bits per byte", head, bpb)]
+    if accuracy:
+        notes = ("Chance level: the ladder's runs are not above it (binomial test).",) if at_chance else ()
+        grids.append(Grid("accuracy", head, accuracy, notes))
+    return grids
+
+
+def _is_from_the_paper(e: TaskForecast | SuiteForecast) -> bool:
+    """The paper's methods have no intervals."""
+    return isinstance(e, TaskForecast) and e.fits is not None
+
+
+def _verdict(inside: bool | None) -> str:
+    return {True: "yes", False: "no", None: ""}[inside]
+
+
+def flags(entries: Sequence[TaskForecast]) -> list[str]:
+    """The flags of predictions, one line each."""
+    return [f"{whose}: {flag}" for whose, flag in diagnostics.lines(entries)]
+
+
+def backtests(rows: Sequence[dict], title: str, scale: float, unit: str) -> Grid:
+    """rows: of backtest.Backtest.table, or accuracies. scale: 100 for relative errors in %."""
+    head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#raw coverage", "#coverage"]
+    head += ["#width", "#score", "#score, constant width"]
+    body = [
+        [r["holdout"], str(r["fitted"]), str(r["tested"]), f"{math.exp(r['distance']):.1f}x",
+         f"{scale * r['error']:.2f}{unit}", f"{scale * r['bias']:+.2f}", f"{r['coverage_raw']:.0%}",
+         f"{r['coverage']:.0%}", f"{scale * r['width']:.2f}", f"{scale * r['score']:.2f}",
+         f"{scale * r['constant_score']:.2f}"]
+        for r in rows
+    ]  # fmt: skip
+    return Grid(title, head, body)
+
+
+def scale_factors(factor_bpb: float, factor_acc: float) -> str:
+    return (
+        f"Interval scale factors: {factor_bpb:.2f} (bpb) and {factor_acc:.2f} (accuracy), with which the 80 % intervals"
+        " hold 80 % of the held-out rungs. Score: interval score, lower is better."
+    )
+
+
+def form_weights(names: Sequence[str], weights: Sequence[float]) -> str:
+    return "weights of the forms: " + ", ".join(f"{n} {w:.1%}" for n, w in zip(names, weights, strict=True))
+
+
+def noise(rows: Sequence[dict], run: str) -> Grid:
+    """rows: of bhagia2024.error_analysis.variance."""
+    body = []
+    for r in rows:
+        accuracy = [f"{r['acc_sd']:.4f}", f"{r['acc_cv']:.2%}"] if "acc_sd" in r else ["", ""]
+        body.append([r["task"], f"{r['bpb_sd']:.4f}", f"{r['bpb_cv']:.2%}", *accuracy])
+    head = ["task", "#bpb, sd", "#bpb, CV", "#accuracy, sd", "#accuracy, CV"]
+    return Grid(f"noise of the last evaluations of {run}", head, body)
+
+
+def smaller_ladders(rows: Sequence[dict], target: str) -> Grid:
+    """rows: of bhagia2024.error_analysis.compute_versus_error."""
+    body = []
+    for r in rows:
+        errors = [f"{r[k]:.1%}" for k in ("step1", "step2", "chained")]
+        flops = [f"{r['sum_flops']:.3g}", f"{r['largest_flops']:.3g}"]
+        note = "" if r["determined"] else "{:.2f} to {:.2f}".format(*r["points_range"])
+        body.append([r["ladder"], str(r["runs"]), *flops, *errors, f"{r['points']:.2f}", note])
+    head = ["ladder", "#runs", "#FLOPs, all", "#of the largest", "#step 1", "#step 2", "#chained", "#points", "#range"]
+    note = "range: of points where too few or too similar runs leave the law to the losses' tenth digit"
+    return Grid(f"the paper's method for {target} from smaller ladders, mean over tasks", head, body, (note,))
+
+
+def comparison(rows: Sequence[dict], target: str) -> Grid:
+    """rows: of task_laws.compare."""
+    body = []
+    for r in rows:
+        gains = ["beyond" if g is None else f"{g:.2f}x" for g in (r["gain"], *r["gain_pi80"])]
+        acc = f"{r['probability_acc']:.0%}" if "probability_acc" in r else ""
+        difference = [f"{r['difference']:+.4f}", "{:+.4f} to {:+.4f}".format(*r["difference_pi80"])]
+        body.append([r["task"], f"{r['probability']:.0%}", *difference, gains[0], f"{gains[1]} to {gains[2]}", acc])
+    head = ["task", "#lower bpb", "#difference", "#80 % interval", "#compute-equivalent gain", "#80 % interval"]
+    return Grid(f"the first recipe against the other, at {target}", [*head, "#higher accuracy"], body)
+
+
+def design(rows: Sequence[dict], target: str, all_flops: float, n_runs: int) -> Grid:
+    """rows: of task_laws.design.frontier, with the names of the runs."""
+    body = [
+        [f"{r['budget']:.3g}", f"{r['flops'] / all_flops:.0%}", f"{r['half_width']:.1%}", ", ".join(r["runs"])]
+        for r in rows
+    ]
+    head = ["#budget, FLOPs", "#of all", "#80 % half-width of bpb", "runs"]
+    return Grid(f"runs that predict {target} best, of {n_runs}", head, body)
