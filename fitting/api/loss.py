@@ -50,8 +50,10 @@ class Fit(Shown, LossFit):
 
     @property
     def cov(self) -> np.ndarray:
-        """[P, P]: covariance of the resamples, in the order of `params`."""
-        return np.atleast_2d(np.cov(np.stack(list(self.samples.values()))))
+        """[P, P]: covariance, in the order of `params`; `stderr` is the square root of its diagonal."""
+        deviations = self.deviations()
+        zero_R = np.zeros(self.bootstrap.noise_TR.shape[1])
+        return np.atleast_2d(np.cov(np.stack([deviations.get(name, zero_R) for name in self.params])))
 
     @property
     def residuals(self) -> np.ndarray:

@@ -11,7 +11,7 @@ the ladder, and one backtest does not tell, so `backtest` weighs them all. A for
 compiled program fits all forms of all tasks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +122,7 @@ FAMILY = Law(
     formula="L = E + (a^p + b^p)^(1/p), a = A/N^alpha, b = B/D^beta",
     source="Hoffmann et al. 2022; Kaplan et al. 2020, equation 1.5; Bhagia et al. 2024",
     features=("N", "D", *FLAGS),
-    params=CHINCHILLA.params,
+    params=tuple(replace(p, bounds=EXPONENT) if p.role == "exponent" else p for p in CHINCHILLA.params),
     curve=_curve,
     bounds=(FREE, FREE, EXPONENT, FREE, EXPONENT),
     scale=_scale,

@@ -42,7 +42,7 @@ class Curve:
 
     step_k, last_k, y_k: mean step, last step and mean value of each span. rate_s: the rate of every step to the end of
     the schedule, as a share of the peak. end: the mean value of the last 3 % of the steps; None while it is not done.
-    start: the step at which it branched from the trunk `parent`, whose run's name ends in that.
+    start: the step at which it branched from the trunk `parent`: the trunk's run, or the hash that its name ends in.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Curve:
         return self.features(np.array([len(self.rate_s)]), decay)
 
     def is_trunk_of(self, branch: "Curve") -> bool:
-        return bool(branch.parent) and self.run.endswith(branch.parent)
+        return bool(branch.parent) and branch.parent in (self.run, self.run.rpartition("-")[2])
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,15 @@ class LossFit:
         # No point depends on a floor of 0 either, but that is a finding.
         return [name for name in names if not (name == "E" and "E" in self.bootstrap.at_bound(0))]
 
+    def deviations(self) -> dict[str, np.ndarray]:
+        """{fitted parameter: [R]}: of the resamples from the fit, without the additional spread of simulated noise
+        (intervals.noise_correction)."""
+        correction_R = intervals.noise_correction(self.bootstrap, 0, self.delta)
+        return {k: (v_R[1:] - v_R[0]) * correction_R for k, v_R in self.bootstrap.natural(0).items()}
+
     def standard_errors(self) -> dict[str, float]:
-        """{fitted parameter: standard deviation of its resamples}."""
-        return {k: float(np.std(v, ddof=1)) for k, v in self.bootstrap.resampled(0).items()}
+        """{fitted parameter: standard deviation of its deviations}, which Wald's intervals are made of too."""
+        return {k: float(np.std(v_R, ddof=1)) for k, v_R in self.deviations().items()}
 
     def json(self) -> dict:
         """What goes into fit.json."""

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import fitting
 
@@ -51,6 +52,16 @@ def test_a_dictionary_needs_no_pandas():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "to_frame makes a pandas.DataFrame: pip install pandas\n", done.stderr
+
+
+def test_errors_covariance_and_intervals_agree():
+    """For an exponent, Wald's interval is the estimate +- Student's t times the standard error."""
+    fit = fitted(groups=np.repeat(range(10), 2), resamples=200, fixed={"B": 2000.0})
+    assert fit.bootstrap.method == "residuals" and fit.stderr["B"] == 0
+    np.testing.assert_allclose(np.sqrt(np.diag(fit.cov)), list(fit.stderr.values()), rtol=1e-9)
+    lower, upper = fit.conf_int(0.95)["alpha"]
+    half = stats.t.ppf(0.975, fit.bootstrap.dof_T[0]) * fit.stderr["alpha"]
+    assert (upper - lower) / 2 == pytest.approx(half, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_the_default_interval_of_a_line_is_that_of_regression():
     half = stats.t.ppf(0.975, 8) * line.stderr
     lo, hi = fitted.json()["ci95"]["alpha_N"]
     assert (lo, hi) == pytest.approx((-line.slope - half, -line.slope + half), abs=0.05 * half)
+    assert fitted.standard_errors()["alpha_N"] == pytest.approx(line.stderr, rel=0.05)
     assert "percentile intervals of so few may be too short" in " ".join(fitted.flags)
 
 

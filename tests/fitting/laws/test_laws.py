@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import InputError
+from fitting.inference import bootstrap
 from fitting.laws.annealing import SMALLEST
 from fitting.laws.base import FREE, INF, Law, Param
 from fitting.laws.catalogue import LAWS
@@ -16,6 +17,8 @@ from fitting.laws.published import PUBLISHED, find
 from fitting.loss_laws import loss_fit
 from fitting.solvers.objective import residuals
 from fitting.tables.loss_points import LossPoints
+
+SOLVER = bootstrap.Solver(1e-2)
 
 
 def power(scale, exponent, feature):
@@ -182,6 +185,18 @@ def test_a_parameter_on_its_bound_is_seen():
     assert not law.on_bound(inside).any()
     assert law.on_bound(np.array([0.2, *inside[1:]])).tolist() == [True, False, False, False, False]
     assert law.on_bound(np.array([*inside[:4], 1.9999])).tolist() == [False, False, False, False, True]
+
+
+def test_an_exponent_on_its_lower_bound_is_seen_and_uses_no_degree_of_freedom():
+    """16 runs of A / N^alpha: their loss does not depend on D, so beta ends on its lower bound, and two parameters are
+    left."""
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 4)))
+    y = 30 * n**-0.2 * np.exp(0.002 * np.random.default_rng(0).standard_normal(16))
+    form = next(form for form in FORMS if form.name == "product-no-floor")
+    resampling = bootstrap.Resampling(2, method="residuals")
+    fitted = bootstrap.fit(FAMILY, {"N": n, "D": d} | form.features(16), y, solver=SOLVER, resampling=resampling)
+    assert fitted.at_bound(0) == ["E", "beta"]  # E is no parameter of this form
+    assert fitted.params(0)["beta"] == pytest.approx(0.01) and fitted.dof_T[0] == pytest.approx(14)
 
 
 def test_a_new_law_is_one_entry_of_ten_lines(monkeypatch):

@@ -99,7 +99,7 @@ def test_a_curve_off_the_law_is_followed():
 def test_a_branch_knows_its_trunk_and_nothing_after_the_cut():
     trunk, _ = rows(SIZES[-1], 1000, "wsd", 2, kind="trunk")
     branch, true = rows(SIZES[-1], 1000, "wsd", 2)
-    branch = [row | {"kind": "branch", "parent": "wsd-trunk-1000", "parent_step": 800} for row in branch]
+    branch = [row | {"kind": "branch", "parent": trunk[0]["run"], "parent_step": 800} for row in branch]
     branch = [row for row in branch if row["step"] > 800]
     small = [rows(n, 600, "wsd", 2)[0] for n in SIZES[:2]]
     found = learning_curves.ends(read([*small, trunk, branch]), 0.7)[-1]
@@ -138,3 +138,22 @@ def test_what_cannot_be_used_is_said():
         read([[row | {"steps": 300} for row in run]])
     [end] = learning_curves.ends(read([run[:4]]), 0.5)
     assert end.y is None and end.why == "too little of it is known"
+
+
+@pytest.mark.parametrize(
+    "trunk,parent,expected",
+    [
+        ("d16-trunk-s0-14ad4a14", "14ad4a14", True),  # as the trainer names it
+        ("base", "base", True),  # as a table of one's own names it
+        ("my-base", "base", True),
+        ("database", "base", False),
+        ("d16-trunk-s0-14ad4a14", "4a14", False),
+        ("base", "", False),
+    ],
+)
+def test_a_branch_knows_its_trunk_by_name_or_hash(trunk, parent, expected):
+    def curve(run, parent=""):
+        nothing = np.zeros(1)
+        return learning_curves.Curve(run, 1.0, 1.0, nothing, nothing, nothing, nothing, None, "trunk", parent, 0.0)
+
+    assert curve(trunk).is_trunk_of(curve("branch", parent)) == expected

@@ -9,7 +9,7 @@ import pytest
 from fitting.errors import InputError
 from fitting.tables import points
 from fitting.tables.points import Target
-from fitting.task_laws import two_step
+from fitting.task_laws import model_average, two_step
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,10 @@ def test_the_json_is_plain_and_carries_what_a_report_must_state(predicted):
     for item in ("law", "objective", "huber_delta", "solver", "starts", "runs_used", "resamples", "seed", "converged"):
         assert out["settings"][item] is not None, item
     assert out["settings"]["converged"] > 0.97
+    form = predicted.step1.fit  # what was done, not what the defaults of another fit are
+    assert (out["settings"]["resamples"], out["settings"]["draws"], out["settings"]["starts"]) == (25, 200, 16)
+    assert form.params_TRP.shape[1] == 1 + 25 and model_average.N_STARTS == 16
+    assert out["settings"]["bounds"]["alpha"] == list(form.law.bounds[2]) == [0.01, 2.0]
 
 
 def test_seeds_decide_the_resamples(table, predicted):
