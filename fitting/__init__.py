@@ -1,7 +1,7 @@
-"""Scaling laws of language models: runs table -> laws -> predictions. Imports nothing heavy until a name is used.
+"""Scaling laws of language models: runs table -> laws -> predictions. Start reading at api/loss.py or api/tasks.py.
 
 Shape letters in array names: n points, m predictions, T tasks, R resamples (row 0 of 1 + R is the fit), P parameters,
-F forms, H holdouts, S starts, K runs, G grid.
+F forms, H holdouts, S starts, K runs, G grid. Imports nothing heavy until a name is used.
 """
 
 import importlib

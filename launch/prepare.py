@@ -13,7 +13,7 @@ from ladder.rundir.files import absolute
 from ladder.rundir.record import Record
 from ladder.sizes import n_non_embedding, n_params, n_total
 
-PACKAGES = ("ladder", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The house rules, read from the source: who imports whom, who may know what, and the size of things."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def imported(nodes) -> set[str]:
     return names
 
 
+@functools.cache
+def everywhere_imported(file: str) -> set[str]:
+    return imported(ast.walk(TREES[file]))
+
+
 def top_level(tree: ast.Module) -> list[ast.stmt]:
     """Statements that run at import: all but the bodies of functions."""
     found, todo = [], list(tree.body)
@@ -77,10 +83,10 @@ def functions(tree: ast.Module):
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_imports_follow_the_arrows(file):
-    rooms = imported(ast.walk(TREES[file])) & {*ROOMS, "tests", "tools"}
-    assert rooms <= ARROWS[file.split("/")[0]], f"{file} imports {rooms}"
+def test_imports_follow_the_arrows():
+    for file in TREES:
+        rooms = everywhere_imported(file) & {*ROOMS, "tests", "tools"}
+        assert rooms <= ARROWS[file.split("/")[0]], f"{file} imports {rooms}"
 
 
 def layer(module: str) -> tuple[str, int]:
@@ -99,13 +105,13 @@ def modules_imported(tree: ast.Module) -> set[str]:
     return {name for name in names if name.split(".")[0] in ROOMS}
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_no_arrow_inside_a_room_runs_upwards(file):
-    room, floor = layer(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-    if file.endswith("__init__.py") and file.count("/") == 1:
-        return  # a room's face shows what is on all floors
-    upwards = [name for name in modules_imported(TREES[file]) if layer(name)[0] == room and layer(name)[1] > floor]
-    assert not upwards, f"{file} imports {upwards}"
+def test_no_arrow_inside_a_room_runs_upwards():
+    for file, tree in TREES.items():
+        if file.endswith("__init__.py") and file.count("/") == 1:
+            continue  # a room's face shows what is on all floors
+        room, floor = layer(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        upwards = [name for name in modules_imported(tree) if layer(name)[0] == room and layer(name)[1] > floor]
+        assert not upwards, f"{file} imports {upwards}"
 
 
 def test_no_room_is_flat():
@@ -117,46 +123,43 @@ def test_no_room_is_flat():
     assert not crowded
 
 
-@pytest.mark.parametrize("file", [file for file in TREES if file.endswith("__init__.py")])
-def test_every_package_says_what_is_in_it_in_at_most_five_lines(file):
-    said = ast.get_docstring(TREES[file])
-    assert said and len(said.splitlines()) <= 5, file
+def test_every_package_says_in_five_lines_what_is_in_it_and_where_to_start_reading():
+    for file in [file for file in TREES if file.endswith("__init__.py")]:
+        docstring = ast.get_docstring(TREES[file])
+        assert docstring and len(docstring.splitlines()) <= 5, file
+        named = re.findall(r"(?<![*\w/])[\w/]+\.py", docstring)
+        assert named and all((ROOT / file).parent.joinpath(name).is_file() for name in named), file
 
 
 @pytest.mark.parametrize("package", KNOWN_BY)
 def test_only_its_files_know_a_package(package):
-    knowing = {file for file, tree in TREES.items() if package in imported(ast.walk(tree))}
+    knowing = {file for file in TREES if package in everywhere_imported(file)}
     assert knowing <= KNOWN_BY[package]
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_what_answers_at_once_imports_nothing_heavy_at_the_top(file):
-    at_top = imported(top_level(TREES[file]))
-    assert not at_top & OPTIONAL, f"{file} imports an optional package at the top"
-    if file in NO_JAX_AT_TOP or file.startswith(("launch/", "configs/")):
-        assert not at_top & HEAVY
+def test_what_answers_at_once_imports_nothing_heavy_at_the_top():
+    for file, tree in TREES.items():
+        at_top = imported(top_level(tree))
+        assert not at_top & OPTIONAL, f"{file} imports an optional package at the top"
+        if file in NO_JAX_AT_TOP or file.startswith(("launch/", "configs/")):
+            assert not at_top & HEAVY, file
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_no_dangerous_calls(file):
-    for node in ast.walk(TREES[file]):
-        if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"{file}:{node.lineno}"
-            shell = [
-                k
-                for k in node.keywords
-                if k.arg == "shell" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
-            ]
-            assert not shell, f"{file}:{node.lineno}: shell=True"
+def test_no_dangerous_calls():
+    for file, tree in TREES.items():
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+            assert ast.unparse(call.func) not in FORBIDDEN_CALLS, f"{file}:{call.lineno}"
+            shell = [k.value for k in call.keywords if k.arg == "shell"]
+            assert all(ast.unparse(value) == "False" for value in shell), f"{file}:{call.lineno}: shell=True"
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_files_and_functions_stay_small(file):
-    assert lines(file) < 400, f"{file}: a second concept is hiding in it"
-    for function in functions(TREES[file]):
-        length = function.end_lineno - function.lineno + 1
-        limit = 150 if (file, function.name) == ("ladder/loop/train.py", "train") else 60
-        assert length < limit, f"{file}:{function.lineno}: {function.name} has {length} lines"
+def test_files_and_functions_stay_small():
+    for file, tree in TREES.items():
+        assert lines(file) < 400, f"{file}: a second concept is hiding in it"
+        for function in functions(tree):
+            length = function.end_lineno - function.lineno + 1
+            limit = 150 if (file, function.name) == ("ladder/loop/train.py", "train") else 60
+            assert length < limit, f"{file}:{function.lineno}: {function.name} has {length} lines"
 
 
 def test_the_trainer_can_be_read_in_an_afternoon():

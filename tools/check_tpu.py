@@ -1,6 +1,6 @@
-"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write the results to docs/tpu.md.
+"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write the table of docs/tpu.md.
 
-Usage: python tools/check_tpu.py [LABEL ...]   with labels: only these rungs, and docs/tpu.md is not written
+Usage: python tools/check_tpu.py [LABEL ...]   with labels: only these rungs, and docs/tpu.md is not changed
 """
 
 import sys
@@ -28,6 +28,7 @@ CONFIGURATIONS = (
 )
 COLUMNS = ("rung", "slices", "overrides", "a device holds", "donated", "splash", "a device sends in a step")
 COLUMNS += ("a step", "utilisation", "TPU-hours", "bound by")
+SECTION = "## The rungs of `olmo2`"
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
@@ -72,11 +73,10 @@ def main(labels: list[str]) -> int:
         lines, versions = [*lines, line], result["versions"]
         console.print(line.strip(), soft_wrap=True)
     if not labels:
-        text = ", ".join(f"{name} {version}" for name, version in versions.items())
-        head = f"# Compiled for TPUs, without one\n\n`make check-tpu`, {text}; ladder `olmo2`. "
-        head += "Memory, kernels and what is sent\nare read from the compiled module; "
-        head += "times are a roofline's ([roofline.py](../launch/aot/roofline.py)).\n\n"
-        Path("docs/tpu.md").write_text(head + HEADER + "".join(lines))
+        used = ", ".join(f"{name} {version}" for name, version in versions.items())
+        page = Path("docs/tpu.md")
+        before = page.read_text().split(SECTION)[0]
+        page.write_text(f"{before}{SECTION}\n\n`make check-tpu`, {used}:\n\n{HEADER}{''.join(lines)}")
     return 0
 
 

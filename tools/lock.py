@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LEFT_OUT = {"ladder", "pip", "setuptools", "wheel"}
+LEFT_OUT = {"ladder-lm", "pip", "setuptools", "wheel"}
 HEADER = "# Every dependency, pinned for the Pythons that are tested. Made by `make lock`.\n"
 
 

@@ -4,7 +4,7 @@ Estimate +- t * standard error, on a scale on which estimates are nearly normal:
 positive, over decades), the parameter itself for exponents and an irreducible loss. The standard error is that of the
 resamples; t has the degrees of freedom that the runs leave. Percentiles of the resamples, which many papers print,
 stand beside it: of pairs of few runs they may be too short. How often either holds the truth is measured in
-`loss_laws.coverage_study`.
+tools/coverage.py.
 """
 
 from collections.abc import Callable

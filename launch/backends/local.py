@@ -9,7 +9,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,8 @@ from pathlib import Path
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.lease import read_lease
 from launch import run_log
-from launch.backends.protocol import Busy, Job, Seen
+from launch.backends.protocol import PROGRAM, Busy, Job, Seen
 
-PROGRAM = (sys.executable, "-m", "launch.cli")
 GRACE_SECONDS = 60.0  # to save, between SIGTERM and SIGKILL
 
 

@@ -3,10 +3,13 @@
 Whether a run is done is never read from a backend, only from the run directory.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+# The `ladder` command of this environment. -P: packages of the working directory are not imported.
+PROGRAM = (sys.executable, "-P", "-m", "launch.cli")
 TRIES = 3  # of a run, without a new checkpoint
 TRY_AGAIN = (75, 134, 137, 143)  # exit codes: preempted; aborted because a peer was lost; SIGKILL; SIGTERM
 

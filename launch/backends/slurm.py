@@ -9,17 +9,15 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ladder.errors import InputError
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.record import Record
-from launch.backends.protocol import Busy, Job, Seen
+from launch.backends.protocol import PROGRAM, Busy, Job, Seen
 from launch.settings import Environment, Slurm
 
-PROGRAM = (sys.executable, "-m", "launch.cli")
 QUEUED = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED", "RESIZING"}
 # The variables of our own environment that a job gets; the others, perhaps secrets, are not passed on.

@@ -1,1 +1,1 @@
-"""Data that `ladder data` downloads or writes: OLMES requests, MMLU, the paper's runs."""
+"""Data that `ladder data` downloads or writes. olmes.py: requests; mmlu.py: MMLU; paper_runs.py: the paper's runs."""

@@ -7,9 +7,10 @@ from scipy import stats
 from fitting.errors import InputError
 from fitting.inference import bootstrap, intervals
 from fitting.laws.catalogue import LAWS
-from fitting.loss_laws import coverage_study, loss_fit
+from fitting.loss_laws import loss_fit
 from fitting.tables import loss_points
 from fitting.tables.loss_points import LossPoints
+from tools import coverage
 
 SIMULATIONS = 400
 # Four standard errors of a share of 0.95 (and a little at the upper end, which is 0.98 in 2,000 simulations).
@@ -18,7 +19,7 @@ BOUNDS = 0.95 - 4 * np.sqrt(0.95 * 0.05 / SIMULATIONS), 0.99
 
 @pytest.mark.parametrize("law,runs", [("kaplan-n", 10), ("kaplan-n", 30), ("power-d", 30)])
 def test_the_default_interval_holds_the_truth(law, runs):
-    found = coverage_study.study(law, runs, SIMULATIONS, resamples=60)
+    found = coverage.study(law, runs, SIMULATIONS, resamples=60)
     assert found.converged > 0.999 and found.method == ("residuals" if runs < 20 else "pairs")
     for name, share in found.default.items():
         assert BOUNDS[0] <= share <= BOUNDS[1], name
@@ -28,9 +29,9 @@ def test_the_default_interval_holds_the_truth(law, runs):
 def test_every_law_of_the_loss_with_published_constants_is_simulated():
     without = {"transfer", "power-s", "power-t"}  # nobody's constants are at hand
     known = {name for name, law in LAWS.items() if set(law.features) <= loss_fit.FEATURES}
-    assert known - set(coverage_study.truths()) <= without
-    for law, (_, params) in coverage_study.truths().items():
-        y = LAWS[law].at(params, coverage_study.runs(law, 12, 0))
+    assert known - set(coverage.truths()) <= without
+    for law, (_, params) in coverage.truths().items():
+        y = LAWS[law].at(params, coverage.runs(law, 12, 0))
         assert set(params) == {p.name for p in LAWS[law].params} and np.isfinite(y).all() and (y > 0).all()
 
 

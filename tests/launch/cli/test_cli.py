@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from ladder.config import to_dict
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
 from launch import cli, prepare
+from launch.backends.protocol import PROGRAM
 from launch.cli import entry
 
 # The sizes of the demo may change.
@@ -246,6 +248,15 @@ def test_a_missing_setting_is_reported_before_anything_is_built(tmp_path, monkey
         assert cli.main(["submit", "demo", "--backend", backend]) == 2
         assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [[Path(sys.executable).with_name("ladder")], PROGRAM], ids=["ladder", "job"])
+def test_packages_of_the_working_directory_do_not_break_the_command(tmp_path, command):
+    for name in ("ladder", "fitting", "configs", "launch"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the package of the working directory')")
+    done = subprocess.run([*command, "plan", "olmo2"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "7B-4T" in done.stdout
 
 
 def test_a_closed_pipe_is_no_error():
