@@ -3,20 +3,10 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import pytest
 
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
 from launch import prepare
-
-
-@pytest.fixture(scope="module")
-def quick_compile():
-    """XLA compiles in a third of the time; for tests of what is computed, not of how fast or in how much memory."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,7 @@ from launch import cli, prepare
 SEQ, STEPS = 32, 60  # of world.rung()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def together(world, root: Path, text: str, **changes) -> list[Path]:
@@ -36,9 +31,9 @@ def together(world, root: Path, text: str, **changes) -> list[Path]:
     return [first.parent / rung.run_id for rung in members]
 
 
-def run(directory: Path, **env: str) -> int:
-    command = [sys.executable, "-m", "launch.cli", "train", str(directory)]
-    return subprocess.run(command, env=os.environ | env, capture_output=True).returncode
+def run(directory: Path) -> int:
+    """Train in this process; returns the exit code."""
+    return cli.main(["train", str(directory)])
 
 
 def values(directory: Path) -> dict:
@@ -75,7 +70,12 @@ def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
 # Members publish one after another: here two have step 30, the third does not.
 def test_killed_and_resumed_as_a_group(world, three_seeds, tmp_path):
     directories = together(world, tmp_path, "seeds=3")
-    assert run(directories[0], LADDER_KILL_AT="manifest-written:5") == -signal.SIGKILL
+    killed = subprocess.run(
+        [sys.executable, "-m", "launch.cli", "train", str(directories[0])],
+        env=os.environ | {"LADDER_KILL_AT": "manifest-written:5"},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL
     assert run(directories[1]) == 0  # any member may be named
     for directory, whole in zip(directories, three_seeds, strict=True):
         assert list(Record(directory).rows()) == list(Record(whole).rows())

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,26 +23,28 @@ from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
+from launch import cli
 
 SEQ, STEPS = 32, 60  # of world.rung()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """All runs here are of one shape: they compile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles in a third of the time
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def command(directory: Path) -> list[str]:
     return [sys.executable, "-m", "launch.cli", "train", str(directory)]
 
 
-def run(directory: Path, **env: str) -> int:
-    done = subprocess.run(command(directory), env=os.environ | env, capture_output=True, text=True)
-    return done.returncode
+def run(directory: Path) -> int:
+    """Train in this process; returns the exit code."""
+    return cli.main(command(directory)[3:])
+
+
+def kill(directory: Path, at: str) -> None:
+    """Train in a process that kills itself at a named phase."""
+    killed = subprocess.run(command(directory), env=os.environ | {"LADDER_KILL_AT": at}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not Record(directory).is_done()
 
 
 def numbers(directory: Path):
@@ -91,12 +94,12 @@ def test_a_run_leaves_its_record(uninterrupted):
     assert (uninterrupted / "DONE.json").read_bytes() == before
 
 
-# Between orbax's rename and the manifest; metrics published but not the checkpoint; during an evaluation.
-@pytest.mark.parametrize("at", ["before-manifest:2", "metrics-published:3", "eval:2"])
-def test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at):
+def test_killed_three_times(world, tmp_path, uninterrupted):
     (directory,) = world([world.rung()], tmp_path)
-    assert run(directory, LADDER_KILL_AT=at) == -signal.SIGKILL
-    assert not Record(directory).is_done()
+    kill(directory, "before-manifest:2")  # between orbax's rename and the manifest
+    kill(directory, "metrics-published:2")  # but not the checkpoint
+    assert Checkpoints(directory / "checkpoints").steps() == [15, 30]
+    kill(directory, "eval:1")
     assert run(directory) == 0
     assert_same(directory, uninterrupted)
 
@@ -107,7 +110,10 @@ PHASES = ("save-started", "before-manifest", "manifest-written", "metrics-writte
 @pytest.mark.chaos
 @pytest.mark.parametrize("at", [*(f"{phase}:{n}" for phase in PHASES for n in (1, 2)), "before-done:1", "step:47"])
 def test_killed_at_every_phase(world, tmp_path, uninterrupted, at):
-    test_killed_at_a_named_phase(world, tmp_path, uninterrupted, at)
+    (directory,) = world([world.rung()], tmp_path)
+    kill(directory, at)
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
 
 
 @pytest.mark.chaos
@@ -128,18 +134,16 @@ def test_killed_at_random_moments(world, tmp_path):
     assert_same(directory, reference)
 
 
-def test_a_damaged_newest_checkpoint_is_set_aside(world, tmp_path, uninterrupted):
-    (directory,) = world([world.rung()], tmp_path)
-    assert run(directory, LADDER_KILL_AT="manifest-written:3") == -signal.SIGKILL
-    newest = Checkpoints(directory / "checkpoints").steps()[-1]
-    largest = max((p for p in (directory / f"checkpoints/{newest}").rglob("*") if p.is_file()), key=os.path.getsize)
+def test_a_damaged_newest_checkpoint_is_set_aside(tmp_path, uninterrupted, caplog):
+    directory = Path(shutil.copytree(uninterrupted, tmp_path / uninterrupted.name))
+    (directory / "DONE.json").unlink()
+    largest = max((p for p in (directory / "checkpoints/60").rglob("*") if p.is_file()), key=os.path.getsize)
     damaged = bytearray(largest.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     largest.write_bytes(damaged)
-    again = subprocess.run(command(directory), capture_output=True, text=True)
-    assert again.returncode == 0
-    assert f"{largest.name}: its hash differs" in again.stderr
-    assert (directory / f"checkpoints/bad-{newest}-0").is_dir()
+    assert run(directory) == 0
+    assert f"{largest.name}: its hash differs" in caplog.text
+    assert (directory / "checkpoints/bad-60-0").is_dir()
     assert_same(directory, uninterrupted)
 
 
@@ -186,12 +190,10 @@ def test_sigterm_saves_and_the_run_can_be_resumed(world, tmp_path, uninterrupted
     assert_same(directory, uninterrupted)
 
 
-def test_a_diverged_run_ends_with_78_and_publishes_nothing(world, tmp_path):
+def test_a_diverged_run_ends_with_78_and_publishes_nothing(world, tmp_path, capsys):
     wild = world.rung()
     wild = replace(wild, optimizer=replace(wild.optimizer, peak_lr=0.9, eps=1e-30, weight_decay=1e38))
     (directory,) = world([wild], tmp_path)
-    done = subprocess.run(command(directory), capture_output=True, text=True)
-    assert done.returncode == 78 and "lower optimizer.peak_lr" in done.stderr
+    assert run(directory) == 78 and "lower optimizer.peak_lr" in capsys.readouterr().err
     assert Record(directory).state().name == "diverged"
-    for saved in Checkpoints(directory / "checkpoints").steps():
-        raise AssertionError(f"published {saved}")
+    assert Checkpoints(directory / "checkpoints").steps() == []
