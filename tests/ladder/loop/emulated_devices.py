@@ -1,6 +1,6 @@
-"""Run by test_devices.py in a process of its own, result as one JSON object: 20 steps and an evaluation on every
-layout, and a checkpoint that goes from mesh to mesh.
-python emulated_devices.py REQUESTS.jsonl FOLDER   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""Run by test_devices.py in a process of its own, result as one JSON object: a few steps and an evaluation on one device
+and on each layout, and a checkpoint that goes from mesh to mesh.
+python emulated_devices.py REQUESTS.jsonl FOLDER LAYOUT...   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
 """
 
 import itertools
@@ -33,10 +33,11 @@ LAYOUTS = {
     "fsdp=4 sequence=2": Mesh(sequence=2),
     "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
 }
-EVALUATED = ("one", "replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2")
-INITIALISED = ("one", "fsdp=8")  # the others start from the state of the first, as from a checkpoint
+NOT_EVALUATED = ("fsdp=8", "fsdp=8, accumulation, remat, blockwise")
+# Each of these initialises its own state. The others start from that of one device, as from a checkpoint.
+INITIALISED = ("one", *NOT_EVALUATED)
 MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
-STEPS = 20
+STEPS = 12
 RUNG = Rung("x", 1, 16 * 32 * STEPS, 16 * 32, MODEL, Optimizer(0.01, 1024))
 TOKENS = np.random.default_rng(0).integers(0, 256, (STEPS, 16, 33), dtype=np.int32)
 
@@ -57,7 +58,7 @@ def run(name: str, start: dict, requests: str) -> dict:
         "losses": losses,
         "norms": norms,
         "params": {jax.tree_util.keystr(k): np.asarray(x).ravel().tolist() for k, x in leaves(state["params"])},
-        "evaluation": evaluation(program, state["params"], requests) if name in EVALUATED else None,
+        "evaluation": evaluation(program, state["params"], requests) if name not in NOT_EVALUATED else None,
         "mesh": dict(mesh.shape),
         "devices": len(up.sharding.device_set),
         "logit_rows": max(map(int, re.findall(r"f32\[(\d+),256\]", train_step.as_text())), default=None),
@@ -123,7 +124,7 @@ def main():
     results["splash"] = splash()
     results["matmul"] = matmul()
     start = jax.device_get(step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:1])).init())
-    for name in LAYOUTS:
+    for name in ("one", *sys.argv[3:]):
         if "accumulation" in name:
             cross_entropy.CHUNK_ELEMENTS = 16 * 256  # a device's 32 tokens of a microbatch in two chunks
         results[name] = run(name, start, sys.argv[1])

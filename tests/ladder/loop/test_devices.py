@@ -15,18 +15,18 @@ from tests.ladder.evaluation.asked import line, write
 HERE = Path(__file__).parent
 # layout: the mesh (replica, fsdp, tensor, sequence), and the share of an "up" matrix [N, D, F] that a device holds
 LAYOUTS = {
-    "fsdp=8": ((1, 8, 1, 1), 1 / 8),
-    "replica=8": ((8, 1, 1, 1), 1),
-    "fsdp=4 tensor=2": ((1, 4, 2, 1), 1 / 8),
     "replica=2 fsdp=2 tensor=2": ((2, 2, 2, 1), 1 / 4),
     "fsdp=4 sequence=2": ((1, 4, 1, 2), 1 / 4),
     "fsdp=8, accumulation, remat, blockwise": ((1, 8, 1, 1), 1 / 8),
 }
+SIMPLER_LAYOUTS = {
+    "fsdp=8": ((1, 8, 1, 1), 1 / 8),
+    "replica=8": ((8, 1, 1, 1), 1),
+    "fsdp=4 tensor=2": ((1, 4, 2, 1), 1 / 8),
+}
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
+def run(folder: Path, layouts) -> dict:
     requests = folder / "colours.jsonl"
     prompts = {doc: f"grass is green; {doc} is" if doc < 5 else f"{doc} is" for doc in range(7)}
     rows = [
@@ -41,10 +41,15 @@ def results(tmp_path_factory):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "PYTHONPATH": str(HERE.parents[2]),
     }
-    command = [sys.executable, str(HERE / "emulated_devices.py"), str(requests), str(folder / "checkpoints")]
+    command = [sys.executable, str(HERE / "emulated_devices.py"), str(requests), str(folder / "checkpoints"), *layouts]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("devices"), LAYOUTS)
 
 
 def test_the_reference_run_learns(results):
@@ -57,31 +62,37 @@ def test_the_reference_run_learns(results):
     }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_eight_devices_train_as_one(results, layout):
-    one, eight = results["one"], results[layout]
-    shape, share = LAYOUTS[layout]
-    assert tuple(eight["mesh"].values()) == shape
+def assert_trains_as_one(mesh, share, eight, one):
+    assert tuple(eight["mesh"].values()) == mesh
     assert (eight["devices"], eight["share"]) == (8, share)
     np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(eight["norms"], one["norms"], rtol=1e-5)
     for name, p in one["params"].items():
         np.testing.assert_allclose(eight["params"][name], p, rtol=1e-4, atol=1e-4, err_msg=name)
+    for metric, value in (eight["evaluation"] or {}).items():
+        assert value == pytest.approx(one["evaluation"][metric], rel=1e-5), metric
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_train_and_evaluate_as_one(results, layout):
+    assert (results[layout]["evaluation"] is None) == ("accumulation" in layout)
+    assert_trains_as_one(*LAYOUTS[layout], results[layout], results["one"])
+
+
+@pytest.mark.slow
+def test_eight_devices_train_and_evaluate_as_one_in_simpler_layouts(tmp_path):
+    results = run(tmp_path, SIMPLER_LAYOUTS)
+    for layout, expected in SIMPLER_LAYOUTS.items():
+        assert_trains_as_one(*expected, results[layout], results["one"])
 
 
 def test_a_checkpoint_goes_from_eight_devices_to_two_to_one_unchanged(results):
     assert results["carried"] == [True, True]
 
 
-@pytest.mark.parametrize("layout", ["replica=8", "fsdp=4 tensor=2", "fsdp=4 sequence=2"])
-def test_eight_devices_evaluate_as_one(results, layout):
-    for metric, value in results["one"]["evaluation"].items():
-        assert results[layout]["evaluation"][metric] == pytest.approx(value, rel=1e-5), metric
-
-
 def test_every_device_computes_only_its_own_logits(results):
     """Of 16 x 32 tokens a device has 64; of a microbatch's two chunks 16 each, as many as its limit allows."""
-    layouts = ("one", "fsdp=8", "fsdp=8, accumulation, remat, blockwise")
+    layouts = ("one", "fsdp=4 sequence=2", "fsdp=8, accumulation, remat, blockwise")
     assert [results[layout]["logit_rows"] for layout in layouts] == [512, 64, 16]
 
 
