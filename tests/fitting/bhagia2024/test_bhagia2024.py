@@ -18,7 +18,7 @@ def expected(shared):
 @pytest.mark.parametrize(
     ("method", "bpb", "acc"),
     [("paper", "step1_pred_bpb", "chained_pred_acc"), ("paper-c", "flops_pred_bpb", "flops_chained_pred_acc"),
-     ("paper-single", None, "single_step_pred_acc")],
+     pytest.param("paper-single", None, "single_step_pred_acc", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb, acc):
     [target] = targets_of(published)
@@ -36,6 +36,12 @@ def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb,
         assert np.mean(error) == pytest.approx(3.816, abs=1e-3)
 
 
+def test_a_single_step_from_n_and_d_to_accuracy_equals_the_papers(published, expected):
+    [entry] = methods.predict(published, targets_of(published), ["arc_easy_test"], "paper-single")
+    theirs = expected["tasks"]["arc_easy_test"]["7B-4T"]["single_step_pred_acc"]
+    assert entry.bpb is None and entry.accuracy == pytest.approx(theirs, abs=1e-3)
+
+
 def test_variance_equals_the_papers(published, expected):
     theirs = expected["variance_1.3B_10xC_last10"]
     rows = error_analysis.variance(published, "1B-10xC")
@@ -46,6 +52,7 @@ def test_variance_equals_the_papers(published, expected):
             assert row[mine] == pytest.approx(of[name], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_smaller_ladders_err_as_the_papers_do(published, expected):
     """Where the runs do not determine the law, the paper's figure is one of those that rounding gives."""
     theirs = [*expected["compute_vs_error_7B-4T"].values()]

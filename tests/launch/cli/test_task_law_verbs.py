@@ -48,14 +48,17 @@ def test_paper_c_needs_flops(runs, capsys):
     assert "paper-c needs its FLOPs: NAME=N,D,FLOPS (--target)\n" in capsys.readouterr().err
 
 
-def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys):
+def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys, monkeypatch):
+    from fitting.bhagia2024 import error_analysis
     from fitting.tables import runs_table
 
-    few = runs_table.read(runs)
-    runs_table.write(few.select(task=["piqa_val"]), tmp_path / "few.csv")
+    monkeypatch.setattr(error_analysis, "PERTURBED", 1)
+    nine = [f"{size}-{multiple}xC" for size in ("370M", "760M", "1B") for multiple in (2, 5, 10)]
+    few = runs_table.read(runs).select(task=["piqa_val"], run=[*nine, "7B-4T"])
+    runs_table.write(few, tmp_path / "few.csv")
     out = tmp_path / "study.json"
     assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "1B-10xC", "--json", str(out)]) == 0
     read = json.loads(out.read_text())
-    assert read["variance"][0]["task"] == "piqa_val" and len(read["compute_versus_error"]) == 24
+    assert read["variance"][0]["task"] == "piqa_val" and len(read["compute_versus_error"]) == 3 + 3 + 9
     assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "2B"]) == 2
     assert "no run '2B'" in capsys.readouterr().err
