@@ -24,6 +24,8 @@ from ladder.model import cross_entropy
 from ladder.model.tree_attention import Tree
 from tests.ladder.evaluation.asked import byte_tokenizer, save
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 SEQ_LEN = 128
 
 

@@ -19,7 +19,7 @@ from tests.ladder.evaluation.asked import line, write
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(quick_compile, tmp_path_factory):
     """A run with the checkpoints of steps 45 and 60, evaluated at 20, 40 and 60."""
     world = World(tmp_path_factory.mktemp("world"))
     (directory,) = world([world.rung()], tmp_path_factory.mktemp("runs"))

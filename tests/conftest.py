@@ -1,0 +1,29 @@
+"""How tests compile."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# One cache of compiled programs for all tests of this checkout, the processes they start and later sessions. It is set
+# before jax is imported.
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "compiled-by-tests"),
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(1 << 30),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """XLA compiles in a third of the time, here and in processes started from here; for tests of what is computed, not
+    of how fast or in how much memory."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
