@@ -7,7 +7,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,14 +73,18 @@ def _csv_rows(text: str, source: str, required: tuple[str, ...]):
 
 def _jsonl_rows(text: str, source: str, required: tuple[str, ...]):
     """The same as `_csv_rows`; a key that a line lacks is None."""
-    objects, lines = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            objects.append(json_object(line, f"{source}:{number}"))
-            lines.append(number)
+    by_line = dict(json_lines(text, source))
+    objects = by_line.values()
     header = list(dict.fromkeys(name for row in objects for name in row))
     check_header(header, f"{source}:1", required)
-    return header, [[row.get(name) for row in objects] for name in header], lines
+    return header, [[row.get(name) for row in objects] for name in header], list(by_line)
+
+
+def json_lines(text: str, source: str) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of every line that is not blank."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, json_object(line, f"{source}:{number}")
 
 
 def json_object(line: str, where: str) -> dict:

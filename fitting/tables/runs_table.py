@@ -118,9 +118,11 @@ def _cell(value: str | bool | float) -> str:
     """The text of a cell; `read` gives back the same value."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return "" if math.isnan(value) else str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    return value
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
