@@ -80,16 +80,15 @@ class Law:
         mean of y; else the parameter itself.
         """
         features = {name: np.asarray(features[name], float) for name in self.features}
-        center = float(np.exp(np.mean(np.log(y)))) if np.min(y) > 0 else float(np.mean(np.abs(y)) or 1.0)
+        mean_y = float(np.exp(np.mean(np.log(y)))) if np.min(y) > 0 else float(np.mean(np.abs(y)) or 1.0)
         starts = starts or self._random_starts(features, y, np.random.default_rng(seed))
-        return self.in_coordinates(center, {p.name: float(starts[p.name][0]) for p in self.params}, starts)
+        return self.in_coordinates(mean_y, {p.name: float(starts[p.name][0]) for p in self.params}, starts)
 
-    def in_coordinates(self, center: float, first: dict, starts: dict) -> Prepared:
-        """The law in the coordinates of `prepared`. center: the geometric mean of y. first: {name: first start}."""
+    def in_coordinates(self, mean_y: float, first: dict, starts: dict) -> Prepared:
+        """The law in the coordinates of `prepared`. mean_y: geometric mean of y. first: {name: first start}."""
         scales = {p.name for p in self.params if p.role == "scale"}
-        unit = {p.name: center if "{y}" in p.unit else 1.0 for p in self.params} | {
-            name: first[name] for name in scales
-        }
+        unit = {p.name: mean_y if "{y}" in p.unit else 1.0 for p in self.params}
+        unit |= {name: first[name] for name in scales}
 
         def natural(theta, centre, xp=np):
             values = {p.name: theta[..., i] for i, p in enumerate(self.params)}
@@ -104,7 +103,7 @@ class Law:
         lo, hi = (theta({p.name: p.bounds[side] for p in self.params}, {}) for side in (0, 1))
 
         def form(t, x):
-            return self.curve(SimpleNamespace(**natural(t, {}, jnp)), SimpleNamespace(**x)) / center
+            return self.curve(SimpleNamespace(**natural(t, {}, jnp)), SimpleNamespace(**x)) / mean_y
 
         def first_starts(x, y, n, rng):
             start_SP = theta(starts, {})
@@ -115,7 +114,7 @@ class Law:
             params=self.params,
             curve=self.curve,
             bounds=tuple((float(a), float(b)) for a, b in zip(lo, hi, strict=True)),
-            scale=lambda features, y: {"y": center},
+            scale=lambda features, y: {"y": mean_y},
             coordinates=lambda features, centre: dict(features),
             form=form,
             natural=natural,

@@ -16,47 +16,50 @@ EXPONENT, EXPONENT_OF_ONE_TERM = (0.0, 2.0), (1e-3, 3.0)
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
 
 
-def _power_sum(terms: tuple[tuple[str, str, str], ...], bounds: tuple[float, float], **about) -> Law:
-    """L = E + the sum of scale / feature^exponent. terms: (scale, feature, exponent). bounds: of each exponent."""
+def _power_sum(names: tuple[tuple[str, str, str], ...], bounds: tuple[float, float], **about) -> Law:
+    """L = E + the sum of terms scale / feature^exponent.
+
+    names: (scale, feature, exponent) of each term. bounds: of each exponent.
+    """
 
     def at_centre(theta, xp=jnp):
-        """-> (E, the size of each term at the centre of the data, their exponents)."""
+        """-> (E, each term at the centre of the data, their exponents)."""
         alphas = [theta[..., i] for i in range(2, theta.shape[-1], 2)]
-        sizes = [xp.exp(theta[..., 2 * i + 1]) / alpha for i, alpha in enumerate(alphas)]
+        terms = [xp.exp(theta[..., 2 * i + 1]) / alpha for i, alpha in enumerate(alphas)]
         left = theta[..., 0]
-        for size in sizes:
-            left = left - size
-        return floor(left, xp), sizes, alphas
+        for term in terms:
+            left = left - term
+        return floor(left, xp), terms, alphas
 
     def form(theta: jax.Array, x: dict) -> jax.Array:
-        loss, sizes, alphas = at_centre(theta)
-        for size, alpha, (_, feature, _) in zip(sizes, alphas, terms, strict=True):
-            loss = loss + size * jnp.exp(-alpha * x[feature])
+        loss, terms, alphas = at_centre(theta)
+        for term, alpha, (_, feature, _) in zip(terms, alphas, names, strict=True):
+            loss = loss + term * jnp.exp(-alpha * x[feature])
         return loss
 
     def natural(theta: np.ndarray, centre: dict) -> dict:
-        e, sizes, alphas = at_centre(theta, np)
+        e, terms, alphas = at_centre(theta, np)
         params = {"E": e * centre["y"]}
-        for size, alpha, (scale, feature, exponent) in zip(sizes, alphas, terms, strict=True):
-            params |= {scale: size * np.exp(alpha * centre[feature]) * centre["y"], exponent: alpha}
+        for term, alpha, (scale, feature, exponent) in zip(terms, alphas, names, strict=True):
+            params |= {scale: term * np.exp(alpha * centre[feature]) * centre["y"], exponent: alpha}
         return params
 
     def theta(params: dict, centre: dict) -> np.ndarray:
-        alphas = [params[exponent] for _, _, exponent in terms]
-        sizes = [
+        alphas = [params[exponent] for _, _, exponent in names]
+        terms = [
             params[scale] * np.exp(-params[exponent] * centre[feature]) / centre["y"]
-            for scale, feature, exponent in terms
+            for scale, feature, exponent in names
         ]
-        return _theta(level(params["E"] / centre["y"], sum(sizes)), sizes, alphas)
+        return _theta(level(params["E"] / centre["y"], sum(terms)), terms, alphas)
 
     params = [Param("E", "floor", "{y}", (0.0, INF))]
-    for scale, feature, exponent in terms:
+    for scale, feature, exponent in names:
         params.append(Param(scale, "scale", f"{{y}} * {UNITS[feature]}^{exponent}", (0.0, INF)))
         params.append(Param(exponent, "exponent", "1", bounds))
     return Law(
-        features=tuple(feature for _, feature, _ in terms),
+        features=tuple(feature for _, feature, _ in names),
         params=tuple(params),
-        bounds=(FREE, *(FREE, bounds) * len(terms)),
+        bounds=(FREE, *(FREE, bounds) * len(names)),
         form=form,
         natural=natural,
         theta=theta,
@@ -64,30 +67,30 @@ def _power_sum(terms: tuple[tuple[str, str, str], ...], bounds: tuple[float, flo
     )
 
 
-def _theta(level_at_centre, sizes, alphas) -> np.ndarray:
+def _theta(level_at_centre, terms, alphas) -> np.ndarray:
     columns = [level_at_centre]
-    for size, alpha in zip(sizes, alphas, strict=True):
-        columns += [np.log(size * alpha), alpha]
+    for term, alpha in zip(terms, alphas, strict=True):
+        columns += [np.log(term * alpha), alpha]
     return np.stack(columns, axis=-1)
 
 
-def _starts(e, sizes, alphas) -> np.ndarray:
+def _starts(e, terms, alphas) -> np.ndarray:
     """Starts of which every fourth has E = 0."""
-    level_at_centre = level(e, sum(sizes))
+    level_at_centre = level(e, sum(terms))
     level_at_centre[::4] = NO_E
-    return _theta(level_at_centre, sizes, alphas)
+    return _theta(level_at_centre, terms, alphas)
 
 
 def _starts_of_two(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    # The mean of y is split at random between the three terms; exponents of any published size. 99.9 % of such starts
-    # reach the optimum on Chinchilla's points; of Hoffmann's grid 5.5 % do.
-    e, *sizes = rng.dirichlet((6.0, 2.0, 2.0), n).T * np.mean(y)
-    return _starts(e, sizes, rng.uniform(0.1, 0.8, (2, n)))
+    # The mean of y is split at random between E and the two terms; the exponents cover all published ones. 99.9 % of
+    # such starts reach the optimum on Chinchilla's points; of Hoffmann's grid 5.5 % do.
+    e, *terms = rng.dirichlet((6.0, 2.0, 2.0), n).T * np.mean(y)
+    return _starts(e, terms, rng.uniform(0.1, 0.8, (2, n)))
 
 
 def _starts_of_one(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    size, alpha = rng.uniform(0.1, 0.8, n) * np.mean(y), rng.uniform(0.05, 0.8, n)
-    return _starts(np.mean(y) - size, [size], [alpha])
+    term, alpha = rng.uniform(0.1, 0.8, n) * np.mean(y), rng.uniform(0.05, 0.8, n)
+    return _starts(np.mean(y) - term, [term], [alpha])
 
 
 def optimum_of_terms(log_a, alpha, log_b, beta) -> tuple:

@@ -88,8 +88,9 @@ def solve(
     lanes = {k: np.asarray(v, dtype) for k, v in (lanes or {}).items()}
     data = {k: np.asarray(v, dtype) for k, v in data.items()}
     devices = _devices(dtype)
-    shapes = {k: v.shape for k, v in data.items()}, {k: v.shape[1:] for k, v in lanes.items()}
-    shapes = *(tuple(sorted(named.items())) for named in shapes), weights_Rn.shape[1:], n_params
+    data_shapes = tuple((k, v.shape) for k, v in sorted(data.items()))
+    lane_shapes = tuple((k, v.shape[1:]) for k, v in sorted(lanes.items()))
+    shapes = data_shapes, lane_shapes, weights_Rn.shape[1:], n_params
     misses = _executable.cache_info().misses
     search, seconds_compile = _executable(per_point, loss, tuple(bounds), method, dtype, devices, shapes)
     if _executable.cache_info().misses == misses:
@@ -110,20 +111,20 @@ def solve(
 
 
 def entries(array_G: np.ndarray, problem_L: np.ndarray, n_problems: int) -> np.ndarray:
-    """The entry of each problem in problem_L, where each entry of array_G is for n_problems / G consecutive problems."""
+    """The entry of each problem in problem_L; every entry of array_G is for n_problems / G consecutive problems."""
     return array_G[problem_L // (n_problems // len(array_G))]
 
 
 def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations: int, width: int):
     """-> (params_LP, objective_L, converged_L), in stages: in each, the lanes that the last one left unfinished."""
     damping_L = np.zeros(len(free_LP))  # 0: the solver's own
-    unfinished, state = np.arange(len(free_LP)), None
+    lane_L, state = np.arange(len(free_LP)), None
     for steps in (*STAGES[method], max_iterations):
         call = partial(search_lanes, free_LP=free_LP, damping_L=damping_L, steps=min(steps, max_iterations))
-        parts = _in_chunks(call, unfinished, width)
+        parts = _in_chunks(call, lane_L, width)
         state = state or parts
         for array_L, part in zip(state, parts, strict=True):
-            array_L[unfinished] = part
+            array_L[lane_L] = part
         free_LP, damping_L, params_LP, objective_L, decrement_L, ended_L = state
         # Unlike the norm of the gradient, the Newton decrement has the scale of the objective, and flat directions (a
         # parameter on its bound) do not change it.
@@ -131,8 +132,8 @@ def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations
         unfinished_L = ~ended_L
         if method == LEVENBERG_MARQUARDT:  # Newton's lanes are few: each is finished and counts in agree_R
             unfinished_L &= ~_cannot_win(objective_L, decrement_L, converged_L, n_starts)
-        unfinished = np.flatnonzero(unfinished_L)
-        if not unfinished.size:
+        lane_L = np.flatnonzero(unfinished_L)
+        if not lane_L.size:
             break
     return params_LP, objective_L, converged_L
 
@@ -164,7 +165,7 @@ def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
     """
 
     def chunk(first: int) -> list[np.ndarray]:
-        with jax.enable_x64(True):  # of this thread
+        with jax.enable_x64(True):  # a setting of each thread
             return [np.asarray(part) for part in call(lane_L[np.minimum(first + np.arange(width), len(lane_L) - 1)])]
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -205,8 +206,8 @@ def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tup
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
 
-        def spec(shape, of=dtype):
-            return jax.ShapeDtypeStruct(shape, of)
+        def spec(shape, dtype=dtype):
+            return jax.ShapeDtypeStruct(shape, dtype)
 
         lowered = jax.jit(split).lower(
             spec((width, n_params)),

@@ -41,8 +41,8 @@ def errors(law: Law) -> PerPoint:
 
 def huber(u: jax.Array, data: dict) -> jax.Array:
     """Huber's loss of errors in units of its threshold; data["penalty"]: see `residuals`."""
-    size = jnp.abs(u)
-    loss = jnp.where(size > 1, size - 0.5, size**2 / 2)
+    magnitude = jnp.abs(u)
+    loss = jnp.where(magnitude > 1, magnitude - 0.5, magnitude**2 / 2)
     return jnp.where(u < 0, data["penalty"] * loss, loss) if "penalty" in data else loss
 
 

@@ -133,9 +133,9 @@ def reached(curves: LossPoints, loss: float) -> LossPoints:
         rows = rows[np.argsort(curves.features["S"][rows])]
         below = np.flatnonzero(curves.y_n[rows] <= loss)
         if below.size and below[0] > 0:
-            after_before = rows[[below[0], below[0] - 1]]  # np.interp needs rising losses
-            rows_reached.append(after_before[0])
-            steps.append(np.exp(np.interp(loss, curves.y_n[after_before], np.log(curves.features["S"][after_before]))))
+            pair = rows[[below[0], below[0] - 1]]  # after and before the crossing: np.interp needs rising losses
+            rows_reached.append(pair[0])
+            steps.append(np.exp(np.interp(loss, curves.y_n[pair], np.log(curves.features["S"][pair]))))
     missed = f"{len(runs) - len(steps)} of {len(runs)} runs: their curves do not cross {loss:g}"
     if not steps:
         raise InputError(f"{curves.source}: {missed}")
@@ -239,8 +239,8 @@ def _completed(points: LossPoints, critical: dict) -> LossPoints:
         ("D", "C / (6 N)", ("C", "N"), lambda c, n: c / (6 * n)),
         ("N", "C / (6 D)", ("C", "D"), lambda c, d: c / (6 * d)),
         ("S", "D / B", ("D", "B"), lambda d, b: d / b),
-        ("S_min", steps_formula, ("S", "B", "L"), lambda *sbl: kaplan.fewest_steps(*sbl, critical)),
-        ("C_min", compute_formula, ("C", "B", "L"), lambda *cbl: kaplan.least_compute(*cbl, critical)),
+        ("S_min", steps_formula, ("S", "B", "L"), lambda s, b, loss: kaplan.fewest_steps(s, b, loss, critical)),
+        ("C_min", compute_formula, ("C", "B", "L"), lambda c, b, loss: kaplan.least_compute(c, b, loss, critical)),
     )
     features, derived = dict(points.features), {}
     for name, formula, needed, compute in rules:

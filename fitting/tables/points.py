@@ -136,7 +136,7 @@ def ladder_points(
         if task in tasks:
             bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(values)
     if np.nanmin(bpb_Tn) <= 0:
-        raise InputError(f"{table.source}: a {metric} of {np.nanmin(bpb_Tn):g}: must be positive")
+        raise InputError(f"{table.source}: {metric} is {np.nanmin(bpb_Tn):g}; it must be positive")
     parents = ends["parent"][first_row] if "parent" in ends else np.full(len(runs), "")
     sizes = ends["size"][first_row] if "size" in ends else [f"{n:.3g}" for n in ends[n_convention][first_row]]
     features = {"N": ends[n_convention][first_row], "D": ends["tokens"][first_row]}
