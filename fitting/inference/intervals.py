@@ -54,8 +54,8 @@ def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: f
 def noise_correction(fitted: bootstrap.Fit, task: int, delta: float) -> np.ndarray:
     """[R]: factors that each resample's deviation from the fit is multiplied by for standard errors and Wald intervals.
 
-    They remove from simulated noise two things that would count twice or too much: the uncertainty of the noise, which
-    Student's t already allows for; and the excess of the residuals of Huber's fit over those of least squares.
+    They remove two parts of the simulated noise: its own uncertainty, which Student's t already allows for; and the
+    excess of the residuals of Huber's fit over those of least squares. Without simulated noise they are 1.
     """
     if fitted.method != "residuals":
         return np.ones(fitted.noise_TR.shape[1])
