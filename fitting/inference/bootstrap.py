@@ -1,12 +1,11 @@
 """Fit a law to many tasks at once, with resamples of each fit.
 
-Two ways to resample. *Pairs*: runs (or groups of runs) are drawn with replacement, as integer weights; this needs many
-runs. *Residuals*: new observations are simulated around the fitted law. This also works for a ladder of 12 runs, where
-drawing runs would often leave two sizes and no law. Then
+There are two ways to resample. *Pairs*: runs (or groups of runs) are drawn with replacement, as integer weights; this
+needs many runs. *Residuals*: new observations are simulated around the fitted law. This also works for a ladder of 12
+runs, of which a draw would often hold two sizes only, too few to fit the law. In simulations
 
-- the noise is estimated with the degrees of freedom that the fit has used (a law of 5 parameters through 12 points
-  looks better than it is), and its own uncertainty is drawn too, so that small ladders get the wider tails of
-  Student's t;
+- the noise estimate allows for the degrees of freedom that the fit uses (a law of 5 parameters leaves small residuals
+  at 12 points), and its own uncertainty is drawn too, so that small ladders get the wider tails of Student's t;
 - branches of one trunk share part of their noise, so that 12 branches of 4 trunks do not count as 12 independent runs.
 """
 
@@ -20,19 +19,19 @@ import numpy as np
 from fitting.errors import InputError
 from fitting.inference import precision
 from fitting.inference.noise import noise_draws, run_noise, simulated_lanes
-from fitting.laws.base import Law
-from fitting.solvers.batch import LEVENBERG_MARQUARDT, MAX_ITERATIONS, solve
+from fitting.laws.base import NO_E, Law
+from fitting.solvers.batch import LEVENBERG_MARQUARDT, MAX_ITERATIONS, entries, solve
 from fitting.solvers.objective import errors, huber, residuals
 
 N_STARTS = 24
-# The fit by Levenberg-Marquardt (not its resamples) is continued from its optimum so many times: in a flat valley the
+# How often the fit by Levenberg-Marquardt (not its resamples) is restarted from its optimum: in a flat valley the
 # objective is right to 1e-8 long before the parameters are.
 REFINEMENTS = 3
-# Points are padded to a multiple of this with points of weight 0, so that ladders of similar size share a compilation.
+# Points of weight 0 are added up to a multiple of this, so that ladders of similar size share a compilation.
 PAD = 16
-# Starts of a resample beside the optimum of all points: one on a bound, one inside.
+# Starts of a resample in addition to the optimum of all points: one on a bound, one inside.
 N_RESAMPLE_STARTS = 2
-# Pairs are drawn only from this many units; with fewer, a resample may not determine the law.
+# Pairs are drawn only from at least this many units; with fewer, a resample may not determine the law.
 MIN_PAIRS_UNITS = 20
 
 
@@ -40,10 +39,11 @@ MIN_PAIRS_UNITS = 20
 class Solver:
     """How the weighted sum of Huber losses is minimised.
 
-    delta: Huber's threshold, in ln y where the law is fitted in log space, else in units of the law's centre. starts:
-    how many from the data, or natural parameters {name: [S]}. resample_starts: of a resample, beside the optimum of all
-    points. overestimate_penalty: weight of a point below the law over that of one above (None: both count alike); other
-    than 1 it needs pairs, because simulated noise is symmetric. dtype: of the resamples (solvers.batch).
+    delta: Huber's threshold, in ln y if the law is fitted in log space, else in units of the law's centre. iterations:
+    at most. starts: how many to take from the law, or natural parameters {name: [S]}. resample_starts: how many a
+    resample has in addition to the optimum of all points. overestimate_penalty: weight of a point below the law
+    relative to one above (None: 1); if it is not 1, resample pairs, because simulated noise is symmetric. dtype: of the
+    resamples (see solvers.batch).
     """
 
     delta: float
@@ -59,8 +59,8 @@ class Solver:
 class Resampling:
     """How many resamples, and how they are drawn.
 
-    method: "residuals", "pairs", or "auto": pairs from 20 units on. given_Rn: how often each resample holds each point,
-    instead of drawing n of them. noise_floor: smallest run-to-run standard deviation to believe.
+    method: "residuals", "pairs", or "auto": pairs if there are at least 20 units. given_Rn: how often each resample
+    holds each point, instead of n drawn ones. noise_floor: lower bound of the run-to-run standard deviation.
     """
 
     n: int = 400
@@ -72,13 +72,14 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to T tasks; row 0 of the resample axis of params_TRP is the fit itself.
+    """A law fitted to T tasks.
 
-    params_TRP: [T, 1 + R, P] fit coordinates. centre: law.scale's numbers, arrays [T, 1]. points_T: how many points.
-    noise_T: standard deviation of a run around the law (ln y or y), dof_T the degrees of freedom of that estimate,
-    noise_TR the noise drawn for each resample. objective_T: sum of Huber losses. converged_T: of the fit;
-    resamples_converged_T: share. agree_T: share of starts that reached the optimum. method: how resamples were drawn.
-    seconds: {"compile", "run"}.
+    params_TRP: [T, 1 + R, P] fit coordinates; row 0 of the second axis is the fit, the others are its resamples.
+    centre: {name: [T, 1]}, see laws.base.Law. points_T: how many points. noise_T: standard deviation of a run around
+    the law (of ln y or y); dof_T: degrees of freedom of that estimate; noise_TR: the noise drawn for each resample.
+    objective_T: sum of Huber losses. converged_T: whether the fit converged; resamples_converged_T: share of resamples
+    that did. agree_T: share of starts that reached the optimum. method: how resamples were drawn ("pairs", "residuals"
+    or "given"). seconds: {"compile", "run"}.
     """
 
     law: Law
@@ -109,17 +110,16 @@ class Fit:
         return self.law.natural(self.params_TRP[task], centre)
 
     def predict(self, features: dict) -> np.ndarray:
-        """[T, 1 + R, m] of the law at features {name: [m]} or {name: [T, m]}, in units of y."""
+        """y of the law, [T, 1 + R, m], at features {name: [m]} or {name: [T, m]}."""
         centre = {k: v[..., None] for k, v in self.centre.items()}  # [T, 1, 1]
-        features = {k: np.asarray(v, float) for k, v in features.items()}
-        features = {k: v[:, None, :] if v.ndim == 2 else v for k, v in features.items()}
+        features = {k: np.expand_dims(np.asarray(v, float), -2) for k, v in features.items()}  # [T, 1, m] or [1, m]
         x = self.law.coordinates(features, centre)
         with jax.enable_x64(True):
             y = _form(self.law, self.params_TRP[:, :, None, :], x)
         return np.asarray(y) * centre["y"]
 
     def at_bound(self, task: int) -> list[str]:
-        """Names of the parameters whose fitted value lies on a bound."""
+        """Names of the parameters whose fitted value is on a bound."""
         on = self.law.on_bound(self.params_TRP[task, 0])
         return [p.name for p, is_on in zip(self.law.params, on, strict=True) if is_on]
 
@@ -127,9 +127,9 @@ class Fit:
 def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3, always_n=None) -> np.ndarray:
     """int[R, n]: how often each row is drawn when whole groups are drawn with replacement.
 
-    groups_n: the label of each row's unit (run, trunk). always_n: rows that are no measurements but assumptions; every
-    resample holds them once. A draw with fewer than min_groups distinct groups is drawn again, since no law could be
-    fitted to it.
+    groups_n: the label of each row's group (its run or trunk). always_n: rows that are assumptions, not measurements,
+    which every resample holds once. A draw with fewer than min_groups distinct groups is drawn again, because no law
+    could be fitted to it. Raises InputError if there are fewer groups.
     """
     groups_n = np.asarray(groups_n)
     if always_n is not None:
@@ -141,22 +141,22 @@ def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3,
         raise InputError(f"{len(labels)} groups to resample; at least {min_groups} are needed")
     rng = np.random.default_rng(seed)
     counts_RG = np.zeros((n_resamples, len(labels)), int)
-    todo = np.arange(n_resamples)
-    while todo.size:
-        draws = rng.integers(len(labels), size=(todo.size, len(labels)))
-        counts_RG[todo] = np.apply_along_axis(np.bincount, 1, draws, minlength=len(labels))
-        todo = todo[(counts_RG[todo] > 0).sum(axis=1) < min_groups]
+    to_draw = np.arange(n_resamples)
+    while to_draw.size:
+        draws = rng.integers(len(labels), size=(to_draw.size, len(labels)))
+        counts_RG[to_draw] = np.apply_along_axis(np.bincount, 1, draws, minlength=len(labels))
+        to_draw = to_draw[(counts_RG[to_draw] > 0).sum(axis=1) < min_groups]
     return counts_RG[:, group_n]
 
 
 def interval(draws, level: float, axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
-    """Central interval of draws that holds `level` of them."""
+    """(lo, hi): the central interval that holds a share `level` of the draws."""
     tail = (1 - level) / 2
     return np.quantile(draws, tail, axis=axis), np.quantile(draws, 1 - tail, axis=axis)
 
 
 def point_interval(draws_R: np.ndarray, point: float, level: float = 0.8) -> tuple[float, float]:
-    """(lo, hi) of a prediction, widened to hold the point itself."""
+    """The `interval` of a prediction's draws, widened to hold the predicted point."""
     lo, hi = interval(draws_R, level)
     return min(float(lo), point), max(float(hi), point)
 
@@ -174,16 +174,17 @@ def fit(
 ) -> Fit:
     """Fit one law to T tasks on the same n points.
 
-    features: {name: [n] or [T, n]}. weights_Tn: 0 where a task lacks a point. groups_n: unit of each point that shares
-    noise (the trunk); by default every point is a unit. always_n: see `resample_weights`. Raises InputError where a
-    task has too few points.
+    features: {name: [n] or [T, n]}. weights_Tn: 0 where a task lacks a point. groups_n: points of the same group (the
+    branches of a trunk) share noise; by default every point is a group. always_n: see `resample_weights`. Raises
+    InputError if a task has too few points.
     """
     given_Rn = resampling.given_Rn
     n_resamples = resampling.n if given_Rn is None else len(given_Rn)
     features, y_Tn, weights_Tn, groups_n, always_n, given_Rn = _padded(
         features, y_Tn, weights_Tn, groups_n, always_n, given_Rn
     )
-    points_T = _checked(law, (weights_Tn > 0).sum(axis=1), n_resamples)
+    points_T = (weights_Tn > 0).sum(axis=1)
+    _check(law, points_T.min(), n_resamples)
     rng = np.random.default_rng(resampling.seed)
     problem = _problem(law, solver)
     centre, lanes, starts_TSP = _prepare(law, features, y_Tn, weights_Tn, solver.starts, rng)
@@ -238,38 +239,36 @@ def _padded(features, y_Tn, weights_Tn, groups_n, always_n, given_Rn):
     return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, always_n, given_Rn
 
 
-def _checked(law: Law, points_T: np.ndarray, n_resamples: int) -> np.ndarray:
-    needed = len(law.params) + 1
-    if points_T.min() < needed:
+def _check(law: Law, n_points: int, n_resamples: int) -> None:
+    n_params = len(law.params)
+    if n_points <= n_params:
         raise InputError(
-            f"{law.name} has {len(law.params)} parameters and needs at least {needed} points;"
-            f" there are {points_T.min()}"
+            f"{law.name} has {n_params} parameters and needs at least {n_params + 1} points; there are {n_points}"
         )
     if n_resamples < 1:
         raise InputError(f"{n_resamples} resamples: at least 1 is needed", "resamples")
-    return points_T
 
 
 def _prepare(law, features, y_Tn, weights_Tn, starts, rng):
     """Fit coordinates of every task: (centre {name: [T, 1]}, lanes {name: [T, n]}, starts_TSP)."""
     centres, starts_TSP = [], []
-    for t, weights_n in enumerate(weights_Tn):
-        has = weights_n > 0
-        features_n = {k: v[t, has] for k, v in features.items()}
-        centres.append(law.scale(features_n, y_Tn[t, has]))
-        x = law.coordinates(features_n, centres[-1])
-        y = y_Tn[t, has] / centres[-1]["y"]
-        given = isinstance(starts, dict)
-        starts_TSP.append(law.theta(starts, centres[-1]) if given else law.starts(x, y, starts, rng))
+    for t, present in enumerate(weights_Tn > 0):
+        features_n, y_n = {k: v[t, present] for k, v in features.items()}, y_Tn[t, present]
+        centre = law.scale(features_n, y_n)
+        centres.append(centre)
+        if isinstance(starts, dict):
+            starts_TSP.append(law.theta(starts, centre))
+        else:
+            starts_TSP.append(law.starts(law.coordinates(features_n, centre), y_n / centre["y"], starts, rng))
     centre = {k: np.array([[c[k]] for c in centres]) for k in centres[0]}
     lanes = law.coordinates(features, centre) | {"y": y_Tn / centre["y"]}
-    # A point that a task lacks has weight 0, but its residual must still be a number.
+    # A point that a task lacks has weight 0, but its residual must still be finite.
     lanes = {k: np.where(weights_Tn > 0, v, 1.0) for k, v in lanes.items()}
     return centre, lanes, np.stack(starts_TSP)
 
 
 def _problem(law: Law, solver: Solver) -> dict:
-    """The arguments of `solve` that all its calls share."""
+    """The arguments that all calls of `solve` share."""
     penalty = {} if solver.overestimate_penalty is None else {"penalty": solver.overestimate_penalty}
     problem = {"data": {"delta": solver.delta} | penalty, "bounds": law.bounds}
     problem |= {"max_iterations": solver.iterations, "method": solver.method}
@@ -279,7 +278,7 @@ def _problem(law: Law, solver: Solver) -> dict:
 
 
 def _optimum(starts_TSP, weights_Tn, lanes, problem):
-    """-> (Solution of all starts, the same continued from its optimum until nothing moves)."""
+    """-> (Solution of all starts, the same after REFINEMENTS from its optimum)."""
     first = best = solve(starts=starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
     for _ in range(REFINEMENTS if problem["method"] == LEVENBERG_MARQUARDT else 0):
         best = solve(starts=best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)
@@ -287,9 +286,9 @@ def _optimum(starts_TSP, weights_Tn, lanes, problem):
 
 
 def _solve_resamples(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem):
-    """Solution of all resamples. Those that did not converge continue, from where they are and from there with E = 0.
+    """Solution of all resamples. Those that did not converge continue from where they stopped, with E as it is and 0.
 
-    Raises InputError where dtype is float32 and differs from float64.
+    Raises InputError if dtype is float32 and the results differ from those of float64.
     """
     solution = solve(starts=starts_TSP, weights_Rn=weights_Rn, lanes=lanes, dtype=dtype, **problem)
     if dtype == np.float32:
@@ -298,9 +297,11 @@ def _solve_resamples(law, centre, dtype, starts_TSP, weights_Rn, lanes, problem)
     lane_L = np.flatnonzero(~solution.converged_R)
     if not len(lane_L):
         return solution
-    own_LP = solution.params_RP[lane_L]
-    starts = [own_LP, law.without_floor(own_LP)] if law.has_floor else [own_LP]
-    lanes_L = {k: v[lane_L // (len(weights_Rn) // len(v))] for k, v in lanes.items()}
+    stopped_LP = solution.params_RP[lane_L]
+    starts = [stopped_LP]
+    if law.params[0].role == "floor":  # the first coordinate is the level that E follows from
+        starts.append(np.concatenate([np.full_like(stopped_LP[:, :1], NO_E), stopped_LP[:, 1:]], axis=1))
+    lanes_L = {k: entries(v, lane_L, len(weights_Rn)) for k, v in lanes.items()}
     again = solve(starts=np.stack(starts, 1), weights_Rn=weights_Rn[lane_L], lanes=lanes_L, **problem)
     better_L = again.objective_R <= solution.objective_R[lane_L]
     params_RP, converged_R = solution.params_RP.copy(), solution.converged_R.copy()

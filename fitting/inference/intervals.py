@@ -1,10 +1,10 @@
-"""Intervals of a law's parameters that hold the truth 95 times in 100: Wald's, with Student's t.
+"""95 % confidence intervals of a law's parameters: Wald's, with Student's t.
 
 Estimate +- t * standard error, on a scale on which estimates are nearly normal: the logarithm for scales (N_c, A, ...:
 positive, over decades), the parameter itself for exponents and an irreducible loss. The standard error is that of the
-resamples; t has the degrees of freedom that the runs leave. Percentiles of the resamples, which many papers print,
-stand beside it: of pairs of few runs they may be too short. How often either holds the truth is measured in
-tools/coverage.py.
+resamples; t has the degrees of freedom that the runs leave. `percentile` gives the percentiles of the resamples, which
+many papers print; of pairs of few runs they may be too short. tools/coverage.py measures how often either holds the
+true value.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ LARGEST = np.finfo(float).max
 
 
 def wald(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> dict[str, tuple]:
-    """{name of parameter: (lo, hi)}. units: how many runs share no noise. delta: Huber's threshold of the fit."""
+    """{name of parameter: (lo, hi)}. units: number of groups of runs that share no noise. delta: the fit's Huber
+    threshold."""
     interval, natural = student(fitted, task, units, delta, level), fitted.natural(task)
     intervals = {}
     for param in fitted.law.params:
@@ -29,10 +30,10 @@ def wald(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: floa
 
 
 def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> Callable:
-    """-> interval(value_R, log, noise=0.0) -> (lo, hi) of any quantity [1 + R, ...] that follows from a fit.
+    """-> interval(value_R, log, noise=0.0) -> (lo, hi), for any quantity that is computed from a fit.
 
-    Row 0 is the fit's, the others are the resamples'. log: whether it is the logarithm that is nearly normal. noise:
-    standard deviation of what is added to the quantity (of its logarithm, if log).
+    value_R: [1 + R, ...]; row 0 is the fit's, the others are the resamples'. log: whether the logarithm of the quantity
+    is nearly normal, not the quantity. noise: standard deviation of noise to add (to the logarithm, if log).
     """
     residual_dof = max(units - len(fitted.law.params), 1)
     t = stats.t.ppf((1 + level) / 2, fitted.dof_T[task] if fitted.method == "residuals" else residual_dof)
@@ -42,8 +43,8 @@ def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: f
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             value_R = np.log(value_R) if log else np.asarray(value_R)
             shape = [1] * (value_R.ndim - 1)
-            deviation_R = (value_R[1:] - value_R[0]) * shrink_R.reshape(-1, *shape)
-            sd = np.hypot(np.std(deviation_R, axis=0), noise) if noise else np.std(deviation_R, axis=0)
+            sd = np.std((value_R[1:] - value_R[0]) * shrink_R.reshape(-1, *shape), axis=0)
+            sd = np.hypot(sd, noise) if noise else sd
             ends = value_R[0] + t * sd * np.array([-1, 1]).reshape(2, *shape)
             return np.nan_to_num(np.exp(ends) if log else ends, nan=np.inf)
 
@@ -51,26 +52,26 @@ def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: f
 
 
 def noise_correction(fitted: bootstrap.Fit, task: int, delta: float) -> np.ndarray:
-    """[R]: the factor of each resample's deviation from the fit, for standard errors and Wald intervals.
+    """[R]: factors that each resample's deviation from the fit is multiplied by for standard errors and Wald intervals.
 
-    Simulated noise has its own uncertainty drawn in, for which Student's t allows already; and it was estimated from
-    the residuals of Huber's fit, which are larger than those of least squares by the excess of Huber's variance.
+    They remove two parts of the simulated noise: its own uncertainty, which Student's t already allows for; and the
+    excess of the residuals of Huber's fit over those of least squares. Without simulated noise they are 1.
     """
     if fitted.method != "residuals":
         return np.ones(fitted.noise_TR.shape[1])
     excess = excess_variance(delta / fitted.noise_T[task]) - 1
-    larger = np.sqrt(1 + len(fitted.law.params) * excess / fitted.dof_T[task])
-    return fitted.noise_T[task] / fitted.noise_TR[task] / larger
+    inflation = np.sqrt(1 + len(fitted.law.params) * excess / fitted.dof_T[task])
+    return fitted.noise_T[task] / fitted.noise_TR[task] / inflation
 
 
 def excess_variance(c: float) -> float:
-    """Variance of Huber's estimate over that of least squares, of normal noise, with a threshold of c standard
-    deviations (Huber 1964): pi / 2 for c -> 0, least absolute deviations."""
+    """Variance of Huber's estimate divided by that of least squares, for normal noise and a threshold of c standard
+    deviations (Huber 1964). For c -> 0, least absolute deviations, it is pi / 2."""
     inside, density = 2 * stats.norm.cdf(c) - 1, stats.norm.pdf(c)
     return float((inside - 2 * c * density + 2 * c**2 * stats.norm.sf(c)) / inside**2) if c > 1e-6 else np.pi / 2
 
 
 def percentile(fitted: bootstrap.Fit, task: int, level: float = LEVEL) -> dict[str, tuple[float, float]]:
-    """{name of parameter: (lo, hi)} between which the resamples' middle `level` lie."""
+    """{name of parameter: (lo, hi)}: the central interval that holds a share `level` of the resamples."""
     intervals = {name: bootstrap.interval(draws, level) for name, draws in fitted.resampled(task).items()}
     return {name: (float(lo), float(hi)) for name, (lo, hi) in intervals.items()}

@@ -1,8 +1,8 @@
 """The loss along a learning curve, for any schedule of the learning rate (Tissue et al. 2024, arXiv 2408.11029).
 
-L = E + A/S1^alpha - C S2: S1 is the area under the learning rate, S2 the accumulated effect of its decrease, which
-fades over 1/(1 - lambda) steps. At a constant rate S2 is 0 and S1 is the tokens, so that with a term in N the law is
-that of Hoffmann et al. (in steps, the form of equation 1.6 of Kaplan et al.).
+L = E + A/S1^alpha - C S2: S1 is the area under the learning rate; S2 is the accumulated effect of its decrease, which
+fades over 1/(1 - lambda) steps. At a constant rate S2 = 0 and S1 is the number of tokens, so with a term in N the law
+is that of Hoffmann et al. (in steps, the form of equation 1.6 of Kaplan et al.).
 """
 
 from dataclasses import replace
@@ -15,27 +15,25 @@ from scipy.signal import lfilter
 from fitting.laws.base import INF, Law, Param, log_scale
 
 SOURCE = "Tissue et al. 2024, equation 1; S1 in tokens at the peak rate, S2 in steps"
-# Bounds of the share of the mean loss that annealing takes off; beyond them the law would turn negative.
+# Bounds of C S2 at the largest S2, in units of the mean loss; with a larger C the law would be negative.
 ANNEALED = (0.0, 1.0)
-SMALLEST = 1e-2  # of the law in units of the mean loss, so that its logarithm exists
+SMALLEST = 1e-2  # lower bound of the law in units of the mean loss, so that its logarithm exists
 
 
 def rates(schedule: str, steps: int, warmup_steps: int, decay_steps: int, final: float) -> np.ndarray:
-    """[steps]: the learning rate of each update as a share of the peak; during warm-up 1, since a rising rate would
-    count as negative annealing (the paper's section 3.4).
+    """[steps]: the learning rate of each update as a share of the peak. It is 1 during warm-up, because a rising rate
+    would count as negative annealing (the paper's section 3.4).
 
     schedule: "cosine" after the warm-up, "wsd" (linear decay over the last decay_steps, none if 0) or "constant".
     final: the share at the end.
     """
-    done = np.arange(steps)
+    step, decayed = np.arange(steps), np.ones(steps)
     if schedule == "cosine":
-        after = np.maximum(done - warmup_steps, 0) / max(1, steps - warmup_steps)
-        share = (1 + np.cos(np.pi * after)) / 2
+        progress = np.maximum(step - warmup_steps, 0) / max(1, steps - warmup_steps)
+        decayed = (1 + np.cos(np.pi * progress)) / 2
     elif schedule == "wsd" and decay_steps:
-        share = np.minimum(1.0, (steps - done) / decay_steps)
-    else:
-        share = np.ones(steps)
-    return final + (1 - final) * share
+        decayed = np.minimum(1.0, (steps - step) / decay_steps)
+    return final + (1 - final) * decayed
 
 
 def areas(rate_s: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
@@ -45,13 +43,13 @@ def areas(rate_s: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def annealed(base: Law, name: str) -> Law:
-    """A law of D with S1 in the place of D, minus C S2."""
+    """The law `base` with S1 in place of D, minus C S2."""
     n_params = len(base.params)
-    base_name = {"S1" if f == "D" else f: f for f in base.features}
+    base_name = {"S1" if feature == "D" else feature: feature for feature in base.features}
 
     def for_base(values: dict) -> dict:
-        """The same values by the names that the base law has for them."""
-        return {base_name.get(k, k): v for k, v in values.items() if k in base_name or k == "y"}
+        """The values under the names that the base law uses."""
+        return {base_name.get(name, name): v for name, v in values.items() if name in base_name or name == "y"}
 
     def scale(features, y):
         centre = log_scale({k: features[k] for k in base_name}, y)

@@ -1,9 +1,8 @@
-"""All laws by name. Adding one is an entry here; `base.Law` says what its fields mean."""
+"""All laws by name. To add one, add an entry here; `base.Law` says what its fields mean."""
 
 from fitting.laws.annealing import annealed
 from fitting.laws.kaplan import B_CRIT, BATCH, KAPLAN, RATE, TRANSFER
-from fitting.laws.power_sum import CHINCHILLA, TIED
-from fitting.laws.power_with_floor import POWERS
+from fitting.laws.power_sum import CHINCHILLA, POWERS, TIED
 from fitting.laws.repeated_data import REPEATED
 from fitting.laws.sigmoid import SIGMOID
 

@@ -1,6 +1,7 @@
 """A user's own law: a formula and its parameters; coordinates, starts and scales follow from the data."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -11,16 +12,19 @@ from fitting.errors import InputError
 from fitting.laws import base
 from fitting.laws.base import INF, Param
 
+# The default bounds of a parameter with each role.
 BOUNDS = {"floor": (0.0, INF), "scale": (0.0, INF), "exponent": (0.0, 3.0), "other": (-INF, INF)}
-# Random parameters that are tried as starts, and the largest error of a point that counts in choosing among them.
+# Starts are the best of N_TRIED random ones; LARGEST_ERROR is the most that one point can add to the error of a start.
 N_TRIED, LARGEST_ERROR = 4000, 3.0
+# Fields that mean the same in this Law and in base.Law.
+SHARED = ("features", "name", "formula", "source", "log_space", "optimum", "at_critical_batch")
 
 
 class Prepared(base.Law):
-    """A law in the coordinates of `Law.prepared`, whose bounds are those of its parameters."""
+    """A law in the coordinates of `Law.prepared`, in which the bounds of theta are those of the parameters."""
 
     def on_bound(self, theta_P: np.ndarray) -> np.ndarray:
-        """bool[P]: which parameters lie on a bound (within 1e-3 in fit coordinates; of a scale, of its logarithm)."""
+        """bool[P]: which parameters are within 1e-3 of a bound in fit coordinates (of a scale: its logarithm)."""
         lo_P, hi_P = np.array(self.bounds).T
         return (theta_P - lo_P < base.AT_BOUND) | (hi_P - theta_P < base.AT_BOUND)
 
@@ -28,10 +32,10 @@ class Prepared(base.Law):
 class Law:
     """A law of your own: `Law(lambda p, x: p.E + p.A / x.N**p.alpha, params={"E": "floor", "A": "scale", ...})`.
 
-    curve(p, x): the formula, at parameters p.NAME and features x.NAME (arrays [n]), with jax.numpy inside. params:
-    names with their roles ("floor", "scale", "exponent", "other"; see laws.base.Param), or Params, which have bounds
-    and units too. features: names of what x has; by default those that the formula uses. log_space: fit ln y, not y.
-    optimum, at_critical_batch: see laws.base.Law.
+    curve(p, x) -> y[n]: the formula, written with jax.numpy, of parameters p.NAME and features x.NAME [n]. params:
+    {name: role}, a role being "floor", "scale", "exponent" or "other" (see laws.base.Param), or Params, which also have
+    bounds and units. features: names of the features; by default those that the formula uses. log_space: fit ln y,
+    not y. optimum, at_critical_batch: see laws.base.Law. Raises InputError for an unknown role.
     """
 
     def __init__(
@@ -69,65 +73,57 @@ class Law:
         return tuple(used)
 
     def prepared(self, features: dict, y: np.ndarray, starts: dict | None = None, seed: int = 0) -> Prepared:
-        """The law in coordinates that suit these points, for `inference.bootstrap.fit`.
+        """The law in fit coordinates for these points, as `inference.bootstrap.fit` needs it.
 
-        starts: parameters {name: [S]} to start from; by default the best of N_TRIED random ones. Scales are fitted as
-        logarithms from the first start's, parameters in units of y divided by its geometric mean.
+        starts: parameters {name: [S]} to start from; by default the best of N_TRIED random ones. theta holds, for a
+        scale, its logarithm minus that of the first start; for a parameter in units of y, its ratio to the geometric
+        mean of y; else the parameter itself.
         """
-        features = {k: np.asarray(features[k], float) for k in self.features}
-        center = float(np.exp(np.mean(np.log(y)))) if np.min(y) > 0 else float(np.mean(np.abs(y)) or 1.0)
+        features = {name: np.asarray(features[name], float) for name in self.features}
+        mean_y = float(np.exp(np.mean(np.log(y)))) if np.min(y) > 0 else float(np.mean(np.abs(y)) or 1.0)
         starts = starts or self._random_starts(features, y, np.random.default_rng(seed))
-        return self.in_coordinates(center, {p.name: float(starts[p.name][0]) for p in self.params}, starts)
+        return self.in_coordinates(mean_y, {p.name: float(starts[p.name][0]) for p in self.params}, starts)
 
-    def in_coordinates(self, center: float, first: dict, starts: dict) -> Prepared:
-        """The law in the coordinates of `prepared`: y over center, ln of scales over those of `first`."""
-        unit = {p.name: center if "{y}" in p.unit else 1.0 for p in self.params}
+    def in_coordinates(self, mean_y: float, first: dict, starts: dict) -> Prepared:
+        """The law in the coordinates of `prepared`. mean_y: geometric mean of y. first: {name: first start}."""
         scales = {p.name for p in self.params if p.role == "scale"}
+        unit = {p.name: mean_y if "{y}" in p.unit else 1.0 for p in self.params}
+        unit |= {name: first[name] for name in scales}
 
         def natural(theta, centre, xp=np):
-            columns = {p.name: theta[..., i] for i, p in enumerate(self.params)}
-            return {k: first[k] * xp.exp(v) if k in scales else unit[k] * v for k, v in columns.items()}
+            values = {p.name: theta[..., i] for i, p in enumerate(self.params)}
+            return {name: unit[name] * (xp.exp(v) if name in scales else v) for name, v in values.items()}
 
         def theta(natural, centre):
             with np.errstate(divide="ignore"):
-                columns = [
-                    np.log(np.asarray(natural[p.name], float) / first[p.name])
-                    if p.name in scales
-                    else np.asarray(natural[p.name], float) / unit[p.name]
-                    for p in self.params
-                ]
+                ratios = {p.name: np.asarray(natural[p.name], float) / unit[p.name] for p in self.params}
+                columns = [np.log(ratio) if name in scales else ratio for name, ratio in ratios.items()]
             return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
         lo, hi = (theta({p.name: p.bounds[side] for p in self.params}, {}) for side in (0, 1))
 
         def form(t, x):
-            return self.curve(SimpleNamespace(**natural(t, {}, jnp)), SimpleNamespace(**x)) / center
+            return self.curve(SimpleNamespace(**natural(t, {}, jnp)), SimpleNamespace(**x)) / mean_y
 
         def first_starts(x, y, n, rng):
             start_SP = theta(starts, {})
             return start_SP[np.arange(n) % len(start_SP)]
 
         return Prepared(
-            name=self.name,
-            formula=self.formula,
-            source=self.source,
-            features=self.features,
+            **{field: getattr(self, field) for field in SHARED},
             params=self.params,
             curve=self.curve,
             bounds=tuple((float(a), float(b)) for a, b in zip(lo, hi, strict=True)),
-            scale=lambda features, y: {"y": center},
+            scale=lambda features, y: {"y": mean_y},
             coordinates=lambda features, centre: dict(features),
             form=form,
             natural=natural,
             starts=first_starts,
             theta=theta,
-            log_space=self.log_space,
-            optimum=self.optimum,
-            at_critical_batch=self.at_critical_batch,
         )
 
     def _random_starts(self, features: dict, y: np.ndarray, rng: np.random.Generator, n: int = 24) -> dict:
-        """{name: [n]}: of N_TRIED random parameters those whose errors are smallest."""
+        """{name: [n]}: of N_TRIED random parameters, the n with the smallest errors."""
         log_top = max([float(np.log(np.max(np.abs(v)))) for v in features.values()] + [1.0])
         tried = {}
         for p in self.params:
@@ -156,18 +152,17 @@ class Law:
 def restricted(
     law: base.Law, fixed: Mapping[str, float], bounds: Mapping[str, tuple], features: dict, y: np.ndarray, seed: int
 ) -> tuple[Law, dict]:
-    """A law with some parameters fixed at a value and some kept within (lo, hi), and starts {name: [S]} for it.
+    """-> (the law of the parameters that are not fixed, starts {name: [S]} for it).
 
-    -> (custom.Law of the other parameters, starts). Raises InputError for a parameter that the law does not have, or a
-    value outside its bounds.
+    fixed: {name: value}. bounds: {name: (lo, hi)}, in place of the law's own. Raises InputError for a parameter that
+    the law does not have, a value outside its bounds, or if nothing is left to fit.
     """
     known = {p.name: p for p in law.params}
     for argument, values, shape in (("fixed", fixed, ()), ("bounds", bounds, (2,))):
         for name, value in values.items():
             if name not in known:
-                raise InputError(
-                    f"{argument}: {law.name} has no parameter {name!r}; it has {', '.join(known)}", argument
-                )
+                names = ", ".join(known)
+                raise InputError(f"{argument}: {law.name} has no parameter {name!r}; it has {names}", argument)
             if np.shape(value) != shape or not np.issubdtype(np.asarray(value).dtype, np.number):
                 wanted = "a number" if argument == "fixed" else "(lowest, highest)"
                 raise InputError(f"{argument}: {name} = {value!r}: give {wanted}", argument)
@@ -183,9 +178,8 @@ def restricted(
             lo, hi = bounds.get(p.name, p.bounds)
             if not lo < hi:
                 raise InputError(f"bounds: {p.name}: {lo:g} is not below {hi:g}", "bounds")
-            if p.role == "scale":
-                lo = max(lo, 0.0)
-            params.append(Param(p.name, p.role, p.unit, (float(lo), float(hi))))
+            lo = max(lo, 0.0) if p.role == "scale" else lo
+            params.append(replace(p, bounds=(float(lo), float(hi))))
     if not params:
         raise InputError("fixed: every parameter is fixed, so there is nothing to fit", "fixed")
 
@@ -197,10 +191,9 @@ def restricted(
 
 
 def with_params(law: base.Law, params: Sequence[Param], fixed: Mapping[str, float]) -> Law:
-    """The law with other parameters (fewer, or with other bounds), the fixed ones given."""
-    kept = ("features", "name", "formula", "source", "log_space", "optimum", "at_critical_batch")
+    """The law of these parameters, which are fewer or have other bounds. fixed: {name: value} of the rest."""
 
     def curve(p, x):
         return law.curve(SimpleNamespace(**vars(p), **fixed), x)
 
-    return Law(curve, params, **{name: getattr(law, name) for name in kept})
+    return Law(curve, params, **{field: getattr(law, field) for field in SHARED})

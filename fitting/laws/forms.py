@@ -7,8 +7,8 @@
 - the product a * b: a power of N times a power of D; with one exponent, a power of C = 6 N D;
 
 each with one exponent for N and D or with two, and with a floor E or without. Nobody knows which of them holds beyond
-the ladder, and one backtest does not tell, so `backtest` weighs them all. A form is a row of flags in the data: one
-compiled program fits all forms of all tasks.
+the ladder, and one backtest cannot tell, so `task_laws.backtest` gives each a weight. A form's flags are features of
+the data, so one compiled program fits all forms of all tasks.
 """
 
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.base import FREE, NO_E, Law, floor
+from fitting.laws.base import FREE, NO_E, Law, floor, log_coordinates, log_scale
 from fitting.laws.power_sum import CHINCHILLA
 
-# A term with an exponent of 0 never falls and cannot be told from E.
+# A term with an exponent of 0 never falls, so it cannot be told from E.
 EXPONENT = (0.01, 2.0)
 FLAGS = ("tied", "kaplan", "product", "no_floor")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A member of the family: its name, its formula, its flags."""
+    """A member of the family. tied: one exponent. kaplan: p = 1/beta. product: a * b. no_floor: E = 0."""
 
     name: str
     formula: str
@@ -37,31 +37,29 @@ class Form:
     no_floor: bool
 
     def features(self, n_points: int) -> dict[str, np.ndarray]:
-        """{flag: [n]}, features beside N and D."""
+        """{flag: [n]}: the features that the family has in addition to N and D."""
         return {flag: np.full(n_points, float(getattr(self, flag))) for flag in FLAGS}
 
     def has(self, parameter: str) -> bool:
-        """Whether a parameter of the family is a free parameter of this form."""
+        """Whether this form has a parameter of the family as a free parameter."""
         return not {"E": self.no_floor, "beta": self.tied, "B": self.product}.get(parameter, False)
 
 
-def _forms() -> tuple[Form, ...]:
-    formulas = {  # with two exponents, with one
-        "sum": ("A/N^alpha + B/D^beta", "A/N^alpha + B/D^alpha"),
-        "kaplan": ("((A/N)^(alpha/beta) + B/D)^beta", "(A/N + B/D)^alpha"),
-        "product": ("A / (N^alpha D^beta)", "A / (N^alpha D^alpha)"),
-    }
-    forms = []
-    for shape, by_tied in formulas.items():
-        for tied, formula in zip((False, True), by_tied, strict=True):
-            for no_floor in (False, True):
-                name = shape + ("-tied" if tied else "") + ("-no-floor" if no_floor else "")
-                flags = tied, shape == "kaplan", shape == "product", no_floor
-                forms.append(Form(name, "L = " + formula + ("" if no_floor else " + E"), *flags))
-    return tuple(forms)
-
-
-FORMS = _forms()
+FORMULAS = {  # with two exponents, with one
+    "sum": ("A/N^alpha + B/D^beta", "A/N^alpha + B/D^alpha"),
+    "kaplan": ("((A/N)^(alpha/beta) + B/D)^beta", "(A/N + B/D)^alpha"),
+    "product": ("A / (N^alpha D^beta)", "A / (N^alpha D^alpha)"),
+}
+FORMS = tuple(
+    Form(
+        shape + ("-tied" if tied else "") + ("-no-floor" if no_floor else ""),
+        "L = " + formulas[tied] + ("" if no_floor else " + E"),
+        *(tied, shape == "kaplan", shape == "product", no_floor),
+    )
+    for shape, formulas in FORMULAS.items()
+    for tied in (False, True)
+    for no_floor in (False, True)
+)
 
 
 def _terms(theta, flags: dict, xp=jnp):
@@ -87,17 +85,16 @@ def _form(theta: jax.Array, x: dict) -> jax.Array:
 
 
 def _curve(p, x) -> jax.Array:
-    flags = {flag: getattr(x, flag) for flag in FLAGS}
     log_a = jnp.log(p.A) - p.alpha * jnp.log(x.N)
-    log_b = jnp.where(flags["product"] > 0, 0.0, jnp.log(p.B)) - p.beta * jnp.log(x.D)
-    return p.E + jnp.exp(_joined(log_a, log_b, jnp.where(flags["kaplan"] > 0, p.beta, 1.0), flags))
+    log_b = jnp.where(x.product > 0, 0.0, jnp.log(p.B)) - p.beta * jnp.log(x.D)
+    return p.E + jnp.exp(_joined(log_a, log_b, jnp.where(x.kaplan > 0, p.beta, 1.0), vars(x)))
 
 
 def _natural(theta: np.ndarray, centre: dict) -> dict:
-    flags = {flag: np.asarray(centre[flag]) for flag in FLAGS}
-    e, log_a, log_b, alpha, beta, _ = _terms(theta, flags, np)
-    shift_b = np.where(flags["product"] > 0, beta * centre["D"], 0.0)
-    log_b = log_b + np.where(flags["product"] > 0, 0.0, beta * centre["D"] + np.log(centre["y"]))
+    is_product = np.asarray(centre["product"]) > 0
+    e, log_a, log_b, alpha, beta, _ = _terms(theta, {flag: np.asarray(centre[flag]) for flag in FLAGS}, np)
+    shift_b = np.where(is_product, beta * centre["D"], 0.0)
+    log_b = log_b + np.where(is_product, 0.0, beta * centre["D"] + np.log(centre["y"]))
     return {
         "E": e * centre["y"],
         "A": np.exp(log_a + alpha * centre["N"] + np.log(centre["y"]) + shift_b),
@@ -105,16 +102,6 @@ def _natural(theta: np.ndarray, centre: dict) -> dict:
         "B": np.exp(log_b),
         "beta": beta,
     }
-
-
-def _scale(features: dict, y: np.ndarray) -> dict:
-    flags = {flag: float(features[flag][0]) for flag in FLAGS}
-    return CHINCHILLA.scale({k: features[k] for k in ("N", "D")}, y) | flags
-
-
-def _coordinates(features: dict, centre: dict) -> dict:
-    flags = {flag: np.asarray(features[flag], float) for flag in FLAGS}
-    return CHINCHILLA.coordinates({k: features[k] for k in ("N", "D")}, centre) | flags
 
 
 FAMILY = Law(
@@ -125,8 +112,13 @@ FAMILY = Law(
     params=tuple(replace(p, bounds=EXPONENT) if p.role == "exponent" else p for p in CHINCHILLA.params),
     curve=_curve,
     bounds=(FREE, FREE, EXPONENT, FREE, EXPONENT),
-    scale=_scale,
-    coordinates=_coordinates,
+    scale=lambda features, y: (
+        log_scale({name: features[name] for name in ("N", "D")}, y) | {flag: float(features[flag][0]) for flag in FLAGS}
+    ),
+    coordinates=lambda features, centre: (
+        log_coordinates({name: features[name] for name in ("N", "D")}, centre)
+        | {flag: np.asarray(features[flag], float) for flag in FLAGS}
+    ),
     form=_form,
     natural=_natural,
     starts=CHINCHILLA.starts,

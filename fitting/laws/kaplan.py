@@ -4,123 +4,102 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.laws.base import FREE, Law, Param, log_scale
-from fitting.laws.power_sum import optimum_of_terms
-from fitting.laws.power_with_floor import EXPONENT
+from fitting.laws.power_sum import EXPONENT_OF_ONE_TERM as EXPONENT
+from fitting.laws.power_sum import UNITS, optimum_of_terms
 
 
-def _power_term(name: str, scale: str, exponent: str, centre: dict, log_term, alpha) -> dict:
-    """{X_c, alpha} of a term (X_c / X)^alpha that is exp(log_term) at the centre."""
-    return {scale: np.exp(centre[name] + log_term / alpha), exponent: alpha}
+def _powers(features: dict[str, str], joined, **about) -> Law:
+    """A law of terms (X_c / X)^alpha_X. features: {feature: X}.
 
-
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """-d ln y / d x by least squares, within EXPONENT."""
-    return float(np.clip(-np.polyfit(x, np.log(y), 1)[0], 0.01, 2.0))
-
-
-def _power(name: str, feature: str, unit: str, symbol: str, source: str) -> Law:
-    """L = (X_c / X)^alpha: theta = (ln L at the centre, alpha)."""
-    scale, exponent = f"{symbol}_c", f"alpha_{symbol}"
-    return Law(
-        name=name,
-        formula=f"L = ({scale} / {feature})^{exponent}",
-        source=source,
-        features=(feature,),
-        params=(Param(scale, "scale", unit, FREE), Param(exponent, "exponent", "1", EXPONENT)),
-        curve=lambda p, x: (getattr(p, scale) / getattr(x, feature)) ** getattr(p, exponent),
-        bounds=(FREE, EXPONENT),
-        form=lambda t, x: jnp.exp(t[..., 0] - t[..., 1] * x[feature]),
-        natural=lambda t, c: _power_term(feature, scale, exponent, c, t[..., 0] + np.log(c["y"]), t[..., 1]),
-        starts=lambda x, y, n, rng: np.column_stack(
-            [np.zeros(n), np.clip(_slope(x[feature], y) * rng.uniform(0.5, 1.5, n), *EXPONENT)]
-        ),
-        theta=lambda p, c: np.array(
-            [p[exponent] * (np.log(p[scale]) - c[feature]) - np.log(c["y"]), p[exponent]],
-        ),
-    )
-
-
-def _two_terms(other: str, unit: str, powers: tuple[str, str], joined, **about) -> Law:
-    """A law of terms a = (N_c/N)^alpha_N and b = (X_c/X)^alpha_X: theta = (ln a, alpha_N, ln b, alpha_X) at the
-    centre, and joined(ln a, ln b, alpha_X) -> L."""
-    scale, exponent = powers
+    theta = (ln term at the centre, alpha_X) of each term; joined(ln term, ..., alpha of the last one) -> L.
+    """
 
     def form(t, x):
-        return joined(t[..., 0] - t[..., 1] * x["N"], t[..., 2] - t[..., 3] * x[other], t[..., 3])
+        return joined(*(t[..., 2 * i] - t[..., 2 * i + 1] * x[f] for i, f in enumerate(features)), t[..., -1])
 
     def natural(t, c):
-        log_y = np.log(c["y"])
-        return _power_term("N", "N_c", "alpha_N", c, t[..., 0] + log_y, t[..., 1]) | _power_term(
-            other, scale, exponent, c, t[..., 2] + log_y, t[..., 3]
-        )
+        params = {}
+        for i, (feature, symbol) in enumerate(features.items()):
+            log_term, alpha = t[..., 2 * i] + np.log(c["y"]), t[..., 2 * i + 1]
+            params |= {f"{symbol}_c": np.exp(c[feature] + log_term / alpha), f"alpha_{symbol}": alpha}
+        return params
 
     def theta(p, c):
-        log_y = np.log(c["y"])
-        a = p["alpha_N"] * (np.log(p["N_c"]) - c["N"]) - log_y
-        b = p[exponent] * (np.log(p[scale]) - c[other]) - log_y
-        return np.array([a, p["alpha_N"], b, p[exponent]])
+        values = []
+        for feature, symbol in features.items():
+            alpha = p[f"alpha_{symbol}"]
+            values += [alpha * (np.log(p[f"{symbol}_c"]) - c[feature]) - np.log(c["y"]), alpha]
+        return np.array(values)
 
-    def starts(x, y, n, rng):
-        share = rng.uniform(0.1, 0.95, n)
-        alpha, beta = rng.uniform(0.03, 0.5, (2, n))
-        return np.column_stack([np.log(share), alpha, np.log(1 - share), beta])
-
+    params = []
+    for symbol in features.values():
+        params.append(Param(f"{symbol}_c", "scale", UNITS[symbol], FREE))
+        params.append(Param(f"alpha_{symbol}", "exponent", "1", EXPONENT))
+    bounds = (FREE, EXPONENT) * len(features)
     return Law(
-        features=("N", other),
-        params=(
-            Param("N_c", "scale", "parameters", FREE),
-            Param("alpha_N", "exponent", "1", EXPONENT),
-            Param(scale, "scale", unit, FREE),
-            Param(exponent, "exponent", "1", EXPONENT),
-        ),
-        bounds=(FREE, EXPONENT, FREE, EXPONENT),
-        form=form,
-        natural=natural,
-        starts=starts,
-        theta=theta,
-        **about,
+        features=tuple(features), params=tuple(params), bounds=bounds, form=form, natural=natural, theta=theta, **about
     )
+
+
+def _one_power(name: str, feature: str, symbol: str, equation: str) -> Law:
+    def starts(x, y, n, rng):
+        slope = np.clip(-np.polyfit(x[feature], np.log(y), 1)[0], 0.01, 2.0)
+        return np.column_stack([np.zeros(n), np.clip(slope * rng.uniform(0.5, 1.5, n), *EXPONENT)])
+
+    return _powers(
+        {feature: symbol},
+        lambda log_term, alpha: jnp.exp(log_term),
+        name=name,
+        formula=f"L = ({symbol}_c / {feature})^alpha_{symbol}",
+        source=f"Kaplan et al. 2020, equation {equation}",
+        curve=lambda p, x: (getattr(p, f"{symbol}_c") / getattr(x, feature)) ** getattr(p, f"alpha_{symbol}"),
+        starts=starts,
+    )
+
+
+def _starts_of_two(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    share = rng.uniform(0.1, 0.95, n)
+    alpha, beta = rng.uniform(0.03, 0.5, (2, n))
+    return np.column_stack([np.log(share), alpha, np.log(1 - share), beta])
 
 
 def _optimum_nd(p: dict, batch: dict) -> tuple:
-    """The power alpha_D is outside the sum of two terms, so the sum decides: exponents alpha_N / alpha_D and 1."""
+    """L is a power of a sum of two terms and smallest where the sum is: its exponents are alpha_N / alpha_D and 1."""
     alpha = p["alpha_N"] / p["alpha_D"]
     return optimum_of_terms(alpha * np.log(p["N_c"]), alpha, np.log(p["D_c"]), np.ones_like(p["alpha_D"]))
 
 
 def _optimum_ns(p: dict, batch: dict) -> tuple:
-    """Training at the critical batch (appendix B)."""
-    from fitting.laws.kaplan_relations import Frontier  # whose published constants are of the laws here
+    """For training at the critical batch size (appendix B)."""
+    from fitting.laws.kaplan_relations import Frontier  # it imports the laws of this module
 
     frontier = Frontier.of(p, batch)
     return np.log(frontier.n(1.0)), frontier.alpha_c / frontier.alpha_n
 
 
 KAPLAN = (
-    _power("kaplan-n", "N", "parameters", "N", "Kaplan et al. 2020, equation 1.1"),
-    _power("kaplan-d", "D", "tokens", "D", "Kaplan et al. 2020, equation 1.2"),
-    _power("kaplan-c", "C", "FLOPs", "C", "Kaplan et al. 2020, equation 3.3"),
-    _power("kaplan-cmin", "C_min", "FLOPs", "C", "Kaplan et al. 2020, equation 1.3"),
-    _two_terms(
-        "D",
-        "tokens",
-        ("D_c", "alpha_D"),
+    _one_power("kaplan-n", "N", "N", "1.1"),
+    _one_power("kaplan-d", "D", "D", "1.2"),
+    _one_power("kaplan-c", "C", "C", "3.3"),
+    _one_power("kaplan-cmin", "C_min", "C", "1.3"),
+    _powers(
+        {"N": "N", "D": "D"},
         lambda log_a, log_b, alpha: jnp.exp(alpha * jnp.logaddexp(log_a / alpha, log_b / alpha)),
         name="kaplan-nd",
         formula="L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
         source="Kaplan et al. 2020, equation 1.5",
         curve=lambda p, x: ((p.N_c / x.N) ** (p.alpha_N / p.alpha_D) + p.D_c / x.D) ** p.alpha_D,
+        starts=_starts_of_two,
         optimum=_optimum_nd,
     ),
-    _two_terms(
-        "S_min",
-        "steps",
-        ("S_c", "alpha_S"),
+    _powers(
+        {"N": "N", "S_min": "S"},
         lambda log_a, log_b, alpha: jnp.exp(log_a) + jnp.exp(log_b),
         name="kaplan-ns",
         formula="L = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S",
         source="Kaplan et al. 2020, equation 1.6",
         curve=lambda p, x: (p.N_c / x.N) ** p.alpha_N + (p.S_c / x.S_min) ** p.alpha_S,
+        starts=_starts_of_two,
         optimum=_optimum_ns,
         at_critical_batch=True,
     ),

@@ -1,4 +1,4 @@
-"""Kaplan et al. 2020, "Scaling Laws for Neural Language Models": what follows from their laws, in closed form.
+"""Kaplan et al. 2020, "Scaling Laws for Neural Language Models": closed forms that follow from their laws.
 
 Units: N parameters without embeddings; D, B tokens; S steps; C FLOPs; L nats per token. Equation numbers are the
 paper's. The constants are the published ones unless others are given.
@@ -14,17 +14,14 @@ ND = PUBLISHED["kaplan", "kaplan-nd"].params
 NS = PUBLISHED["kaplan", "kaplan-ns"].params
 BATCH = PUBLISHED["kaplan", "kaplan-bcrit"].params
 LR = PUBLISHED["kaplan", "kaplan-lr"].params
-# Table 6, fitted by eye of C_min in PF-days: (coefficient, exponent). D_opt is what one pass at B << B_crit reads.
+# Table 6, fitted by eye: (coefficient, exponent) of power laws of C_min in PF-days. D_opt: the tokens that training at
+# B << B_crit reads (half of equation 6.7, which is for training at B_crit).
 TABLE_6 = {"N_opt": (1.3e9, 0.73), "B": (2.0e6, 0.24), "S_min": (5.4e3, 0.03), "D_opt": (2e10, 0.27)}
-# Equation 6.7: tokens read by compute-efficient training at B_crit, twice D_opt.
-EQUATION_6_7 = (4e10, 0.26)
-
-
-# Batch size (section 5.1) ------------------------------------------------------------------------
 
 
 def critical_batch(loss, batch: dict = BATCH):
-    """B_crit in tokens (1.4, 5.3): the batch with which training to a loss takes twice the fewest steps and tokens."""
+    """B_crit in tokens (1.4, 5.3): the batch size at which training to a loss takes twice as many steps, and twice as
+    many tokens, as the fewest that any batch size needs."""
     return batch["B_star"] / np.asarray(loss) ** (1 / batch["alpha_B"])
 
 
@@ -38,47 +35,38 @@ def least_compute(flops, batch_tokens, loss, batch: dict = BATCH):
     return flops / (1 + batch_tokens / critical_batch(loss, batch))
 
 
-# Limited data (section 4) ------------------------------------------------------------------------
-
-
 def overfitting(n, d, nd: dict = ND):
-    """L(N, D) / L(N, infinity) - 1 (4.3): the share of the loss that a finite data set costs."""
+    """L(N, D) / L(N, infinity) - 1 (4.3): the relative increase of the loss because the data set is finite."""
     ratio = (n / nd["N_c"]) ** (nd["alpha_N"] / nd["alpha_D"]) * nd["D_c"] / d
     return (1 + ratio) ** nd["alpha_D"] - 1
 
 
 def enough_tokens(n, share: float = 0.02, nd: dict = ND):
-    """D with which overfitting is `share` (4.4; their 0.02 is the spread between seeds): about 5e3 N^0.74."""
-    room = (1 + share) ** (1 / nd["alpha_D"]) - 1
-    return nd["D_c"] * (n / nd["N_c"]) ** (nd["alpha_N"] / nd["alpha_D"]) / room
+    """D at which `overfitting` is `share` (4.4; the paper's 0.02 is the spread between seeds): about 5e3 N^0.74."""
+    ratio = (1 + share) ** (1 / nd["alpha_D"]) - 1
+    return nd["D_c"] * (n / nd["N_c"]) ** (nd["alpha_N"] / nd["alpha_D"]) / ratio
 
 
 def steps_to(loss, n, ns: dict = NS):
-    """S_min with which N parameters come to a loss (1.6): sample efficiency (figures 2 and 19); nan where never."""
+    """S_min after which N parameters reach a loss (1.6; figures 2 and 19); nan if they never do."""
     left = loss - (ns["N_c"] / np.asarray(n, float)) ** ns["alpha_N"]
     return ns["S_c"] / np.where(left > 0, left, np.nan) ** (1 / ns["alpha_S"])
 
 
 def earliest_stop(n, d, nd: dict = ND, ns: dict = NS):
     """Lower bound of the step at which training on D tokens should stop (5.7)."""
-    infinite = (nd["N_c"] / n) ** nd["alpha_N"]
-    return ns["S_c"] / (infinite * overfitting(n, d, nd)) ** (1 / ns["alpha_S"])
-
-
-# Learning rate (D.6) -----------------------------------------------------------------------------
+    loss_of_infinite_data = (nd["N_c"] / n) ** nd["alpha_N"]
+    return ns["S_c"] / (loss_of_infinite_data * overfitting(n, d, nd)) ** (1 / ns["alpha_S"])
 
 
 def learning_rate(n):
-    """Peak learning rate (D.1); meant for less than 1e10 parameters, where it reaches 0."""
+    """Peak learning rate (D.1), for N below 1e10; at about 1e10 it reaches 0."""
     return LR["a"] - LR["c"] * np.log(n)
-
-
-# Compute-efficient training (appendix B) ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Training at B_crit to the loss that makes the most of a budget; from L(N, S_min) (1.6) and B_crit(L) (1.4)."""
+    """Compute-optimal training at B_crit, from L(N, S_min) (1.6) and B_crit(L) (1.4). c: training FLOPs."""
 
     n_c: float = NS["N_c"]
     alpha_n: float = NS["alpha_N"]
@@ -94,7 +82,7 @@ class Frontier:
 
     @property
     def excess(self) -> float:
-        """How far above the converged loss to stop, as a share of it (B.5)."""
+        """Where to stop: the loss over the converged loss, minus 1 (B.5)."""
         return self.alpha_n / self.alpha_s
 
     @property
@@ -109,7 +97,7 @@ class Frontier:
         return 6 * self.n_c * self.b_star * self.s_c * powers
 
     def exponents(self) -> dict[str, float]:
-        """Powers of C by which N, B and S grow (1.8): they sum to 1."""
+        """Exponents of C in N(C), B(C) and S(C) (1.8); they sum to 1."""
         return {name: self.alpha_c / getattr(self, f"alpha_{name.lower()}") for name in ("N", "B", "S")}
 
     def loss(self, c):
@@ -126,7 +114,7 @@ class Frontier:
         return scale * (c / self.c_c) ** (self.alpha_c / self.alpha_s)
 
     def batch_tokens(self, c):
-        """B(C): the critical batch at its loss (B.2)."""
+        """B(C): the critical batch size at L(C) (B.2)."""
         return self.b_star / self.loss(c) ** (1 / self.alpha_b)
 
     def tokens(self, c):
@@ -134,39 +122,39 @@ class Frontier:
         return self.batch_tokens(c) * self.steps(c)
 
     def against(self, share: float = 0.02) -> dict[str, float]:
-        """N, S and C of efficient training over those of training to within `share` of convergence, to the same loss
-        (B.12 to B.14)."""
+        """Ratios of N, S and C to those of a model that is trained to within `share` of convergence and reaches the
+        same loss (B.12 to B.14)."""
         n = ((1 + self.excess) / (1 + share)) ** (1 / self.alpha_n)
         s = ((1 + 1 / self.excess) / (1 + 1 / share)) ** (1 / self.alpha_s)
         return {"N": n, "S": s, "C": n * s}
 
     def compute(self, n, loss):
-        """FLOPs with which N parameters reach a loss at B_crit (B.15); nan where they never do."""
+        """FLOPs after which N parameters reach a loss at B_crit (B.15); nan if they never do."""
         left = loss - (self.n_c / np.asarray(n, float)) ** self.alpha_n
         power = np.where(left > 0, left, np.nan) ** (-1 / self.alpha_s)
         return 6 * self.b_star * self.s_c * n / loss ** (1 / self.alpha_b) * power
 
     def extra_compute(self, times):
-        """Compute of a model `times` as large as the best over the best one's, to the same loss (B.16)."""
+        """Ratio of compute to the optimal model's, for a model `times` as large and the same loss (B.16)."""
         times = np.asarray(times, float)
         left = 1 + (1 - times**-self.alpha_n) / self.excess
         return times * np.where(left > 0, left, np.nan) ** (-1 / self.alpha_s)
 
     def fewer_steps(self, times):
-        """Steps of a model `times` as large as the best over the best one's, to the same loss."""
+        """Ratio of steps to the optimal model's, for a model `times` as large and the same loss."""
         return self.extra_compute(times) / times
 
 
 def by_table_6(c) -> dict:
-    """{"N_opt", "B", "S_min", "D_opt"}: their fits of what compute-efficient training uses at C_min FLOPs."""
+    """{"N_opt", "B", "S_min", "D_opt"} of compute-efficient training at C_min = c FLOPs, by the fits of table 6."""
     return {name: scale * (np.asarray(c) / PF_DAY) ** power for name, (scale, power) in TABLE_6.items()}
 
 
 def contradiction(tokens: tuple[float, float] = TABLE_6["D_opt"]) -> dict[str, float]:
-    """Where L(C_min) falls below what the tokens of compute-efficient training allow, L(D(C_min)) (section 6.3).
+    """{"C", "N", "D", "L"} at the compute where L(C_min) = L(D(C_min)) (section 6.3).
 
-    tokens: (coefficient, exponent) of D in C_min / PF-day. -> {"C", "N", "D", "L"}. The laws must fail before; the
-    paper calls the place uncertain by an order of magnitude either way.
+    tokens: (coefficient, exponent) of D in C_min / PF-day. At larger compute L(C_min) is below the loss that these
+    tokens allow, so the laws must fail before. The paper calls this compute uncertain by an order of magnitude.
     """
     of_c, of_d = (PUBLISHED["kaplan", law].params for law in ("kaplan-cmin", "kaplan-d"))
     scale, power = tokens

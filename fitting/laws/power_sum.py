@@ -1,8 +1,8 @@
-"""Loss as an irreducible loss and two power terms (Hoffmann et al. 2022), with two exponents or one.
+"""Loss as an irreducible loss and power terms: L = E + A/N^alpha + B/D^beta (Hoffmann et al. 2022), or one term alone.
 
-The data determine the level and the two slopes at their centre well; alpha and beta (the curvatures) weakly, and E
-follows from all. So theta = (level, ln slope in N, alpha, ln slope in D, beta), with
-E = level - slope_N / alpha - slope_D / beta.
+At their centre, the data determine the level and the slope of each term well, and the exponents (the curvatures)
+weakly; E follows from all. So theta = (level, then ln slope and exponent of each term), and E is the level minus
+slope / exponent of each term. Where both terms share an exponent, theta = (level, ln slope in N, ln slope in D, alpha).
 """
 
 import jax
@@ -11,55 +11,92 @@ import numpy as np
 
 from fitting.laws.base import FREE, INF, NO_E, Law, Param, floor, level
 
-EXPONENT = (0.0, 2.0)
+EXPONENT, EXPONENT_OF_ONE_TERM = (0.0, 2.0), (1e-3, 3.0)
+# T is the position of the predicted token: Kaplan et al. 2020, appendix D.5.
+UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs", "S": "steps", "T": "tokens"}
 
 
-def _terms(theta, xp=jnp):
-    """-> (E, A, B): the three terms at the centre of the data."""
-    a = xp.exp(theta[..., 1]) / theta[..., 2]
-    b = xp.exp(theta[..., 3]) / theta[..., 4]
-    return floor(theta[..., 0] - a - b, xp), a, b
+def _power_sum(names: tuple[tuple[str, str, str], ...], bounds: tuple[float, float], **about) -> Law:
+    """L = E + the sum of terms scale / feature^exponent.
+
+    names: (scale, feature, exponent) of each term. bounds: of each exponent.
+    """
+
+    def at_centre(theta, xp=jnp):
+        """-> (E, each term at the centre of the data, their exponents)."""
+        alphas = [theta[..., i] for i in range(2, theta.shape[-1], 2)]
+        terms = [xp.exp(theta[..., 2 * i + 1]) / alpha for i, alpha in enumerate(alphas)]
+        left = theta[..., 0]
+        for term in terms:
+            left = left - term
+        return floor(left, xp), terms, alphas
+
+    def form(theta: jax.Array, x: dict) -> jax.Array:
+        loss, terms, alphas = at_centre(theta)
+        for term, alpha, (_, feature, _) in zip(terms, alphas, names, strict=True):
+            loss = loss + term * jnp.exp(-alpha * x[feature])
+        return loss
+
+    def natural(theta: np.ndarray, centre: dict) -> dict:
+        e, terms, alphas = at_centre(theta, np)
+        params = {"E": e * centre["y"]}
+        for term, alpha, (scale, feature, exponent) in zip(terms, alphas, names, strict=True):
+            params |= {scale: term * np.exp(alpha * centre[feature]) * centre["y"], exponent: alpha}
+        return params
+
+    def theta(params: dict, centre: dict) -> np.ndarray:
+        alphas = [params[exponent] for _, _, exponent in names]
+        terms = [
+            params[scale] * np.exp(-params[exponent] * centre[feature]) / centre["y"]
+            for scale, feature, exponent in names
+        ]
+        return _theta(level(params["E"] / centre["y"], sum(terms)), terms, alphas)
+
+    params = [Param("E", "floor", "{y}", (0.0, INF))]
+    for scale, feature, exponent in names:
+        params.append(Param(scale, "scale", f"{{y}} * {UNITS[feature]}^{exponent}", (0.0, INF)))
+        params.append(Param(exponent, "exponent", "1", bounds))
+    return Law(
+        features=tuple(feature for _, feature, _ in names),
+        params=tuple(params),
+        bounds=(FREE, *(FREE, bounds) * len(names)),
+        form=form,
+        natural=natural,
+        theta=theta,
+        **about,
+    )
 
 
-def _form(theta: jax.Array, x: dict) -> jax.Array:
-    e, a, b = _terms(theta)
-    return e + a * jnp.exp(-theta[..., 2] * x["N"]) + b * jnp.exp(-theta[..., 4] * x["D"])
+def _theta(level_at_centre, terms, alphas) -> np.ndarray:
+    columns = [level_at_centre]
+    for term, alpha in zip(terms, alphas, strict=True):
+        columns += [np.log(term * alpha), alpha]
+    return np.stack(columns, axis=-1)
 
 
-def _natural(theta: np.ndarray, centre: dict) -> dict:
-    e, a, b = _terms(theta, np)
-    alpha, beta = theta[..., 2], theta[..., 4]
-    return {
-        "E": e * centre["y"],
-        "A": a * np.exp(alpha * centre["N"]) * centre["y"],
-        "alpha": alpha,
-        "B": b * np.exp(beta * centre["D"]) * centre["y"],
-        "beta": beta,
-    }
+def _starts(e, terms, alphas) -> np.ndarray:
+    """Starts of which every fourth has E = 0."""
+    level_at_centre = level(e, sum(terms))
+    level_at_centre[::4] = NO_E
+    return _theta(level_at_centre, terms, alphas)
 
 
-def _theta(natural: dict, centre: dict) -> np.ndarray:
-    alpha, beta = natural["alpha"], natural["beta"]
-    a = natural["A"] * np.exp(-alpha * centre["N"]) / centre["y"]
-    b = natural["B"] * np.exp(-beta * centre["D"]) / centre["y"]
-    at_centre = level(natural["E"] / centre["y"], a + b)
-    return np.stack([at_centre, np.log(a * alpha), alpha, np.log(b * beta), beta], axis=-1)
+def _starts_of_two(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    # The mean of y is split at random between E and the two terms; the exponents cover all published ones. 99.9 % of
+    # such starts reach the optimum on Chinchilla's points; of Hoffmann's grid 5.5 % do.
+    e, *terms = rng.dirichlet((6.0, 2.0, 2.0), n).T * np.mean(y)
+    return _starts(e, terms, rng.uniform(0.1, 0.8, (2, n)))
 
 
-def _starts(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    # The mean of y is split at random between the three terms; exponents of any published size. 99.9 % of such starts
-    # reach the optimum on Chinchilla's points; of Hoffmann's grid 5.5 % do.
-    e, a, b = rng.dirichlet((6.0, 2.0, 2.0), n).T * np.mean(y)
-    alpha, beta = rng.uniform(0.1, 0.8, (2, n))
-    at_centre = level(e, a + b)
-    at_centre[::4] = NO_E
-    return np.column_stack([at_centre, np.log(a * alpha), alpha, np.log(b * beta), beta])
+def _starts_of_one(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    term, alpha = rng.uniform(0.1, 0.8, n) * np.mean(y), rng.uniform(0.05, 0.8, n)
+    return _starts(np.mean(y) - term, [term], [alpha])
 
 
 def optimum_of_terms(log_a, alpha, log_b, beta) -> tuple:
-    """(k, a) of ln N_opt = k + a ln C where A/N^alpha + B/D^beta is least at C = 6 N D.
+    """(k, a) of ln N_opt = k + a ln C, where A/N^alpha + B/D^beta is smallest at C = 6 N D.
 
-    N = G (C/6)^a, a = beta / (alpha + beta), G = (alpha A / beta B)^(1 / (alpha + beta)) (Hoffmann et al. 2022,
+    N_opt = G (C/6)^a, a = beta / (alpha + beta), G = (alpha A / beta B)^(1 / (alpha + beta)) (Hoffmann et al. 2022,
     equation 4).
     """
     a = beta / (alpha + beta)
@@ -67,40 +104,42 @@ def optimum_of_terms(log_a, alpha, log_b, beta) -> tuple:
     return log_g - a * np.log(6), a
 
 
-CHINCHILLA = Law(
+CHINCHILLA = _power_sum(
+    (("A", "N", "alpha"), ("B", "D", "beta")),
+    EXPONENT,
     name="chinchilla",
     formula="L = E + A/N^alpha + B/D^beta",
     source="Hoffmann et al. 2022, approach 3; Bhagia et al. 2024, step 1",
-    features=("N", "D"),
-    params=(
-        Param("E", "floor", "{y}", (0.0, INF)),
-        Param("A", "scale", "{y} * parameters^alpha", (0.0, INF)),
-        Param("alpha", "exponent", "1", EXPONENT),
-        Param("B", "scale", "{y} * tokens^beta", (0.0, INF)),
-        Param("beta", "exponent", "1", EXPONENT),
-    ),
     curve=lambda p, x: p.E + p.A / x.N**p.alpha + p.B / x.D**p.beta,
-    bounds=(FREE, FREE, EXPONENT, FREE, EXPONENT),
-    form=_form,
-    natural=_natural,
-    starts=_starts,
-    theta=_theta,
+    starts=_starts_of_two,
     optimum=lambda p, batch: optimum_of_terms(np.log(p["A"]), p["alpha"], np.log(p["B"]), p["beta"]),
+)
+POWERS = tuple(
+    _power_sum(
+        (("A", feature, "alpha"),),
+        EXPONENT_OF_ONE_TERM,
+        name=f"power-{feature.lower()}",
+        formula=f"L = E + A/{feature}^alpha",
+        source="a power law with an irreducible loss; Henighan et al. 2020",
+        curve=lambda p, x, feature=feature: p.E + p.A / getattr(x, feature) ** p.alpha,
+        starts=_starts_of_one,
+    )
+    for feature in UNITS
 )
 
 
-# With one exponent theta = (level, ln slope in N, ln slope in D, alpha).
 def _untied(theta, xp=jnp):
+    """theta of CHINCHILLA from that of TIED."""
     return xp.stack([theta[..., i] for i in (0, 1, 3, 2, 3)], axis=-1)
 
 
 def _natural_tied(theta: np.ndarray, centre: dict) -> dict:
-    natural = _natural(_untied(theta, np), centre)
+    natural = CHINCHILLA.natural(_untied(theta, np), centre)
     return {name: natural[name] for name in ("E", "A", "B", "alpha")}
 
 
 def tied_starts(x: dict, y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    at_centre, slope_n, alpha, slope_d, beta = _starts(x, y, n, rng).T
+    at_centre, slope_n, alpha, slope_d, beta = _starts_of_two(x, y, n, rng).T
     return np.column_stack([at_centre, slope_n, slope_d, (alpha + beta) / 2])
 
 
@@ -116,9 +155,9 @@ TIED = Law(
     ),
     curve=lambda p, x: p.E + p.A / x.N**p.alpha + p.B / x.D**p.alpha,
     bounds=(FREE, FREE, FREE, EXPONENT),
-    form=lambda theta, x: _form(_untied(theta), x),
+    form=lambda theta, x: CHINCHILLA.form(_untied(theta), x),
     natural=_natural_tied,
     starts=tied_starts,
-    theta=lambda natural, centre: _theta(natural | {"beta": natural["alpha"]}, centre)[..., [0, 1, 3, 2]],
+    theta=lambda p, centre: CHINCHILLA.theta(p | {"beta": p["alpha"]}, centre)[..., [0, 1, 3, 2]],
     optimum=lambda p, batch: optimum_of_terms(np.log(p["A"]), p["alpha"], np.log(p["B"]), p["alpha"]),
 )

@@ -1,4 +1,4 @@
-"""Published constants of the laws, with the table or equation where they are printed.
+"""Published constants of the laws, with the table or equation that they are from.
 
 Kaplan et al. 2020: nats per token of WebText2 (BPE of 50,257 tokens, context 1,024), N without embeddings, FLOPs
 (they print PF-days of 8.64e19 FLOPs). Hoffmann et al. 2022 and Besiroglu et al. 2024: MassiveText, N with embeddings.
@@ -16,7 +16,7 @@ PF_DAY = 8.64e19
 
 @dataclass(frozen=True)
 class Published:
-    """Someone's parameters of a law of LAWS. where: table and equation."""
+    """The parameters that a paper gives for a law of LAWS. name: first author. where: table and equation."""
 
     name: str
     law: str
@@ -24,11 +24,11 @@ class Published:
     where: str
 
     def at(self, features: dict) -> np.ndarray:
-        """What it says at features {name: [n]}."""
+        """y[n] at features {name: [n]}."""
         return LAWS[self.law].at(self.params, features)
 
     def json(self, points) -> dict:
-        """Measured losses (loss_points.LossPoints) over those of these constants: median and central 95 %."""
+        """Ratio of measured losses (loss_points.LossPoints) to those of these constants: median and central 95 %."""
         missing = [name for name in LAWS[self.law].features if name not in points.features]
         if missing:
             raise InputError(f"{points.source}: {self.law} needs {', '.join(missing)}")
@@ -94,7 +94,7 @@ PUBLISHED = {
 
 
 def find(name: str, law: str) -> Published:
-    """Raises InputError that lists the published constants."""
+    """The constants of a law by the name of their author. Raises InputError if there are none."""
     if (name, law) not in PUBLISHED:
         known = ", ".join(f"{law} ({who})" for who, law in PUBLISHED)
         raise InputError(f"{name!r} published no {law!r}; published are: {known}", "published")
@@ -102,11 +102,11 @@ def find(name: str, law: str) -> Published:
 
 
 def with_optimum(name: str) -> Published:
-    """The constants that a name's compute-optimal allocation follows from. Kaplan's is his L(N, S_min) at the critical
-    batch, not his L(N, D). Raises InputError that lists the names."""
+    """The constants by which an author's compute-optimal allocation is computed: Kaplan's are those of L(N, S_min) at
+    the critical batch size, not of L(N, D). Raises InputError if there are none."""
     allocating = [p for p in PUBLISHED.values() if LAWS[p.law].optimum]
-    of_name = sorted((p for p in allocating if p.name == name), key=lambda p: not LAWS[p.law].at_critical_batch)
+    of_name = [p for p in allocating if p.name == name]
     if not of_name:
         known = ", ".join(dict.fromkeys(p.name for p in allocating))
         raise InputError(f"{name!r} published no law with an optimum in N and D; known are: {known}", "published")
-    return of_name[0]
+    return max(of_name, key=lambda p: LAWS[p.law].at_critical_batch)

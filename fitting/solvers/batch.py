@@ -1,13 +1,12 @@
 """Many small minimisation problems at once.
 
-A *lane* is one problem from one start: a start of a task, or of a resample. Lanes are cut into chunks of equal size, so
-that one compilation serves all, and solved in float64 by jaxopt's Levenberg-Marquardt or by damped Newton steps (exact
-second derivatives find the minimum of a flat valley, where Levenberg-Marquardt is slow). Devices share the lanes of a
-chunk; the cores of a host share the chunks. A chunk takes as long as its slowest lane, so lanes that need more than a
-few iterations are put into new chunks.
+A *lane* is one problem from one start. Lanes are solved in chunks of equal size, so that one compilation serves all, by
+jaxopt's Levenberg-Marquardt or by damped Newton steps (whose exact second derivatives find the minimum of a flat
+valley, where Levenberg-Marquardt is slow). Devices share the lanes of a chunk; the cores of a host share the chunks. A
+chunk takes as long as its slowest lane, so lanes that need more than a few iterations are put into new chunks.
 
-Bounds are kept by a change of variables, so a lane needs hundreds of iterations to come close to a bound. A start that
-lies on a bound stays there: one such start for each likely bound makes those iterations unnecessary.
+Bounds are kept by a change of variables, so a lane needs hundreds of iterations to come close to a bound. A start on a
+bound stays there: one such start for each likely bound makes those iterations unnecessary.
 """
 
 import os
@@ -28,16 +27,17 @@ from fitting.solvers.newton import newton
 from fitting.solvers.objective import PerPoint
 
 LEVENBERG_MARQUARDT, NEWTON = "jaxopt LevenbergMarquardt", "damped Newton"
-# Lanes in a chunk. The few starts of one fit, some of which take 100 Newton steps, are one chunk.
+# Lanes in a chunk. For Newton, few: the starts of one fit, some of which take 100 steps, fit into one chunk.
 CHUNK = {LEVENBERG_MARQUARDT: 256, NEWTON: 64}
 # Iterations after which unfinished lanes are put into new chunks (most of Newton's need 5 or 6).
 STAGES = {LEVENBERG_MARQUARDT: (8, 16, 32), NEWTON: (6,)}
 MAX_ITERATIONS = 80
-# A lane has converged where a further Newton step would lower the objective by less than this share of it.
+# A lane has converged if a further Newton step would lower the objective by less than this share of it.
 DECREMENT = 1e-7
-# Levenberg-Marquardt drops a lane that is further from its problem's best converged lane than so many decrements.
+# Levenberg-Marquardt drops a lane whose objective is more than this many decrements above the best converged lane of
+# its problem.
 MAX_DECREMENTS = 4.0
-# XLA's older emitter compiles the solvers in half to three quarters of the newer one's time, and they run as fast.
+# XLA's older emitter compiles the solvers in half to three quarters of the newer one's time; they run equally fast.
 FAST_COMPILE = {"xla_cpu_use_fusion_emitters": False}
 
 
@@ -46,9 +46,9 @@ class Solution:
     """The best start of each of R problems.
 
     params_RP: parameters within their bounds. objective_R: the weighted sum of losses, or of half the squared
-    residuals. converged_R: whether a further step would change the objective by less than DECREMENT of it. agree_R:
-    share of a problem's starts that came within 1 % of its best objective (dropped lanes count where they stopped); low
-    where there are many local minima. seconds: {"compile", "run"}.
+    residuals. converged_R: whether a further Newton step would lower the objective by less than DECREMENT of it.
+    agree_R: share of a problem's starts whose objective came within 1 % of the best (dropped lanes count with the one
+    they stopped at); it is low if there are many local minima. seconds: {"compile", "run"}.
     """
 
     params_RP: np.ndarray
@@ -73,12 +73,13 @@ def solve(
 ) -> Solution:
     """Minimise sum_n weights_n loss(per_point(params)_n) for R problems from S starts each.
 
-    per_point(params_P, data, lane) -> numbers [n]: a module-level or cached function, because it is the key of the
-    compilation cache. loss(numbers, data): for NEWTON any that is convex with its minimum at 0; LEVENBERG_MARQUARDT
-    takes half the square. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all problems share. lanes:
-    arrays with a leading axis G, where G divides R: entry g serves R/G consecutive problems (all resamples of one task,
-    say). weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of each parameter, infinite where
-    there is none. max_iterations: of the last stage. dtype: np.float32, with NEWTON, for accelerators without float64.
+    per_point(params_P, data, lane) -> numbers [n]: a module-level or cached function, because it is a key of the
+    compilation cache. loss(numbers, data): for NEWTON, any that is convex with its minimum at 0; for
+    LEVENBERG_MARQUARDT it is half the square. starts: [S, P] for all problems, or [G, S, P]. data: arrays that all
+    problems share. lanes: arrays with a first axis G, where G divides R: entry g is for R/G consecutive problems (for
+    instance all resamples of one task). weights_Rn: >= 0; integer counts make a bootstrap resample. bounds: (lo, hi) of
+    each parameter, infinite if there is none. max_iterations: of the last stage. dtype: np.float32 is for accelerators
+    without float64, and needs NEWTON.
     """
     n_problems = len(weights_Rn)
     starts = np.asarray(starts, np.float64)
@@ -87,56 +88,58 @@ def solve(
     lanes = {k: np.asarray(v, dtype) for k, v in (lanes or {}).items()}
     data = {k: np.asarray(v, dtype) for k, v in data.items()}
     devices = _devices(dtype)
-    shapes = _shapes(data), _shapes(lanes, 1), np.shape(weights_Rn)[1:], n_params
+    data_shapes = tuple((k, v.shape) for k, v in sorted(data.items()))
+    lane_shapes = tuple((k, v.shape[1:]) for k, v in sorted(lanes.items()))
+    shapes = data_shapes, lane_shapes, weights_Rn.shape[1:], n_params
     misses = _executable.cache_info().misses
     search, seconds_compile = _executable(per_point, loss, tuple(bounds), method, dtype, devices, shapes)
     if _executable.cache_info().misses == misses:
         seconds_compile = 0.0
 
-    def entries(array_G, problem_L):
-        return array_G[problem_L // (n_problems // len(array_G))]
-
     def search_lanes(lane_L, free_LP, damping_L, steps):
         problem_L = lane_L // n_starts
-        lanes_L = {k: entries(v, problem_L) for k, v in lanes.items()}
+        lanes_L = {k: entries(v, problem_L, n_problems) for k, v in lanes.items()}
         start = free_LP[lane_L].astype(dtype), damping_L[lane_L].astype(dtype)
         return search(*start, data, lanes_L, weights_Rn[problem_L].astype(dtype), np.int32(steps))
 
     began = time.perf_counter()
     problem_L, start_L = np.divmod(np.arange(n_problems * n_starts), n_starts)
-    free_LP = entries(starts_GSP, problem_L)[np.arange(len(problem_L)), start_L]
+    free_LP = entries(starts_GSP, problem_L, n_problems)[np.arange(len(problem_L)), start_L]
     lanes_solved = _in_stages(search_lanes, free_LP, method, n_starts, max_iterations, CHUNK[method] * len(devices))
     seconds = {"compile": seconds_compile, "run": time.perf_counter() - began}
     return _best_starts(*lanes_solved, n_starts, seconds)
 
 
+def entries(array_G: np.ndarray, problem_L: np.ndarray, n_problems: int) -> np.ndarray:
+    """The entry of each problem in problem_L; every entry of array_G is for n_problems / G consecutive problems."""
+    return array_G[problem_L // (n_problems // len(array_G))]
+
+
 def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations: int, width: int):
-    """-> (params_LP, objective_L, converged_L). All lanes, then those that are unfinished in new chunks, and so on."""
+    """-> (params_LP, objective_L, converged_L), in stages: in each, the lanes that the last one left unfinished."""
     damping_L = np.zeros(len(free_LP))  # 0: the solver's own
-    todo, state = np.arange(len(free_LP)), None
+    lane_L, state = np.arange(len(free_LP)), None
     for steps in (*STAGES[method], max_iterations):
         call = partial(search_lanes, free_LP=free_LP, damping_L=damping_L, steps=min(steps, max_iterations))
-        parts = _in_chunks(call, todo, width)
-        if state is None:
-            state = parts
-        else:
-            for array_L, part in zip(state, parts, strict=True):
-                array_L[todo] = part
+        parts = _in_chunks(call, lane_L, width)
+        state = state or parts
+        for array_L, part in zip(state, parts, strict=True):
+            array_L[lane_L] = part
         free_LP, damping_L, params_LP, objective_L, decrement_L, ended_L = state
-        # The Newton decrement has the scale of the objective and does not see flat directions (a parameter on its
-        # bound). The norm of the gradient has neither property.
+        # Unlike the norm of the gradient, the Newton decrement has the scale of the objective, and flat directions (a
+        # parameter on its bound) do not change it.
         converged_L = decrement_L <= DECREMENT * objective_L + 1e-12
         unfinished_L = ~ended_L
-        if method == LEVENBERG_MARQUARDT:  # Newton's lanes are few, so all are finished and agree_R counts them there
+        if method == LEVENBERG_MARQUARDT:  # Newton's lanes are few: each is finished and counts in agree_R
             unfinished_L &= ~_cannot_win(objective_L, decrement_L, converged_L, n_starts)
-        todo = np.flatnonzero(unfinished_L)
-        if not todo.size:
+        lane_L = np.flatnonzero(unfinished_L)
+        if not lane_L.size:
             break
     return params_LP, objective_L, converged_L
 
 
 def _cannot_win(objective_L, decrement_L, converged_L, n_starts: int) -> np.ndarray:
-    """Which lanes would stay above the best converged lane of their problem even after MAX_DECREMENTS decrements."""
+    """bool[L]: whether a lane would stay above its problem's best converged lane after MAX_DECREMENTS decrements."""
     best_R = np.where(converged_L & np.isfinite(objective_L), objective_L, np.inf).reshape(-1, n_starts).min(axis=1)
     return objective_L - MAX_DECREMENTS * decrement_L > np.repeat(best_R, n_starts) * (1 + DECREMENT)
 
@@ -156,13 +159,13 @@ def _best_starts(params_LP, objective_L, converged_L, n_starts: int, seconds: di
 
 
 def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
-    """Call with `width` lane numbers at a time (the last chunk repeats a lane); concatenate the outputs.
+    """Call with `width` lane numbers at a time (the last chunk repeats a lane) and concatenate the outputs.
 
-    A chunk's matrices are small and keep one core busy, so each core takes a chunk.
+    The matrices of a chunk are so small that it uses one core only, so there is one thread per core.
     """
 
     def chunk(first: int) -> list[np.ndarray]:
-        with jax.enable_x64(True):  # of this thread
+        with jax.enable_x64(True):  # a setting of each thread
             return [np.asarray(part) for part in call(lane_L[np.minimum(first + np.arange(width), len(lane_L) - 1)])]
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -170,12 +173,8 @@ def _in_chunks(call, lane_L: np.ndarray, width: int) -> list[np.ndarray]:
     return [np.concatenate(parts)[: len(lane_L)] for parts in zip(*chunks, strict=True)]
 
 
-def _shapes(arrays: dict, skip: int = 0) -> tuple:
-    return tuple((k, v.shape[skip:]) for k, v in sorted(arrays.items()))
-
-
 def _devices(dtype: type) -> tuple:
-    """All devices of this process; the host's CPU for float64 where they are TPUs, which have none."""
+    """All devices of this process; for float64, which TPUs lack, the CPU of a TPU host."""
     devices = jax.local_devices()
     on_host = dtype == np.float64 and devices[0].platform == "tpu"
     return tuple(jax.local_devices(backend="cpu") if on_host else devices)
@@ -183,7 +182,7 @@ def _devices(dtype: type) -> tuple:
 
 @lru_cache(maxsize=32)
 def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tuple, shapes: tuple):
-    """Compile the solver of one chunk, whose lanes the devices share; -> (executable, seconds)."""
+    """Compile the solver of one chunk; -> (executable, seconds)."""
 
     def of_free(free_P, data, lane):
         return per_point(from_free(free_P, bounds), data, lane)
@@ -207,8 +206,8 @@ def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tup
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
 
-        def spec(shape, of=dtype):
-            return jax.ShapeDtypeStruct(shape, of)
+        def spec(shape, dtype=dtype):
+            return jax.ShapeDtypeStruct(shape, dtype)
 
         lowered = jax.jit(split).lower(
             spec((width, n_params)),
@@ -222,7 +221,7 @@ def _executable(per_point, loss, bounds: tuple, method: str, dtype, devices: tup
 
 
 def _compiled(lowered: jax.stages.Lowered, quick: bool) -> jax.stages.Compiled:
-    """By FAST_COMPILE, where this XLA knows it (it is an option of XLA's, not of JAX's)."""
+    """Compiled with FAST_COMPILE if `quick` and this version of XLA has that option."""
     try:
         return lowered.compile(compiler_options=FAST_COMPILE if quick else None)
     except jax.errors.JaxRuntimeError as error:

@@ -1,15 +1,15 @@
-"""Bounds kept by a change of variables: unconstrained numbers to parameters and back."""
+"""Bounds by a change of variables: from unconstrained (free) numbers to parameters within bounds, and back."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Beyond this range exp() and softplus() leave float64.
+# Free numbers are clipped to this range, so that sigmoid and softplus do not overflow.
 FREE_LIMIT = 40.0
 
 
 def from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
-    """Unconstrained -> within bounds: identity, softplus, or a scaled logistic function."""
+    """Parameters from free numbers: by the identity, softplus, or a scaled logistic function."""
     columns = []
     for z, (lo, hi) in zip(jnp.unstack(free_P, axis=-1), bounds, strict=True):
         z = jnp.clip(z, -FREE_LIMIT, FREE_LIMIT)
@@ -25,20 +25,19 @@ def from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
 
 
 def to_free(params: np.ndarray, bounds: tuple) -> np.ndarray:
-    """Inverse of from_free. A start on a bound stays there: its gradient is zero (FREE_LIMIT)."""
+    """Inverse of from_free. A parameter on a bound becomes -FREE_LIMIT or FREE_LIMIT, where its gradient is zero."""
+
+    def inverse_softplus(y):
+        return y + np.log(-np.expm1(-y))
+
     columns = []
     for x, (lo, hi) in zip(np.moveaxis(params, -1, 0), bounds, strict=True):
+        above, below = np.maximum(x - lo, 0), np.maximum(hi - x, 0)
         with np.errstate(divide="ignore"):
             if np.isfinite(lo) and np.isfinite(hi):
-                columns.append(np.log(np.maximum(x - lo, 0)) - np.log(np.maximum(hi - x, 0)))
-            elif np.isfinite(lo):
-                columns.append(_inverse_softplus(np.maximum(x - lo, 0)))
-            elif np.isfinite(hi):
-                columns.append(_inverse_softplus(np.maximum(hi - x, 0)))
+                columns.append(np.log(above) - np.log(below))
+            elif np.isfinite(lo) or np.isfinite(hi):
+                columns.append(inverse_softplus(above if np.isfinite(lo) else below))
             else:
                 columns.append(x)
     return np.clip(np.stack(columns, axis=-1), -FREE_LIMIT, FREE_LIMIT)
-
-
-def _inverse_softplus(x: np.ndarray) -> np.ndarray:
-    return x + np.log(-np.expm1(-x))

@@ -1,4 +1,4 @@
-"""jaxopt's Levenberg-Marquardt for one lane: the only file that knows jaxopt."""
+"""jaxopt's Levenberg-Marquardt for one lane: the only file that imports jaxopt."""
 
 import warnings
 
@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from fitting.solvers.newton import CONVERGED
 from fitting.solvers.objective import PerPoint
 
-with warnings.catch_warnings():  # "JAXopt is no longer maintained": known, so nothing else imports it
+with warnings.catch_warnings():  # "JAXopt is no longer maintained", which is why no other file imports it
     warnings.simplefilter("ignore", DeprecationWarning)
     from jaxopt import LevenbergMarquardt
 
 
 def levenberg_marquardt(residuals: PerPoint):
-    """-> a solver with the arguments and results of `newton.newton`'s; its objective is half the squared residuals."""
+    """-> a solver like that of `newton.newton`, whose objective is half the weighted sum of squared residuals."""
 
     def weighted(free_P, data, lane, weights_n):
         return jnp.sqrt(weights_n) * residuals(free_P, data, lane)
 
-    # LU, not Cholesky: near a bound the normal matrix is singular to rounding. There jaxopt's Cholesky gives NaN, which
-    # no later step can leave, and LU gives a bad step, which is refused.
+    # LU, not Cholesky: near a bound the normal matrix is singular to rounding. There jaxopt's Cholesky gives NaN, from
+    # which no later step recovers; LU gives a bad step, which is rejected.
     solver = LevenbergMarquardt(
         weighted, damping_parameter=1e-3, tol=1e-7, solver="lu", materialize_jac=True, implicit_diff=False
     )

@@ -9,10 +9,10 @@ import numpy as np
 
 from fitting.solvers.objective import PerPoint
 
-# A solver stops where a further Newton step would lower the objective by less than this share of it: Newton at the
-# first, for its type, Levenberg-Marquardt at the second.
+# A solver stops if a further Newton step would lower the objective by less than this share of it: EXACT (by dtype) is
+# for Newton, CONVERGED for Levenberg-Marquardt.
 EXACT, CONVERGED = {np.float64: 1e-12, np.float32: 1e-9}, 1e-9
-# The first damping, the damping at which no step helps any more, and the ridge that keeps flat directions solvable.
+# The initial damping, the damping at which the solver gives up, and the ridge that keeps flat directions solvable.
 DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
 
 
@@ -22,8 +22,8 @@ def newton(errors: PerPoint, loss: Callable, dtype: type):
 
     damping: 0 for the solver's own. steps: at most. decrement: by how much an undamped Newton step would lower the
     objective. ended: whether more steps would change nothing. Steps are damped by the curvature of the majoriser of
-    iteratively reweighted least squares, loss(u) <= u^2 slope(u) / u / 2 + ...: far from the optimum, where Huber's
-    loss is linear, it is the only curvature.
+    iteratively reweighted least squares, loss(u) <= u^2 slope(u) / u / 2 + constant. Far from the optimum, where
+    Huber's loss is linear, there is no other curvature.
     """
     rounding = 8 * float(np.finfo(dtype).eps)
 
@@ -36,7 +36,7 @@ def newton(errors: PerPoint, loss: Callable, dtype: type):
         return (gradient_P, u_n), (value, gradient_P, u_n)
 
     def expand(free_P, data, lane, weights_n):
-        """-> objective, gradient, Hessian, curvature of the majoriser, squared gradient in units of the latter."""
+        """-> objective, gradient, Hessian, Hessian of the majoriser, squared gradient in units of the latter."""
         (hessian_PP, jacobian_nP), (value, gradient_P, u_n) = jax.jacfwd(slopes, has_aux=True)(
             free_P, data, lane, weights_n
         )
@@ -58,7 +58,7 @@ def newton(errors: PerPoint, loss: Callable, dtype: type):
             damping = jnp.where(better, damping / 10, damping * 8)
             point_P, _, gradient_P, hessian_PP, major_PP, _ = best
             step_P = jnp.linalg.solve(hessian_PP + damping * major_PP, gradient_P)
-            # Along the majoriser's directions a damped step gains 1 / (1 + damping) of an undamped one.
+            # Where the majoriser is exact, a damped step gains 1 / (1 + damping) of what an undamped one gains.
             decrement = (1 + damping) * jnp.abs(gradient_P @ step_P) / 2
             return iteration + 1, damping, point_P - step_P, best, decrement
 

@@ -1,4 +1,4 @@
-"""What a ladder has measured, as arrays: one point for each run and task, and the targets to predict."""
+"""The measurements of a ladder as arrays, one point for each run and task, and the targets to predict."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from fitting.tables.runs_table import Table
 
 SAME = 0.005  # relative difference below which two N, or two D, are the same
 CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
-# A run's point is the mean of its last evaluations: at most so many, from this last share of its steps, where the
+# A run's point is the mean of its last evaluations: at most END_ROWS, from the last END_SHARE of its steps, where the
 # learning rate is near its end and the bpb changes little.
 END_ROWS, END_SHARE = 5, 0.03
 
@@ -18,8 +18,9 @@ END_ROWS, END_SHARE = 5, 0.03
 class Target:
     """A model to predict.
 
-    N: parameters, as counted by n_is, a column of the runs table ("n_params", "n_non_embedding" or "n_total"). D:
-    training tokens. C: training FLOPs, only for laws of C. Raises InputError for numbers that are not positive.
+    N: parameters. n_is: the column of the runs table that counts them the same way ("n_params", "n_non_embedding" or
+    "n_total"). D: training tokens. C: training FLOPs, only for laws of C. Raises InputError for a number that is not
+    positive.
     """
 
     name: str
@@ -29,9 +30,8 @@ class Target:
     n_is: str = "n_params"
 
     def __post_init__(self):
-        numbers = {"N": self.N, "D": self.D} | ({} if self.C is None else {"C": self.C})
-        for name, value in numbers.items():
-            if not (np.isfinite(value) and value > 0):
+        for name, value in {"N": self.N, "D": self.D, "C": self.C}.items():
+            if value is not None and not 0 < value < np.inf:
                 raise InputError(f"target {self.name}: {name} = {value:g}; it must be a positive number", "target")
         if self.n_is not in CONVENTIONS:
             raise InputError(f"target {self.name}: n_is = {self.n_is!r}; use one of {', '.join(CONVENTIONS)}", "target")
@@ -47,10 +47,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Points:
-    """The end of every decayed run of the ladder, as arrays over n runs and T tasks; runs by N, then D.
+    """The ends of n decayed runs (sorted by N, then D) in T tasks.
 
-    features: "N", "D" and, where the table has it, "flops". bpb_Tn is nan where a task was not evaluated. groups_n: the
-    trunk of each run that is a branch, else the run.
+    features: "N", "D" and, if the table has it, "flops". bpb_Tn: bits per byte (or another metric), nan if a task was
+    not evaluated. groups_n: the trunk of a branch, or the run itself.
     """
 
     tasks: tuple[str, ...]
@@ -62,13 +62,13 @@ class Points:
 
 
 def parse_target(text: str) -> Target:
-    """ "7B-4T=6887575552,3945065873408[,FLOPS]" -> Target (only laws of C need FLOPS)."""
+    """The target that "NAME=N,D" or "NAME=N,D,FLOPS" describes. Raises InputError for any other text."""
     name, _, numbers = text.partition("=")
     try:
         values = [float(v) for v in numbers.split(",")]
     except ValueError:
         values = []
-    if not name or len(values) not in (2, 3) or not all(np.isfinite(v) and v > 0 for v in values):
+    if not name or len(values) not in (2, 3) or not all(0 < v < np.inf for v in values):
         raise InputError(
             f"target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12", "target"
         )
@@ -76,7 +76,7 @@ def parse_target(text: str) -> Target:
 
 
 def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
-    """The targets in a table (split "target"), named by their runs."""
+    """The targets in a table: its runs of split "target", under the names of the runs."""
     check_convention(table, n_convention)
     rows = table.select(split="target", final=True)
     targets = []
@@ -87,17 +87,17 @@ def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
 
 
 def measured(table: Table, target: Target, task: str, metric: str) -> float | None:
-    """What the target's own run in the table measured at its end; None where it has not.
+    """The last value of the target's own run in the table, or None if the table has none.
 
-    Its run is the one with the target's name, or else with its N and D within 0.5 %.
+    The target's run is the one with its name, or else one whose N and D are within 0.5 % of the target's.
     """
     rows = table.select(split="target", final=True, task=task, metric=metric)
     if not len(rows):
         return None
-    same = np.abs(rows[target.n_is] / target.N - 1) < SAME
-    same &= np.abs(rows["tokens"] / target.D - 1) < SAME
-    named = rows["run"] == target.name
-    values = rows["value"][named if named.any() else same]
+    same_name = rows["run"] == target.name
+    same_size = np.abs(rows[target.n_is] / target.N - 1) < SAME
+    same_size &= np.abs(rows["tokens"] / target.D - 1) < SAME
+    values = rows["value"][same_name if same_name.any() else same_size]
     return float(values[-1]) if len(values) else None
 
 
@@ -109,18 +109,18 @@ def ladder_points(
     splits: tuple[str, ...] = ("train",),
     last_rows: int | None = None,
 ) -> Points:
-    """The ends of the decayed runs of some splits: one value a run and task.
+    """One value for each task and each decayed run of some splits.
 
-    A value is the mean of a run's last END_ROWS rows of the last END_SHARE of its steps, or of its `last_rows` last
-    rows whatever their step. Raises InputError where there is none.
+    A value is the mean of a run's last END_ROWS rows within the last END_SHARE of its steps; with last_rows, of its
+    last `last_rows` rows. Raises InputError if there is no such run or task, or a value is not positive.
     """
     check_convention(table, n_convention)
     rows = table.select(split=list(splits), metric=metric)
     ends = rows.select(rows["final"])
     if not len(ends):
         raise InputError(
-            f'{table.source}: no final row with metric {metric!r} in split "{splits[0]}"; a fit needs'
-            " runs decayed to their end"
+            f'{table.source}: no final row with metric {metric!r} in split "{splits[0]}"; a fit needs runs decayed to'
+            " their end"
         )
     known = ends.unique("task")
     tasks = known if tasks is None else list(tasks)
@@ -136,7 +136,7 @@ def ladder_points(
         if task in tasks:
             bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(values)
     if np.nanmin(bpb_Tn) <= 0:
-        raise InputError(f"{table.source}: a {metric} of {np.nanmin(bpb_Tn):g}: must be positive")
+        raise InputError(f"{table.source}: {metric} is {np.nanmin(bpb_Tn):g}; it must be positive")
     parents = ends["parent"][first_row] if "parent" in ends else np.full(len(runs), "")
     sizes = ends["size"][first_row] if "size" in ends else [f"{n:.3g}" for n in ends[n_convention][first_row]]
     features = {"N": ends[n_convention][first_row], "D": ends["tokens"][first_row]}
@@ -147,18 +147,19 @@ def ladder_points(
 
 
 def _end_values(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[float]]:
-    """{(run, task): its last values}, of the runs in last_step."""
+    """{(run, task): the values that its point is the mean of}, for the runs in last_step."""
     values = {}
     for i in np.argsort(rows["step"], kind="stable"):
         run, step = rows["run"][i], rows["step"][i]
-        in_end = run in last_step and (last_rows or step >= (1 - END_SHARE) * last_step[run])
-        if in_end and step <= last_step[run]:
+        if run not in last_step or step > last_step[run]:
+            continue
+        if last_rows or step >= (1 - END_SHARE) * last_step[run]:
             values.setdefault((run, rows["task"][i]), []).append(rows["value"][i])
     return {key: series[-(last_rows or END_ROWS) :] for key, series in values.items()}
 
 
 def check_convention(table: Table, n_convention: str) -> None:
-    """Raises InputError where the table does not count parameters so."""
+    """Raises InputError if n_convention is not a count of parameters, or the table lacks it."""
     if n_convention not in CONVENTIONS or n_convention not in table:
         known = ", ".join(c for c in CONVENTIONS if c in table)
         raise InputError(f"{table.source}: no count of parameters {n_convention!r}; it has {known}", "n")

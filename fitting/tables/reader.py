@@ -1,4 +1,4 @@
-"""Files of rows, CSV or JSON lines, as columns of cells with the line that each row stands in."""
+"""CSV and JSON-lines files as columns of cells, with the line number of each row."""
 
 import csv
 import gzip
@@ -7,7 +7,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from fitting.errors import InputError
 
 @dataclass(frozen=True)
 class Cells:
-    """header: names of the columns. columns: their cells, text or JSON values. places: "file:line" of each row."""
+    """header: column names. columns: one sequence of cells (text or JSON values) per column. places: "file:line" of
+    each row. sha256: of the file."""
 
     header: list[str]
     columns: list
@@ -27,9 +28,9 @@ class Cells:
 
 
 def read(path, required: tuple[str, ...] = ()) -> Cells:
-    """Read .csv or .jsonl, either .gz (str or any path object).
+    """Read a .csv or .jsonl file, gzipped if its name ends in .gz (str or any path object).
 
-    Raises InputError, one line with file and line, where the file is not readable or lacks a required column.
+    Raises InputError, which names file and line, if the file is not readable or lacks a required column.
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.exists():
@@ -43,7 +44,7 @@ def read(path, required: tuple[str, ...] = ()) -> Cells:
 
 
 def content(path) -> tuple[bytes, str]:
-    """A file's bytes, and its text (unzipped where the name ends in .gz)."""
+    """A file's bytes, and its text (unzipped if the name ends in .gz)."""
     try:
         raw = path.read_bytes()
         return raw, (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
@@ -51,7 +52,7 @@ def content(path) -> tuple[bytes, str]:
         raise InputError(f"{path}: not readable as text: {' '.join(str(error).split())}") from None
 
 
-def _csv_rows(text: str, source: str, required):
+def _csv_rows(text: str, source: str, required: tuple[str, ...]):
     """-> (header, columns of cells, line number of each row)."""
     reader = csv.reader(io.StringIO(text), strict=True)
     rows, lines = [], []
@@ -70,15 +71,20 @@ def _csv_rows(text: str, source: str, required):
     return header, list(zip(*rows, strict=True)), lines
 
 
-def _jsonl_rows(text: str, source: str, required):
-    objects, lines = [], []
+def _jsonl_rows(text: str, source: str, required: tuple[str, ...]):
+    """The same as `_csv_rows`; a key that a line lacks is None."""
+    by_line = dict(json_lines(text, source))
+    objects = by_line.values()
+    header = list(dict.fromkeys(name for row in objects for name in row))
+    check_header(header, f"{source}:1", required)
+    return header, [[row.get(name) for row in objects] for name in header], list(by_line)
+
+
+def json_lines(text: str, source: str) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of every line that is not blank."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            objects.append(json_object(line, f"{source}:{number}"))
-            lines.append(number)
-    header = list(dict.fromkeys(name for o in objects for name in o))
-    check_header(header, f"{source}:1", required)
-    return header, [[o.get(name) for o in objects] for name in header], lines
+            yield number, json_object(line, f"{source}:{number}")
 
 
 def json_object(line: str, where: str) -> dict:
@@ -93,29 +99,29 @@ def json_object(line: str, where: str) -> dict:
     return value
 
 
-def check_header(header: list[str], where: str, required: Iterable[str]) -> None:
-    """Raises InputError where a required column is missing or a column stands twice."""
+def check_header(header: list[str], where: str, required: Sequence[str]) -> None:
+    """Raises InputError if a required column is missing or two columns have the same name."""
     missing = [name for name in required if name not in header]
     if missing:
         raise InputError(f"{where}: no column {', '.join(missing)}; required: {', '.join(required)}")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise InputError(f"{where}: column {twice[0]!r} stands twice")
+    duplicates = [name for name in header if header.count(name) > 1]
+    if duplicates:
+        raise InputError(f"{where}: column {duplicates[0]!r} appears twice")
 
 
-def numbers(name: str, cells, where: Callable[[int], str], *, required: bool) -> np.ndarray:
-    """float64[rows]; an empty cell is nan unless the column is required. where(i): the place of row i."""
-    out = np.empty(len(cells))
-    for i, cell in enumerate(cells):
+def numbers(name: str, cells: Sequence, places: Sequence[str], *, required: bool) -> np.ndarray:
+    """float64[rows]; an empty cell is nan. Raises InputError for any other cell that is not a finite number, and for an
+    empty cell if the column is required."""
+    values = np.full(len(cells), math.nan)
+    for i, (cell, place) in enumerate(zip(cells, places, strict=True)):
         if cell is None or cell == "":
             if required:
-                raise InputError(f"{where(i)}: {name} is empty")
-            out[i] = math.nan
+                raise InputError(f"{place}: {name} is empty")
             continue
         try:
-            out[i] = math.nan if isinstance(cell, bool) else float(cell)
+            values[i] = math.nan if isinstance(cell, bool) else float(cell)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{where(i)}: {name} is {str(cell)[:40]!r}, not a number") from None
-        if not math.isfinite(out[i]):
-            raise InputError(f"{where(i)}: {name} is {cell!r}, not a finite number; drop the row")
-    return out
+            raise InputError(f"{place}: {name} is {str(cell)[:40]!r}, not a number") from None
+        if not math.isfinite(values[i]):
+            raise InputError(f"{place}: {name} is {cell!r}, not a finite number; drop the row")
+    return values

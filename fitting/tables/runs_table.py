@@ -1,7 +1,7 @@
 """The runs table: tidy rows, one metric of one task at one step of one run.
 
-It is read from CSV (.csv, .csv.gz), JSON lines (.jsonl, .jsonl.gz) or a folder of run directories,
-checked on the way in, and kept as numpy columns. Every complaint names the file and the line.
+It is read from CSV (.csv, .csv.gz), JSON lines (.jsonl, .jsonl.gz) or a folder of run directories, checked, and kept
+as numpy columns. Every error message names the file and the line.
 """
 
 import csv
@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ NUMBERS = (
 )
 KEY = ("run", "task", "metric", "step")
 SPLITS = ("train", "extra", "target")
-# What must be the same in all rows of a run.
+# Columns that must hold the same value in all rows of a run.
 PER_RUN = ("n_params", "split")
 
 
@@ -36,8 +36,8 @@ PER_RUN = ("n_params", "split")
 class Table:
     """Columns of equal length. Text columns hold str ("" = absent), numbers float64 (nan = absent).
 
-    `final` (bool) marks the last row of each run that was decayed to its end. left_out: runs found
-    but not read, with the reason. sha256: of the file, or of the rows as `write` would write them.
+    columns["final"] (bool) marks the last row of each run that was decayed to its end. left_out: runs that were not
+    read, with the reason. sha256: of the file, or of the rows as `write` would write them.
     """
 
     columns: dict[str, np.ndarray]
@@ -57,168 +57,133 @@ class Table:
         return name in self.columns
 
     def select(self, rows: np.ndarray | None = None, **wanted) -> "Table":
-        """Rows where every named column equals the value (or is among a list of values).
-
-        rows: a boolean mask or indices, applied first.
-        """
-        keep = np.ones(len(self), bool)
-        if rows is not None:
-            keep = np.zeros(len(self), bool)
-            keep[rows] = True
+        """The rows where the boolean mask `rows` is True and every named column equals the value (or one of a list)."""
+        keep = np.ones(len(self), bool) if rows is None else np.array(rows, bool)
         for name, value in wanted.items():
-            values = list(value) if isinstance(value, list | tuple | set) else [value]
-            keep &= np.isin(self[name], values)
-        columns = {k: v[keep] for k, v in self.columns.items()}
-        return Table(columns, self.source, self.sha256, self.left_out)
+            keep &= np.isin(self[name], list(value) if isinstance(value, list | tuple | set) else [value])
+        return replace(self, columns={name: column[keep] for name, column in self.columns.items()})
 
     def unique(self, name: str) -> list:
-        """Distinct values of a column in the order of their first row."""
+        """Distinct values of a column, in order of first appearance."""
         return list(dict.fromkeys(self[name].tolist()))
 
 
 def read(path, unfinished: bool = False) -> Table:
     """Read a runs table from a file or a folder of run directories (str or any path object).
 
-    unfinished: also directories of runs that are not done, as far as they have published their metrics.
-    Raises InputError, one line, with file and line where there is one.
+    unfinished: of a folder, also read the metrics that unfinished runs have published so far. Raises InputError, one
+    line that names file and line.
     """
     path = Path(path) if isinstance(path, str) else path
     if path.is_dir():
-        from fitting.tables.run_directories import read_runs  # which makes a Table
+        from fitting.tables.run_directories import read_runs  # it imports Table from this module
 
         return read_runs(path, unfinished)
     return of_cells(reader.read(path, REQUIRED), str(path))
 
 
 def of_cells(cells: reader.Cells, source: str) -> Table:
-    """Cells as a checked table. Raises InputError."""
+    """Cells as a checked table. Raises InputError if a check fails."""
     reader.check_header(cells.header, source, REQUIRED)
     return _check(cells.header, cells.columns, cells.places, source, cells.sha256)
 
 
 def from_rows(rows: list[dict], source: str, left_out: tuple[str, ...] = ()) -> Table:
-    """Rows {column: cell} as a checked table; "place" of a row (file:line) is where a complaint points to."""
+    """Rows {column: cell} as a checked table. row["place"] is the file:line that error messages name."""
     header = list(dict.fromkeys(name for row in rows for name in row if name != "place"))
     reader.check_header(header, source, REQUIRED)
     columns = [[row.get(name) for row in rows] for name in header]
-    table = _check(header, columns, [r["place"] for r in rows], source, "", left_out)
-    sha256 = hashlib.sha256(_csv_text(table).encode()).hexdigest()
-    return Table(table.columns, table.source, sha256, table.left_out)
+    table = _check(header, columns, [row["place"] for row in rows], source, "", left_out)
+    return replace(table, sha256=hashlib.sha256(_csv_text(table).encode()).hexdigest())
 
 
 def write(table: Table, path) -> None:
-    """Write a table as CSV (.gz where the name says so); `read` gives the same table back."""
+    """Write a table as CSV (gzipped if the name ends in .gz); `read` gives the same table back."""
     path = Path(path) if isinstance(path, str) else path
     raw = _csv_text(table).encode()
-    # No time stamp in the header: the same table gives the same bytes.
+    # mtime=0: no time stamp, so the same table gives the same bytes.
     path.write_bytes(gzip.compress(raw, mtime=0) if path.name.endswith(".gz") else raw)
 
 
 def _csv_text(table: Table) -> str:
-    names = [*REQUIRED, *(n for n in table.columns if n not in REQUIRED)]
-    columns = [_written(table.columns[n]) for n in names]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    names = [*REQUIRED, *(name for name in table.columns if name not in REQUIRED)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(zip(*columns, strict=True))
-    return out.getvalue()
+    writer.writerows(zip(*([_cell(value) for value in table.columns[name].tolist()] for name in names), strict=True))
+    return text.getvalue()
 
 
-def _written(column: np.ndarray) -> list[str]:
-    if column.dtype == bool:
-        return ["true" if v else "false" for v in column.tolist()]
-    if column.dtype.kind != "f":
-        return column.tolist()
-    return [_written_number(v) for v in column.tolist()]
-
-
-def _written_number(v: float) -> str:
-    if math.isnan(v):
+def _cell(value: str | bool | float) -> str:
+    """The text of a cell; `read` gives back the same value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
         return ""
-    return str(int(v)) if v.is_integer() and abs(v) < 2**53 else repr(v)
-
-
-# Rows to points: how the paper and we read a curve of evaluations -------------------------------
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
-    """Trailing mean over `window` rows; the first rows average what there is (Bhagia et al. 2024, step 2)."""
+    """Trailing mean over `window` rows; of the first rows, over those up to the row (Bhagia et al. 2024, step 2)."""
     sums = np.cumsum(values_nm, axis=0)
     sums[window:] = sums[window:] - sums[:-window]
     counts = np.minimum(np.arange(1, len(values_nm) + 1), window)
     return sums / counts.reshape(-1, *[1] * (np.ndim(values_nm) - 1))
 
 
-# Run directories --------------------------------------------------------------------------------
-
-
-# Checks -----------------------------------------------------------------------------------------
-
-
-def _check(header, columns, places, source: str, sha256: str, left_out=()) -> Table:
+def _check(header, columns, places: list[str], source: str, sha256: str, left_out=()) -> Table:
     """Typed, finite columns with unique keys. columns: of cells. places: "file:line" of each row."""
-
-    def where(i) -> str:
-        return places[i]
-
-    columns = {n: _typed(n, c, where) for n, c in zip(header, columns, strict=True)}
-    for name in (n for n in POSITIVE if n in columns):
+    columns = {name: _typed(name, cells, places) for name, cells in zip(header, columns, strict=True)}
+    for name in (name for name in POSITIVE if name in columns):
         bad = np.flatnonzero(columns[name] <= 0)
         if bad.size:
-            raise InputError(f"{where(bad[0])}: {name} is {columns[name][bad[0]]:g}; it must be positive")
-    if "split" in columns:
-        columns["split"] = np.where(columns["split"] == "", "train", columns["split"])
-        bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))
-        if bad.size:
-            raise InputError(f"{where(bad[0])}: split is {columns['split'][bad[0]]!r}; use {', '.join(SPLITS)}")
-    else:
-        columns["split"] = np.full(len(places), "train", object)
-    _check_keys(columns, where)
-    for name in PER_RUN:
-        _check_constant(columns, name, where)
+            raise InputError(f"{places[bad[0]]}: {name} is {columns[name][bad[0]]:g}; it must be positive")
+    split = columns.get("split", np.full(len(places), "", object))
+    columns["split"] = np.where(split == "", "train", split)
+    bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))
+    if bad.size:
+        raise InputError(f"{places[bad[0]]}: split is {split[bad[0]]!r}; use {', '.join(SPLITS)}")
+    _check_rows(columns, places)
     if "final" not in columns:
         columns["final"] = _final(columns)
     return Table(columns, source, sha256, left_out)
 
 
-def _typed(name: str, column, where) -> np.ndarray:
-    if name == "final":
-        return np.array([_truth(c, where(i)) for i, c in enumerate(column)])
+def _typed(name: str, cells, places: list[str]) -> np.ndarray:
     if name in NUMBERS:
-        return reader.numbers(name, column, where, required=name in REQUIRED)
-    typed = np.array(["" if c is None else str(c).strip() for c in column], object)
-    if name in ("run", "task", "metric") and (typed == "").any():
-        raise InputError(f"{where(int((typed == '').argmax()))}: {name} is empty")
-    return typed
+        return reader.numbers(name, cells, places, required=name in REQUIRED)
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    for text, cell, place in zip(texts, cells, places, strict=True):
+        if name in ("run", "task", "metric") and not text:
+            raise InputError(f"{place}: {name} is empty")
+        if name == "final" and text.lower() not in ("true", "false", "1", "0"):
+            raise InputError(f"{place}: final is {cell!r}; use true or false")
+    if name == "final":
+        return np.array([text.lower() in ("true", "1") for text in texts])
+    return np.array(texts, object)
 
 
-def _truth(cell, where: str) -> bool:
-    text = str(cell).strip().lower()
-    if text not in ("true", "false", "1", "0"):
-        raise InputError(f"{where}: final is {cell!r}; use true or false")
-    return text in ("true", "1")
-
-
-def _check_keys(columns: dict, where) -> None:
-    seen = {}
-    for i, key in enumerate(zip(*(columns[n].tolist() for n in KEY), strict=True)):
-        if key in seen:
-            named = ", ".join(f"{n}={v}" for n, v in zip(KEY, key, strict=True))
-            raise InputError(f"{where(i)}: {named} stands twice (first at {where(seen[key])})")
-        seen[key] = i
-
-
-def _check_constant(columns: dict, name: str, where) -> None:
-    first = {}
-    for i, (run, value) in enumerate(zip(columns["run"], columns[name].tolist(), strict=True)):
-        if first.setdefault(run, value) != value:
-            raise InputError(f"{where(i)}: run {run!r} has {name} {first[run]} and {value}")
+def _check_rows(columns: dict, places: list[str]) -> None:
+    """Raises InputError if two rows have the same KEY, or two rows of a run differ in a column of PER_RUN."""
+    first_row, first_value = {}, {}
+    for i, key in enumerate(zip(*(columns[name].tolist() for name in KEY), strict=True)):
+        if key in first_row:
+            described = ", ".join(f"{name}={value}" for name, value in zip(KEY, key, strict=True))
+            raise InputError(f"{places[i]}: {described} appears twice (first at {places[first_row[key]]})")
+        first_row[key] = i
+    for name in PER_RUN:
+        for run, value, place in zip(columns["run"], columns[name].tolist(), places, strict=True):
+            first = first_value.setdefault((name, run), value)
+            if first != value:
+                raise InputError(f"{place}: run {run!r} has {name} {first} and {value}")
 
 
 def _final(columns: dict) -> np.ndarray:
-    """Rows at the last step of their run, trunks excepted."""
-    last = {}
+    """bool[rows]: whether a row is at the last step of its run; False for trunks."""
+    last_step = {}
     for run, step in zip(columns["run"], columns["step"], strict=True):
-        last[run] = max(step, last.get(run, -math.inf))
-    final = np.array([s == last[r] for r, s in zip(columns["run"], columns["step"], strict=True)])
+        last_step[run] = max(step, last_step.get(run, -math.inf))
+    final = np.array([step == last_step[run] for run, step in zip(columns["run"], columns["step"], strict=True)])
     return final & (columns["kind"] != "trunk") if "kind" in columns else final

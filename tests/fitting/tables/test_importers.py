@@ -71,7 +71,7 @@ def test_wandb_histories(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("_step,throughput/total_tokens,eval/downstream_bpb/a_rc_5shot_bpb\n1,10,x\n", "csv:2: .* not a finite number"),
+        ("_step,throughput/total_tokens,eval/downstream_bpb/a_rc_5shot_bpb\n1,10,x\n", "csv:2: .*'x', not a number"),
         ("_step,throughput/total_tokens,eval/downstream_bpb/a_rc_5shot_bpb\n1,10,nan\n", "csv:2: .* not a finite"),
         ("_step,eval/downstream_bpb/a_rc_5shot_bpb\n1,2\n", "csv:2: no value in column 'batch_size_in_tokens'"),
         ("eval/downstream_bpb/a_rc_5shot_bpb\n1\n", "csv:2: no value in column '_step'"),

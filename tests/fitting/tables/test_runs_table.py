@@ -49,7 +49,7 @@ def test_optional_numbers_may_be_absent_and_other_columns_are_kept(tmp_path):
 
 CASES = [
     ("one column missing", "run,n_params,tokens,step,task,metric", ["a,1,1,1,t,bpb"], "t.csv:1: no column value"),
-    ("column twice", HEADER + ",value", [GOOD[0] + ",1"], "t.csv:1: column 'value' stands twice"),
+    ("column twice", HEADER + ",value", [GOOD[0] + ",1"], "t.csv:1: column 'value' appears twice"),
     ("no rows", HEADER, [], "no rows"),
     ("NaN", HEADER, [GOOD[0], "a-1xC,1000,40000,20,validation,bpb,nan"], "t.csv:3: value is 'nan'"),
     ("infinity", HEADER, ["a,1000,1,1,t,bpb,inf"], "t.csv:2: value is 'inf'"),
