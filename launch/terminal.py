@@ -22,14 +22,6 @@ def progress(*extra: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def count(n: float) -> str:
-    """Four significant digits: 190.4M, 3.945T."""
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.4g}{name}"
-    return f"{n:.4g}"
-
-
 def size(n_bytes: float) -> str:
     """Bytes in units of 1024."""
     for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB")):

@@ -2,25 +2,22 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-from jax.scipy.special import betainc
+from scipy import stats
 
 from fitting.inference import bootstrap
 from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.runs_table import Table, smoothed
 
 ACCURACY_METRICS = ("len_norm", "acc")
-# Step 2 reads so many checkpoints of a run, evenly spaced, none from its first tenth, each the mean of a trailing
-# window (as published). More points of the same runs hold little more information.
+# Step 2 reads this many evenly spaced checkpoints of a run. More points of the same run add little information.
 CHECKPOINTS_PER_RUN = 8
-SKIP_SHARE = 0.1
-WINDOW = 5
-# The published anchor (bpb 0 has accuracy 1) weighs as one of the 1,400 checkpoints of its ladder.
+# As published: the first tenth of a run is left out, and each value is a trailing mean over five rows.
+SKIP_SHARE, WINDOW = 0.1, 5
+# Weight of the published anchor (accuracy 1 at bpb 0): there it is one point beside 1,400 checkpoints.
 ANCHOR_SHARE = 1 / 1400
-# A task is above chance if so many runs are, each at this level after Bonferroni's correction.
-MIN_RUNS_ABOVE_CHANCE = 3
-SIGNIFICANCE = 0.05
+# A task is above chance if this many runs are, each at this level of significance after Bonferroni's correction.
+MIN_RUNS_ABOVE_CHANCE, SIGNIFICANCE = 3, 0.05
 MIN_RUNS = 3
 WEAK_CORRELATION = 0.7
 
@@ -36,7 +33,11 @@ class Chance:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """bpb and accuracy of T tasks on a grid of runs x CHECKPOINTS_PER_RUN, by run; weight 0: not measured."""
+    """bpb and accuracy of T tasks at n = runs x CHECKPOINTS_PER_RUN checkpoints, by run.
+
+    metrics: of the accuracy of each task. groups_n: run of each checkpoint. weights_Tn: 0 where a task was not
+    measured. last_n: whether a checkpoint is the last of its run.
+    """
 
     tasks: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -49,7 +50,11 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class AccuracyFit:
-    """Step 2 of one task: which accuracy, its checkpoints, whether it is above chance, and its row in the fit."""
+    """Step 2 of one task.
+
+    metric: which accuracy. bpb_n, acc_n: its checkpoints. correlation: of bpb and accuracy at the ends of the runs.
+    fit: the sigmoids of all tasks, of which this task has index `row`; None where accuracy is not above chance.
+    """
 
     metric: str
     bpb_n: np.ndarray
@@ -60,19 +65,18 @@ class AccuracyFit:
     row: int
 
     def predict(self, bpb_m) -> np.ndarray:
-        """[1 + R, m]: the sigmoid (row 0) and its resamples."""
+        """[1 + R, m]: accuracy at bpb [m] by the sigmoid (row 0) and its resamples."""
         bpb_Tm = np.broadcast_to(np.asarray(bpb_m, float), (len(self.fit.points_T), len(np.atleast_1d(bpb_m))))
         return self.fit.predict({"bpb": bpb_Tm})[self.row]
 
     def draws(self, bpb_Rm: np.ndarray, seed: int) -> np.ndarray:
         """[R, m] of the accuracy measured at draws of bpb: parameters and scatter of a measurement."""
-        p = {k: v[:, None] for k, v in self.fit.resampled(self.row).items()}
         noise_R = self.fit.noise_TR[self.row]
         rng = np.random.default_rng([seed, 2])
-        pick_r = rng.integers(len(noise_R), size=len(bpb_Rm))
-        p = {k: v[pick_r] for k, v in p.items()}
+        resample_r = rng.integers(len(noise_R), size=len(bpb_Rm))
+        p = {k: v_R[resample_r, None] for k, v_R in self.fit.resampled(self.row).items()}
         acc_Rm = p["b"] + p["a"] / (1 + np.exp(p["k"] * (p["L0"] - bpb_Rm)))
-        return np.clip(acc_Rm + (noise_R[pick_r] * rng.standard_normal(len(bpb_Rm)))[:, None], 0.0, 1.0)
+        return np.clip(acc_Rm + (noise_R[resample_r] * rng.standard_normal(len(bpb_Rm)))[:, None], 0.0, 1.0)
 
 
 def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, AccuracyFit]:
@@ -89,14 +93,14 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
     ]
     fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
     sigmoids = None
-    if fitted:  # two more starts for each resample: its ceiling on 1, where most fits end, and inside
+    if fitted:  # each resample has two more starts: with the ceiling on its bound 1, where most fits end, and below it
         sigmoids = fit_sigmoids(grid, fitted, grid.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
     by_task = {}
     for i, (task, metric) in enumerate(zip(grid.tasks, grid.metrics, strict=True)):
-        has_n, is_fitted = grid.weights_Tn[i] > 0, i in fitted
-        ends_n = has_n & grid.last_n
+        measured_n, is_fitted = grid.weights_Tn[i] > 0, i in fitted
+        ends_n = measured_n & grid.last_n
         correlation = _correlation(grid.bpb_Tn[i, ends_n], grid.acc_Tn[i, ends_n])
-        shown_n = has_n if is_fitted else ends_n
+        shown_n = measured_n if is_fitted else ends_n
         by_task[task] = AccuracyFit(
             metric, grid.bpb_Tn[i, shown_n], grid.acc_Tn[i, shown_n], chances[i], correlation,
             sigmoids if is_fitted else None, fitted.index(i) if is_fitted else -1,
@@ -113,7 +117,10 @@ def fit_sigmoids(
     starts: int = bootstrap.N_STARTS,
     resample_starts: int = 0,
 ) -> bootstrap.Fit:
-    """X sigmoids: set x is of task task_X[x] of the grid, with its own weights on the checkpoints."""
+    """Fit X sigmoids by least squares, each to the checkpoints of one task.
+
+    task_X: index of the task in the grid. weights_Xn: of the checkpoints.
+    """
     one_X1 = np.ones((len(task_X), 1))
     anchor_X1 = ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)
     least_squares = 1.0  # a Huber threshold above any residual
@@ -136,7 +143,7 @@ def checkpoints(rows: Table, tasks) -> Checkpoints | None:
         task_rows = rows.select(task=task)
         metric = next((m for m in ACCURACY_METRICS if m in task_rows["metric"]), None)
         if metric is not None:
-            by_task[task] = metric, _by_run(task_rows, metric)
+            by_task[task] = metric, pairs_by_run(task_rows, metric)
     if not by_task:
         return None
     runs = list(dict.fromkeys(run for _, by_run in by_task.values() for run in by_run))
@@ -144,6 +151,7 @@ def checkpoints(rows: Table, tasks) -> Checkpoints | None:
     bpb, acc, weights = np.ones(shape), np.ones(shape), np.zeros(shape)
     for i, (_, by_run) in enumerate(by_task.values()):
         for run, pairs in by_run.items():
+            pairs = smoothed(pairs[int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0 :], WINDOW)
             keep = np.unique(np.linspace(0, len(pairs) - 1, CHECKPOINTS_PER_RUN).round().astype(int))
             cells = i, runs.index(run), slice(CHECKPOINTS_PER_RUN - len(keep), None)
             bpb[cells], acc[cells] = pairs[keep].T
@@ -154,20 +162,15 @@ def checkpoints(rows: Table, tasks) -> Checkpoints | None:
     return Checkpoints(tuple(by_task), tuple(m for m, _ in by_task.values()), groups_n, *flat, last_n)
 
 
-def _by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
-    """{run: [[bpb, accuracy], ...]} by step: smoothed, without the first tenth."""
+def pairs_by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
+    """{run: [k, 2]}: bpb and accuracy of one task at the k steps that have both, in the order of the steps."""
     bpb, acc = rows.select(metric="bpb"), rows.select(metric=metric)
     bpb_of = dict(zip(zip(bpb["run"], bpb["step"], strict=True), bpb["value"], strict=True))
     triples = {}
     for run, step, value in zip(acc["run"], acc["step"], acc["value"], strict=True):
         if (run, step) in bpb_of:
             triples.setdefault(run, []).append((step, bpb_of[run, step], value))
-    out = {}
-    for run, steps in triples.items():
-        pairs = np.array(sorted(steps))[:, 1:]
-        first = int(np.ceil(SKIP_SHARE * len(pairs))) if len(pairs) > 1 else 0
-        out[run] = smoothed(pairs[first:], WINDOW)
-    return out
+    return {run: np.array(sorted(steps))[:, 1:] for run, steps in triples.items()}
 
 
 def _correlation(bpb_n: np.ndarray, acc_n: np.ndarray) -> float:
@@ -177,7 +180,7 @@ def _correlation(bpb_n: np.ndarray, acc_n: np.ndarray) -> float:
 
 
 def _chance(final: Table) -> Chance:
-    """Binomial test of every final run against max(chance, majority)."""
+    """Binomial test of every decayed run's accuracy against the larger of chance level and majority class."""
     if "n_docs" not in final or "chance" not in final or not len(final):
         return Chance(None, True, "chance not tested: the table has no n_docs and chance")
     chance = float(final["chance"][0])
@@ -200,6 +203,4 @@ def _chance(final: Table) -> Chance:
 
 def _binomial_tail(k, n, p) -> np.ndarray:
     """P(X >= k) of a binomial distribution."""
-    with jax.enable_x64(True):
-        tail = np.asarray(betainc(np.maximum(k, 1.0), n - np.maximum(k, 1.0) + 1, p))
-    return np.where(k <= 0, 1.0, tail)
+    return stats.binom.sf(k - 1, n, p)

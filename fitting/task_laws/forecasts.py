@@ -1,4 +1,4 @@
-"""What is predicted for one target: of a task, and of the mean over tasks."""
+"""The prediction for one target: of one task, and of the mean over tasks."""
 
 from dataclasses import dataclass
 
@@ -55,8 +55,8 @@ class TaskForecast:
 
 @dataclass(frozen=True)
 class SuiteForecast:
-    """The mean over the tasks that are predicted, with an interval of its own: tasks share runs, so their errors do not
-    cancel. bpb_tasks, accuracy_tasks: which tasks are in the mean."""
+    """The mean over the predicted tasks. Its interval comes from draws of the mean, because tasks share runs and their
+    errors do not cancel. bpb_tasks, accuracy_tasks: which tasks are in the mean."""
 
     target: str
     bpb: float | None = None

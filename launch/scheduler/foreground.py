@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fitting.report.numbers import si
 from ladder.errors import Preempted
 from ladder.rundir.record import STOPPED
-from launch import terminal
 from launch.backends.local import Local
 from launch.backends.protocol import Job
 from launch.scheduler import jobs as run_jobs
@@ -96,7 +96,7 @@ def _run_line(run: Status) -> str:
     if run.loss is not None:
         line += f"  loss {run.loss:.3f}"
     if run.rate:
-        line += f"  {terminal.count(run.rate)} tokens/s"
+        line += f"  {si(run.rate, 4)} tokens/s"
     return line
 
 
