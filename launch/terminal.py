@@ -1,4 +1,4 @@
-"""How the command shows numbers to people and writes them for programs."""
+"""Terminal output for people (console, progress, sizes, durations), and JSON files for programs."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from ladder.errors import InputError
 
 
 def console() -> Console:
-    """Standard output; 160 columns, which the tables need, where it is a pipe or a file."""
+    """Standard output; 160 columns wide, which the tables need, where it is a pipe or a file."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 

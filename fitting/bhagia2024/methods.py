@@ -21,8 +21,8 @@ METHODS = ("paper", "paper-c", "paper-single")
 DELTA, LAST_ROWS, WINDOW, SKIP_SHARE = 1e-3, 5, 5, 0.1
 # Accuracy by guessing, which the paper's step 2 starts from; 0.25 for every other task.
 GUESS = {"piqa": 1 / 2, "boolq": 1 / 2, "winogrande": 1 / 2, "socialiqa": 1 / 3, "csqa": 1 / 5}
-# The single step's further starts, near the published one: how many, how far (relative), and the iterations after which
-# they are compared.
+# Further starts of the single step, near the published one: their number, their relative distance (sd), and the number
+# of iterations after which they are compared.
 N_NEAR, NEAR, SHORT_RUN = 11, 0.1, 200
 FREE = (None, None)
 POSITIVE = (0.0, None)
@@ -78,8 +78,8 @@ def single_step(features: dict, acc_n: np.ndarray, chance: float) -> Fit:
 
     bounds = [POSITIVE] * 4 + [FREE, (-1.0, 0.0), (0.0, 1.0)]
     published = np.array([3.0, 5.0, 0.2, 0.3, 0.0, chance - 1, 1.0])
-    # On some tasks the local minimum that the published start leads to depends on the last bits, so on the machine. Two
-    # in three of the nearby starts lead to the better one, which is the paper's.
+    # On some tasks rounding, and so the machine, decides which local minimum the published start leads to. Two in three
+    # of the nearby starts lead to the better one, which is the paper's.
     near = published * (1 + NEAR * np.random.default_rng(0).standard_normal((N_NEAR, 7)))
     short_runs = [_fit_log_huber(sigmoid, features, acc_n, p, bounds, SHORT_RUN) for p in (published, *near)]
     p = _fit_log_huber(sigmoid, features, acc_n, min(short_runs, key=lambda result: result.fun).x, bounds).x
@@ -149,24 +149,23 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
     ends = points(table, tasks)
     entries = []
     for task, bpb_n in zip(ends.tasks, ends.bpb_Tn, strict=True):
-        metric = acc_metric(table, task)
-        has = ~np.isnan(bpb_n)
-        features = {k: v[has] for k, v in ends.features.items()}
-        chain = _fits(table, method, task, metric, features, bpb_n[has], np.array(ends.runs)[has])
+        measured_n = ~np.isnan(bpb_n)
+        features = {k: v[measured_n] for k, v in ends.features.items()}
+        chain = _fits(table, method, task, features, bpb_n[measured_n], np.array(ends.runs)[measured_n])
+        flags = [f"{name}: parameter at its bound: {p}" for name, fit in chain.items() for p in _at_bound(fit)]
+        fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
         for target in targets:
             x = _features(target, method)
             bpb = float(chain["step1"].predict(x)) if "step1" in chain else None
-            acc = None
-            if metric is not None:
-                last = chain["single"] if method == "paper-single" else chain["step2"]
-                acc = float(last.predict(x if method == "paper-single" else {"bpb": bpb}))
-            flags = [f"{name}: parameter at its bound: {p}" for name, fit in chain.items() for p in _at_bound(fit)]
-            fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
+            x, last = (x, chain.get("single")) if method == "paper-single" else ({"bpb": bpb}, chain.get("step2"))
+            acc = None if last is None else float(last.predict(x))
             entries.append(TaskForecast(target.name, task, bpb, accuracy=acc, flags=tuple(flags), fits=fits))
     return entries
 
 
-def _fits(table, method: str, task: str, metric: str | None, features: dict, bpb_n, runs) -> dict[str, Fit]:
+def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> dict[str, Fit]:
+    """{"step1", "step2"}, or {"single"}; without what needs an accuracy where the task has none."""
+    metric = acc_metric(table, task)
     if method == "paper-c" and "C" not in features:
         raise InputError(f"{table.source}: no column 'flops' (in every run), which the method paper-c needs", "method")
     if method == "paper-single":

@@ -9,9 +9,9 @@ VERDICTS = ("yes", "no")  # cells that are coloured
 
 @dataclass(frozen=True)
 class Grid:
-    """title; head: a heading that begins with # is of a column of numbers; rows: cells; notes: lines below the table.
+    """head: headings; those of columns of numbers begin with #. rows: cells. notes: lines below the table.
 
-    classes: a CSS class for each row of the page, or nothing.
+    classes: a CSS class for each row of the HTML table, or nothing.
     """
 
     title: str
@@ -22,7 +22,7 @@ class Grid:
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
-        """(heading, whether of numbers)."""
+        """(heading, whether the column holds numbers) of each column."""
         return [(heading.removeprefix("#"), heading.startswith("#")) for heading in self.head]
 
     def __str__(self) -> str:
@@ -36,8 +36,7 @@ class Grid:
             ).rstrip()
             for row in cells
         ]
-        title = [self.title] if self.title else []
-        return "\n".join([*title, lines[0], "-" * len(lines[0]), *lines[1:], *self.notes])
+        return "\n".join([*filter(None, [self.title]), lines[0], "-" * len(lines[0]), *lines[1:], *self.notes])
 
     def html(self) -> str:
         """A <table>, without title and notes."""

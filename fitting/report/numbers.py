@@ -15,5 +15,6 @@ def interval(ends, form: str = ".3f") -> str:
     return "" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
-def optional(value: float | None, form: str = ".3f") -> str:
-    return "" if value is None else f"{value:{form}}"
+def optional(value: float | None, form: str = ".3f", unit: str = "") -> str:
+    """A number with its unit; nothing for None."""
+    return "" if value is None else f"{value:{form}}{unit}"

@@ -1,10 +1,15 @@
-"""Colours and fonts of all figures."""
+"""Colours and fonts of all figures, and how a figure is begun and embedded."""
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from fitting.report.numbers import si
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TARGET, INSIDE, OUTSIDE, STAR = "#d1495b", "#2a7f62", "#d1495b", "#f2b134"
@@ -39,6 +44,19 @@ STYLE = {
 def style():
     """Context in which figures are drawn and saved."""
     return matplotlib.rc_context(STYLE)
+
+
+@contextmanager
+def new_figure(width: float, height: float, font_size: float = STYLE["font.size"]) -> Iterator[Figure]:
+    """An empty figure, sizes in inches, in the context in which it is drawn."""
+    with matplotlib.rc_context(STYLE | {"font.size": font_size}):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def si_ticks(axis) -> None:
+    """Label the major ticks of an x or y axis as 10k, 1M; leave the minor ones without labels."""
+    axis.set_major_formatter(lambda value, _: si(value))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def svg(figure: Figure) -> str:

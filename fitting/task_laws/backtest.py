@@ -127,13 +127,16 @@ def scale_factor(error_HXn: np.ndarray, half_HXn, without: int | None = None) ->
     # An error above 0 is a prediction that was too high: the truth lies below it.
     ratio = np.abs(error_HXn) / np.where(error_HXn > 0, below, above)
     tested = [ratio[h][~np.isnan(ratio[h])] for h in keep]
-    shares = np.concatenate([np.full(len(ratios), 1 / len(ratios)) for ratios in tested])
+    weights_k = np.concatenate([np.full(len(ratios), 1 / len(ratios)) for ratios in tested])
+    ratio_k = np.concatenate(tested)
+    order = np.argsort(ratio_k)
+    # Not np.quantile(weights=...): it divides by another sum, and the level often equals a step of this function.
+    share_k = np.cumsum(weights_k[order]) / weights_k.sum()
     # Of m errors of independent tasks and holdouts the interval must hold ceil(0.8 (m + 1)): the finite-sample rule of
     # conformal prediction. It keeps a short ladder from shrinking its intervals on little evidence.
     m = len(keep) * error_HXn.shape[1]
     level = min(np.ceil(LEVEL * (m + 1)) / m, 1.0)
-    factor = np.quantile(np.concatenate(tested), level, weights=shares, method="inverted_cdf")
-    return max(float(factor), MIN_FACTOR)
+    return max(float(ratio_k[order][min(np.searchsorted(share_k, level), len(ratio_k) - 1)]), MIN_FACTOR)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def frontier(runs: Candidates, budgets=()) -> list[dict]:
     """The best set for each budget in FLOPs (default: SHARES): budget, runs (indices), flops, sd and half_width of the
     target's ln bpb (half of its 80 % interval)."""
     rows = []
-    for budget in budgets or [share * runs.flops_n.sum() for share in SHARES]:
+    for budget in budgets if len(budgets) else np.multiply(SHARES, runs.flops_n.sum()):
         chosen, sd = best(runs, budget)
         row = {"budget": float(budget), "runs": np.flatnonzero(chosen).tolist(), "sd": sd, "half_width": 1.2816 * sd}
         rows.append(row | {"flops": float(runs.flops_n[chosen].sum())})
