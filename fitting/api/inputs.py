@@ -11,7 +11,10 @@ from fitting.tables.loss_points import LossPoints, Reading
 
 
 def points_of(data, named: dict, y, weights, groups) -> LossPoints:
-    """Points of a table whose columns are named, or of arrays."""
+    """Points from a table (named: {feature: column}) or, where data is None, from arrays (named: {feature: array}).
+
+    Raises InputError where a column's name or an array is missing.
+    """
     if data is None:
         if y is None:
             raise InputError("y: the loss is missing; give it as an array, or name a table and its column", "y")

@@ -28,7 +28,7 @@ SETTINGS = ("delta", "seed", "penalty", "n_starts", "precision", "fixed")
 
 
 class Fit(Shown, LossFit):
-    """A fitted law of the loss. Attributes beside those below: law (formula, params with units), points, seed, delta.
+    """A fitted law of the loss. Further attributes: law (formula, params with units), points, seed, delta.
 
     Parameters are as printed in the law's formula. Standard errors and intervals come from the resamples.
     """

@@ -60,10 +60,10 @@ def to_frame(rows: Sequence[dict]):
     return pandas.DataFrame(list(rows))
 
 
-def axes_or_new(ax, size=(6.4, 4.2)):
+def axes_or_new(ax):
     """`ax`, or the axes of a new matplotlib figure."""
     if ax is not None:
         return ax
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=size, layout="constrained")[1]
+    return pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]

@@ -108,14 +108,9 @@ class Forecast(Shown):
 
 
 def forecast(
-    runs: Table,
-    targets: Sequence[Target] | None = None,
-    *,
-    tasks: Sequence[str] | None = None,
-    method: str = "default",
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Forecast:
+    runs: Table, targets: Sequence[Target] | None = None, *, tasks: Sequence[str] | None = None,
+    method: str = "default", resamples: int = 1000, seed: int = 0,
+) -> Forecast:  # fmt: skip
     """Predict bpb and accuracy of larger models from a ladder's runs.
 
     runs: from `read_runs` or `runs_table`. targets: by default those in the table (split "target"). tasks: by default

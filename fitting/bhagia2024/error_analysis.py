@@ -7,20 +7,21 @@ import numpy as np
 from fitting.bhagia2024 import methods
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
+from fitting.task_laws import accuracy
 
 VARIANCE_ROWS = 10
 # Where a ladder does not determine step 1: number of further fits, and the relative change of the losses for these.
 PERTURBED, CHANGE = 10, 1e-10
 
 
-def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
+def variance(table: Table, run: str) -> list[dict]:
     """Standard deviation (population) and coefficient of variation of a run's last evaluations, for every task."""
     rows = []
     for task in table.select(run=run, metric="bpb").unique("task"):
         row = {"run": run, "task": task}
-        for name, metric in (("bpb", "bpb"), ("acc", methods.acc_metric(table, task))):
+        for name, metric in (("bpb", "bpb"), ("acc", accuracy.metric_of(table, task))):
             series = table.select(run=run, task=task, metric=metric)
-            values = series["value"][np.argsort(series["step"])][-last:]
+            values = series["value"][np.argsort(series["step"])][-VARIANCE_ROWS:]
             if len(values):
                 row |= {f"{name}_sd": float(values.std()), f"{name}_cv": float(values.std() / values.mean())}
         rows.append(row)
@@ -58,8 +59,8 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
     losses that are changed in their tenth digit. Yields nothing where the target's own run is not in the table (split
     target).
     """
-    tasks = [t for t in methods.points(table, None).tasks if methods.acc_metric(table, t)]
-    tasks = [t for t in tasks if measured(table, target, t, methods.acc_metric(table, t)) is not None]
+    tasks = [t for t in methods.points(table, None).tasks if accuracy.metric_of(table, t)]
+    tasks = [t for t in tasks if measured(table, target, t, accuracy.metric_of(table, t)) is not None]
     for name, runs, determined, largest, total in smaller if tasks else ():
         part, perturbed = table.select(run=runs), 0 if determined else PERTURBED
         error_T4R = np.abs([_errors(part, table, target, task, perturbed) for task in tasks])
@@ -75,7 +76,7 @@ def _errors(part: Table, table: Table, target: Target, task: str, perturbed: int
 
     Column 0 is the fit; in the others the losses are changed in their tenth digit.
     """
-    ends, acc_metric = methods.points(part, [task]), methods.acc_metric(table, task)
+    ends, acc_metric = methods.points(part, [task]), accuracy.metric_of(table, task)
     bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
     noise_Rn = np.random.default_rng(0).uniform(-CHANGE, CHANGE, (1 + perturbed, len(ends.runs)))
     noise_Rn[0] = 0

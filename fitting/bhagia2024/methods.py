@@ -24,8 +24,9 @@ GUESS = {"piqa": 1 / 2, "boolq": 1 / 2, "winogrande": 1 / 2, "socialiqa": 1 / 3,
 # Further starts of the single step, near the published one: their number, their relative distance (sd), and the number
 # of iterations after which they are compared.
 N_NEAR, NEAR, SHORT_RUN = 11, 0.1, 200
-FREE = (None, None)
-POSITIVE = (0.0, None)
+FREE, POSITIVE = (None, None), (0.0, None)
+# Parameters that the paper bounds by 0 from below, in the order in which flags name them.
+NON_NEGATIVE = ("logA", "logB", "alpha", "beta", "E")
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,6 @@ def checkpoints(table: Table, task: str, runs, acc_metric: str) -> np.ndarray:
     return np.concatenate([smoothed(p[int(np.ceil(SKIP_SHARE * len(p))) :], WINDOW) for p in pairs]).T
 
 
-def acc_metric(table: Table, task: str) -> str | None:
-    """The accuracy that the paper reads: length-normalised where the table has both."""
-    metrics = table.select(task=task).unique("metric")
-    return next((m for m in ("len_norm", "acc") if m in metrics), None)
-
-
 def points(table: Table, tasks, metric: str = "bpb") -> Points:
     """The final losses of the ladder: split train, means of the last 5 evaluations. "C" is the table's FLOPs."""
     ends = ladder_points(table, tasks, "n_params", metric, last_rows=LAST_ROWS)
@@ -152,7 +147,8 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
         measured_n = ~np.isnan(bpb_n)
         features = {k: v[measured_n] for k, v in ends.features.items()}
         chain = _fits(table, method, task, features, bpb_n[measured_n], np.array(ends.runs)[measured_n])
-        flags = [f"{name}: parameter at its bound: {p}" for name, fit in chain.items() for p in _at_bound(fit)]
+        at_bound = [(name, p) for name, fit in chain.items() for p in NON_NEGATIVE if fit.params.get(p) == 0.0]
+        flags = [f"{name}: parameter at its bound: {p}" for name, p in at_bound]
         fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
         for target in targets:
             x = _features(target, method)
@@ -165,7 +161,7 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
 
 def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> dict[str, Fit]:
     """{"step1", "step2"}, or {"single"}; without what needs an accuracy where the task has none."""
-    metric = acc_metric(table, task)
+    metric = accuracy.metric_of(table, task)
     if method == "paper-c" and "C" not in features:
         raise InputError(f"{table.source}: no column 'flops' (in every run), which the method paper-c needs", "method")
     if method == "paper-single":
@@ -183,7 +179,3 @@ def _features(target: Target, method: str) -> dict:
     if method == "paper-c" and target.C is None:
         raise InputError(f"target {target.name}: the method paper-c needs its FLOPs: NAME=N,D,FLOPS", "target")
     return target.features | ({"C": target.C} if target.C else {})
-
-
-def _at_bound(fit: Fit) -> list[str]:
-    return [n for n, v in fit.params.items() if n in ("alpha", "beta", "E", "logA", "logB") and v == 0.0]

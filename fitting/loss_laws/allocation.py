@@ -92,6 +92,11 @@ class Frontier:
         return [f"far extrapolation: {ratio:.0f} times the largest run's compute"] if ratio > FAR else []
 
 
+def minima_rows(minima) -> tuple[dict, ...]:
+    """minima: (FLOPs, parameters, loss) of each."""
+    return tuple(dict(zip(("flops", "n_params", "loss"), map(float, minimum), strict=True)) for minimum in minima)
+
+
 def _with_intervals(values: dict, interval: Callable, log: bool = True) -> dict:
     """{name: number} and {name_ci95: [lo, hi]} for each {name: [1 + R]}; numbers are kept."""
     row = {}
@@ -125,15 +130,15 @@ def of_law(fitted: LossFit, batch: dict = kaplan.BATCH) -> Frontier:
 def _parametric(law: Law, source: str, natural: dict, batch: dict, values: Callable) -> Frontier:
     """natural: parameters {name: [1 + R]}. values: law at features {name: [1 + R, m]}."""
     k_R, a_R = np.broadcast_arrays(*law.optimum(natural, batch))
+    frontier = Frontier(PARAMETRIC, source, k_R, a_R, law=law.name, batch=batch)
 
     def loss_of(flops):
-        flops = np.asarray(flops, float)
         if law.at_critical_batch:
-            return kaplan.Frontier.of({k: v_R[:, None] for k, v_R in natural.items()}, batch).loss(flops)
-        n_Rm = np.exp(k_R[:, None] + a_R[:, None] * np.log(flops))
-        return values({"N": n_Rm, "D": flops / (6 * n_Rm)})
+            natural_R1 = {k: v_R[:, None] for k, v_R in natural.items()}
+            return kaplan.Frontier.of(natural_R1, batch).loss(np.asarray(flops, float))
+        return values({"N": frontier.n(flops), "D": frontier.d(flops)})
 
-    return Frontier(PARAMETRIC, source, k_R, a_R, law=law.name, loss_of=loss_of, batch=batch)
+    return replace(frontier, loss_of=loss_of)
 
 
 def _interval_of(fitted: LossFit) -> Callable:

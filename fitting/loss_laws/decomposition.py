@@ -20,7 +20,7 @@ COUNTED = ("n", "c", "d")
 
 @dataclass(frozen=True)
 class Factor:
-    """name: "n", "c" or "d", whose levels are columns to count by; or a column of settings, whose values are levels."""
+    """name "n", "c" or "d": levels are columns to count N, C or D by. Other name: a column, levels are its values."""
 
     name: str
     levels: tuple[str, ...]
@@ -31,7 +31,7 @@ class Factor:
 
 
 def parse(text: str) -> Factor:
-    """ "n=non_embedding,params" or "tuning" (whose levels come from the table)."""
+    """ "n=non_embedding,params" -> Factor; "tuning" -> Factor without levels, which `cells` reads from the table."""
     name, _, columns = text.partition("=")
     levels = tuple(level.strip() for level in columns.split(",") if level.strip())
     if not name or (name in COUNTED) != bool(levels) or len(levels) == 1 or len(set(levels)) < len(levels):
@@ -50,9 +50,10 @@ def cells(
     the same seed, so that their resamples are the same draws and differences between them are paired.
     """
     counted = [f for f in factors if f.counts]
-    ways = list(itertools.product(*(f.levels for f in counted)))
-    points = {way: read(dict(zip((f.name for f in counted), way, strict=True))) for way in ways}
-    first = points[ways[0]]
+    points = {}  # by the columns to count by
+    for columns in itertools.product(*(f.levels for f in counted)):
+        points[columns] = read(dict(zip((f.name for f in counted), columns, strict=True)))
+    first = next(iter(points.values()))
     factors = [f if f.counts else Factor(f.name, tuple(dict.fromkeys(first.labels[f.name]))) for f in factors]
     constant = [f.name for f in factors if len(f.levels) < 2]
     if constant:
@@ -60,14 +61,14 @@ def cells(
     subsets = list(itertools.product(*(f.levels for f in factors if not f.counts)))
     frontiers = {}
     for cell in itertools.product(*(f.levels for f in factors)):
-        way = tuple(level for f, level in zip(factors, cell, strict=True) if f.counts)
+        columns = tuple(level for f, level in zip(factors, cell, strict=True) if f.counts)
         settings = {f.name: level for f, level in zip(factors, cell, strict=True) if not f.counts}
-        keep_n = np.ones(len(points[way]), bool)
+        keep_n = np.ones(len(points[columns]), bool)
         for name, level in settings.items():
-            keep_n &= points[way].labels[name] == level
+            keep_n &= points[columns].labels[name] == level
         try:
             seed = subsets.index(tuple(settings.values()))
-            frontiers[cell] = fit(points[way].select(keep_n, "of other settings"), seed)
+            frontiers[cell] = fit(points[columns].select(keep_n, "of other settings"), seed)
         except InputError as error:
             frontiers[cell] = str(error)
     return factors, frontiers

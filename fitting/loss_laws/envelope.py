@@ -4,7 +4,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
-from fitting.loss_laws.allocation import Frontier
+from fitting.loss_laws.allocation import Frontier, minima_rows
 from fitting.tables.loss_points import LossPoints
 
 N_BUDGETS = 1500  # as published
@@ -39,10 +39,7 @@ def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
     k_R, a_R = np.array([line[:2] for line in lines]).T
     shown = fit[2][:: max(len(fit[2]) // 100, 1)]  # about 100 of the budgets used
     best = loss_Km[:, shown].argmin(axis=0)
-    minima = tuple(
-        {"flops": float(c), "n_params": float(n), "loss": float(loss)}
-        for c, n, loss in zip(np.exp(log_c_m[shown]), np.exp(log_n_K[best]), loss_Km[best, shown], strict=True)
-    )
+    minima = minima_rows(np.transpose([np.exp(log_c_m[shown]), np.exp(log_n_K[best]), loss_Km[best, shown]]))
     largest = float(curves.features["C"].max())
     return Frontier("1: envelope", curves.source, k_R, a_R, largest, minima=minima, notes=notes)
 

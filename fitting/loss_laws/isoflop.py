@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.errors import InputError
-from fitting.loss_laws.allocation import Frontier, of_law
+from fitting.loss_laws.allocation import Frontier, minima_rows, of_law
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.tables.loss_points import LossPoints
 
@@ -40,8 +40,7 @@ def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[floa
     noise = np.sqrt(sum(float(np.sum((p.y_n - p.basis @ p.q) ** 2)) for p in parabolas) / dof)
     noise_R = np.append(0.0, noise * np.sqrt(dof / rng.chisquare(dof, n_resamples)))
     minima_RK = np.column_stack([p.resampled(noise_R, rng) for p in parabolas])
-    minima = [{"flops": np.exp(p.log_c), "n_params": np.exp(p.center + p.vertex), "loss": p.least} for p in parabolas]
-    minima = tuple({k: float(v) for k, v in m.items()} for m in minima)
+    minima = [(np.exp(p.log_c), np.exp(p.center + p.vertex), p.least) for p in parabolas]
     frontier = _line_through(minima_RK, np.array([p.log_c for p in parabolas]), points, minima, notes)
     return replace(frontier, parabolas=tuple(parabolas))
 
@@ -128,4 +127,4 @@ def _line_through(log_n_RK, log_c_K, points: LossPoints, minima, notes) -> Front
     a_R = np.sum(c_RK * y_RK, axis=1) / np.sum(c_RK**2, axis=1)
     k_R = (np.sum(y_RK, axis=1) - a_R * np.sum(has_RK * log_c_K, axis=1)) / n_R1[:, 0]
     largest = float(points.features["C"].max())
-    return Frontier("2: IsoFLOP", points.source, k_R, a_R, largest, minima=minima, notes=tuple(notes))
+    return Frontier("2: IsoFLOP", points.source, k_R, a_R, largest, minima=minima_rows(minima), notes=tuple(notes))

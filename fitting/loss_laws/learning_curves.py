@@ -114,7 +114,7 @@ def read(table: Table, task: str, metric: str, n_convention: str = "n_params") -
 
 
 def _curve(rows: Table, run: str, n_convention: str) -> Curve | None:
-    """One run's curve; None where nothing was measured after its warm-up."""
+    """The curve of one run; None where the run has no row after its warm-up."""
     names = ("steps", "warmup_steps", "decay_steps", "lr_final_fraction", "batch_tokens")
     steps, warmup, decay, final, batch = (float(rows[name][0]) for name in names)
     if not np.isfinite(steps + warmup + decay + final + batch):
@@ -126,18 +126,12 @@ def _curve(rows: Table, run: str, n_convention: str) -> Curve | None:
     keep_n = step_n > max(warmup, SKIP * steps)
     if not keep_n.any():
         return None
-    names = {name: rows[name][0] if name in rows else "" for name in ("kind", "parent")}
-    start = rows["parent_step"][0] if names["parent"] else 0.0
-    return Curve(
-        run,
-        float(rows[n_convention][0]),
-        batch,
-        *_spans(step_n[keep_n], y_n[keep_n]),
-        annealing.rates(rows["schedule"][0], int(steps), int(warmup), int(decay), final),
-        float(np.mean(y_n[step_n > (1 - END_SHARE) * steps])) if step_n[-1] == steps else None,
-        start=float(start),
-        **names,
-    )
+    kind, parent = (rows[name][0] if name in rows else "" for name in ("kind", "parent"))
+    start = float(rows["parent_step"][0]) if parent else 0.0
+    spans = _spans(step_n[keep_n], y_n[keep_n])
+    rate_s = annealing.rates(rows["schedule"][0], int(steps), int(warmup), int(decay), final)
+    end = float(np.mean(y_n[step_n > (1 - END_SHARE) * steps])) if step_n[-1] == steps else None
+    return Curve(run, float(rows[n_convention][0]), batch, *spans, rate_s, end, kind, parent, start)
 
 
 def _spans(step_n: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -211,14 +205,11 @@ def _predicted(law: Law, curves: list[Curve], problems: list[_Problem]) -> list[
     by_decay = {decay: _features(curves, decay) for decay in DECAYS}
     x = {name: np.stack([by_decay[decay][name] for _, decay in tries]) for name in law.features}
     y_n = np.concatenate([c.y_k for c in curves])
-    fitted = bootstrap.fit(
-        law,
-        x,
-        np.tile(y_n, (len(tries), 1)),
-        weights_Tn=np.stack([1.0 * p.known_n for p, _ in tries]),
-        solver=bootstrap.Solver(HUBER, loss_fit.SOLVER, loss_fit.ITERATIONS, starts=N_STARTS, resample_starts=0),
-        resampling=bootstrap.Resampling(1, method="residuals"),
-    )
+    weights_Tn = np.stack([1.0 * p.known_n for p, _ in tries])
+    solver = bootstrap.Solver(HUBER, loss_fit.SOLVER, loss_fit.ITERATIONS, starts=N_STARTS, resample_starts=0)
+    resampling = bootstrap.Resampling(1, method="residuals")
+    y_Tn = np.tile(y_n, (len(tries), 1))
+    fitted = bootstrap.fit(law, x, y_Tn, weights_Tn=weights_Tn, solver=solver, resampling=resampling)
     error_Tn = np.log(y_n / fitted.predict(x)[:, 0])
     at_end = [p.end.curve.at_end(decay) for p, decay in tries]
     end_T = fitted.predict({name: np.stack([e[name] for e in at_end]) for name in law.features})[:, 0, 0]

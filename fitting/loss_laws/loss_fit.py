@@ -64,7 +64,7 @@ class LossFit:
         return self.bootstrap.predict({k: features[k] for k in self.law.features})[0]
 
     def values_each(self, features: Mapping) -> np.ndarray:
-        """[1 + R, m] of the law where every resample has features of its own, {name: [1 + R, m]}."""
+        """[1 + R, m] of the law at features {name: [1 + R, m]}, which differ between resamples."""
         centre = {k: v[0] for k, v in self.bootstrap.centre.items()}
         x = self.law.coordinates({k: features[k] for k in self.law.features}, centre)
         with jax.enable_x64(True):
@@ -90,12 +90,11 @@ class LossFit:
         return flags
 
     def _undetermined(self) -> list[str]:
-        """Names of the parameters that change no point's prediction, such as repetitions where nothing is repeated."""
+        """Names of the parameters that no point depends on, such as that of repetition where no data are repeated."""
         centre = self.bootstrap.centre  # arrays [1, 1], one task
-        x = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
-        _, jacobian_TnP = linearised(
-            self.law, self.bootstrap.params_TRP[:, 0], x | {"y": self.points.y_n / centre["y"]}
-        )
+        lanes = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
+        lanes = lanes | {"y": self.points.y_n / centre["y"]}
+        _, jacobian_TnP = linearised(self.law, self.bootstrap.params_TRP[:, 0], lanes)
         effect_P = np.abs(jacobian_TnP[0]).max(axis=0)
         names = [p.name for p, effect in zip(self.law.params, effect_P, strict=True) if effect < NO_EFFECT]
         # No point depends on a floor E = 0 either, but there 0 is the result of the fit.
@@ -159,19 +158,11 @@ class LossFit:
 
 
 def fit(
-    points: LossPoints,
-    law: str | custom.Law = "chinchilla",
-    *,
-    delta: float = HUBER,
-    n_resamples: int = 4000,
-    seed: int = 0,
-    resamples_Rn: np.ndarray | None = None,
-    penalty: float = 1.0,
-    grid: bool = False,
-    precision: str = "float64",
-    fixed: Mapping[str, float] | None = None,
-    bounds: Mapping[str, tuple] | None = None,
-) -> LossFit:
+    points: LossPoints, law: str | custom.Law = "chinchilla", *, delta: float = HUBER,
+    n_resamples: int = 4000, seed: int = 0, resamples_Rn: np.ndarray | None = None,
+    penalty: float = 1.0, grid: bool = False, precision: str = "float64",
+    fixed: Mapping[str, float] | None = None, bounds: Mapping[str, tuple] | None = None,
+) -> LossFit:  # fmt: skip
     """Fit a law of LAWS, by its name, or a user's own.
 
     resamples_Rn: bootstrap.Resampling's given_Rn. penalty: weight of a point below the law over that of one above, for
@@ -191,25 +182,16 @@ def fit(
         raise InputError("the grid of starts of Hoffmann et al. 2022 is for the whole law chinchilla", "starts")
     features = _features(form, points)
     form = _prepared(form, features, points.y_n, dict(fixed or {}), dict(bounds or {}), seed)
+    starts, n_starts = (published_grid(), N_GRID) if grid else (bootstrap.N_STARTS, bootstrap.N_STARTS)
+    # With many runs the optimum of a resample lies near that of the fit; with few it may lie on a bound.
+    resample_starts = 0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS
+    dtype = {"float64": np.float64, "float32": np.float32}[precision]
     fitted = bootstrap.fit(
-        form,
-        features,
-        points.y_n,
-        weights_Tn=None if points.weights_n is None else points.weights_n[None],
+        form, features, points.y_n, weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
-        solver=bootstrap.Solver(
-            delta,
-            SOLVER,
-            ITERATIONS,
-            starts=published_grid() if grid else bootstrap.N_STARTS,
-            # With many runs a resample's optimum lies near the fit's; with few it may lie on a bound.
-            resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
-            overestimate_penalty=penalty,
-            dtype={"float64": np.float64, "float32": np.float32}[precision],
-        ),
+        solver=bootstrap.Solver(delta, SOLVER, ITERATIONS, starts, resample_starts, penalty, dtype),
         resampling=bootstrap.Resampling(n_resamples, seed, "auto" if penalty == 1 else "pairs", resamples_Rn),
-    )
-    n_starts = N_GRID if grid else bootstrap.N_STARTS
+    )  # fmt: skip
     return LossFit(form, points, fitted, delta, seed, penalty, n_starts, precision, dict(fixed or {}))
 
 

@@ -55,17 +55,12 @@ def profile(fitted: LossFit, names: tuple[str, ...], axes: tuple[np.ndarray, ...
     lanes = {k: np.tile(points.features[k], (n_lanes, 1)) for k in fitted.law.features}
     lanes |= {name: values_L[:, None] + 0 * points.y_n for name, values_L in zip(names, grid_L, strict=True)}
     weights_n = np.ones(len(points)) if points.weights_n is None else points.weights_n
+    lanes["y"] = np.tile(points.y_n / center, (n_lanes, 1))
     solution = batch.solve(
-        errors(law),
-        law.theta(best, {}),
-        data={"delta": fitted.delta, "penalty": fitted.penalty},
-        weights_Rn=np.tile(weights_n, (n_lanes, 1)),
-        lanes=lanes | {"y": np.tile(points.y_n / center, (n_lanes, 1))},
-        bounds=law.bounds,
-        max_iterations=ITERATIONS,
-        method=SOLVER,
-        loss=huber,
-    )
+        errors(law), law.theta(best, {}), data={"delta": fitted.delta, "penalty": fitted.penalty},
+        weights_Rn=np.tile(weights_n, (n_lanes, 1)), lanes=lanes, bounds=law.bounds,
+        max_iterations=ITERATIONS, method=SOLVER, loss=huber,
+    )  # fmt: skip
     objective = (solution.objective_R * fitted.delta**2).reshape(*(len(axis) for axis in reversed(axes)))
     return Profile(names, axes, objective, tuple(float(natural[name][0]) for name in names))
 

@@ -27,12 +27,11 @@ class Grid:
 
     def __str__(self) -> str:
         cells = [[heading for heading, _ in self.columns], *self.rows]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.head))]
-        numbers = [is_number for _, is_number in self.columns]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, widths, numbers, strict=True)
+                cell.rjust(width) if is_number else cell.ljust(width)
+                for cell, width, (_, is_number) in zip(row, widths, self.columns, strict=True)
             ).rstrip()
             for row in cells
         ]

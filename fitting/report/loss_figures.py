@@ -27,6 +27,7 @@ LABELS = {
     "L": "loss L",
 }
 N_LINES = 6
+DOTS = {"cmap": SIZES, "s": 18, "edgecolors": "white", "linewidths": 0.5, "zorder": 3}
 
 
 def law(fitted: LossFit) -> Figure:
@@ -62,7 +63,7 @@ def _draw_lines_of_n(axes, fitted: LossFit) -> None:
         extra = {k: np.full(100, np.median(fitted.points.features[k])) for k in fitted.law.features[2:]}
         y_m = fitted.values({"N": np.full(100, n), other: d_m} | extra)[0]
         axes.plot(d_m, y_m, color=SIZES(norm(n)), lw=1.1)
-    dots = axes.scatter(d_n, y_n, c=n_n, cmap=SIZES, norm=norm, s=18, edgecolors="white", linewidths=0.5, zorder=3)
+    dots = axes.scatter(d_n, y_n, c=n_n, norm=norm, **DOTS)
     _colorbar(axes, dots, LABELS["N"])
     at_median = "".join(f"; lines at the median {name}" for name in fitted.law.features[2:])
     axes.set_title(fitted.law.formula + at_median, fontsize=7 if at_median else 10)
@@ -81,10 +82,7 @@ def _residuals(axes, fitted: LossFit) -> None:
     name = "C" if "C" in features else fitted.law.features[0]
     error_n = 100 * (fitted.points.y_n / fitted.values(features)[0] - 1)
     axes.axhline(0, color=INK, lw=0.8)
-    color_n = features.get("N", features[name])
-    axes.scatter(
-        features[name], error_n, c=np.log(color_n), cmap=SIZES, s=18, edgecolors="white", linewidths=0.5, zorder=3
-    )
+    axes.scatter(features[name], error_n, c=np.log(features.get("N", features[name])), **DOTS)
     spread = 100 * fitted.bootstrap.noise_T[0]
     axes.axhspan(-spread, spread, color=MUTED, alpha=0.12, lw=0)
     axes.set(xscale="log", xlabel=LABELS[name], ylabel="measured above the law, %", title=f"one sd: {spread:.2g} %")
@@ -110,9 +108,7 @@ def against(fitted: LossFit) -> Figure:
                 inside = _within(x["D"], features["D"]) & _within(x["N"], features["N"])
                 line = np.where(inside, fitted.values(extra | x)[0], np.nan)
                 axes.plot(x_m, line, color=SIZES(norm(held)), lw=1.0)
-            dots = axes.scatter(
-                features[name], y_n, c=features[other], cmap=SIZES, norm=norm, s=14, edgecolors="white", linewidths=0.4
-            )
+            dots = axes.scatter(features[name], y_n, c=features[other], norm=norm, **DOTS)
             _colorbar(axes, dots, LABELS[other])
             _axes(axes, LABELS[name], fitted.points.quantity if name == "N" else "")
             axes.set_ylim(y_n.min() * 0.98, y_n.max() * 1.03)

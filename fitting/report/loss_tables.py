@@ -60,8 +60,9 @@ def against_published(result: dict) -> str:
 def allocations(result: dict) -> Grid:
     """result: of allocation.Frontier.json."""
     a = result["exponents"]
-    title = f"what to train: N_opt ~ C^{a['N']:.3f}{_range(a['N_ci95'])}, D_opt ~ C^{a['D']:.3f}{_range(a['D_ci95'])}"
-    grid = _by_budget(f"{title}; approach {result['approach']}", result["allocations"])
+    n, d = (_with_range(a, name, "{:.3f}".format) for name in ("N", "D"))
+    title = f"what to train: N_opt ~ C^{n}, D_opt ~ C^{d}; approach {result['approach']}"
+    grid = _by_budget(title, result["allocations"])
     body = [[*cells, "; ".join(row["flags"])] for cells, row in zip(grid.rows, result["allocations"], strict=True)]
     return Grid(grid.title, [*grid.head, "flags"], body)
 
@@ -125,7 +126,3 @@ def curve_score(score: dict) -> str:
 def _with_range(row: dict, name: str, text) -> str:
     ends = row[f"{name}_ci95"]
     return text(row[name]) + (f" ({text(ends[0])} to {text(ends[1])})" if ends else "")
-
-
-def _range(ends: list[float] | None) -> str:
-    return f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""

@@ -11,10 +11,10 @@ def si(value: float, digits: int = 3) -> str:
 
 
 def interval(ends, form: str = ".3f") -> str:
-    """ "1.000 to 2.000"; nothing for None."""
+    """ "1.000 to 2.000"; "" for None."""
     return "" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
 def optional(value: float | None, form: str = ".3f", unit: str = "") -> str:
-    """A number with its unit; nothing for None."""
+    """A number with its unit; "" for None."""
     return "" if value is None else f"{value:{form}}{unit}"

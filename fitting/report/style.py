@@ -1,7 +1,5 @@
-"""Colours and fonts of all figures, and how a figure is begun and embedded."""
+"""Colours, fonts, size and number labels of all figures."""
 
-import base64
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -57,11 +55,3 @@ def si_ticks(axis) -> None:
     """Label the major ticks of an x or y axis as 10k, 1M; leave the minor ones without labels."""
     axis.set_major_formatter(lambda value, _: si(value))
     axis.set_minor_formatter(NullFormatter())
-
-
-def svg(figure: Figure) -> str:
-    """A figure as a data URI that an <img> shows without any other file."""
-    out = io.BytesIO()
-    with style():
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()

@@ -21,7 +21,7 @@ BAND_DRAWS = 300
 
 
 def step1(table: Table, prediction: Prediction, target: Target, task: str, *, large: bool = False) -> Figure:
-    """bpb of one task against tokens: runs, law, prediction with its 80 % band, and the truth."""
+    """bpb of one task against tokens: runs, law, prediction with its 80 % band, and the measurement."""
     with new_figure(8.6, 5.0, 10.5) if large else new_figure(4.5, 3.2, 8.5) as figure:
         draw_step1(figure.add_subplot(), table, prediction, target, task, large=large)
     return figure
@@ -37,18 +37,18 @@ def draw_step1(axes, table: Table, prediction: Prediction, target: Target, task:
         axes.plot(d, bpb, "o", color=colors[size], ms=7 if large else 4.5, mec="white", mew=0.8, zorder=4)
     if task in prediction.fitted:
         _laws(axes, prediction, target, task, colors, large)
-    truth = measured(table, target, task, "bpb")
-    if truth is not None:
-        axes.plot(target.D, truth, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
+    measured_bpb = measured(table, target, task, "bpb")
+    if measured_bpb is not None:
+        axes.plot(target.D, measured_bpb, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
     _token_axis(axes)
     axes.set_ylabel("bits per byte")
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.set_title(task)
     if large:
-        _zoom(axes, prediction, target, task, truth)
-        _legend(axes, prediction, target, colors, truth is not None)
-        if task in prediction.fitted and truth is not None:
-            _inset(axes, prediction, target, task, truth)
+        _zoom(axes, prediction, target, task, measured_bpb)
+        _legend(axes, prediction, target, colors, measured_bpb is not None)
+        if task in prediction.fitted and measured_bpb is not None:
+            _inset(axes, prediction, target, task, measured_bpb)
 
 
 def curves(table: Table, prediction: Prediction, task: str) -> Figure:
@@ -74,7 +74,7 @@ def curves(table: Table, prediction: Prediction, task: str) -> Figure:
 
 
 def errors(entries: Sequence[TaskForecast]) -> Figure:
-    """Predicted against measured: each task's 80 % interval and truth, in percent of the prediction."""
+    """Predicted against measured: each task's 80 % interval and measurement, in percent of the prediction."""
     entries = [e for e in reversed(entries) if e.bpb is not None]
     several = len({e.target for e in entries}) > 1
     with new_figure(8.6, 0.75 + 0.36 * len(entries)) as figure:
@@ -194,28 +194,29 @@ def _token_axis(axes) -> None:
     si_ticks(axes.xaxis)
 
 
-def _zoom(axes, prediction: Prediction, target: Target, task: str, truth: float | None) -> None:
+def _zoom(axes, prediction: Prediction, target: Target, task: str, measured_bpb: float | None) -> None:
     """Cut off the first steps of the learning curves, whose values are far above all others."""
     points, interval = prediction.points, prediction.entry(target, task).bpb_interval
-    shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), *([] if truth is None else [truth])]
+    measured_or_nan = np.nan if measured_bpb is None else measured_bpb
+    shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), measured_or_nan]
     best, worst = np.nanmin(shown), np.nanmax(shown)
     axes.set_ylim(best - 0.12 * (worst - best), worst + 0.3 * (worst - best))
     axes.set_xlim(left=points.features["D"].min() / 4)
 
 
-def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float) -> None:
-    """The target's interval and truth side by side, large enough to read."""
+def _inset(axes, prediction: Prediction, target: Target, task: str, measured_bpb: float) -> None:
+    """A magnified view of the target's prediction interval and its measured value."""
     entry = prediction.entry(target, task)
     bpb, (low, high) = entry.bpb, entry.bpb_interval
     inset = axes.inset_axes((0.075, 0.09, 0.25, 0.33))
     error = _lengths(bpb, (low, high))
     inset.errorbar(0, bpb, error, color=TARGET, fmt="D", mec="white", ms=8, lw=2.2, capsize=5)
     inset.annotate(f"{bpb:.3f}", (0, bpb), (9, 0), textcoords="offset points", va="center", color=TARGET)
-    inset.plot(1, truth, "*", color=STAR, mec=INK, mew=0.9, ms=17)
-    inset.annotate(f"{truth:.3f}", (1, truth), (11, 0), textcoords="offset points", va="center")
+    inset.plot(1, measured_bpb, "*", color=STAR, mec=INK, mew=0.9, ms=17)
+    inset.annotate(f"{measured_bpb:.3f}", (1, measured_bpb), (11, 0), textcoords="offset points", va="center")
     inset.set_xticks([0, 1], ["predicted", "measured"])
     inset.axhspan(low, high, color=TARGET, alpha=0.08, lw=0)
-    values = low, high, truth
+    values = low, high, measured_bpb
     margin = 0.25 * (max(values) - min(values))
     inset.set_ylim(min(values) - margin, max(values) + margin)
     inset.set_xlim(-0.45, 1.75)
@@ -224,12 +225,12 @@ def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float
     inset.grid(axis="x", visible=False)
 
 
-def _legend(axes, prediction: Prediction, target: Target, colors: dict, has_truth: bool) -> None:
+def _legend(axes, prediction: Prediction, target: Target, colors: dict, is_measured: bool) -> None:
     handles = [
         Line2D([], [], color=c, marker="o", mec="white", label=_size_label(prediction, s)) for s, c in colors.items()
     ]
     label = f"predicted, {si(target.N)} parameters (80 %)"
     handles.append(Line2D([], [], color=TARGET, marker="D", mec="white", ls=(0, (4, 2)), label=label))
-    if has_truth:
+    if is_measured:
         handles.append(Line2D([], [], color=STAR, marker="*", mec=INK, ms=14, ls="", label="measured afterwards"))
     axes.legend(handles=handles, fontsize=9, loc="upper right")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -16,14 +17,16 @@ from fitting.task_laws.forecasts import TaskForecast
 from fitting.task_laws.two_step import Prediction
 
 MAIN_TASK = "validation"
+# Columns of the table of runs that are shown where the runs table has them: heading of each.
+OPTIONAL_COLUMNS = {"kind": "kind", "multiple": "#multiple", "flops": "#flops", "batch_tokens": "#batch tokens"}
+OPTIONAL_COLUMNS |= {"peak_lr": "#peak lr", "seed": "#seed"}
 
 
 def report(table: Table, prediction: Prediction, path, meta: dict | None = None) -> None:
     """Write `page` to a file. Raises InputError where it cannot be written."""
     text = page(table, prediction, meta)
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -106,8 +109,8 @@ def _predictions(entries: Sequence[TaskForecast]) -> str:
 
 def _trained(table: Table, prediction: Prediction) -> str:
     convention = prediction.settings["n_convention"]
-    shown = [c for c in ("kind", "multiple", "flops", "batch_tokens", "peak_lr", "seed") if c in table]
-    head = ["run", "size", f"#{convention}", "#tokens", "#tokens/N", *(_heading(c) for c in shown)]
+    shown = {column: heading for column, heading in OPTIONAL_COLUMNS.items() if column in table}
+    head = ["run", "size", f"#{convention}", "#tokens", "#tokens/N", *shown.values()]
     last_rows = [_last_row(table.select(run=run)) for run in table.unique("run")]
     order = {"train": 0, "extra": 1, "target": 2}
     last_rows.sort(key=lambda r: (order[r["split"]], r[convention], r.get("kind") != "trunk", r["tokens"], r["run"]))
@@ -212,10 +215,6 @@ def _main_task(prediction: Prediction) -> str:
     if MAIN_TASK in tasks:
         return MAIN_TASK
     return prediction.fitted[0] if prediction.fitted else tasks[0]
-
-
-def _heading(column: str) -> str:
-    return column.replace("_", " ") if column == "kind" else "#" + column.replace("_", " ")
 
 
 def _cell(value) -> str:

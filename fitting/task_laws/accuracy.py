@@ -9,12 +9,12 @@ from fitting.inference import bootstrap
 from fitting.laws.sigmoid import SIGMOID
 from fitting.tables.runs_table import Table, smoothed
 
-ACCURACY_METRICS = ("len_norm", "acc")
+ACCURACY_METRICS = ("len_norm", "acc")  # length-normalised where a task has both, as published
 # Step 2 reads this many evenly spaced checkpoints of a run. More points of the same run add little information.
 CHECKPOINTS_PER_RUN = 8
 # As published: the first tenth of a run is left out, and each value is a trailing mean over five rows.
 SKIP_SHARE, WINDOW = 0.1, 5
-# Weight of the published anchor (accuracy 1 at bpb 0): there it is one point beside 1,400 checkpoints.
+# Weight of the anchor (accuracy 1 at bpb 0), relative to all checkpoints: the paper adds it to about 1,400 checkpoints.
 ANCHOR_SHARE = 1 / 1400
 # A task is above chance if this many runs are, each at this level of significance after Bonferroni's correction.
 MIN_RUNS_ABOVE_CHANCE, SIGNIFICANCE = 3, 0.05
@@ -24,7 +24,7 @@ WEAK_CORRELATION = 0.7
 
 @dataclass(frozen=True)
 class Chance:
-    """Whether a task's accuracy is above chance, and the sentence that says why (or why not)."""
+    """Whether a task's accuracy is above chance (level: accuracy by guessing), and why, as a sentence."""
 
     level: float | None
     above: bool
@@ -85,13 +85,12 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
     grid = checkpoints(rows, tasks)
     if grid is None:
         return {}
-    chances = [
-        _chance(rows.select(task=t, metric=m, final=True)) for t, m in zip(grid.tasks, grid.metrics, strict=True)
-    ]
-    enough_T = [
-        len(set(grid.groups_n[w > 0])) >= MIN_RUNS and (w > 0).sum() > len(SIGMOID.params) for w in grid.weights_Tn
-    ]
-    fitted = [i for i, c in enumerate(chances) if c.above and enough_T[i]]
+    chances, fitted = [], []
+    for i, (task, metric) in enumerate(zip(grid.tasks, grid.metrics, strict=True)):
+        chances.append(_chance(rows.select(task=task, metric=metric, final=True)))
+        runs_n = grid.groups_n[grid.weights_Tn[i] > 0]
+        if chances[i].above and len(set(runs_n)) >= MIN_RUNS and len(runs_n) > len(SIGMOID.params):
+            fitted.append(i)
     sigmoids = None
     if fitted:  # each resample has two more starts: with the ceiling on its bound 1, where most fits end, and below it
         sigmoids = fit_sigmoids(grid, fitted, grid.weights_Tn[fitted], n_resamples, seed, resample_starts=2)
@@ -109,41 +108,33 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
 
 
 def fit_sigmoids(
-    grid: Checkpoints,
-    task_X,
-    weights_Xn,
-    n_resamples: int,
-    seed: int,
-    starts: int = bootstrap.N_STARTS,
-    resample_starts: int = 0,
-) -> bootstrap.Fit:
+    grid: Checkpoints, task_X, weights_Xn, n_resamples: int, seed: int,
+    starts: int = bootstrap.N_STARTS, resample_starts: int = 0,
+) -> bootstrap.Fit:  # fmt: skip
     """Fit X sigmoids by least squares, each to the checkpoints of one task.
 
     task_X: index of the task in the grid. weights_Xn: of the checkpoints.
     """
     one_X1 = np.ones((len(task_X), 1))
-    anchor_X1 = ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)
+    features = {"bpb": np.hstack([grid.bpb_Tn[task_X], 0 * one_X1])}
+    weights_Xn = np.hstack([weights_Xn, ANCHOR_SHARE * weights_Xn.sum(axis=1, keepdims=True)])
+    groups_n = np.append(grid.groups_n, "anchor")
     least_squares = 1.0  # a Huber threshold above any residual
     return bootstrap.fit(
-        SIGMOID,
-        {"bpb": np.hstack([grid.bpb_Tn[task_X], 0 * one_X1])},
-        np.hstack([grid.acc_Tn[task_X], one_X1]),
-        weights_Tn=np.hstack([weights_Xn, anchor_X1]),
-        groups_n=np.append(grid.groups_n, "anchor"),
-        always_n=np.arange(len(grid.groups_n) + 1) == len(grid.groups_n),
+        SIGMOID, features, np.hstack([grid.acc_Tn[task_X], one_X1]), weights_Tn=weights_Xn,
+        groups_n=groups_n, always_n=np.arange(len(groups_n)) == len(grid.groups_n),
         solver=bootstrap.Solver(least_squares, starts=starts, resample_starts=resample_starts),
         resampling=bootstrap.Resampling(n_resamples, seed, "pairs"),
-    )
+    )  # fmt: skip
 
 
 def checkpoints(rows: Table, tasks) -> Checkpoints | None:
     """The checkpoints that step 2 reads; None where no task has an accuracy."""
     by_task = {}
     for task in tasks:
-        task_rows = rows.select(task=task)
-        metric = next((m for m in ACCURACY_METRICS if m in task_rows["metric"]), None)
+        metric = metric_of(rows, task)
         if metric is not None:
-            by_task[task] = metric, pairs_by_run(task_rows, metric)
+            by_task[task] = metric, pairs_by_run(rows.select(task=task), metric)
     if not by_task:
         return None
     runs = list(dict.fromkeys(run for _, by_run in by_task.values() for run in by_run))
@@ -160,6 +151,12 @@ def checkpoints(rows: Table, tasks) -> Checkpoints | None:
     last_n = np.tile(np.arange(CHECKPOINTS_PER_RUN) == CHECKPOINTS_PER_RUN - 1, len(runs))
     groups_n = np.repeat(np.array(runs, object).astype(str), CHECKPOINTS_PER_RUN)
     return Checkpoints(tuple(by_task), tuple(m for m, _ in by_task.values()), groups_n, *flat, last_n)
+
+
+def metric_of(rows: Table, task: str) -> str | None:
+    """The accuracy that step 2 reads: one of ACCURACY_METRICS; None where the task has none."""
+    metrics = rows.select(task=task).unique("metric")
+    return next((m for m in ACCURACY_METRICS if m in metrics), None)
 
 
 def pairs_by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:
@@ -183,24 +180,15 @@ def _chance(final: Table) -> Chance:
     """Binomial test of every decayed run's accuracy against the larger of chance level and majority class."""
     if "n_docs" not in final or "chance" not in final or not len(final):
         return Chance(None, True, "chance not tested: the table has no n_docs and chance")
-    chance = float(final["chance"][0])
-    floor = np.array(final["chance"])
-    if "majority" in final:
-        floor = np.fmax(floor, final["majority"])
-    n_docs, acc = final["n_docs"], final["value"]
+    chance, n_docs, acc = final["chance"], final["n_docs"], final["value"]
+    floor = np.fmax(chance, final["majority"]) if "majority" in final else chance
     if np.isnan(floor).any() or np.isnan(n_docs).any():
         return Chance(None, True, "chance not tested: n_docs or chance is missing in some rows")
-    p_n = _binomial_tail(np.round(acc * n_docs), n_docs, floor)
-    above = int((p_n < SIGNIFICANCE / len(p_n)).sum())
-    best = int(acc.argmax())
-    needed = min(MIN_RUNS_ABOVE_CHANCE, len(p_n))
+    p_n = stats.binom.sf(np.round(acc * n_docs) - 1, n_docs, floor)  # P(as many correct answers or more)
+    above, best = int((p_n < SIGNIFICANCE / len(p_n)).sum()), int(acc.argmax())
+    is_above = above >= min(MIN_RUNS_ABOVE_CHANCE, len(p_n))
     why = (
         f"{above} of {len(p_n)} runs above chance; the best has {acc[best]:.3f} on"
         f" {n_docs[best]:.0f} docs against {floor[best]:.3f} (binomial p = {p_n[best]:.2g})"
     )
-    return Chance(chance, above >= needed, why if above >= needed else f"at chance: {why}")
-
-
-def _binomial_tail(k, n, p) -> np.ndarray:
-    """P(X >= k) of a binomial distribution."""
-    return stats.binom.sf(k - 1, n, p)
+    return Chance(float(chance[0]), is_above, why if is_above else f"at chance: {why}")

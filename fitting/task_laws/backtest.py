@@ -43,14 +43,14 @@ class Holdout:
 
 
 def holdouts(points: Points) -> tuple[Holdout, ...]:
-    """Every way to hide the large end of the ladder that leaves at least MIN_FIT_RUNS runs of two sizes."""
+    """Every way to hold out the large end of the ladder that leaves at least MIN_FIT_RUNS runs of two sizes."""
     n, d = points.features["N"], points.features["D"]
     compute_n = n * d
     size_n, length_n = _levels(n, 1.01), _levels(d / n, SAME_LENGTH)
     largest_n, longest_n = size_n == size_n.max(), length_n == length_n.max()
     two_largest_n, two_longest_n = size_n >= size_n.max() - 1, length_n >= length_n.max() - 1
     share_n = compute_n / compute_n.max()
-    ways = {
+    splits = {
         "largest size": (~largest_n, largest_n),
         "two largest sizes": (~two_largest_n, two_largest_n),
         "longest": (~longest_n, longest_n),
@@ -62,7 +62,7 @@ def holdouts(points: Points) -> tuple[Holdout, ...]:
     }
     return tuple(
         Holdout(name, fit_n, test_n, float(np.log(compute_n[test_n].max() / compute_n[fit_n].max())))
-        for name, (fit_n, test_n) in ways.items()
+        for name, (fit_n, test_n) in splits.items()
         if fit_n.sum() >= MIN_FIT_RUNS and test_n.any() and len(set(size_n[fit_n])) >= 2
     )
 
@@ -96,8 +96,8 @@ class Backtest:
         """A row for each holdout: errors, coverage of raw and of scaled intervals, widths and interval scores."""
         best_H = np.nanmin(np.nanmean(np.abs(self.form_error_HFTn), axis=(2, 3)), axis=1)
         return [
-            _row(h, way, self.error_HTn, self.half_HTn) | {"best_form_error": float(best_H[h])}
-            for h, way in enumerate(self.holdouts)
+            _row(h, holdout, self.error_HTn, self.half_HTn) | {"best_form_error": float(best_H[h])}
+            for h, holdout in enumerate(self.holdouts)
         ]
 
 
@@ -124,7 +124,7 @@ def scale_factor(error_HXn: np.ndarray, half_HXn, without: int | None = None) ->
     if len(keep) < MIN_HOLDOUTS:
         return NO_FACTOR
     below, above = half_HXn
-    # An error above 0 is a prediction that was too high: the truth lies below it.
+    # An error above 0 is a prediction that was too high: the measurement lies below it.
     ratio = np.abs(error_HXn) / np.where(error_HXn > 0, below, above)
     tested = [ratio[h][~np.isnan(ratio[h])] for h in keep]
     weights_k = np.concatenate([np.full(len(ratios), 1 / len(ratios)) for ratios in tested])
@@ -176,23 +176,23 @@ def report(table: Table, points: Points, step2: dict, n_convention: str, seed: i
 def run(points: Points, seed: int = 0, forms: tuple[Form, ...] = FORMS) -> Backtest | None:
     """Fit every form to every holdout and predict what was held out; None where no holdout is possible."""
     has_Tn = ~np.isnan(points.bpb_Tn)
-    ways = tuple(w for w in holdouts(points) if (has_Tn & w.fit_n).sum(axis=1).min() >= MIN_FIT_RUNS)
-    if not ways:
+    kept = tuple(h for h in holdouts(points) if (has_Tn & h.fit_n).sum(axis=1).min() >= MIN_FIT_RUNS)
+    if not kept:
         return None
     n_tasks = len(points.tasks)
-    use_Xn = np.concatenate([has_Tn & w.fit_n for w in ways])  # X = H * T
+    use_Xn = np.concatenate([has_Tn & holdout.fit_n for holdout in kept])  # X = H * T
     fitted = model_average.fit_forms(points, use_Xn, seed, N_RESAMPLES, N_STARTS, forms)
     every = Average(forms, np.full((len(forms), len(use_Xn)), 1 / len(forms)), fitted)
     log_FXn = np.log(every.form_predictions(points.features)[:, :, 0])
-    log_HFTn = log_FXn.reshape(len(forms), len(ways), n_tasks, -1).swapaxes(0, 1)
-    tested_HTn = np.stack([np.where(has_Tn & w.test_n, np.log(points.bpb_Tn), np.nan) for w in ways])
+    log_HFTn = log_FXn.reshape(len(forms), len(kept), n_tasks, -1).swapaxes(0, 1)
+    tested_HTn = np.stack([np.where(has_Tn & holdout.test_n, np.log(points.bpb_Tn), np.nan) for holdout in kept])
     form_error_HFTn = log_HFTn - tested_HTn[:, None]
-    nested_HFT = np.stack([weights(form_error_HFTn, h) for h in range(len(ways))])
+    nested_HFT = np.stack([weights(form_error_HFTn, h) for h in range(len(kept))])
     error_HTn = np.einsum("hft,hftn->htn", nested_HFT, log_HFTn) - tested_HTn
     mixed = Average(forms, nested_HFT.swapaxes(0, 1).reshape(len(forms), -1), fitted)
-    log_draws_HTRn = np.log(mixed.draws(points.features, N_DRAWS, seed)).reshape(len(ways), n_tasks, N_DRAWS, -1)
+    log_draws_HTRn = np.log(mixed.draws(points.features, N_DRAWS, seed)).reshape(len(kept), n_tasks, N_DRAWS, -1)
     half = _half_widths(error_HTn + tested_HTn, log_draws_HTRn, model_average.NOISE_FLOOR)
-    return Backtest(ways, points.tasks, forms, form_error_HFTn, error_HTn, half, np.exp(log_draws_HTRn))
+    return Backtest(kept, points.tasks, forms, form_error_HFTn, error_HTn, half, np.exp(log_draws_HTRn))
 
 
 def _half_widths(center_HXn, draws_HXRn, floor: float):
@@ -212,32 +212,32 @@ def _accuracy(
     measured_Xn = np.concatenate([_ends(table, t, step2[t].metric, points, n_convention) for t in tasks])
     row_of = {run: i for i, run in enumerate(points.runs)}
     run_n = np.array([row_of.get(g, -1) for g in grid.groups_n])
-    use_Yn = np.concatenate([grid.weights_Tn * _visible(grid, run_n, points, way) for way in tested.holdouts])
+    use_Yn = np.concatenate([grid.weights_Tn * _visible(grid, run_n, points, holdout) for holdout in tested.holdouts])
     task_Y = list(range(len(tasks))) * len(tested.holdouts)
     sigmoids = accuracy.fit_sigmoids(grid, task_Y, use_Yn, N_RESAMPLES, seed, starts=N_STARTS)
     errors, centers, draws = [], [], []
-    for h, way in enumerate(tested.holdouts):
+    for h, holdout in enumerate(tested.holdouts):
         for x, task in enumerate(tasks):
             sigmoid = replace(step2[task], fit=sigmoids, row=h * len(tasks) + x)
             t = points.tasks.index(task)
             bpb_n = np.exp(tested.error_HTn[h, t]) * points.bpb_Tn[t]  # nan where it is not tested
             centers.append(100 * sigmoid.predict(np.where(np.isnan(bpb_n), 1.0, bpb_n))[0])
             draws.append(100 * sigmoid.draws(tested.draws_HTRn[h, t], seed))
-            errors.append(centers[-1] - np.where(way.test_n, 100 * measured_Xn[x], np.nan))
+            errors.append(centers[-1] - np.where(holdout.test_n, 100 * measured_Xn[x], np.nan))
     shape = len(tested.holdouts), len(tasks)
     error_HXn, center_HXn, draws_HXRn = (np.reshape(a, (*shape, *np.shape(a)[1:])) for a in (errors, centers, draws))
     half = _half_widths(center_HXn, draws_HXRn, POINTS_FLOOR)
-    rows = [_row(h, way, error_HXn, half) for h, way in enumerate(tested.holdouts)]
+    rows = [_row(h, holdout, error_HXn, half) for h, holdout in enumerate(tested.holdouts)]
     return rows, scale_factor(error_HXn, half)
 
 
-def _visible(grid, run_n: np.ndarray, points: Points, way: Holdout) -> np.ndarray:
-    """bool[n]: the checkpoints that a holdout may use: of its fitted runs, and of trunks that have only such branches.
+def _visible(grid, run_n: np.ndarray, points: Points, holdout: Holdout) -> np.ndarray:
+    """bool[n]: the checkpoints that a holdout may use: of its fitted runs, and of trunks whose branches are all fitted.
 
     run_n: index of each checkpoint's run among the points; -1 for a trunk.
     """
-    is_fitted_n = np.append(way.fit_n, False)[run_n]
-    return is_fitted_n | (run_n < 0) & ~np.isin(grid.groups_n, points.groups_n[~way.fit_n])
+    is_fitted_n = np.append(holdout.fit_n, False)[run_n]
+    return is_fitted_n | (run_n < 0) & ~np.isin(grid.groups_n, points.groups_n[~holdout.fit_n])
 
 
 def _ends(table: Table, task: str, metric: str, points: Points, n_convention: str) -> np.ndarray:
@@ -247,7 +247,7 @@ def _ends(table: Table, task: str, metric: str, points: Points, n_convention: st
     return np.array([[value.get(run, np.nan) for run in points.runs]])
 
 
-def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
+def _row(h: int, holdout: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
     """Errors of one holdout. The scale factor and the interval of constant width come from the other holdouts."""
     error_Xn = error_HXn[h]
     factor = scale_factor(error_HXn, half_HXn, without=h)
@@ -255,10 +255,10 @@ def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
     others = np.abs(np.delete(error_HXn, h, axis=0))
     constant = float(np.nanquantile(others, LEVEL)) if np.isfinite(others).any() else np.nan
     return {
-        "holdout": way.name,
-        "fitted": int(way.fit_n.sum()),
-        "tested": int(way.test_n.sum()),
-        "distance": way.distance,
+        "holdout": holdout.name,
+        "fitted": int(holdout.fit_n.sum()),
+        "tested": int(holdout.test_n.sum()),
+        "distance": holdout.distance,
         "error": float(np.nanmean(np.abs(error_Xn))),
         "bias": float(np.nanmean(error_Xn)),
         "coverage_raw": coverage(error_Xn, below, above),
@@ -273,7 +273,7 @@ def _row(h: int, way: Holdout, error_HXn: np.ndarray, half_HXn) -> dict:
 
 
 def coverage(error_Tn: np.ndarray, below, above) -> float:
-    """Share of truths inside [prediction - below, prediction + above]."""
+    """Share of measurements inside [prediction - below, prediction + above]."""
     inside = (error_Tn <= below) & (-error_Tn <= above)
     return float(inside[~np.isnan(error_Tn)].mean())
 
@@ -281,7 +281,7 @@ def coverage(error_Tn: np.ndarray, below, above) -> float:
 def interval_score(error_Tn: np.ndarray, below, above) -> float:
     """Mean interval score (Gneiting and Raftery 2007): width + 2 / (1 - level) times the miss; lower is better.
 
-    nan where no truth has an interval: a single holdout has no other one to take a constant width from.
+    nan where no measurement has an interval: a single holdout has no other one to take a constant width from.
     """
     miss = np.maximum(error_Tn - below, 0) + np.maximum(-error_Tn - above, 0)
     score_Tn = below + above + 2 / (1 - LEVEL) * miss

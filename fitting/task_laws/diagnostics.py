@@ -68,8 +68,8 @@ def step2(fit: AccuracyFit, entry: TaskForecast) -> list[str]:
 
 
 def lines(entries: Sequence[TaskForecast]) -> list[tuple[str, str]]:
-    """(task, flag) for people; (EVERY_TASK, flag) once where all tasks of a target have it. Where there are several
-    targets, "target, task" stands in place of the task."""
+    """(task, flag) pairs to print. A flag of all tasks of a target is listed once, as (EVERY_TASK, flag). With several
+    targets, the first item is "target, task"."""
     targets = list(dict.fromkeys(e.target for e in entries))
     labelled = []
     for target in targets:

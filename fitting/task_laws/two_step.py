@@ -67,18 +67,13 @@ class Prediction:
 
 
 def predict(
-    table: Table,
-    targets: list[Target] | None = None,
-    *,
-    tasks: list[str] | None = None,
-    n_convention: str = "n_params",
-    n_resamples: int = 400,
-    seed: int = 0,
-) -> Prediction:
+    table: Table, targets: list[Target] | None = None, *, tasks: list[str] | None = None,
+    n_convention: str = "n_params", n_resamples: int = 400, seed: int = 0,
+) -> Prediction:  # fmt: skip
     """Predict bpb and accuracy of targets (default: those in the table) for tasks (default: all).
 
-    Raises InputError where the table cannot support any prediction, or counts parameters otherwise than a target; a
-    single task that cannot be predicted has bpb None and a flag that says why.
+    Raises InputError where nothing can be predicted from the table, or where it counts parameters otherwise than a
+    target. A single task that cannot be predicted has bpb None and a flag that says why.
     """
     targets = targets_of(table, n_convention) if targets is None else list(targets)
     _check_targets(table, targets, n_convention)
