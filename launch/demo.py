@@ -1,4 +1,4 @@
-"""`ladder demo`: from text to a prediction, and then the truth that it is held against."""
+"""`ladder demo`: train a small ladder on text, predict its targets, then train them and compare."""
 
 import json
 import os
@@ -23,7 +23,7 @@ RESAMPLES = 1000
 
 
 def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
-    """A demo ladder with its own folder for every seed, on the user's text where he gives some."""
+    """A built-in demo ladder, with a name of its own for every seed. text: files of the user to train on, if any."""
     if seed < 0:
         raise InputError(f"--seed {seed}: must not be negative")
     ladder = loader.BUILT_IN[name](seed)
@@ -35,18 +35,18 @@ def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
 
 
 def runs_at_once() -> int:
-    """One for each core, at most four, where JAX is told to compute on the CPU: a model of the demo's size cannot keep
-    two cores busy. Elsewhere one: an accelerator may not be shared."""
+    """One for each core, at most four, where JAX_PLATFORMS is cpu: a model of this size cannot use two cores. Otherwise
+    one, because runs cannot share an accelerator."""
     return min(4, os.cpu_count() or 1) if os.environ.get("JAX_PLATFORMS") == "cpu" else 1
 
 
 def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1) -> Path:
-    """Corpus, rungs (so many at once), prediction, target, report; again = resume. Returns the report's path.
+    """Corpus, rungs (at_once at a time), prediction, targets, report; called again, it resumes. -> path of the report.
 
-    prediction.json is written before the target is trained, from the rungs alone.
+    prediction.json is written before the targets are trained, from the rungs alone.
     """
     prepare.check_tasks(ladder)
-    from fitting.report import task_report
+    from fitting.report import task_report, task_tables
     from fitting.tables import points, runs_table
     from fitting.task_laws import two_step
 
@@ -57,8 +57,8 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     with stages("rungs"):
         _train(rungs, console, at_once)
     with stages("prediction"):
-        # Alone in a file, so that `ladder predict` on it gives the same prediction again.
-        runs_table.write(_of(runs_table.read(folder), rungs), folder / "rungs.csv.gz")
+        # The rungs alone, so that `ladder predict` on this file gives the same prediction again.
+        runs_table.write(_read_runs(folder, rungs), folder / "rungs.csv.gz")
         trained = runs_table.read(folder / "rungs.csv.gz")
         targets = [
             points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
@@ -66,13 +66,13 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         ]
         predicted = two_step.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
-        _show(console, predicted.tasks)
+        display.tables(task_tables.predictions(predicted.tasks), console)
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
         _train(held_out, console)
     with stages("report"):
-        everything = _of(runs_table.read(folder), rungs + held_out)
-        _show(console, two_step.with_measured(predicted, everything))
+        everything = _read_runs(folder, rungs + held_out)
+        display.tables(task_tables.predictions(two_step.with_measured(predicted, everything)), console)
         page = folder / "report.html"
         task_report.report(everything, predicted, page, _about(built, folder, targets))
         task_report.hero(everything, predicted, folder / "prediction.png")
@@ -81,24 +81,16 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     return page
 
 
-def _show(console: Console, forecasts) -> None:
-    """The table of the tasks' predictions."""
-    from fitting.report import task_tables
-
-    for grid in task_tables.predictions(forecasts):
-        console.print(display.table(grid))
-
-
 def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
-    """What the report says of where its numbers come from, and how to get them again."""
-    made, first = plan.make(built.ladder), built.ladder.rungs[0]
-    share = made.shares[made.targets[0].label]
+    """Title, commands and facts of the report: where its numbers come from, and how to reproduce them."""
+    costs, first = plan.make(built.ladder), built.ladder.rungs[0]
+    share = costs.shares[costs.targets[0].label]
     predict = f"ladder predict {folder / 'rungs.csv.gz'} --bootstrap {RESAMPLES}"
     facts = {
         "text": ", ".join(first.data.text),
         "corpus": first.data.corpus,
         "tokenizer": first.data.tokenizer,
-        "rungs": f"{len(made.rungs)} runs, {made.flops:.2e} FLOPs, {share:.0%} of the target's",
+        "rungs": f"{len(costs.rungs)} runs, {costs.flops:.2e} FLOPs, {share:.0%} of the target's",
         "seed": str(first.seed),
         "packages": ", ".join(f"{name} {version}" for name, version in prepare.packages().items()),
     }
@@ -115,15 +107,15 @@ def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
 
 def _command(ladder: Ladder) -> str:
     """The command that trained this demo."""
-    words, first = ["ladder", "demo"], ladder.rungs[0]
-    words += [flag for flag in ("--quick", "--full") if flag[1:] in ladder.name]
-    words += ["--seed", str(first.seed)] if first.seed else []
-    words += ["--text", *first.data.text] if first.data.text != ("python",) else []
-    return shlex.join(words)
+    first = ladder.rungs[0]
+    flags = [flag for flag in ("--quick", "--full") if flag[1:] in ladder.name]
+    flags += ["--seed", str(first.seed)] if first.seed else []
+    flags += ["--text", *first.data.text] if first.data.text != ("python",) else []
+    return shlex.join(["ladder", "demo", *flags])
 
 
 def _write_once(path: Path, value: dict) -> None:
-    """Taken up again, the same prediction keeps its date: before the target's first step."""
+    """Write a prediction, unless the file already holds it: it must stay older than the target's run."""
     if not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(value)):
         terminal.write_json(path, value)
 
@@ -134,9 +126,11 @@ def _train(directories: list[Path], console: Console, at_once: int = 1) -> None:
         raise Diverged(f"{', '.join(outcome.diverged)}; a demo needs all its runs")
 
 
-def _of(read, directories: list[Path]):
-    """The rows of these runs: a folder may hold those of another text or another configuration too."""
-    return read.select(run=[path.name for path in directories])
+def _read_runs(folder: Path, directories: list[Path]):
+    """The runs table of these runs only: a folder may also hold runs of another text or configuration."""
+    from fitting.tables import runs_table
+
+    return runs_table.read(folder).select(run=[path.name for path in directories])
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """How the command shows results of fitting: tables, flags and figures."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,10 +16,13 @@ COLOURS = {"yes": "[green]yes", "no": "[red]no"}
 
 def show(result) -> None:
     """Print the tables of a result of `fitting`, and its notes and flags below them."""
-    console = terminal.console()
-    for grid in result.grids():
-        console.print(table(grid))
+    tables(result.grids(), terminal.console())
     flags(result.lines())
+
+
+def tables(grids: Iterable[Grid], console: Console) -> None:
+    for grid in grids:
+        console.print(table(grid))
 
 
 def table(grid: Grid) -> Table:

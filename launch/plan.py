@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from fitting.report.numbers import si
 from ladder.config import Ladder, Rung
 from ladder.flops import flops_per_token
 from ladder.sizes import memory_bytes, n_non_embedding, n_params, n_total
@@ -135,11 +136,11 @@ def table(plan: Plan) -> Group:
 def _cells(row: Row, plan: Plan) -> list[str]:
     return [
         row.label,
-        terminal.count(row.n_params),
-        terminal.count(row.tokens),
+        si(row.n_params, 4),
+        si(row.tokens, 4),
         f"{row.tokens / row.n_params:.4g}",
         f"{row.steps:,}",
-        terminal.count(row.batch_tokens),
+        si(row.batch_tokens, 4),
         f"{row.peak_lr:.3e}",
         f"{row.own_flops:.3e}",
         *(f"{row.own_flops / target.flops:.3%}" for target in plan.targets),

@@ -49,9 +49,8 @@ class Slurm:
     options: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in ("partition", "account", "qos", "time"):
-            text = getattr(self, name)
-            _check(re.fullmatch(r"[A-Za-z0-9_.:,-]*", text), f"slurm.{name} = {text!r}: only letters, digits and _.:,-")
+        names = ("partition", "account", "qos", "time")
+        _check_texts("slurm", self, names, r"[A-Za-z0-9_.:,-]*", "only letters, digits and _.:,-")
         for name in ("nodes", "tasks_per_node", "seconds_to_save"):
             _check(getattr(self, name) >= 1, f"slurm.{name} = {getattr(self, name)}: must be at least 1")
         for option in self.options:
@@ -78,15 +77,12 @@ class Gke:
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("namespace", "queue", "priority", "service_account", "reservation"):
-            text = getattr(self, name)
-            match = re.fullmatch(r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", text)
-            _check(match, f"gke.{name} = {text!r}: at most 63 small letters, digits, dots and hyphens")
-        _check(re.fullmatch(r"|[\w./:@-]+", self.image), f"gke.image = {self.image!r}: write REGISTRY/IMAGE:TAG")
-        _check(self.slices >= 1, f"gke.slices = {self.slices}: must be at least 1")
+        names = ("namespace", "queue", "priority", "service_account", "reservation")
+        allowed = "at most 63 small letters, digits, dots and hyphens"
+        _check_texts("gke", self, names, r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", allowed)
+        _check_texts("gke", self, ("image",), r"|[\w./:@-]+", "write REGISTRY/IMAGE:TAG")
         _check(self.max_restarts >= 0, f"gke.max_restarts = {self.max_restarts}: must not be negative")
-        _check(not (self.spot and self.reservation), "gke: spot and reservation exclude each other; set only one")
-        _check_topologies("gke", self.topology)
+        _check_slices("gke", self)
 
     def check(self) -> None:
         """Raise InputError where a setting without a default, which a submission needs, is missing."""
@@ -117,15 +113,12 @@ class Tpu:
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("project", "zone", "runtime_version", "network", "subnetwork", "service_account", "reservation"):
-            text = getattr(self, name)
-            _check(re.fullmatch(r"[A-Za-z0-9@./:_-]*", text), f"tpu.{name} = {text!r}: only letters, digits and @./:_-")
-        _check(re.fullmatch(r"[\w./-]+", self.python), f"tpu.python = {self.python!r}: write a program without flags")
+        names = ("project", "zone", "runtime_version", "network", "subnetwork", "service_account", "reservation")
+        _check_texts("tpu", self, names, r"[A-Za-z0-9@./:_-]*", "only letters, digits and @./:_-")
+        _check_texts("tpu", self, ("python",), r"[\w./-]+", "write a program without flags")
         _check(not self.archive or self.archive.startswith("gs://"), f"tpu.archive = {self.archive!r}: write gs://...")
-        _check(self.slices >= 1, f"tpu.slices = {self.slices}: must be at least 1")
         _check(self.wait_hours >= 0, f"tpu.wait_hours = {self.wait_hours}: must not be negative")
-        _check(not (self.spot and self.reservation), "tpu: spot and reservation exclude each other; set only one")
-        _check_topologies("tpu", self.topology)
+        _check_slices("tpu", self)
 
     def check(self) -> None:
         """Raise InputError where a setting without a default, which a submission needs, is missing."""
@@ -200,8 +193,19 @@ def _value(default, value, key: str):
     return type(default)(value)
 
 
-def _check_topologies(table: str, topology: dict[str, str]) -> None:
-    for size, text in topology.items():
+def _check_texts(table: str, settings, names: tuple[str, ...], pattern: str, allowed: str) -> None:
+    """allowed: the pattern in words."""
+    for name in names:
+        text = getattr(settings, name)
+        _check(re.fullmatch(pattern, text), f"{table}.{name} = {text!r}: {allowed}")
+
+
+def _check_slices(table: str, settings: Gke | Tpu) -> None:
+    """Which TPU slices, how many, and how they are paid for."""
+    _check(settings.slices >= 1, f"{table}.slices = {settings.slices}: must be at least 1")
+    both = settings.spot and settings.reservation
+    _check(not both, f"{table}: spot and reservation exclude each other; set only one")
+    for size, text in settings.topology.items():
         try:
             parse(text)
         except InputError as error:

@@ -1,4 +1,4 @@
-"""How the command shows numbers to people and writes them for programs."""
+"""Terminal output for people (console, progress, sizes, durations), and JSON files for programs."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from ladder.errors import InputError
 
 
 def console() -> Console:
-    """Standard output; 160 columns, which the tables need, where it is a pipe or a file."""
+    """Standard output; 160 columns wide, which the tables need, where it is a pipe or a file."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
@@ -20,14 +20,6 @@ def progress(*extra: ProgressColumn) -> Progress:
     """A progress line on standard error, if that is a terminal; it disappears at the end."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), *extra
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-
-
-def count(n: float) -> str:
-    """Four significant digits: 190.4M, 3.945T."""
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.4g}{name}"
-    return f"{n:.4g}"
 
 
 def size(n_bytes: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from configs import loader
+from fitting.report.numbers import si
 from ladder.errors import InputError
 from launch import terminal
 from launch.aot import roofline
@@ -46,7 +47,7 @@ def row(label: str, topology: str, slices: int, overrides: tuple[str, ...]) -> t
         ", ".join(f"{axes} {terminal.size(sent)}" for axes, sent in _bytes_sent(result).items()),
         f"{step[0]:.3g} to {step[1]:.3g} s",
         f"{utilisation[0]:.0%} to {utilisation[1]:.0%}",
-        f"{terminal.count(hours[0])} to {terminal.count(hours[1])}",
+        f"{si(hours[0], 4)} to {si(hours[1], 4)}",
         result["bound_by"],
     )
     return "| " + " | ".join(cells) + " |\n", result

@@ -19,7 +19,7 @@ from fitting.tables.loss_points import VALUE, LossPoints
 
 @dataclass(frozen=True, repr=False)
 class ComputeOptimal(Shown):
-    """Compute-optimal training, ln N_opt = k + a ln C. points: what it was computed from."""
+    """Compute-optimal training, ln N_opt = k + a ln C, for budgets of C FLOPs. points: the runs it comes from."""
 
     frontier: Frontier
     points: LossPoints | None = None
@@ -31,7 +31,7 @@ class ComputeOptimal(Shown):
         return self._at(C, self.frontier.d)
 
     def loss_opt(self, C) -> Estimate:
-        """Raises InputError for approaches 1 and 2, which do not have one."""
+        """Loss at the optimum. Raises InputError for approaches 1 and 2, which have no law of the loss."""
         if self.frontier.loss_of is None:
             raise InputError(f"approach {self.frontier.approach} has no law of the loss; fit one")
         return self._at(C, self.frontier.loss_of)
@@ -43,7 +43,7 @@ class ComputeOptimal(Shown):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was refused, and why."""
+        """What was left out, and why."""
         return self.frontier.notes
 
     def _at(self, C, quantity) -> Estimate:
@@ -54,7 +54,7 @@ class ComputeOptimal(Shown):
         nan_m = np.full(value_Rm.shape[1], np.nan)
         lo, hi = self.frontier.interval(value_Rm, log) if len(value_Rm) > 1 else (nan_m, nan_m)
         sd = value_Rm[1:].std(axis=0) if len(value_Rm) > 1 else nan_m
-        return Estimate(*(inputs.scalar(np.reshape(v, shape)) for v in (value_Rm[0], lo, hi, sd)))
+        return Estimate.of(shape, value_Rm[0], lo, hi, sd)
 
     def plot(self, C=(), ax=None):
         """N_opt against C, with the runs and the budgets C; returns the axes."""
@@ -80,9 +80,9 @@ def isoflop(
 ) -> ComputeOptimal:  # fmt: skip
     """Approach 2 of Hoffmann et al. 2022: a parabola in ln N through the losses of each budget.
 
-    data: a data frame, a dictionary of columns or the path of a table; C, N, y name its columns (C="6ND" counts it so).
-    budgets: FLOPs that runs were trained for, where they do not stand apart. Raises InputError where fewer than two
-    budgets have a minimum between their sizes.
+    data: a data frame, a dictionary of columns or the path of a table; C, N, y name its columns (C="6ND" computes C as
+    6 N D). budgets: FLOPs that runs were trained for; without them, runs of similar C form a budget. Raises InputError
+    where fewer than two budgets have a minimum between their sizes.
     """
     points = inputs.points_of(data, {"C": C, "N": N}, y, None, None)
     return ComputeOptimal(parabolas.isoflop(points, resamples, seed, tuple(budgets)), points)
@@ -90,8 +90,8 @@ def isoflop(
 
 @dataclass(frozen=True, repr=False)
 class Allocation(Shown):
-    """What to train with budgets. rows: for each budget flops, n_params, tokens, tokens_per_param and what the law
-    gives beside them, with *_ci95 intervals and flags."""
+    """What to train with budgets of FLOPs. rows: for each budget flops, n_params, tokens, tokens_per_param and, where
+    the law gives them, loss, batch_tokens and steps, with *_ci95 intervals and flags."""
 
     result: dict
 
@@ -117,8 +117,8 @@ def allocate(source: ComputeOptimal | str, C: Sequence[float] | float) -> Alloca
     Raises InputError where there is no optimum.
     """
     if isinstance(source, str):
-        frontier = allocation.of_published(source)
-    else:
-        frontier = (source if isinstance(source, ComputeOptimal) else source.compute_optimal()).frontier
+        source = ComputeOptimal(allocation.of_published(source))
+    elif not isinstance(source, ComputeOptimal):
+        source = source.compute_optimal()
     budgets = np.atleast_1d(inputs.positive(("C",), {"C": C})["C"])
-    return Allocation(frontier.json(budgets.tolist()))
+    return Allocation(source.frontier.json(budgets.tolist()))

@@ -28,7 +28,7 @@ SETTINGS = ("delta", "seed", "penalty", "n_starts", "precision", "fixed")
 
 
 class Fit(Shown, LossFit):
-    """A fitted law of the loss. Attributes beside those below: law (formula, params with units), points, seed, delta.
+    """A fitted law of the loss. Further attributes: law (formula, params with units), points, seed, delta.
 
     Parameters are as printed in the law's formula. Standard errors and intervals come from the resamples.
     """
@@ -63,7 +63,7 @@ class Fit(Shown, LossFit):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Why points were left out, in words."""
+        """Reasons why points were left out."""
         return self.points.left_out
 
     @property
@@ -77,10 +77,10 @@ class Fit(Shown, LossFit):
         return ends | {name: (value, value) for name, value in self.fixed.items()}
 
     def predict(self, *, level: float = 0.8, interval: str = "run", **features) -> Estimate:
-        """The law at N=..., D=... (whatever features it has); they broadcast.
+        """The law at N=..., D=... (its features); arrays broadcast.
 
-        interval: "mean", of the law alone, or "run", of what one more run would measure. level: the share it holds.
-        Raises InputError where a feature is missing or not positive.
+        interval: of the law itself ("mean"), or of what one more run would measure ("run"). level: probability that it
+        holds the value. Raises InputError where a feature is missing or not positive.
         """
         if interval not in ("mean", "run"):
             raise InputError(f'interval = {interval!r}: use "mean" or "run"', "interval")
@@ -93,7 +93,7 @@ class Fit(Shown, LossFit):
         shrink_R = intervals.noise_correction(self.bootstrap, 0, self.delta)[:, None]
         deviation_Rm = (np.log(value_Rm[1:] / value_Rm[0]) if log else value_Rm[1:] - value_Rm[0]) * shrink_R
         sd_m = np.hypot(deviation_Rm.std(axis=0), noise) * (value_Rm[0] if log else 1.0)
-        return Estimate(*(inputs.scalar(np.reshape(v, shape)) for v in (value_Rm[0], ends[0], ends[1], sd_m)))
+        return Estimate.of(shape, value_Rm[0], *ends, sd_m)
 
     def compute_optimal(self) -> ComputeOptimal:
         """Approach 3 of Hoffmann et al. 2022. Raises InputError where the law has no optimum in N and D."""
@@ -117,8 +117,8 @@ class Fit(Shown, LossFit):
         return self.compute_optimal().exponents
 
     def profile(self, *names: str, values=None) -> "Profile":
-        """The objective over one or two parameters, the others refitted. values: of one parameter, instead of around
-        the resamples."""
+        """The objective over one or two parameters, with the others refitted. values: of a single parameter; by default
+        they span the resamples."""
         axes = None if values is None else (np.asarray(values, float),)
         return Profile(**vars(profile.profile(self, names, axes)))
 
@@ -139,7 +139,7 @@ class Fit(Shown, LossFit):
         """Write everything, samples included; `from_json` gives an equal fit."""
         state = {k: getattr(self, k) for k in SETTINGS} | {"points": vars(self.points)}
         state["bootstrap"] = {k: v for k, v in vars(self.bootstrap).items() if k != "law"}
-        if self.law is not LAWS.get(self.law.name):  # in coordinates that came from the data
+        if self.law is not LAWS.get(self.law.name):  # its coordinates depend on the data
             origin = self.law.natural(np.zeros(len(self.law.params)), {})
             state["origin"] = {k: float(v) for k, v in origin.items()}
             state["params"] = [vars(p) for p in self.law.params]
@@ -148,39 +148,23 @@ class Fit(Shown, LossFit):
 
 
 def fit(
-    data=None,
-    *,
-    N=None,
-    D=None,
-    C=None,
-    S=None,
-    B=None,
-    U=None,
-    T=None,
-    y=None,
-    law: str | custom.Law = "chinchilla",
-    resamples: int = 4000,
-    seed: int = 0,
-    fixed: Mapping[str, float] | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    weights=None,
-    groups=None,
-    flops: str | None = None,
-    huber_delta: float = loss_fit.HUBER,
-    overestimate_penalty: float = 1.0,
-    **features,
-) -> Fit:
+    data=None, *, N=None, D=None, C=None, S=None, B=None, U=None, T=None, y=None,
+    law: str | custom.Law = "chinchilla", resamples: int = 4000, seed: int = 0,
+    fixed: Mapping[str, float] | None = None, bounds: Mapping[str, tuple[float, float]] | None = None,
+    weights=None, groups=None, flops: str | None = None, huber_delta: float = loss_fit.HUBER,
+    overestimate_penalty: float = 1.0, **features,
+) -> Fit:  # fmt: skip
     """Fit a scaling law of the loss: parameters, standard errors, intervals, predictions, compute-optimal sizes.
 
     data: a data frame (any library), a dictionary of columns, or the path of a table; then N, D, ... name its columns
     (by default params, tokens, flops, steps, batch_tokens, unique_tokens, position, loss). Without data they are
-    arrays. N: parameters, D: training tokens, C: training FLOPs, S: steps, B: tokens of a batch, U: unique tokens, T:
-    position of the predicted token, y: the loss. What the law needs and the data lack follows from the others
-    (C = 6 N D, ...). law: a name of `fitting.LAWS`, or a `fitting.Law`. features: further ones that your own law has.
-    resamples, seed: of the bootstrap. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}. weights: how much each
-    point counts. groups: what shares noise (trunk, run); such points are resampled together. flops: "6ND" counts C so,
-    whatever columns there are. huber_delta: threshold of the Huber loss, in ln y. overestimate_penalty: weight of a
-    point below the law over that of one above, for runs that were tuned badly.
+    arrays. N: parameters, D: training tokens, C: training FLOPs, S: steps, B: batch size in tokens, U: unique tokens,
+    T: position of the predicted token, y: the loss. A feature that the law needs and the data lack is computed from the
+    others (C = 6 N D, ...). law: a name of `fitting.LAWS`, or a `fitting.Law`; features: further ones of your own law.
+    resamples, seed: of the bootstrap. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}. weights: of the points.
+    groups: labels of what shares noise (trunk, run); points of a group are resampled together. flops: "6ND" computes C
+    as 6 N D even where the data have a column of FLOPs. huber_delta: threshold of the Huber loss, in ln y.
+    overestimate_penalty: weight of a point below the law over that of a point above, for runs that were tuned badly.
 
     Raises InputError for wrong input; warns with FitWarning where a result is not to be trusted.
     """
@@ -200,9 +184,9 @@ def fit_points(points: LossPoints, law: str | custom.Law = "chinchilla", **setti
 
 
 def from_json(path, law: custom.Law | None = None) -> Fit:
-    """The fit that `to_json` wrote. law: the user's own law that was fitted, which JSON cannot hold.
+    """The fit that `to_json` wrote. law: your own law, where one was fitted: JSON cannot hold it.
 
-    Raises InputError where the file is not one.
+    Raises InputError where the file does not hold a fit.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -226,18 +210,15 @@ class Profile(profile.Profile):
     """The objective over one or two parameters; see loss_laws.profile."""
 
     def plot(self, ax=None):
-        """Of one parameter a line, of two a map; returns the axes."""
+        """A line for one parameter, a map for two; returns the axes."""
         ax = axes_or_new(ax)
         with style():
             loss_figures.draw_profile(ax, self)
         return ax
 
 
-# JSON without loss --------------------------------------------------------------------------
-
-
 def _encoded(value):
-    """Arrays with their type, so that they are told from tuples; infinite numbers, which JSON lacks, as text."""
+    """Values as JSON: arrays with their dtype, to distinguish them from tuples; numbers that JSON lacks as text."""
     match value:
         case np.ndarray():
             return {"dtype": str(value.dtype), "array": _encoded(value.tolist())}

@@ -1,4 +1,4 @@
-"""What results have in common: estimates with intervals, tables that print, data frames, axes to draw on."""
+"""Parts of all results: estimates with intervals, printed tables, data frames, axes to draw on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,11 @@ class Estimate:
     lower: float | np.ndarray
     upper: float | np.ndarray
     sd: float | np.ndarray
+
+    @classmethod
+    def of(cls, shape: tuple, *values: np.ndarray) -> "Estimate":
+        """From (mean, lower, upper, sd), each of this shape when reshaped; numbers where it is ()."""
+        return cls(*(np.reshape(value, shape) if shape else float(np.squeeze(value)) for value in values))
 
     def __float__(self) -> float:
         return float(self.mean)
@@ -55,10 +60,10 @@ def to_frame(rows: Sequence[dict]):
     return pandas.DataFrame(list(rows))
 
 
-def axes_or_new(ax, size=(6.4, 4.2)):
+def axes_or_new(ax):
     """`ax`, or the axes of a new matplotlib figure."""
     if ax is not None:
         return ax
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=size, layout="constrained")[1]
+    return pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]

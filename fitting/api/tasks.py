@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fitting.api.results import Shown, axes_or_new, to_frame
 from fitting.bhagia2024 import methods
 from fitting.errors import InputError
@@ -39,8 +41,8 @@ def runs_table_of(data) -> Table:
 
 
 class Forecast(Shown):
-    """Predictions of tasks at targets: `forecast[target, task]`, or iterate. prediction: all that they come from (None
-    for the paper's methods). Intervals hold 80 %."""
+    """Predictions of tasks at targets: `forecast[target, task]`, or iterate. Intervals hold 80 %. prediction: the fits
+    and draws behind them; None for the paper's methods."""
 
     def __init__(self, table: Table, entries: Sequence[TaskForecast], prediction: two_step.Prediction | None = None):
         self.table, self.entries, self.prediction = table, tuple(entries), prediction
@@ -76,7 +78,7 @@ class Forecast(Shown):
     def plot(self, target: str, task: str, step: Literal[1, 2] = 1, ax=None):
         """Step 1 (bpb against tokens) or step 2 (accuracy against bpb) of one prediction; returns the axes."""
         prediction = self._default("a figure")
-        self[target, task]
+        self[target, task]  # raises KeyError where it is not predicted
         ax, [model] = axes_or_new(ax), [t for t in prediction.targets if t.name == target]
         if step == 2 and task not in prediction.step2:
             raise InputError(f"{task}: has no accuracy in the table, so no step 2", "step")
@@ -89,7 +91,7 @@ class Forecast(Shown):
 
     def _default(self, what: str) -> two_step.Prediction:
         if self.prediction is None:
-            raise InputError(f"the paper's methods have no {what}; use the default method", "method")
+            raise InputError(f"{what} needs the default method; the paper's methods have none", "method")
         return self.prediction
 
     def json(self) -> dict:
@@ -106,14 +108,9 @@ class Forecast(Shown):
 
 
 def forecast(
-    runs: Table,
-    targets: Sequence[Target] | None = None,
-    *,
-    tasks: Sequence[str] | None = None,
-    method: str = "default",
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Forecast:
+    runs: Table, targets: Sequence[Target] | None = None, *, tasks: Sequence[str] | None = None,
+    method: str = "default", resamples: int = 1000, seed: int = 0,
+) -> Forecast:  # fmt: skip
     """Predict bpb and accuracy of larger models from a ladder's runs.
 
     runs: from `read_runs` or `runs_table`. targets: by default those in the table (split "target"). tasks: by default
@@ -136,9 +133,10 @@ def forecast(
 
 @dataclass(frozen=True, repr=False)
 class Backtests(Shown):
-    """Held-out errors of a ladder's own large runs. bpb, accuracy: a row for each holdout, in ln bpb and in points.
+    """Errors of predictions of a ladder's own held-out large runs.
 
-    factor_bpb, factor_accuracy: with which the 80 % intervals hold 80 % of the held-out runs. weights: of the forms.
+    bpb, accuracy: a row for each holdout, in ln bpb and in points. factor_bpb, factor_accuracy: interval scale factors;
+    scaled by them, the 80 % intervals hold 80 % of the held-out runs. weights: of the forms.
     """
 
     bpb: list[dict]
@@ -192,13 +190,14 @@ def compare(a: Table | Forecast, b: Table | Forecast, target: Target, *, resampl
     predictions = []
     for runs in (a, b):
         result = runs if isinstance(runs, Forecast) else forecast(runs, [target], resamples=resamples, seed=seed)
-        predictions.append(result._default("comparison"))
+        predictions.append(result._default("a comparison"))
     return Comparison(target.name, comparing.compare(*predictions, target, seed))
 
 
 @dataclass(frozen=True, repr=False)
 class Design(Shown):
-    """The runs to train for each budget. rows: budget, runs, flops, sd of the target's ln bpb, half_width (80 %)."""
+    """The runs to train for each budget. rows: budget, runs, flops (of these runs), sd of the target's ln bpb, and
+    half_width, half of its 80 % interval."""
 
     target: str
     rows: list[dict]
@@ -210,11 +209,13 @@ class Design(Shown):
 
 
 def design(runs: Table, target: Target, C: Sequence[float] | float | None = None) -> Design:
-    """Which of a table's runs to train for budgets of C FLOPs (by default 10, 20, 40 and 100 % of what all cost), so
-    that the target's error bar is smallest. Raises InputError where no set within a budget determines the law."""
+    """Which of a table's runs to train for budgets of C FLOPs, so that the target's error bar is smallest.
+
+    C: by default 10, 20, 40 and 100 % of the cost of all runs. Raises InputError where no set within a budget
+    determines the law.
+    """
     ends = points.ladder_points(runs, None, target.n_is)
     candidates = designing.candidates_of(ends, target)
-    budgets = () if C is None else [float(c) for c in (C if isinstance(C, Sequence) else [C])]
-    rows = designing.frontier(candidates, budgets)
+    rows = designing.frontier(candidates, () if C is None else np.atleast_1d(C))
     rows = [row | {"runs": [ends.runs[i] for i in row["runs"]]} for row in rows]
     return Design(target.name, rows, float(candidates.flops_n.sum()), len(ends.runs))

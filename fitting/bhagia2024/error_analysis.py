@@ -1,4 +1,4 @@
-"""The paper's error analysis: how noisy each task is, and how the error falls with the ladder's compute."""
+"""The paper's error analysis: the noise of each task, and the error as a function of the ladder's compute."""
 
 from collections.abc import Iterator
 
@@ -7,20 +7,21 @@ import numpy as np
 from fitting.bhagia2024 import methods
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
+from fitting.task_laws import accuracy
 
 VARIANCE_ROWS = 10
-# Where a ladder does not determine step 1: how many fits to losses that are changed in their tenth digit.
-PERTURBED, DIGIT = 10, 1e-10
+# Where a ladder does not determine step 1: number of further fits, and the relative change of the losses for these.
+PERTURBED, CHANGE = 10, 1e-10
 
 
-def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
+def variance(table: Table, run: str) -> list[dict]:
     """Standard deviation (population) and coefficient of variation of a run's last evaluations, for every task."""
     rows = []
     for task in table.select(run=run, metric="bpb").unique("task"):
         row = {"run": run, "task": task}
-        for name, metric in (("bpb", "bpb"), ("acc", methods.acc_metric(table, task))):
+        for name, metric in (("bpb", "bpb"), ("acc", accuracy.metric_of(table, task))):
             series = table.select(run=run, task=task, metric=metric)
-            values = series["value"][np.argsort(series["step"])][-last:]
+            values = series["value"][np.argsort(series["step"])][-VARIANCE_ROWS:]
             if len(values):
                 row |= {f"{name}_sd": float(values.std()), f"{name}_cv": float(values.std() / values.mean())}
         rows.append(row)
@@ -28,37 +29,38 @@ def variance(table: Table, run: str, last: int = VARIANCE_ROWS) -> list[dict]:
 
 
 def ladders(table: Table) -> list[tuple]:
-    """Every smaller ladder, by size, by length, by FLOPs.
+    """Every ladder of the smaller sizes, of the shorter runs, and of the runs of fewer FLOPs.
 
-    Each is (name, runs, whether they determine step 1, FLOPs of the largest run, of all runs).
+    Each is (name, runs, whether they determine step 1, FLOPs of the largest run, FLOPs of all runs).
     """
     ends = methods.points(table, None)
     runs, n, d = np.array(ends.runs), ends.features["N"], ends.features["D"]
-    length = np.round(2 * d / n / 20) / 2
+    length = np.round(2 * d / n / 20) / 2  # the multiple, to the nearest half
     flops = ends.features.get("C", 6 * n * d)
-    ways = [(f"N <= {v:.4g}", n <= v) for v in np.unique(n)]
-    ways += [(f"xC <= {v:g}", length <= v) for v in np.unique(length)]
-    ways += [(f"FLOPs <= {v:.3e}", flops <= v) for v in np.sort(flops)]
+    subsets = [(f"N <= {v:.4g}", n <= v) for v in np.unique(n)]
+    subsets += [(f"xC <= {v:g}", length <= v) for v in np.unique(length)]
+    subsets += [(f"FLOPs <= {v:.3e}", flops <= v) for v in np.sort(flops)]
     return [
         (name, runs[keep].tolist(), _determined(n[keep], length[keep]), flops[keep].max(), flops[keep].sum())
-        for name, keep in ways
+        for name, keep in subsets
     ]
 
 
 def _determined(n: np.ndarray, length: np.ndarray) -> bool:
-    """Five parameters need more than five runs, of three sizes and two lengths; else the last digits decide."""
+    """Five parameters need more than five runs, of three sizes and two lengths."""
     return len(n) > 5 and len(set(n)) >= 3 and len(set(length)) >= 2
 
 
 def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> Iterator[dict]:
-    """For each smaller ladder: mean relative error over tasks of step 1, step 2 and the chain, which also in points.
+    """For each smaller ladder: relative error of step 1, step 2 and the chain, and "points", the chain's absolute error
+    in percentage points; means over tasks.
 
-    smaller: from `ladders`. points_range, where the runs do not determine step 1: the range of the points, mean over
-    tasks, over PERTURBED fits to losses that are changed in their tenth digit. Yields nothing where the target's own
-    run is not in the table (split target).
+    smaller: from `ladders`. points_range, where the runs do not determine step 1: (lowest, highest) "points" of fits to
+    losses that are changed in their tenth digit. Yields nothing where the target's own run is not in the table (split
+    target).
     """
-    tasks = [t for t in methods.points(table, None).tasks if methods.acc_metric(table, t)]
-    tasks = [t for t in tasks if measured(table, target, t, methods.acc_metric(table, t)) is not None]
+    tasks = [t for t in methods.points(table, None).tasks if accuracy.metric_of(table, t)]
+    tasks = [t for t in tasks if measured(table, target, t, accuracy.metric_of(table, t)) is not None]
     for name, runs, determined, largest, total in smaller if tasks else ():
         part, perturbed = table.select(run=runs), 0 if determined else PERTURBED
         error_T4R = np.abs([_errors(part, table, target, task, perturbed) for task in tasks])
@@ -70,11 +72,13 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
 
 
 def _errors(part: Table, table: Table, target: Target, task: str, perturbed: int) -> np.ndarray:
-    """error_4R of a task: of step 1, step 2 and the chain (relative), and of the chain (absolute); R: the fit, then the
-    perturbed ones."""
-    ends, acc_metric = methods.points(part, [task]), methods.acc_metric(table, task)
+    """[4, 1 + perturbed] of a task: relative error of step 1, step 2 and the chain, and absolute error of the chain.
+
+    Column 0 is the fit; in the others the losses are changed in their tenth digit.
+    """
+    ends, acc_metric = methods.points(part, [task]), accuracy.metric_of(table, task)
     bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
-    noise_Rn = np.random.default_rng(0).uniform(-DIGIT, DIGIT, (1 + perturbed, len(ends.runs)))
+    noise_Rn = np.random.default_rng(0).uniform(-CHANGE, CHANGE, (1 + perturbed, len(ends.runs)))
     noise_Rn[0] = 0
     fits = [methods.step1(ends.features, ends.bpb_Tn[0] * (1 + noise_n)) for noise_n in noise_Rn]
     step2 = methods.step2(*methods.checkpoints(part, task, ends.runs, acc_metric), methods.guess(task))

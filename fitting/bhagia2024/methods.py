@@ -5,6 +5,7 @@ the answer depends on them where there are fewer runs than parameters. As publis
 5 evaluations and step 2 reads all checkpoints. Rows of split "extra" and "target" enter no fit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +14,19 @@ from scipy import optimize
 from fitting.errors import InputError
 from fitting.tables.points import Points, Target, ladder_points
 from fitting.tables.runs_table import Table, smoothed
+from fitting.task_laws import accuracy
 from fitting.task_laws.forecasts import TaskForecast
 
 METHODS = ("paper", "paper-c", "paper-single")
 DELTA, LAST_ROWS, WINDOW, SKIP_SHARE = 1e-3, 5, 5, 0.1
 # Accuracy by guessing, which the paper's step 2 starts from; 0.25 for every other task.
 GUESS = {"piqa": 1 / 2, "boolq": 1 / 2, "winogrande": 1 / 2, "socialiqa": 1 / 3, "csqa": 1 / 5}
-# The single step's further starts, near the published one: how many, how far (relative), and the iterations after which
-# they are compared.
+# Further starts of the single step, near the published one: their number, their relative distance (sd), and the number
+# of iterations after which they are compared.
 N_NEAR, NEAR, SHORT_RUN = 11, 0.1, 200
-FREE = (None, None)
-POSITIVE = (0.0, None)
+FREE, POSITIVE = (None, None), (0.0, None)
+# Parameters that the paper bounds by 0 from below, in the order in which flags name them.
+NON_NEGATIVE = ("logA", "logB", "alpha", "beta", "E")
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,7 @@ class Fit:
     """A fitted curve: parameters as the paper names them, and predict(features) at {"N", "D", "C"} or {"bpb"}."""
 
     params: dict[str, float]
-    n_points: int
-    predict: object
+    predict: Callable[[dict], np.ndarray]
 
 
 def guess(task: str) -> float:
@@ -41,66 +43,66 @@ def guess(task: str) -> float:
 
 def step1(features: dict, y_n: np.ndarray) -> Fit:
     """L = A/N^alpha + B/D^beta + E (equation 1)."""
+    p = _fit_log_huber(_power_law, features, y_n, (3.0, 6.0, 0.1, 0.2, 1.0), [POSITIVE] * 5).x
+    return _fit(("logA", "logB", "alpha", "beta", "E"), p, _power_law)
 
-    def terms(p, x):
-        a, b = np.exp(p[0] - p[2] * np.log(x["N"])), np.exp(p[1] - p[3] * np.log(x["D"]))
-        rows = [a, b, -a * np.log(x["N"]), -b * np.log(x["D"]), np.ones_like(a)]
-        return a + b + p[4], np.array(rows)
 
-    p = _fit_log_huber(terms, features, y_n, (3.0, 6.0, 0.1, 0.2, 1.0), [POSITIVE] * 5).x
-    names = dict(zip(("logA", "logB", "alpha", "beta", "E"), p, strict=True))
-    return Fit(names, len(y_n), lambda x: terms(p, x)[0])
+def _power_law(p, x: dict) -> tuple[np.ndarray, np.ndarray]:
+    """(A/N^alpha + B/D^beta + E, its gradient [5, n]) for p = (ln A, ln B, alpha, beta, E)."""
+    a, b = np.exp(p[0] - p[2] * np.log(x["N"])), np.exp(p[1] - p[3] * np.log(x["D"]))
+    return a + b + p[4], np.array([a, b, -a * np.log(x["N"]), -b * np.log(x["D"]), np.ones_like(a)])
+
+
+def _fit(names: tuple[str, ...], p, value_and_gradient) -> Fit:
+    return Fit(dict(zip(names, p, strict=True)), lambda x: value_and_gradient(p, x)[0])
 
 
 def step1_c(features: dict, y_n: np.ndarray) -> Fit:
     """L = A/C^alpha + E (the C-based variant); C are the table's FLOPs."""
 
-    def terms(p, x):
+    def power_law(p, x):
         a = np.exp(p[0] - p[1] * np.log(x["C"]))
         return a + p[2], np.array([a, -a * np.log(x["C"]), np.ones_like(a)])
 
-    p = _fit_log_huber(terms, features, y_n, (3.0, 0.1, 1.0), [POSITIVE, (0.0, 1.0), POSITIVE]).x
-    names = dict(zip(("logA", "alpha", "E"), p, strict=True))
-    return Fit(names, len(y_n), lambda x: terms(p, x)[0])
+    p = _fit_log_huber(power_law, features, y_n, (3.0, 0.1, 1.0), [POSITIVE, (0.0, 1.0), POSITIVE]).x
+    return _fit(("logA", "alpha", "E"), p, power_law)
 
 
 def single_step(features: dict, acc_n: np.ndarray, chance: float) -> Fit:
     """Acc = p sigmoid(A/N^alpha + B/D^beta + E) + q, straight from N and D."""
 
-    def terms(p, x):
-        a, b = np.exp(p[0] - p[2] * np.log(x["N"])), np.exp(p[1] - p[3] * np.log(x["D"]))
-        s = 1 / (1 + np.exp(-(a + b + p[4])))
-        slope = p[5] * s * (1 - s)
-        inner = [a, b, -a * np.log(x["N"]), -b * np.log(x["D"]), np.ones_like(a)]
-        return np.maximum(p[5] * s + p[6], 1e-6), np.array([*(slope * i for i in inner), s, np.ones_like(s)])
+    def sigmoid(p, x):
+        inner_n, gradient_5n = _power_law(p, x)
+        s = 1 / (1 + np.exp(-inner_n))
+        gradient_7n = np.array([*(p[5] * s * (1 - s) * gradient_5n), s, np.ones_like(s)])
+        return np.maximum(p[5] * s + p[6], 1e-6), gradient_7n
 
     bounds = [POSITIVE] * 4 + [FREE, (-1.0, 0.0), (0.0, 1.0)]
     published = np.array([3.0, 5.0, 0.2, 0.3, 0.0, chance - 1, 1.0])
-    # On some tasks the local minimum that the published start leads to depends on the last bits, so on the machine. Two
-    # in three of the nearby starts lead to the better one, which is the paper's.
+    # On some tasks rounding, and so the machine, decides which local minimum the published start leads to. Two in three
+    # of the nearby starts lead to the better one, which is the paper's.
     near = published * (1 + NEAR * np.random.default_rng(0).standard_normal((N_NEAR, 7)))
-    short_runs = [_fit_log_huber(terms, features, acc_n, p, bounds, SHORT_RUN) for p in (published, *near)]
-    p = _fit_log_huber(terms, features, acc_n, min(short_runs, key=lambda result: result.fun).x, bounds).x
-    names = dict(zip(("logA", "logB", "alpha", "beta", "E", "p", "q"), p, strict=True))
-    return Fit(names, len(acc_n), lambda x: terms(p, x)[0])
+    short_runs = [_fit_log_huber(sigmoid, features, acc_n, p, bounds, SHORT_RUN) for p in (published, *near)]
+    p = _fit_log_huber(sigmoid, features, acc_n, min(short_runs, key=lambda result: result.fun).x, bounds).x
+    return _fit(("logA", "logB", "alpha", "beta", "E", "p", "q"), p, sigmoid)
 
 
-def _fit_log_huber(terms, features: dict, y_n, start, bounds, max_iterations=10**6) -> optimize.OptimizeResult:
+def _fit_log_huber(
+    value_and_gradient, features: dict, y_n, start, bounds, max_iterations=10**6
+) -> optimize.OptimizeResult:
     """Minimise the sum of Huber(ln fitted - ln measured) as published."""
 
     def objective(p):
-        fitted, gradient_Pn = terms(p, features)
+        fitted, gradient_Pn = value_and_gradient(p, features)
         u = np.log(fitted) - np.log(y_n)
         near = np.abs(u) < DELTA
         value = np.where(near, u**2 / 2, DELTA * (np.abs(u) - DELTA / 2)).sum()
         slope_n = np.where(near, u, DELTA * np.sign(u)) / fitted
         return value, (gradient_Pn * slope_n).sum(axis=1)
 
-    options = {"ftol": 0.0, "gtol": 1e-10, "maxiter": max_iterations}
+    options = {"method": "L-BFGS-B", "options": {"ftol": 0.0, "gtol": 1e-10, "maxiter": max_iterations}}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return optimize.minimize(
-            objective, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=0.0, options=options
-        )  # fmt: skip
+        return optimize.minimize(objective, start, jac=True, bounds=bounds, tol=0.0, **options)
 
 
 def step2(bpb_n: np.ndarray, acc_n: np.ndarray, chance: float) -> Fit:
@@ -114,30 +116,14 @@ def step2(bpb_n: np.ndarray, acc_n: np.ndarray, chance: float) -> Fit:
             sigmoid, np.append(bpb_n, 0.0), np.append(acc_n, 1.0), p0=(chance - 1, 0.9, 3.0, 1.0),
             bounds=([-1, 0, 0, 0], [0, np.inf, np.inf, 1]), maxfev=500000,
         )  # fmt: skip
-    names = dict(zip(("a", "L0", "k", "b"), map(float, p), strict=True))
-    return Fit(names, len(bpb_n), lambda x: sigmoid(np.asarray(x["bpb"]), *p))
+    return Fit(dict(zip(("a", "L0", "k", "b"), p, strict=True)), lambda x: sigmoid(np.asarray(x["bpb"]), *p))
 
 
-def checkpoints(table: Table, task: str, runs, acc_metric: str, metric: str = "bpb"):
-    """(bpb_n, acc_n) of step 2: every run without its first tenth, then a trailing mean over 5 rows."""
-    rows = table.select(task=task, run=list(runs))
-    by_metric = {m: rows.select(metric=m) for m in (metric, acc_metric)}
-    value = {
-        m: {(r, s): v for r, s, v in zip(t["run"], t["step"], t["value"], strict=True)} for m, t in by_metric.items()
-    }
-    pairs = []
-    for run in runs:
-        steps = sorted(s for r, s in value[metric] if r == run and (r, s) in value[acc_metric])
-        both = np.array([[value[m][run, s] for m in (metric, acc_metric)] for s in steps])
-        if len(both):
-            pairs.append(smoothed(both[int(np.ceil(SKIP_SHARE * len(both))) :], WINDOW))
-    return np.concatenate(pairs).T
-
-
-def acc_metric(table: Table, task: str) -> str | None:
-    """The accuracy that the paper reads: length-normalised where the table has both."""
-    metrics = table.select(task=task).unique("metric")
-    return next((m for m in ("len_norm", "acc") if m in metrics), None)
+def checkpoints(table: Table, task: str, runs, acc_metric: str) -> np.ndarray:
+    """[2, n]: bpb and accuracy of step 2: every run without its first tenth, then a trailing mean over 5 rows."""
+    pairs_by_run = accuracy.pairs_by_run(table.select(task=task, run=list(runs)), acc_metric)
+    pairs = [pairs_by_run[run] for run in runs if run in pairs_by_run]
+    return np.concatenate([smoothed(p[int(np.ceil(SKIP_SHARE * len(p))) :], WINDOW) for p in pairs]).T
 
 
 def points(table: Table, tasks, metric: str = "bpb") -> Points:
@@ -158,24 +144,24 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
     ends = points(table, tasks)
     entries = []
     for task, bpb_n in zip(ends.tasks, ends.bpb_Tn, strict=True):
-        metric = acc_metric(table, task)
-        has = ~np.isnan(bpb_n)
-        features = {k: v[has] for k, v in ends.features.items()}
-        chain = _fits(table, method, task, metric, features, bpb_n[has], np.array(ends.runs)[has])
+        measured_n = ~np.isnan(bpb_n)
+        features = {k: v[measured_n] for k, v in ends.features.items()}
+        chain = _fits(table, method, task, features, bpb_n[measured_n], np.array(ends.runs)[measured_n])
+        at_bound = [(name, p) for name, fit in chain.items() for p in NON_NEGATIVE if fit.params.get(p) == 0.0]
+        flags = [f"{name}: parameter at its bound: {p}" for name, p in at_bound]
+        fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
         for target in targets:
             x = _features(target, method)
             bpb = float(chain["step1"].predict(x)) if "step1" in chain else None
-            acc = None
-            if metric is not None:
-                last = chain["single"] if method == "paper-single" else chain["step2"]
-                acc = float(last.predict(x if method == "paper-single" else {"bpb": bpb}))
-            flags = [f"{name}: parameter at its bound: {p}" for name, fit in chain.items() for p in _at_bound(fit)]
-            fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
+            x, last = (x, chain.get("single")) if method == "paper-single" else ({"bpb": bpb}, chain.get("step2"))
+            acc = None if last is None else float(last.predict(x))
             entries.append(TaskForecast(target.name, task, bpb, accuracy=acc, flags=tuple(flags), fits=fits))
     return entries
 
 
-def _fits(table, method: str, task: str, metric: str | None, features: dict, bpb_n, runs) -> dict[str, Fit]:
+def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> dict[str, Fit]:
+    """{"step1", "step2"}, or {"single"}; without what needs an accuracy where the task has none."""
+    metric = accuracy.metric_of(table, task)
     if method == "paper-c" and "C" not in features:
         raise InputError(f"{table.source}: no column 'flops' (in every run), which the method paper-c needs", "method")
     if method == "paper-single":
@@ -193,7 +179,3 @@ def _features(target: Target, method: str) -> dict:
     if method == "paper-c" and target.C is None:
         raise InputError(f"target {target.name}: the method paper-c needs its FLOPs: NAME=N,D,FLOPS", "target")
     return target.features | ({"C": target.C} if target.C else {})
-
-
-def _at_bound(fit: Fit) -> list[str]:
-    return [n for n, v in fit.params.items() if n in ("alpha", "beta", "E", "logA", "logB") and v == 0.0]

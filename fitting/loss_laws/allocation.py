@@ -4,11 +4,11 @@
 2. *IsoFLOP*: at each budget the minimum of a parabola through loss against ln N (isoflop.py).
 3. *Parametric*: the minimum of a fitted law at 6 N D = C, in closed form (`of_law`).
 
-All end in a power law, ln N_opt = k + a ln C, with resamples; all refuse where the data show no minimum.
+Each gives a power law, ln N_opt = k + a ln C, with resamples, and raises InputError where the data show no minimum.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from fitting.errors import InputError
 from fitting.inference import bootstrap, intervals
 from fitting.laws import kaplan_relations as kaplan
 from fitting.laws import published
+from fitting.laws.base import Law
 from fitting.laws.catalogue import LAWS
 from fitting.loss_laws.loss_fit import LEVEL, LossFit
 
-FAR = 10.0
-# Of the search with limited data: how many sizes are tried, and by what factor they span the optimum of unlimited data.
+FAR = 10.0  # times the largest run's compute
+# Search with limited data: number of sizes tried; they range by this factor to each side of N_opt with unlimited data.
 N_GRID, SPAN = 800, 100.0
 PARAMETRIC = "3: parametric"
 
@@ -34,10 +35,11 @@ def percentile(value_R: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray]:
 class Frontier:
     """ln N_opt = k + a ln C. Row 0 of k_R, a_R is the fit, the others are resamples.
 
-    law: of approach 3. loss_of(flops_m) -> [1 + R, m]: loss at the optimum of each resample; None for 1 and 2. batch:
-    constants of B_crit(L) where training is at the critical batch. minima: C, N and loss of each minimum of approach 1
-    or 2. parabolas: isoflop.Parabola of each budget. largest: FLOPs of the largest run. notes: what was refused, and
-    why. interval(value_R, log): 95 % interval of a quantity with such rows; log: nearly normal in its logarithm.
+    law: of approach 3. loss_of(flops_m) -> [1 + R, m]: loss at the optimum of each resample; None for approaches 1 and
+    2. batch: constants of B_crit(L), where training is at the critical batch size. minima: C, N and loss of each
+    minimum of approach 1 or 2. parabolas: isoflop.Parabola of each budget. largest: FLOPs of the largest run. notes:
+    what was left out, and why. interval(value_R, log): 95 % interval of a quantity with one row for each resample; log:
+    its logarithm is closer to normal than the quantity.
     """
 
     approach: str
@@ -90,21 +92,26 @@ class Frontier:
         return [f"far extrapolation: {ratio:.0f} times the largest run's compute"] if ratio > FAR else []
 
 
+def minima_rows(minima) -> tuple[dict, ...]:
+    """minima: (FLOPs, parameters, loss) of each."""
+    return tuple(dict(zip(("flops", "n_params", "loss"), map(float, minimum), strict=True)) for minimum in minima)
+
+
 def _with_intervals(values: dict, interval: Callable, log: bool = True) -> dict:
-    """{name: number} and {name_ci95: [lo, hi]} of {name: [1 + R]}; numbers as they are."""
-    out = {}
+    """{name: number} and {name_ci95: [lo, hi]} for each {name: [1 + R]}; numbers are kept."""
+    row = {}
     for name, value in values.items():
+        row[name] = float(value[0]) if np.ndim(value) else value
         if np.ndim(value):
-            out[name] = float(value[0])
-            out[f"{name}_ci95"] = [float(end) for end in interval(value, log)] if len(value) > 1 else None
-        else:
-            out[name] = value
-    return out
+            row[f"{name}_ci95"] = [float(end) for end in interval(value, log)] if len(value) > 1 else None
+    return row
 
 
 def of_law(fitted: LossFit, batch: dict = kaplan.BATCH) -> Frontier:
-    """Approach 3. batch: constants of B_crit(L), for kaplan-ns. Raises InputError where the law has no optimum, or the
-    fit does not determine it."""
+    """Approach 3. batch: constants of B_crit(L), for kaplan-ns.
+
+    Raises InputError where the law has no optimum, or the fit does not determine it.
+    """
     law, points, natural = fitted.law, fitted.points, fitted.natural()
     if law.optimum is None:
         known = ", ".join(known.name for known in LAWS.values() if known.optimum)
@@ -115,64 +122,50 @@ def of_law(fitted: LossFit, batch: dict = kaplan.BATCH) -> Frontier:
             f"{points.source}: no interior minimum: the fit holds {', '.join(on_bound)} at a bound; the runs do not"
             " separate the effect of size from that of data"
         )
-    k_R, a_R = law.optimum(natural, batch)
+    frontier = _parametric(law, points.source, natural, batch, fitted.values_each)
+    largest, interval = float(points.features["C"].max()), _interval_of(fitted)
+    return replace(frontier, largest=largest, notes=tuple(fitted.flags), interval=interval)
+
+
+def _parametric(law: Law, source: str, natural: dict, batch: dict, values: Callable) -> Frontier:
+    """natural: parameters {name: [1 + R]}. values: law at features {name: [1 + R, m]}."""
+    k_R, a_R = np.broadcast_arrays(*law.optimum(natural, batch))
+    frontier = Frontier(PARAMETRIC, source, k_R, a_R, law=law.name, batch=batch)
 
     def loss_of(flops):
-        flops = np.asarray(flops, float)
         if law.at_critical_batch:
-            return kaplan.Frontier.of({k: v[:, None] for k, v in natural.items()}, batch).loss(flops)
-        n_Rm = np.exp(k_R[:, None] + a_R[:, None] * np.log(flops))
-        return fitted.values_each({"N": n_Rm, "D": flops / (6 * n_Rm)})
+            natural_R1 = {k: v_R[:, None] for k, v_R in natural.items()}
+            return kaplan.Frontier.of(natural_R1, batch).loss(np.asarray(flops, float))
+        return values({"N": frontier.n(flops), "D": frontier.d(flops)})
 
-    return Frontier(
-        PARAMETRIC,
-        points.source,
-        *np.broadcast_arrays(k_R, a_R),
-        largest=float(points.features["C"].max()),
-        law=law.name,
-        loss_of=loss_of,
-        batch=batch,
-        notes=tuple(fitted.flags),
-        interval=_interval_of(fitted),
-    )
+    return replace(frontier, loss_of=loss_of)
 
 
 def _interval_of(fitted: LossFit) -> Callable:
-    """Wald's with Student's t where runs are few, as for the law's parameters: percentiles may be too short there."""
+    """Wald's with Student's t where runs are few, as for the law's parameters: percentiles may be too narrow there."""
     if fitted.bootstrap.method != "residuals":
         return percentile
     return intervals.student(fitted.bootstrap, 0, fitted.units, fitted.delta)
 
 
 def of_published(name: str) -> Frontier:
-    """What published constants say. Raises InputError that lists the names."""
+    """Approach 3 with published constants, without resamples. Raises InputError that lists the names."""
     constants = published.with_optimum(name)
-    law = LAWS[constants.law]
-    k, a = law.optimum(constants.params, kaplan.BATCH)
-
-    def loss_of(flops):
-        flops = np.asarray(flops, float)
-        if law.at_critical_batch:
-            return kaplan.Frontier.of(constants.params, kaplan.BATCH).loss(flops)[None]
-        n = np.exp(k + a * np.log(flops))
-        return constants.at({"N": n, "D": flops / (6 * n)})[None]
-
-    k_1, a_1 = np.atleast_1d(k), np.atleast_1d(a)
-    source = f"{name}: {constants.where}"
-    return Frontier(PARAMETRIC, source, k_1, a_1, law=law.name, loss_of=loss_of, batch=kaplan.BATCH)
+    natural = {k: np.array([v]) for k, v in constants.params.items()}
+    return _parametric(LAWS[constants.law], f"{name}: {constants.where}", natural, kaplan.BATCH, constants.at)
 
 
 def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
     """What to train with budgets [FLOPs] when there are only `unique` tokens, by a fit of the law "muennighoff".
 
-    One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. By brute force over N, because the
-    optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
+    One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. It is searched on a grid of N,
+    because the optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
     """
     k_R, a_R = LAWS["chinchilla-tied"].optimum(fitted.natural(), kaplan.BATCH)
     rows, interval = [], _interval_of(fitted)
     for c in budgets:
-        log_n_R = k_R + a_R * np.log(c)  # the optimum of unlimited data
-        n_Rm = np.exp(log_n_R[:, None] + np.linspace(-np.log(SPAN), np.log(SPAN), N_GRID))
+        log_unlimited_R = k_R + a_R * np.log(c)  # ln N_opt with unlimited data
+        n_Rm = np.exp(log_unlimited_R[:, None] + np.linspace(-np.log(SPAN), np.log(SPAN), N_GRID))
         d_Rm = c / (6 * n_Rm)
         loss_Rm = fitted.values_each({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
         best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)

@@ -20,7 +20,7 @@ COUNTED = ("n", "c", "d")
 
 @dataclass(frozen=True)
 class Factor:
-    """name: "n", "c" or "d", whose levels are columns to count by; or a column of settings, whose values are levels."""
+    """name "n", "c" or "d": levels are columns to count N, C or D by. Other name: a column, levels are its values."""
 
     name: str
     levels: tuple[str, ...]
@@ -31,7 +31,7 @@ class Factor:
 
 
 def parse(text: str) -> Factor:
-    """ "n=non_embedding,params" or "tuning" (whose levels come from the table)."""
+    """ "n=non_embedding,params" -> Factor; "tuning" -> Factor without levels, which `cells` reads from the table."""
     name, _, columns = text.partition("=")
     levels = tuple(level.strip() for level in columns.split(",") if level.strip())
     if not name or (name in COUNTED) != bool(levels) or len(levels) == 1 or len(set(levels)) < len(levels):
@@ -50,41 +50,44 @@ def cells(
     the same seed, so that their resamples are the same draws and differences between them are paired.
     """
     counted = [f for f in factors if f.counts]
-    ways = list(itertools.product(*(f.levels for f in counted)))
-    points = {way: read(dict(zip((f.name for f in counted), way, strict=True))) for way in ways}
-    first = points[ways[0]]
+    points = {}  # by the columns to count by
+    for columns in itertools.product(*(f.levels for f in counted)):
+        points[columns] = read(dict(zip((f.name for f in counted), columns, strict=True)))
+    first = next(iter(points.values()))
     factors = [f if f.counts else Factor(f.name, tuple(dict.fromkeys(first.labels[f.name]))) for f in factors]
-    short = [f.name for f in factors if len(f.levels) < 2]
-    if short:
-        raise InputError(f"{first.source}: column {short[0]!r} has one setting only; at least two are needed")
+    constant = [f.name for f in factors if len(f.levels) < 2]
+    if constant:
+        raise InputError(f"{first.source}: column {constant[0]!r} has one setting only; at least two are needed")
     subsets = list(itertools.product(*(f.levels for f in factors if not f.counts)))
     frontiers = {}
     for cell in itertools.product(*(f.levels for f in factors)):
-        way = tuple(level for f, level in zip(factors, cell, strict=True) if f.counts)
+        columns = tuple(level for f, level in zip(factors, cell, strict=True) if f.counts)
         settings = {f.name: level for f, level in zip(factors, cell, strict=True) if not f.counts}
-        counted_so = points[way]
-        keep_n = np.ones(len(counted_so), bool)
+        keep_n = np.ones(len(points[columns]), bool)
         for name, level in settings.items():
-            keep_n &= counted_so.labels[name] == level
+            keep_n &= points[columns].labels[name] == level
         try:
             seed = subsets.index(tuple(settings.values()))
-            frontiers[cell] = fit(counted_so.select(keep_n, "of other settings"), seed)
+            frontiers[cell] = fit(points[columns].select(keep_n, "of other settings"), seed)
         except InputError as error:
             frontiers[cell] = str(error)
     return factors, frontiers
 
 
 def moves(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> list[dict]:
-    """What each factor adds to the exponent between the first levels and the last; the sum is the whole difference.
+    """How much each factor changes the exponent from its first level to its last; the sum is the total difference.
 
-    Where all corners have a frontier, the mean over all orders of the factors (Shapley values), so that the order does
-    not matter; else in the order given, if its corners have frontiers; else nothing.
+    A corner has every factor at its first or last level. Where all corners have a frontier, the result is the mean over
+    all orders in which factors can change (Shapley values). Else it is for the order given, or empty where a corner of
+    that order has no frontier.
     """
-    corner = {s: tuple(f.levels[-1 if i in s else 0] for i, f in enumerate(factors)) for s in _subsets(len(factors))}
+    k = len(factors)
+    subsets = [frozenset(s) for size in range(k + 1) for s in itertools.combinations(range(k), size)]
+    corner = {s: tuple(f.levels[-1 if i in s else 0] for i, f in enumerate(factors)) for s in subsets}
     a = {s: frontiers[cell].a_R for s, cell in corner.items() if isinstance(frontiers.get(cell), Frontier)}
     draws = min((len(a_R) for a_R in a.values()), default=0)
     a = {s: a_R[:draws] for s, a_R in a.items()}
-    orders = list(itertools.permutations(range(len(factors)))) if len(a) == len(corner) else [range(len(factors))]
+    orders = list(itertools.permutations(range(k))) if len(a) == len(corner) else [range(k)]
     rows = []
     for i, factor in enumerate(factors):
         before = [frozenset(order[: list(order).index(i)]) for order in orders]
@@ -95,10 +98,6 @@ def moves(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> list
         ci95 = [float(end) for end in percentile(by_R, False)]
         rows.append({"factor": factor.name, **ends, "moves": float(by_R[0]), "moves_ci95": ci95})
     return rows
-
-
-def _subsets(n: int) -> list[frozenset]:
-    return [frozenset(s) for size in range(n + 1) for s in itertools.combinations(range(n), size)]
 
 
 def json(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> dict:
@@ -112,5 +111,5 @@ def json(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> dict:
         else:
             row |= {"exponent": None, "exponent_ci95": None, "why": frontier}
         rows.append(row)
-    moved = moves(factors, frontiers)
-    return {"cells": rows, "moves": moved, "total": math.fsum(m["moves"] for m in moved) if moved else None}
+    by_factor = moves(factors, frontiers)
+    return {"cells": rows, "moves": by_factor, "total": math.fsum(m["moves"] for m in by_factor) if by_factor else None}

@@ -4,17 +4,17 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
-from fitting.loss_laws.allocation import Frontier
+from fitting.loss_laws.allocation import Frontier, minima_rows
 from fitting.tables.loss_points import LossPoints
 
 N_BUDGETS = 1500  # as published
 
 
 def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
-    """The best run at each of 1,500 budgets, from learning curves (points of a run share a unit).
+    """A line through the sizes of the best runs at 1,500 budgets; curves: points of learning curves, grouped by run.
 
-    A budget is refused where the best run is of the smallest or the largest size that reaches it. Whole runs are
-    resampled. Raises InputError where too few budgets are left.
+    A budget is left out where the best run has the smallest or the largest size that reaches it. Whole runs are
+    resampled. Raises InputError where no line can be drawn.
     """
     runs, run_n = np.unique(curves.groups_n, return_inverse=True)
     log_c_n, log_n_n = np.log(curves.features["C"]), np.log(curves.features["N"])
@@ -34,26 +34,25 @@ def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
     weights_RK = bootstrap.resample_weights(runs, n_resamples, seed)
     lines = [_line_through_best(loss_Km[w > 0], log_n_K[w > 0], log_c_m) for w in weights_RK]
     lines = [fit, *(line for line in lines if line is not None)]
-    lost = n_resamples + 1 - len(lines)
-    notes = (f"{lost} of {n_resamples} resamples without a minimum are left out",) if lost else ()
+    n_left_out = n_resamples + 1 - len(lines)
+    notes = (f"{n_left_out} of {n_resamples} resamples without a minimum are left out",) if n_left_out else ()
     k_R, a_R = np.array([line[:2] for line in lines]).T
-    used = fit[2]
-    shown = used[:: max(len(used) // 100, 1)]
+    shown = fit[2][:: max(len(fit[2]) // 100, 1)]  # about 100 of the budgets used
     best = loss_Km[:, shown].argmin(axis=0)
-    minima = tuple(
-        {"flops": float(c), "n_params": float(n), "loss": float(loss)}
-        for c, n, loss in zip(np.exp(log_c_m[shown]), np.exp(log_n_K[best]), loss_Km[best, shown], strict=True)
-    )
+    minima = minima_rows(np.transpose([np.exp(log_c_m[shown]), np.exp(log_n_K[best]), loss_Km[best, shown]]))
     largest = float(curves.features["C"].max())
     return Frontier("1: envelope", curves.source, k_R, a_R, largest, minima=minima, notes=notes)
 
 
 def _line_through_best(loss_Km, log_n_K, log_c_m):
-    """(k, a, budgets used) of the line through the best runs' sizes, or None."""
-    reaches = np.isfinite(loss_Km)
-    log_n_m = log_n_K[np.where(reaches, loss_Km, np.inf).argmin(axis=0)]
-    smallest = np.where(reaches, log_n_K[:, None], np.inf).min(axis=0)
-    largest = np.where(reaches, log_n_K[:, None], -np.inf).max(axis=0)
+    """(k, a, indices of the budgets used) of the line through the best runs' sizes; None where there is none.
+
+    loss_Km: inf where the curve of a run does not reach a budget.
+    """
+    reaches_Km = np.isfinite(loss_Km)
+    log_n_m = log_n_K[loss_Km.argmin(axis=0)]
+    smallest = np.where(reaches_Km, log_n_K[:, None], np.inf).min(axis=0)
+    largest = np.where(reaches_Km, log_n_K[:, None], -np.inf).max(axis=0)
     used = np.flatnonzero((log_n_m > smallest + 1e-9) & (log_n_m < largest - 1e-9))
     if len(np.unique(log_n_m[used])) < 2:
         return None

@@ -1,7 +1,7 @@
 """Predict the end of a learning curve from its first part and the whole curves of smaller sizes, and test this.
 
-The law is that of laws/annealing.py. It is fitted to the smaller sizes' curves and to the known part of the curve
-itself; the mean error of the law over the last known spans is added to its prediction of the end.
+The law (laws/annealing.py) is fitted to the curves of smaller sizes and to the known part of the curve itself. Its
+prediction of the end is corrected by its mean error (in ln y) over the last known spans.
 """
 
 from dataclasses import dataclass, replace
@@ -18,18 +18,17 @@ from fitting.loss_laws import loss_fit
 from fitting.tables.points import END_SHARE
 from fitting.tables.runs_table import Table
 
-# Lambda of the annealing, for each step: the one that fits the known part best is used (the paper's are 0.99 to 0.999).
+# Values tried for the annealing's lambda; the one that fits best is used (the paper's are 0.99 to 0.999).
 DECAYS = (0.9, 0.97, 0.99, 0.997, 0.999)
-# A curve is averaged over so many spans of equal length in ln step, so that its many late points do not outweigh the
-# rest.
+# A curve is averaged over this many spans of equal length in ln step, so that its late rows do not outweigh the others.
 SPANS = 40
-# Rows of this first share of a run, and of its warm-up, do not follow a power law yet.
+# The first share of a run, and its warm-up, are left out: they do not follow a power law yet.
 SKIP = 0.02
-# Share of the known spans, the last ones, over which the error of the law is averaged.
+# The law's error is averaged over this share of the known spans, the last ones.
 ANCHOR = 0.25
-# The known data must hold a decay whose S2 is at least this share of the one to predict.
+# The largest S2 in the known data must be at least this share of S2 at the end to predict.
 MIN_DECAY_SEEN = 0.1
-MIN_SPANS = 5  # known ones of the curve itself
+MIN_SPANS = 5  # known spans of the curve itself
 HUBER = 1e-2
 N_STARTS = 12
 LEVEL = 0.8
@@ -40,9 +39,9 @@ MIN_ERRORS = 3  # on other runs, for an interval
 class Curve:
     """A run's values of one metric, averaged over spans of steps.
 
-    step_k, last_k, y_k: mean step, last step and mean value of each span. rate_s: the rate of every step to the end of
-    the schedule, as a share of the peak. end: the mean value of the last 3 % of the steps; None while it is not done.
-    start: the step at which it branched from the trunk `parent`: the trunk's run, or the hash that its name ends in.
+    step_k, last_k, y_k: mean step, last step and mean value of each span. rate_s: learning rate of every step to the
+    end of the schedule, as a share of the peak. end: mean value over the last 3 % of the steps; None while the run is
+    not done. parent: run of the trunk that it branched from at step `start`, or the hash at the end of that run's name.
     """
 
     run: str
@@ -74,8 +73,8 @@ class Curve:
 class End:
     """The predicted end of a curve: y, with an 80 % interval; or why there is none.
 
-    known: share of its steps that was used; sizes: how many smaller ones; last: its last known value, which is the
-    prediction without a law; decay: of DECAYS.
+    known: share of its steps that was used. sizes: number of smaller sizes. last: its last known value, the prediction
+    without a law. decay: lambda, one of DECAYS.
     """
 
     curve: Curve
@@ -90,11 +89,14 @@ class End:
     @property
     def error(self) -> float | None:
         """Predicted over measured, minus 1."""
-        return None if self.y is None or self.curve.end is None else self.y / self.curve.end - 1
+        return self._relative_error(self.y)
 
     @property
     def error_of_last(self) -> float | None:
-        return None if self.curve.end is None or self.last is None else self.last / self.curve.end - 1
+        return self._relative_error(self.last)
+
+    def _relative_error(self, predicted: float | None) -> float | None:
+        return None if predicted is None or self.curve.end is None else predicted / self.curve.end - 1
 
     def json(self) -> dict:
         about = {"run": self.curve.run, "n_params": self.curve.n_params, "steps": len(self.curve.rate_s)}
@@ -103,7 +105,7 @@ class End:
 
 
 def read(table: Table, task: str, metric: str, n_convention: str = "n_params") -> list[Curve]:
-    """The curves of a runs table, small sizes first. Raises InputError where its columns do not give the schedules."""
+    """The curves of a runs table, small sizes first. Raises InputError where a column of the schedule is missing."""
     rows = table.select(task=task, metric=metric)
     if not len(rows):
         raise InputError(f"{table.source}: no rows of task {task!r} with metric {metric!r}")
@@ -112,7 +114,7 @@ def read(table: Table, task: str, metric: str, n_convention: str = "n_params") -
 
 
 def _curve(rows: Table, run: str, n_convention: str) -> Curve | None:
-    """One run's curve; None where nothing was measured after its warm-up."""
+    """The curve of one run; None where the run has no row after its warm-up."""
     names = ("steps", "warmup_steps", "decay_steps", "lr_final_fraction", "batch_tokens")
     steps, warmup, decay, final, batch = (float(rows[name][0]) for name in names)
     if not np.isfinite(steps + warmup + decay + final + batch):
@@ -124,18 +126,12 @@ def _curve(rows: Table, run: str, n_convention: str) -> Curve | None:
     keep_n = step_n > max(warmup, SKIP * steps)
     if not keep_n.any():
         return None
-    names = {name: rows[name][0] if name in rows else "" for name in ("kind", "parent")}
-    start = rows["parent_step"][0] if names["parent"] else 0.0
-    return Curve(
-        run,
-        float(rows[n_convention][0]),
-        batch,
-        *_spans(step_n[keep_n], y_n[keep_n]),
-        annealing.rates(rows["schedule"][0], int(steps), int(warmup), int(decay), final),
-        float(np.mean(y_n[step_n > (1 - END_SHARE) * steps])) if step_n[-1] == steps else None,
-        start=float(start),
-        **names,
-    )
+    kind, parent = (rows[name][0] if name in rows else "" for name in ("kind", "parent"))
+    start = float(rows["parent_step"][0]) if parent else 0.0
+    spans = _spans(step_n[keep_n], y_n[keep_n])
+    rate_s = annealing.rates(rows["schedule"][0], int(steps), int(warmup), int(decay), final)
+    end = float(np.mean(y_n[step_n > (1 - END_SHARE) * steps])) if step_n[-1] == steps else None
+    return Curve(run, float(rows[n_convention][0]), batch, *spans, rate_s, end, kind, parent, start)
 
 
 def _spans(step_n: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,10 +144,10 @@ def _spans(step_n: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def ends(curves: list[Curve], first: float) -> list[End]:
-    """The end of every curve but the trunks', predicted from the `first` share of its steps.
+    """Predict the end of every curve, except those of trunks, from the share `first` of its steps.
 
-    Known are that part of the curve and of its trunk, and the whole curves of smaller sizes. Intervals come from the
-    errors on the other runs whose end is measured. Raises InputError.
+    Data are that part of the curve and of its trunk, and the whole curves of smaller sizes. Intervals come from the
+    errors on the other runs whose end is measured. Raises InputError where there is nothing to predict.
     """
     if not 0 < first < 1:
         raise InputError(f"first = {first:g}: a share of the steps, between 0 and 1", "first")
@@ -166,7 +162,8 @@ def ends(curves: list[Curve], first: float) -> list[End]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """An end to predict: which spans (of all curves, concatenated) are known, and the curve's own last ones."""
+    """An end to predict. Of the spans of all curves, concatenated: known_n, which are known; last_own, indices of the
+    last known ones of the curve itself."""
 
     end: End
     known_n: np.ndarray
@@ -199,7 +196,7 @@ def _features(curves: list[Curve], decay: float) -> dict:
 
 
 def _predicted(law: Law, curves: list[Curve], problems: list[_Problem]) -> list[End]:
-    """Ends by one law, fitted for each with the spans that it may know; of all DECAYS the best fit is used."""
+    """Ends by one law. It is fitted for each problem and each of DECAYS to the known spans; the best fit is used."""
     solvable = [p for p in problems if not p.end.why]
     predicted = [p.end for p in problems if p.end.why]
     if not solvable:
@@ -208,14 +205,11 @@ def _predicted(law: Law, curves: list[Curve], problems: list[_Problem]) -> list[
     by_decay = {decay: _features(curves, decay) for decay in DECAYS}
     x = {name: np.stack([by_decay[decay][name] for _, decay in tries]) for name in law.features}
     y_n = np.concatenate([c.y_k for c in curves])
-    fitted = bootstrap.fit(
-        law,
-        x,
-        np.tile(y_n, (len(tries), 1)),
-        weights_Tn=np.stack([1.0 * p.known_n for p, _ in tries]),
-        solver=bootstrap.Solver(HUBER, loss_fit.SOLVER, loss_fit.ITERATIONS, starts=N_STARTS, resample_starts=0),
-        resampling=bootstrap.Resampling(1, method="residuals"),
-    )
+    weights_Tn = np.stack([1.0 * p.known_n for p, _ in tries])
+    solver = bootstrap.Solver(HUBER, loss_fit.SOLVER, loss_fit.ITERATIONS, starts=N_STARTS, resample_starts=0)
+    resampling = bootstrap.Resampling(1, method="residuals")
+    y_Tn = np.tile(y_n, (len(tries), 1))
+    fitted = bootstrap.fit(law, x, y_Tn, weights_Tn=weights_Tn, solver=solver, resampling=resampling)
     error_Tn = np.log(y_n / fitted.predict(x)[:, 0])
     at_end = [p.end.curve.at_end(decay) for p, decay in tries]
     end_T = fitted.predict({name: np.stack([e[name] for e in at_end]) for name in law.features})[:, 0, 0]
@@ -235,10 +229,9 @@ def score(ends: list[End]) -> dict:
 
 
 def _interval(end: End, ends: list[End]) -> tuple[float, float] | None:
-    """80 % around y by the errors on other runs, Student's t with as many degrees of freedom; None with too few.
-
-    Runs with smaller sizes to learn from, and runs without, are different cases.
-    """
+    """80 % interval around y from the root mean square of the n errors on other runs, by Student's t with n degrees of
+    freedom; None where n is too small. Runs that have smaller sizes are compared with each other only, as are those
+    without."""
     others = [e for e in ends if e is not end and bool(e.sizes) == bool(end.sizes)]
     errors = [e.error for e in others if e.error is not None]
     if end.y is None or len(errors) < MIN_ERRORS:

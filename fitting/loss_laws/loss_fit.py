@@ -1,4 +1,4 @@
-"""Fit one scaling law of the loss to one table: parameters, standard errors, intervals, and how it was done."""
+"""Fit one scaling law of the loss to one table: parameters, standard errors, intervals, and the settings used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,17 +16,16 @@ from fitting.laws.catalogue import LAWS
 from fitting.solvers.batch import NEWTON
 from fitting.tables.loss_points import COLUMNS, LossPoints
 
-# Of Hoffmann et al. 2022, approach 3.
-HUBER = 1e-3
+HUBER = 1e-3  # of Hoffmann et al. 2022, approach 3
 LEVEL = intervals.LEVEL
 FEW_UNITS = 20
-# With fewer drawn runs than this the default interval is a little too wide: it holds the truth in 97 to 99 %.
+# Where fewer runs than this are resampled in pairs, the 95 % interval is too wide: it holds the truth in 97 to 99 %.
 MANY_UNITS = 40
-# A parameter that moves no point by more than this (ln y for a unit of its fit coordinate) is not determined.
+# A parameter is not determined where no point's derivative of ln y by its fit coordinate is larger than this.
 NO_EFFECT = 1e-9
 # Levenberg-Marquardt, which the task laws use, is slow in the flat valleys of these laws.
 SOLVER, ITERATIONS = NEWTON, 200
-# What a table of losses can have; the other laws are of other quantities.
+# Features that a table of losses can have; laws with other features are of other quantities.
 FEATURES = {"N", "D", "C", "S", "B", "U", "T", "L", "S_min", "C_min"}
 N_GRID = 4500
 
@@ -35,9 +34,9 @@ N_GRID = 4500
 class LossFit:
     """A law fitted to points.
 
-    law: in the coordinates that it was fitted in; of a restricted law, without the fixed parameters. bootstrap: the fit
-    of one task, and its resamples. delta: Huber's threshold. penalty: weight of points below the law. n_starts: of the
-    fit itself. fixed: parameters that were given.
+    law: in its fit coordinates, and without the fixed parameters. bootstrap: the fit, as one task, and its resamples.
+    delta: Huber's threshold. penalty: weight of a point below the law over that of one above. n_starts: of the fit
+    itself, not of its resamples. fixed: {parameter: given value}.
     """
 
     law: Law
@@ -52,7 +51,7 @@ class LossFit:
 
     @property
     def units(self) -> int:
-        """How many runs share no noise."""
+        """Number of groups of points; points of different groups share no noise."""
         return len(np.unique(self.points.groups_n))
 
     def natural(self) -> dict[str, np.ndarray]:
@@ -65,7 +64,7 @@ class LossFit:
         return self.bootstrap.predict({k: features[k] for k in self.law.features})[0]
 
     def values_each(self, features: Mapping) -> np.ndarray:
-        """[1 + R, m] of the law where every resample has features of its own, {name: [1 + R, m]}."""
+        """[1 + R, m] of the law at features {name: [1 + R, m]}, which differ between resamples."""
         centre = {k: v[0] for k, v in self.bootstrap.centre.items()}
         x = self.law.coordinates({k: features[k] for k in self.law.features}, centre)
         with jax.enable_x64(True):
@@ -73,33 +72,32 @@ class LossFit:
 
     @property
     def flags(self) -> list[str]:
-        """Reasons not to trust the figures, in words."""
+        """Reasons not to trust the numbers, as sentences."""
         fitted, units = self.bootstrap, self.units
-        flags = []
-        if not fitted.converged_T[0]:
-            flags.append("the fit did not converge")
+        flags = [] if fitted.converged_T[0] else ["the fit did not converge"]
         undetermined = self._undetermined()
         flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0) if name not in undetermined]
         flags += [f"no point depends on {name}: its value is where the search started" for name in undetermined]
         if fitted.agree_T[0] < 0.5:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
-            flags.append(f"few runs: {units} that share no noise, for {len(self.law.params)} parameters")
-            flags[-1] += "; percentile intervals of so few may be too short"
+            flags.append(
+                f"few runs: {units} that share no noise, for {len(self.law.params)} parameters; percentile intervals of"
+                " so few may be too short"
+            )
         elif units < MANY_UNITS and fitted.method == "pairs":
             flags.append(f"{units} runs, drawn with replacement: 95 % intervals may be too wide (docs/intervals.md)")
         return flags
 
     def _undetermined(self) -> list[str]:
-        """Names of the parameters that change no point's prediction, such as repetitions where nothing is repeated."""
+        """Names of the parameters that no point depends on, such as that of repetition where no data are repeated."""
         centre = self.bootstrap.centre  # arrays [1, 1], one task
-        x = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
-        _, jacobian_TnP = linearised(
-            self.law, self.bootstrap.params_TRP[:, 0], x | {"y": self.points.y_n / centre["y"]}
-        )
+        lanes = self.law.coordinates({k: self.points.features[k][None] for k in self.law.features}, centre)
+        lanes = lanes | {"y": self.points.y_n / centre["y"]}
+        _, jacobian_TnP = linearised(self.law, self.bootstrap.params_TRP[:, 0], lanes)
         effect_P = np.abs(jacobian_TnP[0]).max(axis=0)
         names = [p.name for p, effect in zip(self.law.params, effect_P, strict=True) if effect < NO_EFFECT]
-        # No point depends on a floor of 0 either, but that is a finding.
+        # No point depends on a floor E = 0 either, but there 0 is the result of the fit.
         return [name for name in names if not (name == "E" and "E" in self.bootstrap.at_bound(0))]
 
     def deviations(self) -> dict[str, np.ndarray]:
@@ -160,26 +158,18 @@ class LossFit:
 
 
 def fit(
-    points: LossPoints,
-    law: str | custom.Law = "chinchilla",
-    *,
-    delta: float = HUBER,
-    n_resamples: int = 4000,
-    seed: int = 0,
-    resamples_Rn: np.ndarray | None = None,
-    penalty: float = 1.0,
-    grid: bool = False,
-    precision: str = "float64",
-    fixed: Mapping[str, float] | None = None,
-    bounds: Mapping[str, tuple] | None = None,
-) -> LossFit:
+    points: LossPoints, law: str | custom.Law = "chinchilla", *, delta: float = HUBER,
+    n_resamples: int = 4000, seed: int = 0, resamples_Rn: np.ndarray | None = None,
+    penalty: float = 1.0, grid: bool = False, precision: str = "float64",
+    fixed: Mapping[str, float] | None = None, bounds: Mapping[str, tuple] | None = None,
+) -> LossFit:  # fmt: skip
     """Fit a law of LAWS, by its name, or a user's own.
 
-    resamples_Rn: bootstrap.Resampling's given_Rn. penalty: weight of a point below the law over that of one above: runs
-    that were tuned badly or stopped too soon lie above what their size can reach (OLMo-core's overestimate_penalty).
-    grid: from the 4,500 starts of Hoffmann et al. 2022. precision: of the resamples; float32 is for accelerators
-    without float64, and is refused where it differs. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}.
-    Raises InputError where there is no such law or the points lack a feature that it needs.
+    resamples_Rn: bootstrap.Resampling's given_Rn. penalty: weight of a point below the law over that of one above, for
+    runs that lie above what their size can reach, tuned badly or stopped too soon (OLMo-core's overestimate_penalty).
+    grid: use the 4,500 starts of Hoffmann et al. 2022. precision: of the resamples; float32 is for accelerators without
+    float64, and is refused where its results differ. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}. Raises
+    InputError where there is no such law or the points lack a feature that it needs.
     """
     form = law if isinstance(law, custom.Law) else _known(law)
     if not delta > 0:
@@ -192,25 +182,16 @@ def fit(
         raise InputError("the grid of starts of Hoffmann et al. 2022 is for the whole law chinchilla", "starts")
     features = _features(form, points)
     form = _prepared(form, features, points.y_n, dict(fixed or {}), dict(bounds or {}), seed)
+    starts, n_starts = (published_grid(), N_GRID) if grid else (bootstrap.N_STARTS, bootstrap.N_STARTS)
+    # With many runs the optimum of a resample lies near that of the fit; with few it may lie on a bound.
+    resample_starts = 0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS
+    dtype = {"float64": np.float64, "float32": np.float32}[precision]
     fitted = bootstrap.fit(
-        form,
-        features,
-        points.y_n,
-        weights_Tn=None if points.weights_n is None else points.weights_n[None],
+        form, features, points.y_n, weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
-        solver=bootstrap.Solver(
-            delta,
-            SOLVER,
-            ITERATIONS,
-            starts=published_grid() if grid else bootstrap.N_STARTS,
-            # With many runs a resample's optimum lies near the fit's; with few it may lie on a bound.
-            resample_starts=0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS,
-            overestimate_penalty=penalty,
-            dtype={"float64": np.float64, "float32": np.float32}[precision],
-        ),
+        solver=bootstrap.Solver(delta, SOLVER, ITERATIONS, starts, resample_starts, penalty, dtype),
         resampling=bootstrap.Resampling(n_resamples, seed, "auto" if penalty == 1 else "pairs", resamples_Rn),
-    )
-    n_starts = N_GRID if grid else bootstrap.N_STARTS
+    )  # fmt: skip
     return LossFit(form, points, fitted, delta, seed, penalty, n_starts, precision, dict(fixed or {}))
 
 
@@ -233,7 +214,7 @@ def _known(name: str) -> Law:
 
 
 def _prepared(law: Law | custom.Law, features: dict, y_n: np.ndarray, fixed: dict, bounds: dict, seed: int) -> Law:
-    """The law in the coordinates of the fit, restricted where parameters are fixed or bounded."""
+    """The law in its fit coordinates, with parameters fixed and bounded as asked for."""
     whole = law.prepared(features, y_n, seed=seed) if isinstance(law, custom.Law) else law
     if not fixed and not bounds:
         return whole

@@ -1,4 +1,4 @@
-"""The objective of a fitted law around its optimum, over one or two parameters, with all others refitted."""
+"""Profile of the objective of a fitted law: over one or two parameters, with all others refitted at each value."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,18 +13,18 @@ from fitting.loss_laws.loss_fit import ITERATIONS, SOLVER, LossFit
 from fitting.solvers import batch
 from fitting.solvers.objective import errors, huber
 
-# Points of a grid along each axis, of one parameter and of two.
+# Grid points along each axis, for one parameter and for two.
 POINTS = {1: 61, 2: 28}
-# The grid spans this share of the resamples, and half as much again to each side.
+# The grid spans the central interval that holds this share of the resamples, and half its width more on each side.
 SPANNED = 0.95
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The least objective over all other parameters.
+    """The objective over one or two parameters, minimised over all others.
 
-    names: one or two parameters. axes: their values, [G] each. objective: [G], or [G, G] indexed by the second axis
-    first. best: the optimum's values.
+    names: the parameters. axes: their values, [G] each. objective: [G], or [G, G] with the second axis first. best: the
+    parameters at the optimum.
     """
 
     names: tuple[str, ...]
@@ -34,13 +34,12 @@ class Profile:
 
 
 def profile(fitted: LossFit, names: tuple[str, ...], axes: tuple[np.ndarray, ...] | None = None) -> Profile:
-    """Over one or two parameters of the law. axes: their values; by default around the resamples.
+    """names: one or two parameters of the law. axes: their values; by default they span the resamples.
 
     Raises InputError where the law has no such parameter.
     """
     params = {p.name: p for p in fitted.law.params}
-    unknown = [name for name in names if name not in params]
-    if unknown or len(names) not in POINTS or len(names) >= len(params):
+    if not set(names) <= set(params) or len(names) not in POINTS or len(names) >= len(params):
         known = ", ".join(params)
         raise InputError(
             f"a profile is over one or two of several parameters, not {', '.join(names)}; there are: {known}"
@@ -56,17 +55,12 @@ def profile(fitted: LossFit, names: tuple[str, ...], axes: tuple[np.ndarray, ...
     lanes = {k: np.tile(points.features[k], (n_lanes, 1)) for k in fitted.law.features}
     lanes |= {name: values_L[:, None] + 0 * points.y_n for name, values_L in zip(names, grid_L, strict=True)}
     weights_n = np.ones(len(points)) if points.weights_n is None else points.weights_n
+    lanes["y"] = np.tile(points.y_n / center, (n_lanes, 1))
     solution = batch.solve(
-        errors(law),
-        law.theta(best, {}),
-        data={"delta": fitted.delta, "penalty": fitted.penalty},
-        weights_Rn=np.tile(weights_n, (n_lanes, 1)),
-        lanes=lanes | {"y": np.tile(points.y_n / center, (n_lanes, 1))},
-        bounds=law.bounds,
-        max_iterations=ITERATIONS,
-        method=SOLVER,
-        loss=huber,
-    )
+        errors(law), law.theta(best, {}), data={"delta": fitted.delta, "penalty": fitted.penalty},
+        weights_Rn=np.tile(weights_n, (n_lanes, 1)), lanes=lanes, bounds=law.bounds,
+        max_iterations=ITERATIONS, method=SOLVER, loss=huber,
+    )  # fmt: skip
     objective = (solution.objective_R * fitted.delta**2).reshape(*(len(axis) for axis in reversed(axes)))
     return Profile(names, axes, objective, tuple(float(natural[name][0]) for name in names))
 

@@ -9,9 +9,9 @@ VERDICTS = ("yes", "no")  # cells that are coloured
 
 @dataclass(frozen=True)
 class Grid:
-    """title; head: a heading that begins with # is of a column of numbers; rows: cells; notes: lines below the table.
+    """head: headings; those of columns of numbers begin with #. rows: cells. notes: lines below the table.
 
-    classes: a CSS class for each row of the page, or nothing.
+    classes: a CSS class for each row of the HTML table, or nothing.
     """
 
     title: str
@@ -22,22 +22,20 @@ class Grid:
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
-        """(heading, whether of numbers)."""
+        """(heading, whether the column holds numbers) of each column."""
         return [(heading.removeprefix("#"), heading.startswith("#")) for heading in self.head]
 
     def __str__(self) -> str:
         cells = [[heading for heading, _ in self.columns], *self.rows]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.head))]
-        numbers = [is_number for _, is_number in self.columns]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, widths, numbers, strict=True)
+                cell.rjust(width) if is_number else cell.ljust(width)
+                for cell, width, (_, is_number) in zip(row, widths, self.columns, strict=True)
             ).rstrip()
             for row in cells
         ]
-        title = [self.title] if self.title else []
-        return "\n".join([*title, lines[0], "-" * len(lines[0]), *lines[1:], *self.notes])
+        return "\n".join([*filter(None, [self.title]), lines[0], "-" * len(lines[0]), *lines[1:], *self.notes])
 
     def html(self) -> str:
         """A <table>, without title and notes."""

@@ -1,8 +1,10 @@
 """A self-contained HTML page: sections, figures and tables without links to anything outside it."""
 
+import base64
+import io
 from html import escape
 
-from fitting.report import style
+from fitting.report.style import style
 
 CSS = """
 :root { --ink: #1f2933; --muted: #6b7785; --line: #e4e8ec; --red: #b83246; --green: #1f6b52; }
@@ -49,4 +51,8 @@ def section(title: str, *parts: str) -> str:
 
 
 def figure(figure, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="{style.svg(figure)}">'
+    """An <img> that holds the figure as SVG."""
+    out = io.BytesIO()
+    with style():
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(out.getvalue()).decode()}">'

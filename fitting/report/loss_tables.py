@@ -1,10 +1,23 @@
 """Tables of loss laws: a fit, what to train, how exponents depend on choices, ends of learning curves."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.report.grid import Grid
 from fitting.report.numbers import interval, optional, si
+
+_si = partial(si, digits=4)
+# Columns of a row for one budget: heading, and function from number to text.
+BUDGET_COLUMNS = {
+    "n_params": ("#parameters", _si),
+    "tokens": ("#tokens", _si),
+    "tokens_per_param": ("#tokens per parameter", "{:.3g}".format),
+    "epochs": ("#epochs", "{:.3g}".format),
+    "loss": ("#loss", "{:.4g}".format),
+    "batch_tokens": ("#tokens of a batch", _si),
+    "steps": ("#steps", _si),
+}
 
 
 def parameters(fitted: LossFit) -> Grid:
@@ -40,41 +53,29 @@ def against_published(result: dict) -> str:
     median, low, high = (f"{value - 1:+.1%}" for value in (result["ratio"], *result["ratio_95"]))
     return (
         f"{result['n_points']} points lie {median} (median; 95 % of them {low} to {high}) from the {result['law']} of"
-        f" {result['published']} ({result['where']}), which has its own tokens, text and count of N"
+        f" {result['published']} ({result['where']}), which has its own tokenizer, text and count of N"
     )
 
 
 def allocations(result: dict) -> Grid:
     """result: of allocation.Frontier.json."""
     a = result["exponents"]
-    title = f"what to train: N_opt ~ C^{a['N']:.3f}{_range(a['N_ci95'])}, D_opt ~ C^{a['D']:.3f}{_range(a['D_ci95'])}"
-    columns = {
-        "n_params": ("parameters", _si),
-        "tokens": ("tokens", _si),
-        "tokens_per_param": ("tokens per parameter", "{:.3g}".format),
-        "loss": ("loss", "{:.4g}".format),
-        "batch_tokens": ("tokens of a batch", _si),
-        "steps": ("steps", _si),
-    }
-    columns = {name: column for name, column in columns.items() if name in result["allocations"][0]}
-    body = [
-        [f"{row['flops']:.4g}", *(_with_range(row, name, form) for name, (_, form) in columns.items())]
-        + ["; ".join(row["flags"])]
-        for row in result["allocations"]
-    ]
-    head = ["#FLOPs", *(f"#{heading}" for heading, _ in columns.values()), "flags"]
-    return Grid(f"{title}; approach {result['approach']}", head, body)
+    n, d = (_with_range(a, name, "{:.3f}".format) for name in ("N", "D"))
+    title = f"what to train: N_opt ~ C^{n}, D_opt ~ C^{d}; approach {result['approach']}"
+    grid = _by_budget(title, result["allocations"])
+    body = [[*cells, "; ".join(row["flags"])] for cells, row in zip(grid.rows, result["allocations"], strict=True)]
+    return Grid(grid.title, [*grid.head, "flags"], body)
 
 
 def limited_data(result: dict) -> Grid:
     """result: {"unique_tokens", "allocations": rows of allocation.repeated}."""
-    forms = {"n_params": _si, "tokens": _si, "epochs": "{:.3g}".format, "loss": "{:.4g}".format}
-    body = [
-        [f"{row['flops']:.4g}", *(_with_range(row, name, form) for name, form in forms.items())]
-        for row in result["allocations"]
-    ]
-    title = f"what to train with {_si(result['unique_tokens'])} unique tokens"
-    return Grid(title, ["#FLOPs", "#parameters", "#tokens", "#epochs", "#loss"], body)
+    return _by_budget(f"what to train with {_si(result['unique_tokens'])} unique tokens", result["allocations"])
+
+
+def _by_budget(title: str, rows: Sequence[dict]) -> Grid:
+    columns = {name: column for name, column in BUDGET_COLUMNS.items() if name in rows[0]}
+    body = [[f"{r['flops']:.4g}", *(_with_range(r, k, text) for k, (_, text) in columns.items())] for r in rows]
+    return Grid(title, ["#FLOPs", *(heading for heading, _ in columns.values())], body)
 
 
 def exponents(result: dict) -> Grid:
@@ -122,14 +123,6 @@ def curve_score(score: dict) -> str:
     )
 
 
-def _si(value: float) -> str:
-    return si(value, 4)
-
-
-def _with_range(row: dict, name: str, form) -> str:
+def _with_range(row: dict, name: str, text) -> str:
     ends = row[f"{name}_ci95"]
-    return form(row[name]) + (f" ({form(ends[0])} to {form(ends[1])})" if ends else "")
-
-
-def _range(ends: list[float] | None) -> str:
-    return f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+    return text(row[name]) + (f" ({text(ends[0])} to {text(ends[1])})" if ends else "")

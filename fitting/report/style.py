@@ -1,10 +1,13 @@
-"""Colours and fonts of all figures."""
+"""Colours, fonts, size and number labels of all figures."""
 
-import base64
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from fitting.report.numbers import si
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TARGET, INSIDE, OUTSIDE, STAR = "#d1495b", "#2a7f62", "#d1495b", "#f2b134"
@@ -41,9 +44,14 @@ def style():
     return matplotlib.rc_context(STYLE)
 
 
-def svg(figure: Figure) -> str:
-    """A figure as a data URI that an <img> shows without any other file."""
-    out = io.BytesIO()
-    with style():
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+@contextmanager
+def new_figure(width: float, height: float, font_size: float = STYLE["font.size"]) -> Iterator[Figure]:
+    """An empty figure, sizes in inches, in the context in which it is drawn."""
+    with matplotlib.rc_context(STYLE | {"font.size": font_size}):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def si_ticks(axis) -> None:
+    """Label the major ticks of an x or y axis as 10k, 1M; leave the minor ones without labels."""
+    axis.set_major_formatter(lambda value, _: si(value))
+    axis.set_minor_formatter(NullFormatter())

@@ -2,29 +2,27 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from fitting.inference import bootstrap
 from fitting.report.numbers import si
-from fitting.report.style import INK, INSIDE, MUTED, OUTSIDE, SIZES, STAR, STYLE, TARGET, style
+from fitting.report.style import INK, INSIDE, MUTED, OUTSIDE, SIZES, STAR, TARGET, new_figure, si_ticks
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
 from fitting.task_laws.forecasts import TaskForecast
 from fitting.task_laws.two_step import Prediction
 
-# Learning curves are drawn as means over intervals of this width in ln tokens: a batch's loss is noise.
+# Learning curves are drawn as means over intervals of this width in ln tokens, because the loss of a batch is noisy.
 BIN = 0.08
 BAND_DRAWS = 300
 
 
 def step1(table: Table, prediction: Prediction, target: Target, task: str, *, large: bool = False) -> Figure:
-    """bpb of one task against tokens: runs, law, prediction with its 80 % band, and the truth."""
-    with matplotlib.rc_context(STYLE | {"font.size": 10.5 if large else 8.5}):
-        figure = Figure(figsize=(8.6, 5.0) if large else (4.5, 3.2), layout="constrained")
+    """bpb of one task against tokens: runs, law, prediction with its 80 % band, and the measurement."""
+    with new_figure(8.6, 5.0, 10.5) if large else new_figure(4.5, 3.2, 8.5) as figure:
         draw_step1(figure.add_subplot(), table, prediction, target, task, large=large)
     return figure
 
@@ -32,39 +30,34 @@ def step1(table: Table, prediction: Prediction, target: Target, task: str, *, la
 def draw_step1(axes, table: Table, prediction: Prediction, target: Target, task: str, *, large: bool) -> None:
     colors = _colors(prediction)
     points = prediction.points
-    measured_n = points.bpb_Tn[points.tasks.index(task)]
+    bpb_n = points.bpb_Tn[points.tasks.index(task)]
     if large:
         _curves(axes, table, task, "bpb", colors, alpha=0.35, width=0.9)
-    for size, color in colors.items():
-        has_size = np.array(points.sizes) == size
-        axes.plot(
-            points.features["D"][has_size], measured_n[has_size], "o", color=color, ms=7 if large else 4.5,
-            mec="white", mew=0.8, zorder=4,
-        )  # fmt: skip
+    for d, bpb, size in zip(points.features["D"], bpb_n, points.sizes, strict=True):
+        axes.plot(d, bpb, "o", color=colors[size], ms=7 if large else 4.5, mec="white", mew=0.8, zorder=4)
     if task in prediction.fitted:
         _laws(axes, prediction, target, task, colors, large)
-    truth = measured(table, target, task, "bpb")
-    if truth is not None:
-        axes.plot(target.D, truth, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
+    measured_bpb = measured(table, target, task, "bpb")
+    if measured_bpb is not None:
+        axes.plot(target.D, measured_bpb, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
     _token_axis(axes)
     axes.set_ylabel("bits per byte")
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.set_title(task)
     if large:
-        _zoom(axes, prediction, target, task, truth)
-        _legend(axes, prediction, target, colors, truth is not None)
-        if task in prediction.fitted and truth is not None:
-            _inset(axes, prediction, target, task, truth)
+        _zoom(axes, prediction, target, task, measured_bpb)
+        _legend(axes, prediction, target, colors, measured_bpb is not None)
+        if task in prediction.fitted and measured_bpb is not None:
+            _inset(axes, prediction, target, task, measured_bpb)
 
 
 def curves(table: Table, prediction: Prediction, task: str) -> Figure:
-    """Every run against tokens: its training loss, or (a table without it) the bpb of a task; targets in red."""
+    """Training loss of every run against tokens, or bpb of a task where the table has no training loss; targets red."""
     loss = len(table.select(task="train", metric="loss")) > 0
-    with style():
-        figure = Figure(figsize=(8.6, 4.0), layout="constrained")
+    shown = ("train", "loss") if loss else (task, "bpb")
+    with new_figure(8.6, 4.0) as figure:
         axes = figure.add_subplot()
         colors = _colors(prediction)
-        shown = ("train", "loss") if loss else (task, "bpb")
         _curves(axes, table, *shown, colors, alpha=0.9, width=1.2)
         if not loss:
             points = prediction.points
@@ -81,11 +74,10 @@ def curves(table: Table, prediction: Prediction, task: str) -> Figure:
 
 
 def errors(entries: Sequence[TaskForecast]) -> Figure:
-    """Predicted against measured: each task's 80 % interval and truth, in percent of the prediction."""
+    """Predicted against measured: each task's 80 % interval and measurement, in percent of the prediction."""
     entries = [e for e in reversed(entries) if e.bpb is not None]
     several = len({e.target for e in entries}) > 1
-    with style():
-        figure = Figure(figsize=(8.6, 0.75 + 0.36 * len(entries)), layout="constrained")
+    with new_figure(8.6, 0.75 + 0.36 * len(entries)) as figure:
         axes = figure.add_subplot()
         for i, entry in enumerate(entries):
             lo, hi = (100 * (b / entry.bpb - 1) for b in entry.bpb_interval)
@@ -99,15 +91,14 @@ def errors(entries: Sequence[TaskForecast]) -> Figure:
         axes.set_ylim(-0.6, len(entries) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.axvline(0, color="#b8c0c8", lw=0.8, zorder=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g} %" if v else "predicted"))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g} %" if value else "predicted")
         axes.set_xlabel("measured bpb, relative to the prediction (bar: 80 % interval, star: measured)")
     return figure
 
 
 def step2(table: Table, prediction: Prediction, target: Target, task: str) -> Figure:
     """Accuracy of one task against its bpb, with the sigmoid and its 80 % band, or at chance."""
-    with matplotlib.rc_context(STYLE | {"font.size": 8.5}):
-        figure = Figure(figsize=(4.5, 3.2), layout="constrained")
+    with new_figure(4.5, 3.2, 8.5) as figure:
         draw_step2(figure.add_subplot(), table, prediction, target, task)
     return figure
 
@@ -118,21 +109,15 @@ def draw_step2(axes, table: Table, prediction: Prediction, target: Target, task:
     axes.plot(accuracy.bpb_n, accuracy.acc_n, "o", color=color, ms=3.5, alpha=0.7, mec="white", mew=0.4)
     if accuracy.chance.level is not None:
         axes.axhline(accuracy.chance.level, color=MUTED, ls=":", lw=1.2)
-        axes.text(
-            0.99, accuracy.chance.level, "chance ", color=MUTED, ha="right", va="bottom", fontsize=8,
-            transform=axes.get_yaxis_transform(),
-        )  # fmt: skip
+        at = {"ha": "right", "va": "bottom", "transform": axes.get_yaxis_transform()}
+        axes.text(0.99, accuracy.chance.level, "chance ", color=MUTED, fontsize=8, **at)
     if accuracy.fit and entry.bpb is not None:
         x = np.linspace(min(entry.bpb, accuracy.bpb_n.min()) * 0.98, accuracy.bpb_n.max(), 80)
         y = accuracy.predict(x)
-        lo, hi = bootstrap.interval(y[1:], 0.8, axis=0)
-        axes.fill_between(x, lo, hi, color=color, alpha=0.18, lw=0)
+        axes.fill_between(x, *bootstrap.interval(y[1:], 0.8, axis=0), color=color, alpha=0.18, lw=0)
         axes.plot(x, y[0], color=color, lw=1.6)
-        (x_lo, x_hi), (y_lo, y_hi) = entry.bpb_interval, entry.accuracy_interval
-        axes.errorbar(
-            entry.bpb, entry.accuracy, [[entry.accuracy - y_lo], [y_hi - entry.accuracy]],
-            [[entry.bpb - x_lo], [x_hi - entry.bpb]], color=TARGET, fmt="D", ms=5, lw=1.6, zorder=5,
-        )  # fmt: skip
+        errors = _lengths(entry.accuracy, entry.accuracy_interval), _lengths(entry.bpb, entry.bpb_interval)
+        axes.errorbar(entry.bpb, entry.accuracy, *errors, color=TARGET, fmt="D", ms=5, lw=1.6, zorder=5)
     bpb, acc = (measured(table, target, task, m) for m in ("bpb", accuracy.metric))
     if bpb is not None and acc is not None:
         axes.plot(bpb, acc, "*", color=STAR, mec=INK, mew=0.9, ms=12, zorder=7)
@@ -142,6 +127,11 @@ def draw_step2(axes, table: Table, prediction: Prediction, target: Target, task:
     axes.set_xlabel("bits per byte (better to the right)")
     axes.set_ylabel("accuracy" if accuracy.metric == "acc" else "accuracy (length-normalised)")
     axes.set_title(task if accuracy.fit else f"{task}: not fitted")
+
+
+def _lengths(value: float, interval: tuple[float, float]) -> list[list[float]]:
+    """An interval as matplotlib's error bars have it: [[length below], [length above]]."""
+    return [[value - interval[0]], [interval[1] - value]]
 
 
 def _colors(prediction: Prediction) -> dict[str, tuple]:
@@ -174,12 +164,13 @@ def _thinned(tokens: np.ndarray, values: np.ndarray) -> list[list]:
 
 
 def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict, large: bool) -> None:
-    """The fitted law for every size and the target, the target's with its prediction band."""
+    """The fitted law at every size, and at the target with its 80 % prediction band."""
     points, step1_fit = prediction.points, prediction.step1
     t = prediction.fitted.index(task)
     for size, color in colors.items():
         has_size = np.array(points.sizes) == size
-        d = np.geomspace(points.features["D"][has_size].min() / 1.15, points.features["D"][has_size].max() * 1.15, 30)
+        trained_n = points.features["D"][has_size]
+        d = np.geomspace(trained_n.min() / 1.15, trained_n.max() * 1.15, 30)
         n = np.full_like(d, points.features["N"][has_size][0])
         axes.plot(d, step1_fit.predict({"N": n, "D": d})[t], color=color, lw=2 if large else 1.3, zorder=3)
     lo_d = min(target.D / 6, np.median(points.features["D"]))
@@ -187,48 +178,45 @@ def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict,
     features = {"N": np.full_like(d, target.N), "D": d}
     y = step1_fit.predict(features)[t]
     ratio_Rm = step1_fit.draws(features, BAND_DRAWS, 0)[t] / y
-    lo, hi = bootstrap.interval(y * ratio_Rm**prediction.factor_bpb, 0.8, axis=0)
-    axes.fill_between(d, lo, hi, color=TARGET, alpha=0.15, lw=0, zorder=1)
+    band = bootstrap.interval(y * ratio_Rm**prediction.factor_bpb, 0.8, axis=0)
+    axes.fill_between(d, *band, color=TARGET, alpha=0.15, lw=0, zorder=1)
     axes.plot(d, y, color=TARGET, lw=2 if large else 1.4, ls=(0, (4, 2)), zorder=3)
     entry = prediction.entry(target, task)
-    bpb, (low, high) = entry.bpb, entry.bpb_interval
-    axes.errorbar(
-        target.D, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", mew=0.8,
-        ms=8 if large else 5.5, lw=2, capsize=4 if large else 2.5, zorder=6,
-    )  # fmt: skip
+    sizes = {"ms": 8, "capsize": 4} if large else {"ms": 5.5, "capsize": 2.5}
+    error = _lengths(entry.bpb, entry.bpb_interval)
+    axes.errorbar(target.D, entry.bpb, error, color=TARGET, fmt="D", mec="white", mew=0.8, lw=2, zorder=6, **sizes)
 
 
 def _token_axis(axes) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("training tokens")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    si_ticks(axes.xaxis)
 
 
-def _zoom(axes, prediction: Prediction, target: Target, task: str, truth: float | None) -> None:
-    """Cut off the first steps of the learning curves, which would squeeze everything else."""
+def _zoom(axes, prediction: Prediction, target: Target, task: str, measured_bpb: float | None) -> None:
+    """Cut off the first steps of the learning curves, whose values are far above all others."""
     points, interval = prediction.points, prediction.entry(target, task).bpb_interval
-    shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), *([] if truth is None else [truth])]
+    measured_or_nan = np.nan if measured_bpb is None else measured_bpb
+    shown = [*points.bpb_Tn[points.tasks.index(task)], *(interval or []), measured_or_nan]
     best, worst = np.nanmin(shown), np.nanmax(shown)
     axes.set_ylim(best - 0.12 * (worst - best), worst + 0.3 * (worst - best))
     axes.set_xlim(left=points.features["D"].min() / 4)
 
 
-def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float) -> None:
-    """The target's interval and truth side by side, large enough to read."""
+def _inset(axes, prediction: Prediction, target: Target, task: str, measured_bpb: float) -> None:
+    """A magnified view of the target's prediction interval and its measured value."""
     entry = prediction.entry(target, task)
     bpb, (low, high) = entry.bpb, entry.bpb_interval
     inset = axes.inset_axes((0.075, 0.09, 0.25, 0.33))
-    inset.errorbar(
-        0, bpb, [[bpb - low], [high - bpb]], color=TARGET, fmt="D", mec="white", ms=8, lw=2.2, capsize=5
-    )  # fmt: skip
+    error = _lengths(bpb, (low, high))
+    inset.errorbar(0, bpb, error, color=TARGET, fmt="D", mec="white", ms=8, lw=2.2, capsize=5)
     inset.annotate(f"{bpb:.3f}", (0, bpb), (9, 0), textcoords="offset points", va="center", color=TARGET)
-    inset.plot(1, truth, "*", color=STAR, mec=INK, mew=0.9, ms=17)
-    inset.annotate(f"{truth:.3f}", (1, truth), (11, 0), textcoords="offset points", va="center")
+    inset.plot(1, measured_bpb, "*", color=STAR, mec=INK, mew=0.9, ms=17)
+    inset.annotate(f"{measured_bpb:.3f}", (1, measured_bpb), (11, 0), textcoords="offset points", va="center")
     inset.set_xticks([0, 1], ["predicted", "measured"])
     inset.axhspan(low, high, color=TARGET, alpha=0.08, lw=0)
-    values = low, high, truth
+    values = low, high, measured_bpb
     margin = 0.25 * (max(values) - min(values))
     inset.set_ylim(min(values) - margin, max(values) + margin)
     inset.set_xlim(-0.45, 1.75)
@@ -237,21 +225,12 @@ def _inset(axes, prediction: Prediction, target: Target, task: str, truth: float
     inset.grid(axis="x", visible=False)
 
 
-def _legend(axes, prediction: Prediction, target: Target, colors: dict, has_truth: bool) -> None:
+def _legend(axes, prediction: Prediction, target: Target, colors: dict, is_measured: bool) -> None:
     handles = [
         Line2D([], [], color=c, marker="o", mec="white", label=_size_label(prediction, s)) for s, c in colors.items()
     ]
-    handles.append(
-        Line2D(
-            [],
-            [],
-            color=TARGET,
-            marker="D",
-            mec="white",
-            ls=(0, (4, 2)),
-            label=f"predicted, {si(target.N)} parameters (80 %)",
-        )
-    )
-    if has_truth:
+    label = f"predicted, {si(target.N)} parameters (80 %)"
+    handles.append(Line2D([], [], color=TARGET, marker="D", mec="white", ls=(0, (4, 2)), label=label))
+    if is_measured:
         handles.append(Line2D([], [], color=STAR, marker="*", mec=INK, ms=14, ls="", label="measured afterwards"))
     axes.legend(handles=handles, fontsize=9, loc="upper right")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -16,23 +17,24 @@ from fitting.task_laws.forecasts import TaskForecast
 from fitting.task_laws.two_step import Prediction
 
 MAIN_TASK = "validation"
+# Columns of the table of runs that are shown where the runs table has them: heading of each.
+OPTIONAL_COLUMNS = {"kind": "kind", "multiple": "#multiple", "flops": "#flops", "batch_tokens": "#batch tokens"}
+OPTIONAL_COLUMNS |= {"peak_lr": "#peak lr", "seed": "#seed"}
 
 
 def report(table: Table, prediction: Prediction, path, meta: dict | None = None) -> None:
     """Write `page` to a file. Raises InputError where it cannot be written."""
     text = page(table, prediction, meta)
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def hero(table: Table, prediction: Prediction, path, task: str | None = None) -> None:
-    """Save the page's first figure as PNG: the ladder, the law, the prediction and the truth."""
-    task = task or _main_task(prediction)
+def hero(table: Table, prediction: Prediction, path) -> None:
+    """Save the page's first figure as PNG: the ladder, the law, the prediction and the measurement."""
     with style.style():
-        figure = task_figures.step1(table, prediction, prediction.targets[0], task, large=True)
+        figure = task_figures.step1(table, prediction, prediction.targets[0], _main_task(prediction), large=True)
         figure.savefig(path, dpi=160)
 
 
@@ -48,9 +50,9 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
     task, target = _main_task(prediction), prediction.targets[0]
     hero_figure = task_figures.step1(table, prediction, target, task, large=True)
     caption = (
-        "Each dot is the end of a run that was decayed to its end; only dots enter the fit. Lines through them: the"
-        " fitted law. Red: the law at the target's size, with the 80 % prediction interval. Thin lines, where there are"
-        " any: the same task measured during training."
+        "Each dot is the end of a fully decayed run; only dots enter the fit. Lines through them: the fitted law. Red:"
+        " the law at the target's size, with the 80 % prediction interval. Thin lines, if any: the same task measured"
+        " during training."
     )
     parts = [
         f"<h1>{escape(str(title))}</h1>",
@@ -68,9 +70,6 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         section("How to reproduce it", _reproduce(table, prediction, meta)),
     ]
     return html.page(str(title), parts)
-
-
-# Sections ---------------------------------------------------------------------------------------
 
 
 def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str) -> str:
@@ -98,9 +97,10 @@ def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str)
 
 
 def _predictions(entries: Sequence[TaskForecast]) -> str:
-    text = ""
-    for grid in task_tables.predictions(entries):
-        text += f"<h3>{grid.title.capitalize()}</h3>{grid.html()}" + "".join(f"<p>{n}</p>" for n in grid.notes)
+    text = "".join(
+        f"<h3>{grid.title.capitalize()}</h3>{grid.html()}" + "".join(f"<p>{note}</p>" for note in grid.notes)
+        for grid in task_tables.predictions(entries)
+    )
     text += f'<p class="note">{task_tables.INTERVAL_NOTE}</p>'
     if any(e.bpb is not None for e in entries):
         text += html.figure(task_figures.errors(entries), "intervals and measurements, task by task")
@@ -109,18 +109,17 @@ def _predictions(entries: Sequence[TaskForecast]) -> str:
 
 def _trained(table: Table, prediction: Prediction) -> str:
     convention = prediction.settings["n_convention"]
-    shown = [c for c in ("kind", "multiple", "flops", "batch_tokens", "peak_lr", "seed") if c in table]
-    head = ["run", "size", f"#{convention}", "#tokens", "#tokens/N", *(_heading(c) for c in shown)]
-    body, classes = [], []
+    shown = {column: heading for column, heading in OPTIONAL_COLUMNS.items() if column in table}
+    head = ["run", "size", f"#{convention}", "#tokens", "#tokens/N", *shown.values()]
     last_rows = [_last_row(table.select(run=run)) for run in table.unique("run")]
     order = {"train": 0, "extra": 1, "target": 2}
     last_rows.sort(key=lambda r: (order[r["split"]], r[convention], r.get("kind") != "trunk", r["tokens"], r["run"]))
-    for row in last_rows:
-        classes.append("target" if row["split"] == "target" else "")
-        body.append(
-            [row["run"], row.get("size", ""), si(row[convention]), si(row["tokens"]),
-             f"{row['tokens'] / row[convention]:.1f}", *(_cell(row[c]) for c in shown)]
-        )  # fmt: skip
+    classes = ["target" if row["split"] == "target" else "" for row in last_rows]
+    body = [
+        [row["run"], row.get("size", ""), si(row[convention]), si(row["tokens"]),
+         f"{row['tokens'] / row[convention]:.1f}", *(_cell(row[c]) for c in shown)]
+        for row in last_rows
+    ]  # fmt: skip
     corpora = [c for c in table.unique("corpus") if c] if "corpus" in table else []
     text = "".join(
         f"<p>Corpus <code>{escape(c)}</code>. Bits per byte compare only within one corpus.</p>" for c in corpora
@@ -168,8 +167,8 @@ def _step2(table: Table, prediction: Prediction) -> str:
     text = (
         f"<p>Where accuracy is above chance: <code>{escape(prediction.settings['step2'])}</code>.</p>"
         if any(a.fit for a in prediction.step2.values())
-        else "<p>No task's accuracy is above chance on this ladder, so no sigmoid is fitted: a line through noise would"
-        " predict nothing. The bits per byte of the same tasks are still predicted.</p>"
+        else "<p>No task's accuracy is above chance on this ladder, so no sigmoid is fitted: accuracies at chance do"
+        " not determine it. The bits per byte of the same tasks are still predicted.</p>"
     )
     return f"{text}<ul>{''.join(reasons)}</ul><div class='grid'>{''.join(images)}</div>"
 
@@ -178,9 +177,7 @@ def _backtests(prediction: Prediction) -> str:
     """Errors and coverage of every holdout; weights and factor come from the other holdouts."""
     tested = prediction.tested
     if tested is None:
-        return (
-            "<p>The ladder is too short to hold anything out: forms have equal weights; intervals are not scaled.</p>"
-        )
+        return "<p>The ladder is too short for backtests: forms have equal weights, and intervals are not scaled.</p>"
     grids = [task_tables.backtests(tested.bpb.table(), "Bits per byte", 100, " %")]
     if tested.acc_rows:
         grids.append(task_tables.backtests(tested.acc_rows, "Accuracy, through both steps", 1, " points"))
@@ -197,9 +194,9 @@ def _flags(entries: Sequence[TaskForecast], table: Table) -> str:
 def _settings(prediction: Prediction) -> str:
     body = [[k.replace("_", " "), _setting(v)] for k, v in prediction.settings.items()]
     text = (
-        "<p>The interval has three sources: the form (a draw is one form, with the probability of its weight), the"
-        " form's parameters (resampled), and the noise of a run (scatter around the law, with the degrees of freedom"
-        " that are left). It is scaled by the factor from the backtests.</p>"
+        "<p>The interval has three sources: the form (a draw is one form, with its weight as probability), the form's"
+        " parameters (resampled), and the noise of a run (scatter around the law, with the residual degrees of"
+        " freedom). It is scaled by the factor from the backtests.</p>"
     )
     return text + Grid("", ["setting", "value"], body).html()
 
@@ -208,12 +205,9 @@ def _reproduce(table: Table, prediction: Prediction, meta: dict) -> str:
     source = table.source
     targets = " ".join(f"--target {t.name}={t.N:.0f},{t.D:.0f}" for t in prediction.targets)
     commands = meta.get("commands") or [f"ladder predict {source} {targets}", f"ladder report {source} -o report.html"]
-    facts = {"runs table, sha256": prediction.table_sha256} | dict(meta.get("facts") or {})
-    body = [[str(k), str(v)] for k, v in facts.items()]
+    facts = {"runs table, sha256": prediction.table_sha256} | (meta.get("facts") or {})
+    body = [[name, str(value)] for name, value in facts.items()]
     return f"<pre>{escape(chr(10).join(commands))}</pre>{Grid('', ['', ''], body).html()}"
-
-
-# Pieces -----------------------------------------------------------------------------------------
 
 
 def _main_task(prediction: Prediction) -> str:
@@ -221,10 +215,6 @@ def _main_task(prediction: Prediction) -> str:
     if MAIN_TASK in tasks:
         return MAIN_TASK
     return prediction.fitted[0] if prediction.fitted else tasks[0]
-
-
-def _heading(column: str) -> str:
-    return column.replace("_", " ") if column == "kind" else "#" + column.replace("_", " ")
 
 
 def _cell(value) -> str:

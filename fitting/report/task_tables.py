@@ -10,42 +10,37 @@ from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
 
 INTERVAL_NOTE = "An 80 % interval is meant to miss one time in five."
 AT_CHANCE = "at chance: not predicted"
+CHANCE_NOTE = "Chance level: the ladder's runs are not above it (binomial test)."
+SUITE_NAME = "mean of the tasks"
+VERDICTS = {True: "yes", False: "no", None: ""}
 
 
 def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] = ()) -> list[Grid]:
-    """A table of bpb and, where there are any, one of accuracies; with measurements where there are any."""
+    """A table of bpb and, where accuracies are predicted, one of these; with measurements where there are any."""
     several = len({e.target for e in entries}) > 1
     measured = any(e.measured_bpb is not None for e in entries)
     name = ["target", "task"] if several else ["task"]
     head = [*name, "#predicted", "#80 % interval", *(["#measured", "#error", "inside"] if measured else [])]
-    bpb, accuracy, at_chance = [], [], False
-    for e in [*entries, *suite]:
-        row = [e.target] if several else []
-        row.append(e.task if isinstance(e, TaskForecast) else "mean of the tasks")
-        alone = isinstance(e, SuiteForecast)
-        if not alone or e.bpb is not None:
-            truth = ["", "", ""] if alone else [optional(e.measured_bpb), optional(e.error, "+.1%"), _verdict(e.inside)]
-            bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
+    bpb, accuracy = [], []
+    for e in entries:
+        row = [e.target, e.task] if several else [e.task]
+        truth = [optional(e.measured_bpb), optional(e.error, "+.1%"), VERDICTS[e.inside]]
+        bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
         if e.accuracy is not None:
-            at_chance |= e.accuracy_interval is None and not _is_from_the_paper(e)
-            error = "" if alone or e.accuracy_error is None else f"{e.accuracy_error:+.1f} points"
-            truth = ["", "", ""] if alone else [optional(e.measured_accuracy), error, _verdict(e.accuracy_inside)]
-            ends = interval(e.accuracy_interval) or ("" if _is_from_the_paper(e) else AT_CHANCE)
+            # The paper's methods, which have `fits`, give no intervals.
+            ends = AT_CHANCE if e.accuracy_interval is None and e.fits is None else interval(e.accuracy_interval)
+            truth = [optional(e.measured_accuracy), optional(e.accuracy_error, "+.1f", " points")]
+            truth.append(VERDICTS[e.accuracy_inside])
             accuracy.append([*row, optional(e.accuracy), ends, *truth[: 3 * measured]])
-    grids = [Grid("bits per byte", head, bpb)]
-    if accuracy:
-        notes = ("Chance level: the ladder's runs are not above it (binomial test).",) if at_chance else ()
-        grids.append(Grid("accuracy", head, accuracy, notes))
-    return grids
-
-
-def _is_from_the_paper(e: TaskForecast | SuiteForecast) -> bool:
-    """The paper's methods have no intervals."""
-    return isinstance(e, TaskForecast) and e.fits is not None
-
-
-def _verdict(inside: bool | None) -> str:
-    return {True: "yes", False: "no", None: ""}[inside]
+    notes = (CHANCE_NOTE,) if any(AT_CHANCE in row for row in accuracy) else ()
+    for mean in suite:
+        row = [mean.target, SUITE_NAME] if several else [SUITE_NAME]
+        for rows, name in ((bpb, "bpb"), (accuracy, "accuracy")):
+            value, ends = getattr(mean, name), getattr(mean, f"{name}_interval")
+            if value is not None:
+                rows.append([*row, optional(value), interval(ends), *[""] * 3 * measured])
+    grids = [Grid("bits per byte", head, bpb), Grid("accuracy", head, accuracy, notes)]
+    return grids if accuracy else grids[:1]
 
 
 def flags(entries: Sequence[TaskForecast]) -> list[str]:
@@ -97,7 +92,7 @@ def smaller_ladders(rows: Sequence[dict], target: str) -> Grid:
         note = "" if r["determined"] else "{:.2f} to {:.2f}".format(*r["points_range"])
         body.append([r["ladder"], str(r["runs"]), *flops, *errors, f"{r['points']:.2f}", note])
     head = ["ladder", "#runs", "#FLOPs, all", "#of the largest", "#step 1", "#step 2", "#chained", "#points", "#range"]
-    note = "range: of points where too few or too similar runs leave the law to the losses' tenth digit"
+    note = "range: of points, where so few or so similar runs do not determine the law (losses changed in digit ten)"
     return Grid(f"the paper's method for {target} from smaller ladders, mean over tasks", head, body, (note,))
 
 

@@ -1,8 +1,8 @@
-"""Two recipes, each with a ladder of its own: which is better at the target, how surely, and worth how much compute.
+"""Compare two recipes, each with a ladder of its own, at one target: difference, its probability, saved compute.
 
-The compute-equivalent gain of A over B is the factor by which B's compute (N and D by its square root each) would have
-to grow for B to reach A's bpb at the target; 2 means that A saves half. Draws of the two ladders are independent,
-because they share no run.
+The compute-equivalent gain of A over B is the factor by which B's compute would have to grow (N and D each by its
+square root) for B to reach A's bpb at the target. A gain of 2 means that A needs half the compute. Draws of the two
+ladders are independent, because the ladders share no run.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ from fitting.tables.points import Target
 from fitting.task_laws.forecasts import SUITE
 from fitting.task_laws.two_step import Prediction
 
-# Gains are looked for between 1 / LARGEST and LARGEST.
+# Gains are searched between 1 / LARGEST and LARGEST.
 LARGEST, STEPS = 32.0, 61
-# Two ladders predicted with one seed must not draw the same deviates.
+# Added to the seed of B's draws, so that two ladders predicted with the same seed have independent draws.
 OTHER_SEED = 1_000_003
 
 
 def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list[dict]:
     """A row for each task that both predict, and for their mean (SUITE).
 
-    "probability": that A's run at the target measures a lower bpb than B's; "difference": of bpb, A - B, with its 80 %
-    interval; "gain" and "gain_pi80": compute-equivalent, None where it lies beyond LARGEST; "probability_acc": that A's
-    accuracy is higher, where both predict it. Raises InputError where they share no task.
+    "probability": that A's run at the target measures a lower bpb than B's. "difference": bpb of A - bpb of B, with its
+    80 % interval. "gain", "gain_pi80": compute-equivalent gain, None beyond LARGEST. "probability_acc": that A's
+    accuracy is higher, where both are predicted. Raises InputError where they share no task.
     """
     tasks = [t for t in a.fitted if t in b.fitted]
     if not tasks:
@@ -47,7 +47,7 @@ def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list
 
 
 def _by_gain(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: int, seed: int):
-    """(center_Tm, draws_TRm) of B's bpb where N and D are both multiplied by sqrt(gain)."""
+    """(center_Tm, draws_TRm): B's bpb at the target with N and D both multiplied by sqrt(gain), for each gain."""
     features = {k: v * np.sqrt(gains) for k, v in target.features.items()}
     index = [b.fitted.index(t) for t in tasks]
     center_Tm = b.step1.predict(features)[index]
@@ -56,22 +56,21 @@ def _by_gain(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: i
 
 
 def _row(task: str, a: float, a_R, b_R, center_m, b_Rm, gains) -> dict:
-    difference_R = a_R - b_R
-    center = float(a - center_m[STEPS // 2])
+    difference_R, difference = a_R - b_R, float(a - center_m[STEPS // 2])
     gain_R = np.array([_gain(bpb, bpb_m, gains) for bpb, bpb_m in zip(a_R, b_Rm, strict=True)])
     lo, hi = bootstrap.interval(np.log(gain_R), 0.8)
     return {
         "task": task,
         "probability": float(np.mean(difference_R < 0)),
-        "difference": center,
-        "difference_pi80": list(bootstrap.point_interval(difference_R, center)),
+        "difference": difference,
+        "difference_pi80": list(bootstrap.point_interval(difference_R, difference)),
         "gain": _within_range(_gain(a, center_m, gains)),
         "gain_pi80": [_within_range(np.exp(lo)), _within_range(np.exp(hi))],
     }
 
 
 def _gain(bpb: float, bpb_m: np.ndarray, gains: np.ndarray) -> float:
-    """Where B's falling curve reaches a bpb; the end of the range where it does not."""
+    """The gain at which B's bpb has fallen to A's; the end of the range where it does not."""
     falling_m = np.minimum.accumulate(bpb_m)
     return float(np.exp(np.interp(-bpb, -falling_m, np.log(gains))))
 

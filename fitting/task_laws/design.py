@@ -1,8 +1,8 @@
-"""Which rungs to train for a budget, so that the target's prediction varies least.
+"""Which rungs to train for a budget, so that the standard deviation of the target's prediction is smallest.
 
-The law's Jacobian at each candidate run gives the Fisher information of any set of runs; the target's prediction then
-has standard deviation sigma sqrt(g' (J'J)^-1 g), in ln bpb. A set is built from the cheapest runs that determine the
-law, then improved by exchanging, dropping and adding runs while the budget allows.
+J is the law's Jacobian at a set of runs and g its gradient at the target, so J'J is the Fisher information and the
+prediction has standard deviation sigma sqrt(g' (J'J)^-1 g), in ln bpb. The search starts from the cheapest runs that
+determine the law, and adds, drops and exchanges runs within the budget while this falls.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from fitting.task_laws.model_average import HUBER
 
 MIN_SPARE, MIN_SIZES, MIN_LENGTHS = 3, 3, 3
 SAME_LENGTH = 1.2
-SHARES = (0.1, 0.2, 0.4, 1.0)  # of the FLOPs of all runs: the budgets where none is named
+SHARES = (0.1, 0.2, 0.4, 1.0)  # default budgets, as shares of the FLOPs of all runs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Candidates:
     scale_T: np.ndarray
 
     def sd(self, chosen_Sn: np.ndarray) -> np.ndarray:
-        """[S]: the target's sd in ln bpb (root mean square over tasks) by sets bool[S, n]; inf: undetermined."""
+        """[S]: sd of the target's ln bpb (root mean square over tasks) for S sets of runs, bool[S, n].
+
+        inf where a set does not determine the law.
+        """
         chosen_Sn = np.atleast_2d(chosen_Sn).astype(float)
         total_S = np.zeros(len(chosen_Sn))
         for jacobian_nP, gradient_P, scale in zip(self.jacobian_TnP, self.gradient_TP, self.scale_T, strict=True):
@@ -60,25 +63,19 @@ class Candidates:
 
 def candidates_of(points: Points, target: Target) -> Candidates:
     """The runs of a ladder as candidates, by Chinchilla's law fitted to its tasks."""
-    features = {k: points.features[k] for k in ("N", "D")}
-    has_Tn = ~np.isnan(points.bpb_Tn)
-    fitted = fit_law(
-        CHINCHILLA,
-        features,
-        np.where(has_Tn, points.bpb_Tn, 1.0),
-        weights_Tn=has_Tn,
-        solver=Solver(HUBER),
-        resampling=Resampling(2, method="residuals"),
-    )
-    flops_n = points.features.get("flops", 6 * features["N"] * features["D"])
-    return candidates(fitted, features, target.features, flops_n)
+    n, d = points.features["N"], points.features["D"]
+    measured_Tn = ~np.isnan(points.bpb_Tn)
+    bpb_Tn, resampling = np.where(measured_Tn, points.bpb_Tn, 1.0), Resampling(2, method="residuals")
+    features, solver = {"N": n, "D": d}, Solver(HUBER)
+    fitted = fit_law(CHINCHILLA, features, bpb_Tn, weights_Tn=measured_Tn, solver=solver, resampling=resampling)
+    return candidates(fitted, features, target.features, points.features.get("flops", 6 * n * d))
 
 
 def candidates(fitted: Fit, features: dict, target: dict, flops_n: np.ndarray) -> Candidates:
-    """Candidates from a law of N and D fitted to T tasks: at features {"N": [n], "D": [n]}."""
+    """Candidates with features {"N": [n], "D": [n]}, from a law of N and D fitted to T tasks."""
     n, d = np.asarray(features["N"], float), np.asarray(features["D"], float)
-    every = {"N": np.append(n, target["N"]), "D": np.append(d, target["D"])}
-    lanes = fitted.law.coordinates(every, fitted.centre)
+    runs_and_target = {"N": np.append(n, target["N"]), "D": np.append(d, target["D"])}
+    lanes = fitted.law.coordinates(runs_and_target, fitted.centre)
     _, jacobian_TnP = linearised(fitted.law, fitted.params_TRP[:, 0], lanes)
     size_n = np.unique(n.round(-3), return_inverse=True)[1]
     length_n = np.round(np.log(d / n) / np.log(SAME_LENGTH)).astype(int)
@@ -86,7 +83,7 @@ def candidates(fitted: Fit, features: dict, target: dict, flops_n: np.ndarray) -
 
 
 def best(runs: Candidates, budget: float) -> tuple[np.ndarray, float]:
-    """(bool[n], sd): the set of runs within `budget` FLOPs that predicts the target best.
+    """(bool[n], sd): the set of runs within `budget` FLOPs that predicts the target best, and sd of its ln bpb.
 
     Raises InputError where no set within the budget determines the law.
     """
@@ -97,12 +94,9 @@ def best(runs: Candidates, budget: float) -> tuple[np.ndarray, float]:
 
 
 def _starts(runs: Candidates, budget: float):
-    """Sets that determine the law: of the cheapest runs, and of each run with the cheapest others."""
+    """Sets that determine the law: the cheapest runs, and each single run with the cheapest others."""
     order = np.argsort(runs.flops_n)
-    for first in [None, *order]:
-        chosen = np.zeros(len(order), bool)
-        if first is not None:
-            chosen[first] = True
+    for chosen in np.vstack([np.zeros(len(order), bool), np.eye(len(order), dtype=bool)[order]]):
         for i in order:
             if runs.allowed(chosen[None])[0]:
                 break
@@ -126,18 +120,18 @@ def _improved(runs: Candidates, chosen: np.ndarray, budget: float) -> tuple[np.n
 
 
 def _neighbours(chosen: np.ndarray) -> np.ndarray:
+    """All sets that differ from this one by one or two runs."""
     eye = np.eye(len(chosen), dtype=bool)
     one = chosen ^ eye
     return np.concatenate([one, (one[:, None] ^ eye).reshape(-1, len(chosen))])
 
 
 def frontier(runs: Candidates, budgets=()) -> list[dict]:
-    """For each budget (FLOPs; by default SHARES) the best set: indices of its runs, FLOPs, sd in ln bpb and the 80 %
-    interval's half-width."""
+    """The best set for each budget in FLOPs (default: SHARES): budget, runs (indices), flops, sd and half_width of the
+    target's ln bpb (half of its 80 % interval)."""
     rows = []
-    for budget in budgets or [share * runs.flops_n.sum() for share in SHARES]:
+    for budget in budgets if len(budgets) else np.multiply(SHARES, runs.flops_n.sum()):
         chosen, sd = best(runs, budget)
-        flops = float(runs.flops_n[chosen].sum())
         row = {"budget": float(budget), "runs": np.flatnonzero(chosen).tolist(), "sd": sd, "half_width": 1.2816 * sd}
-        rows.append(row | {"flops": flops})
+        rows.append(row | {"flops": float(runs.flops_n[chosen].sum())})
     return rows

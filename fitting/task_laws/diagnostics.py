@@ -1,4 +1,4 @@
-"""Reasons not to trust a prediction, in words, each with the number behind it."""
+"""Flags: reasons not to trust a prediction, as sentences with the number that each rests on."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from fitting.task_laws.forecasts import TaskForecast
 from fitting.task_laws.model_average import Average
 
 FEW_RUNS = 12
-FAR = 10
-SCATTER = 0.03
-LACK_OF_FIT = 3.0
+FAR = 10  # times the largest run
+SCATTER = 0.03  # sd of ln bpb
+LACK_OF_FIT = 3.0  # times the sd between reruns
 MAJORITY = 0.5  # of the forms' weight
 EVERY_TASK = "every task"
 
 
 def step1(step1: Average, t: int, points: Points, target: Target, rerun_noise: float | None) -> list[str]:
-    """Flags of one task's bpb. rerun_noise: sd of ln bpb between runs of one configuration, where there are such."""
+    """Flags of the bpb of task t. rerun_noise: sd of ln bpb between runs of one configuration; None without such."""
     flags = []
     if step1.points_T[t] < FEW_RUNS:
         flags.append(f"few runs: {step1.points_T[t]} for a law of {len(step1.fit.law.params)} parameters")
@@ -28,15 +28,13 @@ def step1(step1: Average, t: int, points: Points, target: Target, rerun_noise: f
     lost_share = step1.weights_FT[~step1.fit.converged_T[rows], t].sum()
     if lost_share > 0:
         flags.append(f"forms with {lost_share:.0%} of the weight did not converge")
+    bounded = [step1.fit.at_bound(row) for row in rows]
     for name in ("E", "alpha", "beta"):
-        share = sum(
-            step1.weights_FT[f, t]
-            for f, row in enumerate(rows)
-            if name in step1.fit.at_bound(row) and step1.forms[f].has(name)
-        )
-        has = sum(step1.weights_FT[f, t] for f in range(len(rows)) if step1.forms[f].has(name))
-        if has > 0 and share / has > MAJORITY:
-            flags.append(f"parameter at its bound: {name}, in forms with {share / has:.0%} of the weight")
+        weight_F = step1.weights_FT[:, t] * [form.has(name) for form in step1.forms]
+        weight_at_bound = weight_F[[name in names for names in bounded]].sum()
+        if weight_at_bound > MAJORITY * weight_F.sum():
+            share = weight_at_bound / weight_F.sum()
+            flags.append(f"parameter at its bound: {name}, in forms with {share:.0%} of the weight")
     noise = step1.noise_T[t]
     if noise > SCATTER:
         flags.append(f"large scatter: runs lie {noise:.1%} off the law (one sd)")
@@ -65,38 +63,38 @@ def step2(fit: AccuracyFit, entry: TaskForecast) -> list[str]:
             f"step 2 extrapolates: bpb {bpb:.3f} is outside the {fit.bpb_n.min():.3f} to {fit.bpb_n.max():.3f}"
             " it was fitted on"
         )
-    # The published anchor puts b on 1. Any other parameter on its bound says that the data bend too little.
+    # The published anchor pulls b to its bound 1. Another parameter at its bound: the data hold too little curvature.
     return flags + [f"step-2 parameter at its bound: {n}" for n in fit.fit.at_bound(fit.row) if n != "b"]
 
 
 def lines(entries: Sequence[TaskForecast]) -> list[tuple[str, str]]:
-    """(whose, flag) as people read them. A flag that all tasks of a target carry is one of EVERY_TASK; the target is
-    named where there are several."""
+    """(task, flag) pairs to print. A flag of all tasks of a target is listed once, as (EVERY_TASK, flag). With several
+    targets, the first item is "target, task"."""
     targets = list(dict.fromkeys(e.target for e in entries))
-    out = []
+    labelled = []
     for target in targets:
-        of_target = [e for e in entries if e.target == target]
-        first = of_target[0].flags if len(of_target) > 1 else ()
-        common = [flag for flag in first if all(flag in e.flags for e in of_target)]
+        rows = [e for e in entries if e.target == target]
+        first = rows[0].flags if len(rows) > 1 else ()
+        common = [flag for flag in first if all(flag in e.flags for e in rows)]
         pairs = [(EVERY_TASK, flag) for flag in common]
-        pairs += [(e.task, flag) for e in of_target for flag in e.flags if flag not in common]
-        out += [(f"{target}, {task}" if len(targets) > 1 else task, flag) for task, flag in pairs]
-    return out
+        pairs += [(e.task, flag) for e in rows for flag in e.flags if flag not in common]
+        labelled += [(f"{target}, {task}" if len(targets) > 1 else task, flag) for task, flag in pairs]
+    return labelled
 
 
 def rerun_noise(table: Table, points: Points, n_convention: str) -> dict[str, float]:
-    """{task: sd of ln bpb between runs of the same N and D}, of splits train and extra, where there are such pairs."""
+    """{task: sd of ln bpb between runs of the same N and D}, from splits train and extra; for tasks with two such pairs
+    or more."""
     try:
-        every = ladder_points(table, list(points.tasks), n_convention, splits=("train", "extra"))
+        ends = ladder_points(table, list(points.tasks), n_convention, splits=("train", "extra"))
     except InputError:
         return {}
-    n, d = every.features["N"], every.features["D"]
-    same = (np.abs(n[:, None] / n - 1) < SAME) & (np.abs(d[:, None] / d - 1) < SAME)
-    # Neighbours in the order of the points: a group of k reruns gives k - 1 differences.
-    pairs = [(i, i + 1) for i in range(len(n) - 1) if same[i, i + 1] and every.groups_n[i] != every.groups_n[i + 1]]
+    # Runs are in the order of N, then D: k reruns of one configuration give k - 1 differences of neighbours.
+    is_rerun = ends.groups_n[1:] != ends.groups_n[:-1]
+    for values in (ends.features["N"], ends.features["D"]):
+        is_rerun &= np.abs(values[:-1] / values[1:] - 1) < SAME
     noise = {}
-    for task, log_n in zip(every.tasks, np.log(every.bpb_Tn), strict=True):
-        differences = np.array([log_n[j] - log_n[i] for i, j in pairs])
+    for task, differences in zip(ends.tasks, np.diff(np.log(ends.bpb_Tn))[:, is_rerun], strict=True):
         differences = differences[~np.isnan(differences)]
         if len(differences) >= 2:
             noise[task] = float(np.sqrt(np.mean(differences**2) / 2))

@@ -1,4 +1,4 @@
-"""What is predicted for one target: of a task, and of the mean over tasks."""
+"""The prediction for one target: of one task, and of the mean over tasks."""
 
 from dataclasses import dataclass
 
@@ -48,15 +48,15 @@ class TaskForecast:
 
     def json(self) -> dict:
         """An entry of pred.json."""
-        entry = {"target": self.target, "task": self.task, "bpb": self.bpb, "bpb_pi80": _list(self.bpb_interval)}
-        entry |= {"acc": self.accuracy, "acc_pi80": _list(self.accuracy_interval), "flags": list(self.flags)}
+        entry = {"target": self.target, "task": self.task, "bpb": self.bpb, "bpb_pi80": self.bpb_interval}
+        entry |= {"acc": self.accuracy, "acc_pi80": self.accuracy_interval, "flags": list(self.flags)}
         return entry if self.fits is None else entry | {"fits": self.fits}
 
 
 @dataclass(frozen=True)
 class SuiteForecast:
-    """The mean over the tasks that are predicted, with an interval of its own: tasks share runs, so their errors do not
-    cancel. bpb_tasks, accuracy_tasks: which tasks are in the mean."""
+    """The mean over the predicted tasks. Its interval comes from draws of the mean, because tasks share runs and their
+    errors do not cancel. bpb_tasks, accuracy_tasks: which tasks are in the mean."""
 
     target: str
     bpb: float | None = None
@@ -67,15 +67,11 @@ class SuiteForecast:
     accuracy_tasks: tuple[str, ...] = ()
 
     def json(self) -> dict:
-        row = {"target": self.target, "task": SUITE, "bpb": self.bpb, "bpb_pi80": _list(self.bpb_interval)}
-        row |= {"acc": self.accuracy, "acc_pi80": _list(self.accuracy_interval)}
+        row = {"target": self.target, "task": SUITE, "bpb": self.bpb, "bpb_pi80": self.bpb_interval}
+        row |= {"acc": self.accuracy, "acc_pi80": self.accuracy_interval}
         tasks = {"bpb_tasks": list(self.bpb_tasks), "acc_tasks": list(self.accuracy_tasks)}
         return row | {name: names for name, names in tasks.items() if names}
 
 
 def _inside(interval: tuple[float, float] | None, value: float | None) -> bool | None:
     return None if interval is None or value is None else interval[0] <= value <= interval[1]
-
-
-def _list(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

@@ -1,9 +1,9 @@
 """Step 1 as an average over forms: each task's law is a weighted mean (in ln bpb) of all fitted forms.
 
-Which form holds beyond the ladder is the largest unknown of a prediction. A mean over forms, weighted by how well each
-predicted rungs that were hidden from it (`backtest`), has a smaller error than any one of them. The disagreement of the
-forms is part of the error bar: a draw is one form (with the probability of its weight), one resample of its parameters,
-and the noise of one run.
+The largest uncertainty of a prediction is which form holds beyond the ladder. The mean over forms, weighted by how well
+each predicted held-out rungs (`backtest`), has a smaller error than any single form. The interval includes the
+disagreement of the forms: a draw is one form (with its weight as probability), one resample of its parameters, and the
+noise of one run.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from fitting.tables.points import Points
 # above it makes the prediction's standard deviation 10 to 15 % smaller (simulated).
 HUBER = 1e-2
 NOISE_FLOOR = 2e-3
-# Sizes within this factor do not determine exponents and floor. Published alpha and beta lie within a factor of 1.4 of
-# each other (Kaplan 0.076 and 0.103, Hoffmann 0.34 and 0.28, Besiroglu 0.348 and 0.366) and floors above 0,
-# so for such ladders only forms with one exponent and a floor are averaged.
+# Sizes within this factor do not determine two exponents and a floor. For such ladders only forms with one exponent and
+# a floor are averaged: published alpha and beta lie within a factor of 1.4 of each other (Kaplan 0.076 and 0.103,
+# Hoffmann 0.34 and 0.28, Besiroglu 0.348 and 0.366), and floors above 0.
 WIDE = 5.0
 N_STARTS, N_ITERATIONS = 16, 40
 
 
 @dataclass(frozen=True)
 class Average:
-    """Forms fitted to T tasks and their weights: weights_FT sums to 1 over forms. fit: [F * T] tasks, by form."""
+    """F forms fitted to T tasks, and their weights, which sum to 1 over the forms. fit: of F * T tasks, by form."""
 
     forms: tuple[Form, ...]
     weights_FT: np.ndarray
@@ -58,10 +58,10 @@ class Average:
         return np.exp(np.einsum("ft,ftm->tm", self.weights_FT, log_FTm))
 
     def draws(self, features: dict, n_draws: int, seed: int) -> np.ndarray:
-        """[T, draws, m] of what one run will measure: form, parameters and run noise."""
+        """[T, n_draws, m]: draws of the bpb that one run will measure: form, parameters and run noise are drawn."""
         bpb_FTRm = self.form_predictions(features)[:, :, 1:]
         rng = np.random.default_rng([seed, 1])
-        # One form, resample and deviate for all tasks of a draw: they are measured on the same run.
+        # All tasks of a draw share the quantile that picks the form, and the resample: one run measures them all.
         rank_r = (rng.permutation(n_draws) + 0.5) / n_draws
         form_Tr = (rank_r[None, :, None] > np.cumsum(self.weights_FT, axis=0).T[:, None]).sum(axis=2)
         form_Tr = np.minimum(form_Tr, len(self.forms) - 1)
@@ -74,29 +74,29 @@ class Average:
 
 
 def stack(forms: tuple[Form, ...], n_tasks: int, features: dict, n_points: int) -> dict:
-    """Features [n] -> [F * T, n] for every form and task, with the forms' flags beside them."""
-    rows = len(forms) * n_tasks
-    stacked = {k: np.broadcast_to(np.asarray(v, float), (rows, n_points)) for k, v in features.items()}
+    """Features [n] repeated for every form and task, [F * T, n], with the forms' flags as further features."""
+    shape = len(forms) * n_tasks, n_points
+    stacked = {k: np.broadcast_to(np.asarray(v, float), shape) for k, v in features.items()}
     flags = [form.features(n_points) for form in forms]
     return stacked | {k: np.repeat([f[k] for f in flags], n_tasks, axis=0) for k in flags[0]}
 
 
 def forms_for(points: Points) -> tuple[Form, ...]:
-    """The forms that the ladder's sizes can tell apart. They are chosen by the ladder, never by a target."""
+    """The forms that the ladder's sizes can tell apart. The choice depends on the ladder only, never on a target."""
     n = points.features["N"]
     return FORMS if n.max() / n.min() >= WIDE else tuple(f for f in FORMS if f.tied and not f.no_floor)
 
 
 def fit(points: Points, weights_FT: np.ndarray, n_resamples: int, seed: int, forms=FORMS) -> Average:
-    """Fit forms to all tasks of `points` (a task may lack runs: nan)."""
-    has_Tn = ~np.isnan(points.bpb_Tn)
-    return Average(forms, weights_FT, fit_forms(points, has_Tn, seed, n_resamples, N_STARTS, forms))
+    """Fit forms to all tasks of `points`; bpb is nan where a task lacks a run."""
+    use_Tn = ~np.isnan(points.bpb_Tn)
+    return Average(forms, weights_FT, fit_forms(points, use_Tn, seed, n_resamples, N_STARTS, forms))
 
 
 def fit_forms(points: Points, use_Xn: np.ndarray, seed: int, n_resamples: int, n_starts: int, forms=FORMS):
-    """bootstrap.Fit of every form to X sets of points, by form: [F * X]. X is a multiple of the tasks.
+    """bootstrap.Fit of F * X tasks, by form: every form is fitted to X sets of points.
 
-    use_Xn: which points a set holds; set x is of task x % T.
+    use_Xn: which points a set holds; set x is of task x % T, so X is a multiple of T.
     """
     bpb_Xn = np.tile(points.bpb_Tn, (len(use_Xn) // len(points.tasks), 1))
     return bootstrap.fit(

@@ -20,16 +20,16 @@ from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
 from fitting.task_laws.model_average import Average
 
 MIN_SIZES = 3
-# A draw is one of twelve forms, so each form needs only a part of the resamples.
-RESAMPLES_SHARED = 8
+# A draw uses one of up to twelve forms, so each form gets only this fraction of the resamples, and at least 20.
+RESAMPLES_SHARED, MIN_RESAMPLES = 8, 20
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The result of `predict`; `json()` is pred.json.
 
-    fitted: names of the tasks that step1 holds, in its order. step2: by task. draws_bpb: {(target, task): [R]} and
-    draws_acc likewise, scaled by the factors of the backtests.
+    fitted: names of the tasks that step1 holds, in its order. step2: by task. tested: None where no backtest is
+    possible. draws_bpb, draws_acc: {(target, task): [R]}, scaled by the factors of the backtests.
     """
 
     points: Points
@@ -67,33 +67,30 @@ class Prediction:
 
 
 def predict(
-    table: Table,
-    targets: list[Target] | None = None,
-    *,
-    tasks: list[str] | None = None,
-    n_convention: str = "n_params",
-    n_resamples: int = 400,
-    seed: int = 0,
-) -> Prediction:
+    table: Table, targets: list[Target] | None = None, *, tasks: list[str] | None = None,
+    n_convention: str = "n_params", n_resamples: int = 400, seed: int = 0,
+) -> Prediction:  # fmt: skip
     """Predict bpb and accuracy of targets (default: those in the table) for tasks (default: all).
 
-    Raises InputError where the table cannot support any prediction, or counts parameters otherwise than a target; a
-    single task that cannot be predicted has bpb None and a flag that says why.
+    Raises InputError where nothing can be predicted from the table, or where it counts parameters otherwise than a
+    target. A single task that cannot be predicted has bpb None and a flag that says why.
     """
     targets = targets_of(table, n_convention) if targets is None else list(targets)
     _check_targets(table, targets, n_convention)
     points = ladder_points(table, tasks, n_convention)
     reasons = _unusable(points)
     usable_T = np.array([not reason for reason in reasons])
-    fitted = tuple(t for t, usable in zip(points.tasks, usable_T, strict=True) if usable)
+    fitted = tuple(np.array(points.tasks, object)[usable_T])
     step1 = tested = None
     step2 = accuracy.fit_all(table, points.tasks, n_resamples, seed)
     if fitted:
         used = replace(points, tasks=fitted, bpb_Tn=points.bpb_Tn[usable_T])
         tested = backtest.report(table, used, step2, n_convention)
         forms = model_average.forms_for(points)
-        weights_FT = tested.weights_FT if tested else backtest.no_weights(len(forms), len(fitted))
-        step1 = model_average.fit(used, weights_FT, max(n_resamples // RESAMPLES_SHARED, 20), seed, forms)
+        weights_FT = tested.weights_FT if tested else backtest.equal_weights(len(forms), len(fitted))
+        n_each = max(n_resamples // RESAMPLES_SHARED, MIN_RESAMPLES)
+        step1 = model_average.fit(used, weights_FT, n_each, seed, forms)
+    factor_bpb, factor_acc = (tested.factor_bpb, tested.factor_acc) if tested else [backtest.NO_FACTOR] * 2
     rerun_noise = diagnostics.rerun_noise(table, points, n_convention)
     entries, draws_bpb, draws_acc = [], {}, {}
     for target in targets:
@@ -104,13 +101,12 @@ def predict(
             entry, draws_R = TaskForecast(target.name, task, flags=(reason,) if reason else ()), None
             if task in fitted:
                 t = fitted.index(task)
-                draws_R = draws_TR[t]
-                entry, draws_bpb[target.name, task] = _bpb(entry, float(center_T[t]), draws_R, tested)
-                flags = diagnostics.step1(step1, t, points, target, rerun_noise.get(task))
-                entry = replace(entry, flags=(*entry.flags, *flags))
+                bpb, draws_R = float(center_T[t]), draws_TR[t]
+                scaled_R = draws_bpb[target.name, task] = bpb * (draws_R / bpb) ** factor_bpb
+                flags = tuple(diagnostics.step1(step1, t, points, target, rerun_noise.get(task)))
+                entry = replace(entry, bpb=bpb, bpb_interval=bootstrap.point_interval(scaled_R, bpb), flags=flags)
             if task in step2:
-                entry = _accuracy(entry, step2[task], draws_R, tested, draws_acc, seed)
-                entry = replace(entry, flags=(*entry.flags, *diagnostics.step2(step2[task], entry)))
+                entry = _with_accuracy(entry, step2[task], draws_R, factor_acc, draws_acc, seed)
             entries.append(entry)
     suite = [_suite(target, entries, draws_bpb, draws_acc) for target in targets]
     settings = _settings(table, points, step1, step2, tested, n_convention, n_resamples, seed)
@@ -131,26 +127,18 @@ def _check_targets(table: Table, targets: list[Target], n_convention: str) -> No
             )
 
 
-def _bpb(entry: TaskForecast, bpb: float, draws_R: np.ndarray, tested) -> tuple[TaskForecast, np.ndarray]:
-    """The entry with its bpb, and the scaled draws."""
-    factor = tested.factor_bpb if tested else backtest.NO_FACTOR
-    scaled_R = bpb * (draws_R / bpb) ** factor
-    return replace(entry, bpb=bpb, bpb_interval=bootstrap.point_interval(scaled_R, bpb)), scaled_R
-
-
-def _accuracy(
-    entry: TaskForecast, step2: accuracy.AccuracyFit, draws_R, tested, draws_acc: dict, seed: int
+def _with_accuracy(
+    entry: TaskForecast, step2: accuracy.AccuracyFit, draws_R, factor: float, draws_acc: dict, seed: int
 ) -> TaskForecast:
-    """The entry with its accuracy, from draws of bpb (None: no step 1); adds the scaled draws to draws_acc."""
+    """The entry with its accuracy and flags, from draws of bpb (None: no step 1); adds scaled draws to draws_acc."""
     if step2.fit is None:
-        return replace(entry, accuracy=step2.chance.level)
-    if draws_R is None:
-        return entry
-    acc = float(step2.predict([entry.bpb])[0, 0])
-    factor = tested.factor_acc if tested else backtest.NO_FACTOR
-    scaled_R = np.clip(acc + factor * (step2.draws(draws_R[:, None], seed)[:, 0] - acc), 0.0, 1.0)
-    draws_acc[entry.target, entry.task] = scaled_R
-    return replace(entry, accuracy=acc, accuracy_interval=bootstrap.point_interval(scaled_R, acc))
+        entry = replace(entry, accuracy=step2.chance.level)
+    elif draws_R is not None:
+        acc = float(step2.predict([entry.bpb])[0, 0])
+        scaled_R = np.clip(acc + factor * (step2.draws(draws_R[:, None], seed)[:, 0] - acc), 0.0, 1.0)
+        draws_acc[entry.target, entry.task] = scaled_R
+        entry = replace(entry, accuracy=acc, accuracy_interval=bootstrap.point_interval(scaled_R, acc))
+    return replace(entry, flags=(*entry.flags, *diagnostics.step2(step2, entry)))
 
 
 def _suite(target: Target, entries: list[TaskForecast], draws_bpb: dict, draws_acc: dict) -> SuiteForecast:
@@ -179,24 +167,18 @@ def with_measured(prediction: Prediction, table: Table) -> list[TaskForecast]:
     return entries
 
 
-# What a prediction must say about itself --------------------------------------------------------
-
-
 def _unusable(points: Points) -> list[str]:
     """For each task "" or the reason why no law can be fitted to it."""
     needed = len(FAMILY.params) + 1
     reasons = []
-    for bpb_n in points.bpb_Tn:
-        has = ~np.isnan(bpb_n)
-        sizes = len(set(points.features["N"][has]))
-        tokens_per_size = has.sum() / max(sizes, 1)
-        reason = ""
-        if has.sum() < needed or sizes < MIN_SIZES or tokens_per_size < 1.5:
-            reason = (
-                f"too few runs: {has.sum()} decayed runs of {sizes} sizes; the law needs"
-                f" {needed} runs, {MIN_SIZES} sizes and more than one length for each"
-            )
-        reasons.append(reason)
+    for measured_n in ~np.isnan(points.bpb_Tn):
+        runs, sizes = measured_n.sum(), len(set(points.features["N"][measured_n]))
+        is_enough = runs >= needed and sizes >= MIN_SIZES and runs >= 1.5 * sizes
+        reason = (
+            f"too few runs: {runs} decayed runs of {sizes} sizes; the law needs"
+            f" {needed} runs, {MIN_SIZES} sizes and more than one length for each"
+        )
+        reasons.append("" if is_enough else reason)
     return reasons
 
 

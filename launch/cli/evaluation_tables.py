@@ -14,7 +14,7 @@ def table(evaluation) -> Table:
     """One line for each task."""
     step = "" if evaluation.step is None else f" at step {evaluation.step:,}"
     grid = Table(title=f"{evaluation.run_id}{step}", title_justify="left")
-    by_task: dict[str, dict] = {}
+    by_task: dict[str, dict[str, dict]] = {}
     for row in evaluation.rows:
         by_task.setdefault(row["task"], {})[row["metric"]] = row
     metrics = [metric for metric in METRICS if any(metric in rows for rows in by_task.values())]
@@ -36,7 +36,7 @@ def _cell(row: dict | None) -> str:
 
 
 def cost(evaluation) -> str:
-    """One line under the table."""
+    """One line below the table: tokens, time, and share of the training compute."""
     if evaluation.seconds is None:
         return "recorded before; nothing was computed"
     text = f"{evaluation.tokens:,} tokens in {terminal.duration(evaluation.seconds)}"

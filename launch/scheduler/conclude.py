@@ -7,9 +7,9 @@ from launch import terminal
 
 
 def conclude(directory) -> None:
-    """Fit the runs that the fit directory's config.json names; prediction.json, report.html, then DONE.json.
+    """Fit the runs that the fit directory's config.json names; write prediction.json, report.html, then DONE.json.
 
-    A run that diverged is left out, and the report and DONE.json say so. Raises InputError where one is not over.
+    A run that diverged is left out, and the report and DONE.json say so. Raises InputError where a run has not ended.
     """
     record = Record(directory)
     config = record.read_config()
@@ -19,7 +19,7 @@ def conclude(directory) -> None:
         left_out = {run: f"{s.name}: {s.detail}" for run, s in states.items() if s.name != "done"}
         unfinished = [run for run in left_out if states[run].name != "diverged" and not _skipped(folder, run, states)]
         if unfinished:
-            raise InputError(f"{folder}: {', '.join(unfinished)} not over yet; finish with: ladder submit")
+            raise InputError(f"{folder}: {', '.join(unfinished)} not over yet; to train what is left: ladder submit")
         from fitting.report import task_report
         from fitting.tables import points, runs_table
         from fitting.task_laws import two_step
@@ -27,7 +27,7 @@ def conclude(directory) -> None:
         read = runs_table.read(folder).select(run=[run for run in states if run not in left_out])
         targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
         predicted = two_step.predict(read, targets, n_resamples=config["resamples"])
-        (record.directory / "prediction.json").write_text(terminal.to_json_text(predicted.json()))
+        terminal.write_json(record.directory / "prediction.json", predicted.json())
         about = {
             "title": f"ladder {config['ladder']}: prediction",
             "commands": [f"ladder conclude {directory}"],
@@ -38,6 +38,6 @@ def conclude(directory) -> None:
 
 
 def _skipped(folder, run: str, states) -> bool:
-    """Whether the run's trunk diverged, so that it never began."""
+    """Whether the run never began because its trunk diverged."""
     parent = Record(folder / run).read_config()["derived"]["parent_run"]
-    return parent is not None and states.get(parent) is not None and states[parent].name == "diverged"
+    return parent in states and states[parent].name == "diverged"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fitting.report.numbers import si
 from ladder.errors import InputError
 from ladder.topologies import KINDS, Slice
-from launch import terminal
 from launch.backends.protocol import Job
 from launch.scheduler.status import Status
 
@@ -29,7 +29,7 @@ class Estimate:
     def __str__(self) -> str:
         text = f"{self.runs} runs to go, {self.flops:.3e} FLOPs"
         if self.hours[1]:
-            text += f", {terminal.count(self.hours[0])} to {terminal.count(self.hours[1])} chip-hours"
+            text += f", {si(self.hours[0], 4)} to {si(self.hours[1], 4)} chip-hours"
             text += f", ${self.dollars[0]:,.0f} to ${self.dollars[1]:,.0f}"
         return text
 

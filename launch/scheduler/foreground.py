@@ -1,4 +1,4 @@
-"""Run a ladder on this machine from a terminal, with a progress bar; no process is left running when it returns."""
+"""Run a ladder on this machine from a terminal, with a progress bar; all its processes have ended when it returns."""
 
 import signal
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fitting.report.numbers import si
 from ladder.errors import Preempted
 from ladder.rundir.record import STOPPED
-from launch import terminal
 from launch.backends.local import Local
 from launch.backends.protocol import Job
 from launch.scheduler import jobs as run_jobs
@@ -31,7 +31,7 @@ class Failed(Exception):
 
 @dataclass
 class Outcome:
-    """run_ids by how they ended."""
+    """run_ids of the runs that ended in each state."""
 
     done: list[str] = field(default_factory=list)
     diverged: list[str] = field(default_factory=list)
@@ -46,11 +46,11 @@ def train(directories: Sequence[Path], console: Console, backend: Local | None =
 
 
 def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
-    """Run all jobs to their end. Again = resume.
+    """Run all jobs to their end; called again, it resumes.
 
     A run that diverged is recorded and its branches are skipped; a preempted run is tried again. Where a run fails, the
     others continue, and then Failed is raised. Ctrl-C and SIGTERM stop the running jobs, which save first, and raise
-    Preempted; it is also raised where another process submits this ladder.
+    Preempted. Preempted is also raised where another process submits this ladder.
     """
     previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -67,9 +67,9 @@ def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
 
 
 def _outcome(last: Round) -> Outcome:
-    bad = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in ("failed", "stuck")]
-    if bad:
-        raise Failed("\n  ".join(bad), 1 if "failed" in last.states.values() else 75)
+    failed = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in ("failed", "stuck")]
+    if failed:
+        raise Failed("\n  ".join(failed), 1 if "failed" in last.states.values() else 75)
     ends = ("done", "diverged", "skipped")
     return Outcome(*([run_id for run_id, state in last.states.items() if state == end] for end in ends))
 
@@ -96,7 +96,7 @@ def _run_line(run: Status) -> str:
     if run.loss is not None:
         line += f"  loss {run.loss:.3f}"
     if run.rate:
-        line += f"  {terminal.count(run.rate)} tokens/s"
+        line += f"  {si(run.rate, 4)} tokens/s"
     return line
 
 

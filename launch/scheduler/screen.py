@@ -15,8 +15,8 @@ from launch.scheduler.submission import Submission
 
 
 def watch(folder: Path, submission: Submission, every: float, console: Console) -> int:
-    """Run the loop every `every` seconds until the ladder is settled; only show the status while another submitter runs
-    it, and take over when that one ends. Returns the exit code."""
+    """Run the loop every `every` seconds until nothing is left to do. While another process submits this ladder, only
+    show the status; when that process ends, take over. Returns the exit code."""
     jobs, backend, last = submission.jobs, submission.config.open(), None
     with Live(console=console, auto_refresh=False) as live:
 
@@ -37,18 +37,12 @@ def watch(folder: Path, submission: Submission, every: float, console: Console) 
                     last = round_
                 else:
                     time.sleep(every)
-    return _code(last)
-
-
-def _page(round_: Round) -> Group:
-    parts = [status.table(list(round_.runs.values()), round_.states)]
-    if round_.busy:
-        parts.append(Text(f"the backend did not answer ({round_.busy}); asking again"))
-    return Group(*parts)
-
-
-def _code(last: Round) -> int:
     states = {*last.states.values()}
     if "diverged" in states:
         return 78
     return 1 if states & {*OVER, "blocked"} - {"done"} else 0
+
+
+def _page(round_: Round) -> Group:
+    busy = [Text(f"the backend did not answer ({round_.busy}); asking again")] if round_.busy else []
+    return Group(status.table(list(round_.runs.values()), round_.states), *busy)

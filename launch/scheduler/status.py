@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from fitting.report.numbers import si
 from ladder.rundir.record import Record
 from launch import terminal
 from launch.scheduler import runs
@@ -129,7 +130,7 @@ def _cells(s: Status) -> list[str]:
         "" if s.durable is None else f"{s.durable:,}",
         f"{s.share:.0%}",
         "" if s.loss is None else f"{s.loss:.4f}",
-        terminal.count(s.rate) if s.rate and s.state == "running" else "",
+        si(s.rate, 4) if s.rate and s.state == "running" else "",
         str(s.restarts) if s.restarts else "",
         "" if s.seconds_left is None else terminal.duration(s.seconds_left),
         escape(s.detail),

@@ -77,10 +77,6 @@ def test_the_table_shows_every_run_uncut(name):
 @pytest.mark.parametrize(
     ("function", "value", "text"),
     [
-        (terminal.count, 190354176, "190.4M"),
-        (terminal.count, 3945065873408, "3.945T"),
-        (terminal.count, 12, "12"),
-        (terminal.count, 0.5, "0.5"),
         (terminal.size, 1536, "1.5 KiB"),
         (terminal.size, 3 * 2**30, "3 GiB"),
         (terminal.duration, 8.4, "8 s"),

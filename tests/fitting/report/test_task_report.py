@@ -126,6 +126,11 @@ def test_numbers_are_short(value, text):
     assert numbers.si(value) == text
 
 
+@pytest.mark.parametrize("value,text", [(190354176, "190.4M"), (3945065873408, "3.945T"), (12, "12"), (0.5, "0.5")])
+def test_numbers_have_as_many_digits_as_asked_for(value, text):
+    assert numbers.si(value, 4) == text
+
+
 def test_colors_of_sizes_differ(predicted):
     colors = task_figures._colors(predicted)
     assert len(set(colors.values())) == len(colors) == 4
