@@ -1,5 +1,5 @@
-"""Run by test_devices.py in a process of its own, result as one JSON object: a few steps and an evaluation on one device
-and on each layout, and a checkpoint that goes from mesh to mesh.
+"""Run by test_devices.py in a process of its own, result as one JSON object: a few steps and an evaluation on one
+device and on each layout, and a checkpoint that goes from mesh to mesh.
 python emulated_devices.py REQUESTS.jsonl FOLDER LAYOUT...   (with XLA_FLAGS=--xla_force_host_platform_device_count=8)
 """
 
