@@ -11,7 +11,8 @@ SMOLLM2 := .cache/smollm2/.installed
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help libtpu check-tpu slurm demo test test-slow test-real oracle lint format proof-goldens bench chaos lock clean
+.PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
+.PHONY: proof-goldens proof-chaos proof-tpu proof-real proof-coverage
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,15 +22,12 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 	.venv/bin/ladder demo $(ARGS)
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
-	$(RUN) -m pytest -q -rs -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 $(ARGS)
 
-test-slow: $(READY) $(OLMES)  ## the tests that are marked slow, but for those of real models
-	$(RUN) -m pytest -q -rs -m slow --ignore tests/real $(ARGS)
+test-slow: $(READY) $(OLMES)  ## the tests that are marked slow
+	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 -m slow $(ARGS)
 
-test-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and transformers (half an hour)
-	$(RUN) -m pytest -q -s -rs -m slow tests/real $(ARGS)
-
-oracle: $(ORACLE) $(SMOLLM2)  ## what test-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
+oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start
@@ -42,21 +40,28 @@ format: $(READY)  ## let ruff mend what it can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded
+# Proofs are long: run one when you change what it proves, and quote its output. The tests hold a small form of each.
+proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded (10 minutes)
 	$(RUN) -m tests.golden.cases compare $(ARGS)
+
+proof-chaos: $(READY) $(OLMES)  ## many kills and faults: every run resumes with the same bits (an hour)
+	$(RUN) -m pytest -q -m chaos $(ARGS)
+
+proof-tpu: libtpu  ## compile the large rungs for TPUs, without one: docs/tpu.md (an hour)
+	$(RUN) -m pytest -q -m '' tests/launch/aot
+	$(RUN) tools/check_tpu.py $(ARGS)
+
+proof-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and transformers (half an hour)
+	$(RUN) -m pytest -q -s -rs -m proof tests/real $(ARGS)
+
+proof-coverage: $(READY)  ## how often the intervals of each law contain the truth: docs/intervals.md (half an hour)
+	$(RUN) tools/coverage.py $(ARGS)
 
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
 
-chaos: $(READY) $(OLMES)  ## many kills and faults (long)
-	$(RUN) -m pytest -q -m chaos $(ARGS)
-
 libtpu: $(READY)  ## install the TPU compiler, which runs on any machine, for its tests
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
-
-check-tpu: libtpu  ## compile the large rungs for TPUs, without one (an hour): docs/tpu.md
-	$(RUN) -m pytest -q -m '' tests/launch/aot/test_compiler.py
-	$(RUN) tools/check_tpu.py $(ARGS)
 
 lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)
 	$(PYTHON) tools/lock.py $(PYTHON311) $(PYTHON312)

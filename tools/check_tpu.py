@@ -1,4 +1,4 @@
-"""Compile the paper's ladder and targets for TPUs (make check-tpu) and write the table of docs/tpu.md.
+"""Compile the paper's ladder and targets for TPUs (make proof-tpu) and write the table of docs/tpu.md.
 
 Usage: python tools/check_tpu.py [LABEL ...]   with labels: only these rungs, and docs/tpu.md is not changed
 """
@@ -77,7 +77,7 @@ def main(labels: list[str]) -> int:
         used = ", ".join(f"{name} {version}" for name, version in versions.items())
         page = Path("docs/tpu.md")
         before = page.read_text().split(SECTION)[0]
-        page.write_text(f"{before}{SECTION}\n\n`make check-tpu`, {used}:\n\n{HEADER}{''.join(lines)}")
+        page.write_text(f"{before}{SECTION}\n\n`make proof-tpu`, {used}:\n\n{HEADER}{''.join(lines)}")
     return 0
 
 

