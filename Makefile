@@ -10,6 +10,7 @@ ORACLE := .cache/oracle/.installed
 SMOLLM2 := .cache/smollm2/.installed
 
 export JAX_PLATFORMS ?= cpu
+unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
 .PHONY: proof-goldens proof-chaos proof-tpu proof-real proof-coverage

@@ -1,6 +1,7 @@
 """Kill points for tests: with LADDER_KILL_AT="before-manifest:2" the process dies at the second call of that phase.
 
-Tests and `make proof-chaos` kill a run where an interruption could do most damage. Without the variable nothing happens.
+Tests and `make proof-chaos` kill a run where an interruption could do most damage. Without the variable nothing
+happens.
 """
 
 import os

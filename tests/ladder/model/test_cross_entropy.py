@@ -12,6 +12,8 @@ from scipy.special import logsumexp
 
 from ladder.model import cross_entropy
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 D, V = 5, 7
 
 

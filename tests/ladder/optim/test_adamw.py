@@ -15,6 +15,8 @@ from ladder.config import Model, Optimizer, Rung
 from ladder.optim.adamw import build
 from ladder.optim.schedule import learning_rate
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 PEAK = 0.01
 MODEL = Model("olmo2", d_model=4, n_layers=1, n_heads=1, d_ff=8, vocab_size=8, seq_len=8)
 

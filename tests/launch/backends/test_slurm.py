@@ -23,6 +23,8 @@ CONF = Path(__file__).parents[3] / ".cache" / "slurm" / "slurm.conf"
 
 
 def is_up():
+    if not CONF.exists():
+        return False
     try:
         command, env = ["sinfo", "--noheader", "--format=%T"], os.environ | {"SLURM_CONF": str(CONF)}
         states = subprocess.run(command, env=env, capture_output=True, text=True, timeout=10).stdout
