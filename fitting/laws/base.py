@@ -8,6 +8,7 @@ turns theta into the parameters that a paper prints; the field `theta` is its in
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Literal
 
@@ -84,9 +85,8 @@ class Law:
 
     def at(self, params: dict, features: dict) -> np.ndarray:
         """y[n] at natural parameters {name: number} and features {name: [n]}."""
-        x = SimpleNamespace(**{k: np.asarray(features[k], float) for k in self.features})
         with jax.enable_x64(True):
-            return np.asarray(self.curve(SimpleNamespace(**params), x))
+            return np.asarray(_curve(self, params, {k: np.asarray(features[k], float) for k in self.features}))
 
     def on_bound(self, theta_P: np.ndarray) -> np.ndarray:
         """bool[P]: which parameters are within 1e-3 of a bound, in units of the centre."""
@@ -94,6 +94,11 @@ class Law:
         value_P = np.array([float(scaled[p.name]) for p in self.params])
         lo_P, hi_P = np.array([p.bounds for p in self.params]).T
         return (value_P - lo_P < AT_BOUND) | (hi_P - value_P < AT_BOUND)
+
+
+@partial(jax.jit, static_argnums=0)
+def _curve(law: Law, params: dict, features: dict) -> jax.Array:
+    return law.curve(SimpleNamespace(**params), SimpleNamespace(**features))
 
 
 # E >= 0 is a softplus of (level - other terms), with this width in units of mean y. It only changes variables: the law

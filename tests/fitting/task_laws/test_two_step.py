@@ -93,7 +93,7 @@ def test_the_json_is_plain_and_carries_what_a_report_must_state(predicted):
 
 
 def test_another_seed_draws_other_resamples(table, predicted):
-    other = entry(two_step.predict(table, tasks=["validation"], n_resamples=200, seed=1), "validation")
+    other = entry(two_step.predict(table, n_resamples=200, seed=1), "validation")
     mine = entry(predicted, "validation")
     assert other.bpb_interval != mine.bpb_interval
     assert other.bpb == pytest.approx(mine.bpb, rel=1e-6)

@@ -67,6 +67,7 @@ def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
         assert json.loads((directory / "config.json").read_text())["group"]["members"] == [d.name for d in three_seeds]
 
 
+@pytest.mark.slow  # here in a group; test_train.py kills a run alone
 # Members publish one after another: here two have step 30, the third does not.
 def test_killed_and_resumed_as_a_group(world, three_seeds, tmp_path):
     directories = together(world, tmp_path, "seeds=3")

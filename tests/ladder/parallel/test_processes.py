@@ -111,6 +111,7 @@ def runs(world, tmp_path_factory):
     return started
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(runs):
     two, one = values(runs["whole"].directory), values(runs["alone"].directory)
     assert len([key for key in one if key[1:] == ("train", "loss")]) == STEPS // 10
@@ -118,6 +119,7 @@ def test_two_processes_train_as_one(runs):
     assert Record(runs["whole"].directory).state().name == "done"
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_half_of_every_batch_and_nothing_else(runs):
     one, halves = np.array(runs["alone"].read(0)), [np.array(runs["whole"].read(i)) for i in (0, 1)]
     assert one.shape == (STEPS, BATCH)
@@ -125,6 +127,7 @@ def test_each_process_reads_its_half_of_every_batch_and_nothing_else(runs):
     np.testing.assert_array_equal(halves[1], one[:, BATCH // 2 :])
 
 
+@pytest.mark.slow
 def test_only_process_0_prints_and_publishes(runs):
     assert "Traceback" not in (log := runs["whole"].logs[1].read_text()) and "loss" not in log
     manifest = json.loads((runs["whole"].directory / f"checkpoints/{STEPS}/MANIFEST.json").read_text())
