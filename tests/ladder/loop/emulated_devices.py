@@ -54,6 +54,7 @@ def run(name: str, start: dict, requests: str) -> dict:
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
     up = state["params"]["blocks"]["up"]
+    logits = rf"f32\[(\d+),{256 // rung.mesh.tensor}\]"
     return {
         "losses": losses,
         "norms": norms,
@@ -61,9 +62,7 @@ def run(name: str, start: dict, requests: str) -> dict:
         "evaluation": evaluation(program, state["params"], requests) if name not in NOT_EVALUATED else None,
         "mesh": dict(mesh.shape),
         "devices": len(up.sharding.device_set),
-        "logit_rows": max(
-            map(int, re.findall(rf"f32\[(\d+),{256 // rung.mesh.tensor}\]", train_step.as_text())), default=None
-        ),
+        "logit_rows": max(map(int, re.findall(logits, train_step.as_text())), default=None),
         "share": up.addressable_shards[0].data.size / up.size,
     }
 

@@ -91,7 +91,8 @@ def test_a_checkpoint_goes_from_eight_devices_to_two_to_one_unchanged(results):
 
 
 def test_every_device_computes_only_its_own_logits(results):
-    """Of 16 x 32 tokens a device has 128 (of half the vocabulary); of a microbatch's two chunks 16 each, as many as its limit allows."""
+    """Of 16 x 32 tokens a device has 128, with half the vocabulary; of a microbatch's two chunks 16 each, as many as
+    its limit allows."""
     layouts = ("one", "replica=2 fsdp=2 tensor=2", "fsdp=8, accumulation, remat, blockwise")
     assert [results[layout]["logit_rows"] for layout in layouts] == [512, 128, 16]
 
