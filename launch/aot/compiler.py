@@ -24,7 +24,7 @@ from ladder.overrides import from_dict
 from ladder.rundir.files import write_atomic
 from launch.aot import peak_memory
 
-SCHEMA = 5  # of a cached result
+SCHEMA = 6  # of a cached result
 
 
 def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None) -> dict:

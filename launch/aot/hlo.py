@@ -117,10 +117,10 @@ def _bytes(shape: str) -> int:
 
 
 def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> list[dict]:
-    """What a device sends in a step: {"kind", "axes", "hides", "count", "bytes"}, most bytes first.
+    """What a device sends in a step: {"kind", "axes", "overlapped", "count", "bytes"}, most bytes first.
 
     mesh: of one slice, as the module is. axes: those over which the members of a group differ; ["slices"] for transfers
-    through the hosts and the data-centre network. hides: whether it is overlapped with other work. A collective that is
+    through the hosts and the data-centre network. overlapped: with other work. A collective that is
     fused with such work appears in several fusions under one channel id; it is counted in the one that starts it.
     """
     transfers = [site for site in sites if site.op.kind in BYTES_SENT or _crosses_slices(site.op)]
@@ -142,7 +142,7 @@ def collectives(sites: list[Site], mesh: dict[str, int], slices: int = 1) -> lis
         total[0] += site.times
         total[1] += site.times * BYTES_SENT.get(kind, BYTES_SENT["collective-permute"])(operand_bytes, n)
     rows = [
-        {"kind": kind, "axes": list(axes), "hides": overlapped, "count": count, "bytes": sent}
+        {"kind": kind, "axes": list(axes), "overlapped": overlapped, "count": count, "bytes": sent}
         for (kind, axes, overlapped), (count, sent) in totals.items()
     ]
     return sorted(rows, key=lambda row: -row["bytes"])

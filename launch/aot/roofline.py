@@ -35,7 +35,7 @@ def estimate(rung: Rung, compiled: dict) -> dict:
         "interconnect": links,
         "data-centre network": network,
     }
-    not_overlapped = sum(row["seconds"] for row in collectives if not row["hides"])
+    not_overlapped = sum(row["seconds"] for row in collectives if not row["overlapped"])
     low = max(terms["compute"] + not_overlapped, terms["memory"], links, network)
     high = max(compute / PRODUCT_SHARE[0] + vector, terms["memory"]) + links + network
     return {

@@ -99,7 +99,7 @@ def _table(label: str, result: dict) -> Table:
     for row in result["collectives"]:
         if row["bytes"] > 1e-3 * result["collectives"][0]["bytes"]:
             text = f"{terminal.size(row['bytes'])} by {row['count']} {row['kind']}, {row['seconds']:.2g} s"
-            text += ", overlapped" if row["hides"] else ""
+            text += ", overlapped" if row["overlapped"] else ""
             grid.add_row(f"sent over {' x '.join(row['axes'])}", text)
     grid.add_row("lower bounds", ", ".join(f"{term} {seconds:.3g} s" for term, seconds in result["terms"].items()))
     grid.add_row("time per step", _range(result["step_seconds"], "{:.3g}") + " s, bound by " + result["bound_by"])

@@ -75,7 +75,7 @@ def test_what_is_sent_is_read_from_the_compiled_module(result):
     sent = Counter()
     for row in result["collectives"]:
         sent[row["kind"]] += row["bytes"]
-    assert any(row["hides"] for row in result["collectives"])
+    assert any(row["overlapped"] for row in result["collectives"])
     assert all((row["axes"], row["link_share"]) == (["fsdp"], 0.5) for row in result["collectives"])  # no ring of two
     assert sent["all-gather"] == pytest.approx(1.5 * (2 * layers + qkv + head), rel=0.01)
     assert sent["reduce-scatter"] == pytest.approx(1.5 * layers + 3 * head, rel=0.01)

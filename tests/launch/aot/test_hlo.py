@@ -87,9 +87,9 @@ def test_collectives_are_counted_once_for_each_iteration_of_the_loop():
     rows = hlo.collectives(hlo.Module(TEXT).sites(), MESH)
     half = 8 * 16 * 2
     assert rows == [
-        {"kind": "all-gather", "axes": ["model"], "hides": True, "count": 3, "bytes": 3 * half},
-        {"kind": "reduce-scatter", "axes": ["data"], "hides": False, "count": 3, "bytes": 3 * half / 2},
-        {"kind": "all-reduce", "axes": ["data", "model"], "hides": False, "count": 1, "bytes": 2 * 40 * 3 / 4},
+        {"kind": "all-gather", "axes": ["model"], "overlapped": True, "count": 3, "bytes": 3 * half},
+        {"kind": "reduce-scatter", "axes": ["data"], "overlapped": False, "count": 3, "bytes": 3 * half / 2},
+        {"kind": "all-reduce", "axes": ["data", "model"], "overlapped": False, "count": 1, "bytes": 2 * 40 * 3 / 4},
     ]
 
 
@@ -115,7 +115,7 @@ frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xl
 }
 """
     rows = hlo.collectives(hlo.Module(text).sites(), MESH, slices=4)
-    assert rows == [{"kind": "all-reduce", "axes": ["slices"], "hides": True, "count": 1, "bytes": 2 * 64 * 3 / 4}]
+    assert rows == [{"kind": "all-reduce", "axes": ["slices"], "overlapped": True, "count": 1, "bytes": 2 * 64 * 3 / 4}]
 
 
 @pytest.mark.parametrize(

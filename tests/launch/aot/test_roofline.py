@@ -16,9 +16,9 @@ RUNG = Rung("s", 1, 10**6, 16 * 256, Model("llama", 256, 2, 2, 512, 1024, 256), 
 def test_the_roofline_by_hand():
     """On v5e: links 200 GB/s, network 3.125 GB/s, memory 819 GB/s, 197 TFLOP/s."""
     collectives = [
-        {"axes": ["fsdp"], "hides": True, "bytes": 20e9, "link_share": 0.5},
-        {"axes": ["tensor"], "hides": False, "bytes": 5e9, "link_share": 0.25},
-        {"axes": ["slices"], "hides": True, "bytes": 1e9, "link_share": 0.0},
+        {"axes": ["fsdp"], "overlapped": True, "bytes": 20e9, "link_share": 0.5},
+        {"axes": ["tensor"], "overlapped": False, "bytes": 5e9, "link_share": 0.25},
+        {"axes": ["slices"], "overlapped": True, "bytes": 1e9, "link_share": 0.0},
     ]
     compiled = {"topology": "v5e:2x4", "devices": 16, "hardware_flops": 16 * 197e12, "model_flops": 0.8 * 16 * 197e12}
     compiled |= {"collectives": collectives, "hbm_bytes": {"all": 409.5e9, "vector": 81.9e9}}
