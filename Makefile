@@ -13,7 +13,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
-.PHONY: proof-goldens proof-chaos proof-tpu proof-real proof-coverage
+.PHONY: proof-goldens proof-chaos proof-tpu proof-real proof-coverage proof-install
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -60,6 +60,9 @@ proof-coverage: $(READY)  ## how often the intervals of each law contain the tru
 
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
+
+proof-install:  ## the wheel installs into a new environment without extras, and fits there: MB and seconds
+	tools/proof_install.sh $(PYTHON)
 
 libtpu: $(READY)  ## install the TPU compiler, which runs on any machine, for its tests
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
