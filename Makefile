@@ -13,7 +13,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
-.PHONY: proof-goldens proof-chaos proof-tpu proof-real proof-coverage proof-install
+.PHONY: proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +44,9 @@ format: $(READY)  ## let ruff mend what it can
 # Proofs are long: run one when you change what it proves, and quote its output. The tests hold a small form of each.
 proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded (10 minutes)
 	$(RUN) -m tests.golden.cases compare $(ARGS)
+
+proof-paper: $(READY)  ## the task-ladder paper's methods on its runs: every task, all 24 smaller ladders (5 minutes)
+	$(RUN) -m pytest -q -rs -m '' tests/fitting/bhagia2024 $(ARGS)
 
 proof-chaos: $(READY) $(OLMES)  ## many kills and faults: every run resumes with the same bits (an hour)
 	$(RUN) -m pytest -q -m chaos $(ARGS)
