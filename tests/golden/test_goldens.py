@@ -1,4 +1,4 @@
-"""A small form of `make proof-goldens`. It allows for the rounding of another processor."""
+"""A small form of `make proof-goldens`, without the trained runs. It allows for the rounding of another processor."""
 
 import json
 
@@ -21,6 +21,6 @@ def test_recorded_results_have_not_moved(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["allocate-isoflop", "allocate-law", "compare", "predict-simulated", "trained"])
+@pytest.mark.parametrize("name", ["allocate-isoflop", "allocate-law", "compare", "predict-simulated"])
 def test_further_recorded_results_have_not_moved(name, tmp_path, monkeypatch):
     check(name, tmp_path, monkeypatch)

@@ -30,7 +30,7 @@ def rows(submitted):
     return {job.run_id: list(Record(job.directory).rows()) for job in submitted.jobs}
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_killed_twice_it_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
     """The submitter is killed twice with kill -9, and once a run under it; the fit runs once."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
