@@ -179,14 +179,16 @@ class Record:
 
     def is_done(self):
         """Whether DONE.json exists and config.json asks for no more steps than it has (a trunk can be made longer)."""
-        done = self._read("DONE.json")
+        return self._has_all_steps(self._read("DONE.json"))
+
+    def _has_all_steps(self, done: dict | None) -> bool:
         return done is not None and done["step"] >= self.read_config()["derived"]["steps"]
 
     def state(self):
         """The RunState according to the files, whatever a scheduler reports."""
         beat, stopped, done = self.beat(), self._read("STOPPED.json"), self._read("DONE.json")
         lease = read_lease(self.directory)
-        if self.is_done():
+        if self._has_all_steps(done):
             return RunState("done", done.get("step"), done.get("loss"))
         step, loss = (beat.get("step"), beat.get("loss")) if beat else (None, None)
         if lease and is_live(lease):

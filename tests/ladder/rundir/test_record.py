@@ -355,6 +355,19 @@ def test_timing_is_appended(record):
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
+def test_a_run_may_end_while_its_state_is_read(record, monkeypatch):
+    read = record._read
+
+    def read_then_finish(name):
+        value = read(name)
+        if name == "DONE.json" and value is None:
+            record.finish(step=record.read_config()["derived"]["steps"], loss=2.0)
+        return value
+
+    monkeypatch.setattr(record, "_read", read_then_finish)
+    assert [record.state().name for _ in range(2)] == ["pending", "done"]
+
+
 def test_the_states_of_a_run(record):
     assert record.state() == RunState("pending")
     record.write_config(CONFIG)

@@ -1,4 +1,4 @@
-"""A whole ladder in real processes on this machine (slow: it trains): killed, resumed, and bit-identical at the end."""
+"""A whole ladder in real processes on this machine: killed, resumed, and bit-identical at the end."""
 
 import os
 import signal
