@@ -364,6 +364,7 @@ def test_a_run_may_end_while_its_state_is_read(record, monkeypatch):
             record.finish(step=record.read_config()["derived"]["steps"], loss=2.0)
         return value
 
+    record.write_config(CONFIG)
     monkeypatch.setattr(record, "_read", read_then_finish)
     assert [record.state().name for _ in range(2)] == ["pending", "done"]
 
