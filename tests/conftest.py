@@ -1,6 +1,7 @@
-"""How tests compile."""
+"""How tests compile, and when slow ones stop."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
+
+END = time.monotonic() + float(os.environ.get("LADDER_TEST_SECONDS", "inf"))
+
+
+def pytest_runtest_setup(item):
+    if time.monotonic() > END:
+        pytest.skip(f"{item.nodeid}: LADDER_TEST_SECONDS are over")
 
 
 @pytest.fixture(scope="module")
