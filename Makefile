@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
 	.venv/bin/ladder demo $(ARGS)
@@ -42,7 +42,7 @@ format: $(READY)  ## let ruff mend what it can
 	$(RUN) -m ruff format .
 
 # Proofs are long: run one when you change what it proves, and quote its output. The tests hold a small form of each.
-proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded (10 minutes)
+proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded (2 to 5 minutes)
 	$(RUN) -m tests.golden.cases compare $(ARGS)
 
 proof-paper: $(READY)  ## the task-ladder paper's methods on its runs: every task, all 24 smaller ladders (5 minutes)
