@@ -32,7 +32,10 @@ WEAK, OFTEN = 0.5, 0.01
 
 
 def truths() -> dict[str, tuple[str, dict[str, float]]]:
-    """{law: (whose constants, its parameters)}: published, or published ones with one feature left out."""
+    """{law: (whose constants, its parameters)} for every law that can be simulated.
+
+    Where nobody published constants of a law, they follow from a published law in which one feature is unlimited.
+    """
     constants = {law: (who, p.params) for (who, law), p in PUBLISHED.items()}
     e, a, alpha, b, beta = (PUBLISHED["besiroglu", "chinchilla"].params[k] for k in ("E", "A", "alpha", "B", "beta"))
     tied = PUBLISHED["muennighoff", "chinchilla-tied"].params
@@ -49,9 +52,11 @@ def truths() -> dict[str, tuple[str, dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of simulations whose interval held the truth, {parameter: share}. weak: why one is badly determined.
+    """default, percentile: {parameter: share of the simulations whose interval contains the true value}.
 
-    Where the law has an optimum, also of N_opt ~ C^a: a, and ln N_opt at BUDGET."""
+    weak: {parameter: why the runs hardly determine it}. Where the law has an optimum, N_opt ~ C^a, the parameters
+    include a and ln N_opt at BUDGET.
+    """
 
     law: str
     who: str
@@ -74,8 +79,10 @@ def runs(law: str, n: int, seed: int) -> dict[str, np.ndarray]:
     return features | ({"D": features["U"] * spread(*EPOCHS)} if "U" in features else {})
 
 
-def study(law: str, n: int, simulations: int = 2000, resamples: int = 100, seed: int = 0, method: str = "auto"):
-    """-> Coverage of both intervals where n runs follow the published constants of a law, with NOISE."""
+def study(
+    law: str, n: int, simulations: int = 2000, resamples: int = 100, seed: int = 0, method: str = "auto"
+) -> Coverage:
+    """Coverage of both intervals for n runs that follow the published constants of a law, with NOISE."""
     (who, true), form, rng = truths()[law], LAWS[law], np.random.default_rng(seed + 1)
     features = runs(law, n, seed)
     exact = form.at(true, features)

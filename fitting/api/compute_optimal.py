@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.api import inputs
-from fitting.api.results import Estimate, Shown, axes_or_new, to_frame
+from fitting.api.results import Estimate, Shown, drawn, to_frame
 from fitting.errors import InputError
 from fitting.loss_laws import allocation
 from fitting.loss_laws import isoflop as parabolas
 from fitting.loss_laws.allocation import Frontier
 from fitting.report import loss_figures, loss_tables
 from fitting.report.grid import Grid
-from fitting.report.style import style
 from fitting.tables.loss_points import VALUE, LossPoints
 
 
@@ -57,14 +56,11 @@ class ComputeOptimal(Shown):
         return Estimate.of(shape, value_Rm[0], lo, hi, sd)
 
     def plot(self, C=(), ax=None):
-        """N_opt against C, with the runs and the budgets C; returns the axes."""
-        ax = axes_or_new(ax)
+        """Plot N_opt against C, with the runs and the budgets C. Returns the axes."""
         if not np.size(C) and self.points is None:
             raise InputError("name budgets C to plot: there are no runs to take them from", "C")
         budgets = np.atleast_1d(C) if np.size(C) else np.quantile(self.points.features["C"], [0.0, 1.0])
-        with style():
-            loss_figures.draw_allocation(ax, self.frontier, self.points, budgets)
-        return ax
+        return drawn(ax, loss_figures.draw_allocation, self.frontier, self.points, budgets)
 
     def grids(self) -> list[Grid]:
         largest = self.frontier.largest

@@ -10,7 +10,7 @@ import numpy as np
 
 from fitting.api import inputs
 from fitting.api.compute_optimal import ComputeOptimal
-from fitting.api.results import Estimate, Shown, axes_or_new
+from fitting.api.results import Estimate, Shown, drawn
 from fitting.errors import FitWarning, InputError
 from fitting.inference import bootstrap, intervals
 from fitting.laws import custom
@@ -20,7 +20,6 @@ from fitting.loss_laws import allocation, loss_fit, profile
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.report import loss_figures, loss_tables
 from fitting.report.grid import Grid
-from fitting.report.style import style
 from fitting.tables.loss_points import LossPoints
 
 SCHEMA_VERSION = 1
@@ -45,19 +44,19 @@ class Fit(Shown, LossFit):
 
     @property
     def samples(self) -> dict[str, np.ndarray]:
-        """Resampled parameters by name, [R] each."""
+        """For each parameter its R values, one from each resample: {name: [R]}."""
         return {name: value_R[1:] for name, value_R in self.natural().items()}
 
     @property
     def cov(self) -> np.ndarray:
-        """[P, P]: covariance, in the order of `params`; `stderr` is the square root of its diagonal."""
+        """Covariance [P, P] of the parameters, in the order of `params`. `stderr` is the root of its diagonal."""
         deviations = self.deviations()
         zero_R = np.zeros(self.bootstrap.noise_TR.shape[1])
         return np.atleast_2d(np.cov(np.stack([deviations.get(name, zero_R) for name in self.params])))
 
     @property
     def residuals(self) -> np.ndarray:
-        """[n]: ln y - ln law (y - law where the law is not fitted in log space), in the order of the points."""
+        """Residuals of the n points, [n]: ln y - ln law, or y - law for a law that is not fitted in log space."""
         law_n = self.values(self.points.features)[0]
         return np.log(self.points.y_n / law_n) if self.law.log_space else self.points.y_n - law_n
 
@@ -72,7 +71,8 @@ class Fit(Shown, LossFit):
         return float(self.bootstrap.resamples_converged_T[0]) if self.bootstrap.converged_T[0] else 0.0
 
     def conf_int(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """{parameter: (lower, upper)}: Wald's intervals with Student's t, of scales in their logarithm."""
+        """Confidence intervals, {parameter: (lower, upper)}: Wald's, with Student's t. Those of scales are computed for
+        their logarithm."""
         ends = intervals.wald(self.bootstrap, 0, self.units, self.delta, inputs.share(level))
         return ends | {name: (value, value) for name, value in self.fixed.items()}
 
@@ -113,7 +113,7 @@ class Fit(Shown, LossFit):
 
     @property
     def exponents(self) -> dict[str, Estimate]:
-        """{"N": a, "D": 1 - a} of N_opt ~ C^a, with 95 % intervals."""
+        """Exponents of compute-optimal training, {"N": a, "D": 1 - a} where N_opt ~ C^a, with 95 % intervals."""
         return self.compute_optimal().exponents
 
     def profile(self, *names: str, values=None) -> "Profile":
@@ -123,11 +123,8 @@ class Fit(Shown, LossFit):
         return Profile(**vars(profile.profile(self, names, axes)))
 
     def plot(self, ax=None):
-        """The points and the law through them, on `ax` or a new figure; returns the axes."""
-        ax = axes_or_new(ax)
-        with style():
-            loss_figures.draw_law(ax, self)
-        return ax
+        """Plot the points and the fitted law on `ax`, or on a new figure. Returns the axes."""
+        return drawn(ax, loss_figures.draw_law, self)
 
     def grids(self) -> list[Grid]:
         return [loss_tables.parameters(self)]
@@ -210,11 +207,8 @@ class Profile(profile.Profile):
     """The objective over one or two parameters; see loss_laws.profile."""
 
     def plot(self, ax=None):
-        """A line for one parameter, a map for two; returns the axes."""
-        ax = axes_or_new(ax)
-        with style():
-            loss_figures.draw_profile(ax, self)
-        return ax
+        """Plot a line for one parameter, or a map for two. Returns the axes."""
+        return drawn(ax, loss_figures.draw_profile, self)
 
 
 def _encoded(value):

@@ -1,17 +1,21 @@
 """Parts of all results: estimates with intervals, printed tables, data frames, axes to draw on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
+from fitting.report.style import style
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, or an array of them, with its interval (lower, upper) and standard error sd, in the same units."""
+    """An estimate (mean), the ends of its interval (lower, upper) and its standard error (sd), all in the same unit.
+
+    All four are numbers, or arrays of one shape.
+    """
 
     mean: float | np.ndarray
     lower: float | np.ndarray
@@ -60,10 +64,12 @@ def to_frame(rows: Sequence[dict]):
     return pandas.DataFrame(list(rows))
 
 
-def axes_or_new(ax):
-    """`ax`, or the axes of a new matplotlib figure."""
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
+def drawn(ax, draw: Callable, *arguments, **options):
+    """`draw(ax, ...)` in the style of the reports, on the axes of a new figure if `ax` is None; returns the axes."""
+    if ax is None:
+        from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]
+        ax = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]
+    with style():
+        draw(ax, *arguments, **options)
+    return ax

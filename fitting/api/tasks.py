@@ -6,12 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from fitting.api.results import Shown, axes_or_new, to_frame
+from fitting.api.results import Shown, drawn, to_frame
 from fitting.bhagia2024 import methods
 from fitting.errors import InputError
 from fitting.report import task_figures, task_report, task_tables
 from fitting.report.grid import Grid
-from fitting.report.style import style
 from fitting.tables import frames, points, runs_table
 from fitting.tables.points import Target
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
@@ -41,8 +40,11 @@ def runs_table_of(data) -> Table:
 
 
 class Forecast(Shown):
-    """Predictions of tasks at targets: `forecast[target, task]`, or iterate. Intervals hold 80 %. prediction: the fits
-    and draws behind them; None for the paper's methods."""
+    """The predictions of `forecast`. Read one with `forecast[target, task]`, or iterate over all.
+
+    Intervals are 80 % prediction intervals. prediction: the fits and the draws that the predictions come from; None for
+    the paper's methods.
+    """
 
     def __init__(self, table: Table, entries: Sequence[TaskForecast], prediction: two_step.Prediction | None = None):
         self.table, self.entries, self.prediction = table, tuple(entries), prediction
@@ -76,18 +78,18 @@ class Forecast(Shown):
         task_report.report(self.table, self._default("a report"), path)
 
     def plot(self, target: str, task: str, step: Literal[1, 2] = 1, ax=None):
-        """Step 1 (bpb against tokens) or step 2 (accuracy against bpb) of one prediction; returns the axes."""
+        """Plot one step of the law with its data and the prediction. Returns the axes.
+
+        step: 1 for bpb against training tokens, 2 for accuracy against bpb.
+        """
         prediction = self._default("a figure")
         self[target, task]  # raises KeyError where it is not predicted
-        ax, [model] = axes_or_new(ax), [t for t in prediction.targets if t.name == target]
+        [model] = [t for t in prediction.targets if t.name == target]
         if step == 2 and task not in prediction.step2:
             raise InputError(f"{task}: has no accuracy in the table, so no step 2", "step")
-        with style():
-            if step == 1:
-                task_figures.draw_step1(ax, self.table, prediction, model, task, large=True)
-            else:
-                task_figures.draw_step2(ax, self.table, prediction, model, task)
-        return ax
+        if step == 1:
+            return drawn(ax, task_figures.draw_step1, self.table, prediction, model, task, large=True)
+        return drawn(ax, task_figures.draw_step2, self.table, prediction, model, task)
 
     def _default(self, what: str) -> two_step.Prediction:
         if self.prediction is None:
@@ -182,10 +184,12 @@ class Comparison(Shown):
         return [task_tables.comparison(self.rows, self.target)]
 
 
-def compare(a: Table | Forecast, b: Table | Forecast, target: Target, *, resamples: int = 1000, seed: int = 0):
-    """Which of two recipes, each with a ladder of its own, is better at a target, and worth how much compute.
+def compare(
+    a: Table | Forecast, b: Table | Forecast, target: Target, *, resamples: int = 1000, seed: int = 0
+) -> Comparison:
+    """Compare two recipes at a target: which is better, and how much compute that is worth. Each has its own ladder.
 
-    a, b: runs tables, or forecasts of this target. -> Comparison. Raises InputError where they share no task.
+    a, b: runs tables, or forecasts of this target. Raises InputError where they share no task.
     """
     predictions = []
     for runs in (a, b):

@@ -110,7 +110,7 @@ class Fit:
         return self.law.natural(self.params_TRP[task], centre)
 
     def predict(self, features: dict) -> np.ndarray:
-        """y of the law, [T, 1 + R, m], at features {name: [m]} or {name: [T, m]}."""
+        """Values of the law, [T, 1 + R, m], at features {name: [m]} or {name: [T, m]}. Row 0 of 1 + R is the fit."""
         centre = {k: v[..., None] for k, v in self.centre.items()}  # [T, 1, 1]
         features = {k: np.expand_dims(np.asarray(v, float), -2) for k, v in features.items()}  # [T, 1, m] or [1, m]
         x = self.law.coordinates(features, centre)
@@ -278,7 +278,7 @@ def _problem(law: Law, solver: Solver) -> dict:
 
 
 def _optimum(starts_TSP, weights_Tn, lanes, problem):
-    """-> (Solution of all starts, the same after REFINEMENTS from its optimum)."""
+    """Return the Solution of all starts, and the same after REFINEMENTS from its optimum."""
     first = best = solve(starts=starts_TSP, weights_Rn=weights_Tn, lanes=lanes, **problem)
     for _ in range(REFINEMENTS if problem["method"] == LEVENBERG_MARQUARDT else 0):
         best = solve(starts=best.params_RP[:, None], weights_Rn=weights_Tn, lanes=lanes, **problem)

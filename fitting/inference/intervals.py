@@ -30,7 +30,7 @@ def wald(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: floa
 
 
 def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> Callable:
-    """-> interval(value_R, log, noise=0.0) -> (lo, hi), for any quantity that is computed from a fit.
+    """Return a function interval(value_R, log, noise=0.0) -> (lo, hi), for any quantity that is computed from a fit.
 
     value_R: [1 + R, ...]; row 0 is the fit's, the others are the resamples'. log: whether the logarithm of the quantity
     is nearly normal, not the quantity. noise: standard deviation of noise to add (to the logarithm, if log).

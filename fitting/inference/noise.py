@@ -33,7 +33,7 @@ def linearised(law: Law, params_TP: np.ndarray, lanes: dict) -> tuple[np.ndarray
 
 
 def run_noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
-    """-> (noise_T, dof_T): the run-to-run standard deviation, and the degrees of freedom of this estimate.
+    """Return noise_T, the run-to-run standard deviation, and dof_T, the degrees of freedom of this estimate.
 
     The residuals are (I - H) times the noise, where H is the projection on the law's tangent space. So for noise with
     correlation C the expected sum of squares is sigma^2 tr S, with S = (I - H) C (I - H), and its degrees of freedom
@@ -56,7 +56,10 @@ def run_noise(law, params_TP, lanes, weights_Tn, groups_n, noise_floor):
 
 
 def noise_draws(noise_T, dof_T, n_resamples, rng):
-    """[T, R]: noise levels drawn from their distribution given the residuals, noise * sqrt(dof / chi2_dof)."""
+    """Draw R noise levels for each task, [T, R], from their distribution given the residuals.
+
+    noise_T is estimated with dof_T degrees of freedom, so a draw is noise * sqrt(dof / chi-squared(dof)).
+    """
     chi2_TR = rng.chisquare(dof_T[:, None], (len(dof_T), n_resamples))
     ratio_TR = np.sqrt(dof_T[:, None] / np.maximum(chi2_TR, 1e-9))
     return noise_T[:, None] * np.minimum(ratio_TR, MAX_NOISE_RATIO)

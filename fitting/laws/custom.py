@@ -123,7 +123,7 @@ class Law:
         )
 
     def _random_starts(self, features: dict, y: np.ndarray, rng: np.random.Generator, n: int = 24) -> dict:
-        """{name: [n]}: of N_TRIED random parameters, the n with the smallest errors."""
+        """Of N_TRIED random sets of parameters, the n with the smallest errors: {name: [n]}."""
         log_top = max([float(np.log(np.max(np.abs(v)))) for v in features.values()] + [1.0])
         tried = {}
         for p in self.params:
@@ -152,7 +152,7 @@ class Law:
 def restricted(
     law: base.Law, fixed: Mapping[str, float], bounds: Mapping[str, tuple], features: dict, y: np.ndarray, seed: int
 ) -> tuple[Law, dict]:
-    """-> (the law of the parameters that are not fixed, starts {name: [S]} for it).
+    """Return the law of the parameters that are not fixed, and its starts {name: [S]}.
 
     fixed: {name: value}. bounds: {name: (lo, hi)}, in place of the law's own. Raises InputError for a parameter that
     the law does not have, a value outside its bounds, or if nothing is left to fit.

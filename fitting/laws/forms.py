@@ -37,7 +37,7 @@ class Form:
     no_floor: bool
 
     def features(self, n_points: int) -> dict[str, np.ndarray]:
-        """{flag: [n]}: the features that the family has in addition to N and D."""
+        """The features that the family has in addition to N and D: {flag: [n]}."""
         return {flag: np.full(n_points, float(getattr(self, flag))) for flag in FLAGS}
 
     def has(self, parameter: str) -> bool:
@@ -63,7 +63,7 @@ FORMS = tuple(
 
 
 def _terms(theta, flags: dict, xp=jnp):
-    """-> (E, ln a, ln b, alpha, beta, 1/p) at the centre of the data."""
+    """Return E, ln a, ln b, alpha, beta and 1/p at the centre of the data."""
     alpha = theta[..., 2]
     beta = xp.where(flags["tied"] > 0, alpha, theta[..., 4])
     log_a = theta[..., 1] - xp.log(alpha)

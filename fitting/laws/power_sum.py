@@ -23,7 +23,7 @@ def _power_sum(names: tuple[tuple[str, str, str], ...], bounds: tuple[float, flo
     """
 
     def at_centre(theta, xp=jnp):
-        """-> (E, each term at the centre of the data, their exponents)."""
+        """Return E, the terms at the centre of the data, and their exponents."""
         alphas = [theta[..., i] for i in range(2, theta.shape[-1], 2)]
         terms = [xp.exp(theta[..., 2 * i + 1]) / alpha for i, alpha in enumerate(alphas)]
         left = theta[..., 0]

@@ -117,7 +117,10 @@ def entries(array_G: np.ndarray, problem_L: np.ndarray, n_problems: int) -> np.n
 
 
 def _in_stages(search_lanes, free_LP, method: str, n_starts: int, max_iterations: int, width: int):
-    """-> (params_LP, objective_L, converged_L), in stages: in each, the lanes that the last one left unfinished."""
+    """Solve in stages, each of which takes the lanes that the one before left unfinished.
+
+    Returns params_LP, objective_L and converged_L.
+    """
     damping_L = np.zeros(len(free_LP))  # 0: the solver's own
     lane_L, state = np.arange(len(free_LP)), None
     for steps in (*STAGES[method], max_iterations):

@@ -14,7 +14,7 @@ with warnings.catch_warnings():  # "JAXopt is no longer maintained", which is wh
 
 
 def levenberg_marquardt(residuals: PerPoint):
-    """-> a solver like that of `newton.newton`, whose objective is half the weighted sum of squared residuals."""
+    """Return a solver with the interface of `newton.newton`, of half the weighted sum of squared residuals."""
 
     def weighted(free_P, data, lane, weights_n):
         return jnp.sqrt(weights_n) * residuals(free_P, data, lane)

@@ -17,7 +17,7 @@ DAMPING, MAX_DAMPING, RIDGE = 1.0, 1e8, 1e-9
 
 
 def newton(errors: PerPoint, loss: Callable, dtype: type):
-    """-> a solver of one lane: (start_P, damping, data, lane, weights_n, steps) -> (point_P, damping, objective,
+    """Return a solver of one lane: (start_P, damping, data, lane, weights_n, steps) -> (point_P, damping, objective,
     decrement, ended).
 
     damping: 0 for the solver's own. steps: at most. decrement: by how much an undamped Newton step would lower the
@@ -36,7 +36,7 @@ def newton(errors: PerPoint, loss: Callable, dtype: type):
         return (gradient_P, u_n), (value, gradient_P, u_n)
 
     def expand(free_P, data, lane, weights_n):
-        """-> objective, gradient, Hessian, Hessian of the majoriser, squared gradient in units of the latter."""
+        """Return objective, gradient, Hessian, Hessian of the majoriser, squared gradient in units of the latter."""
         (hessian_PP, jacobian_nP), (value, gradient_P, u_n) = jax.jacfwd(slopes, has_aux=True)(
             free_P, data, lane, weights_n
         )

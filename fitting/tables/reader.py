@@ -53,7 +53,7 @@ def content(path) -> tuple[bytes, str]:
 
 
 def _csv_rows(text: str, source: str, required: tuple[str, ...]):
-    """-> (header, columns of cells, line number of each row)."""
+    """Return the header, the columns of cells, and the line number of each row."""
     reader = csv.reader(io.StringIO(text), strict=True)
     rows, lines = [], []
     try:

@@ -70,7 +70,10 @@ def _row(task: str, a: float, a_R, b_R, center_m, b_Rm, gains) -> dict:
 
 
 def _gain(bpb: float, bpb_m: np.ndarray, gains: np.ndarray) -> float:
-    """The gain at which B's bpb has fallen to A's; the end of the range where it does not."""
+    """The factor of compute (one of `gains`, interpolated) at which recipe B reaches the bpb of recipe A.
+
+    bpb: of A. bpb_m: of B at each of the gains. If B never reaches it, or always has less, the end of the range.
+    """
     falling_m = np.minimum.accumulate(bpb_m)
     return float(np.exp(np.interp(-bpb, -falling_m, np.log(gains))))
 

@@ -74,7 +74,10 @@ class Average:
 
 
 def stack(forms: tuple[Form, ...], n_tasks: int, features: dict, n_points: int) -> dict:
-    """Features [n] repeated for every form and task, [F * T, n], with the forms' flags as further features."""
+    """The features of one fit of all forms to all tasks, {name: [F * T, n]}.
+
+    features: {name: [n]}, the same for every form and task. The flags that tell the forms apart are added as features.
+    """
     shape = len(forms) * n_tasks, n_points
     stacked = {k: np.broadcast_to(np.asarray(v, float), shape) for k, v in features.items()}
     flags = [form.features(n_points) for form in forms]

@@ -49,8 +49,7 @@ def run(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_isoflops_by_count_of_parameters_and_tuning(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_isoflops_by_count_of_parameters_and_tuning(tmp_path, capsys):
     rng, rows = np.random.default_rng(0), []
     for tuning in ("one rate", "tuned"):
         for c in BUDGETS:
@@ -85,9 +84,8 @@ def test_isoflops_by_count_of_parameters_and_tuning(tmp_path, capsys, monkeypatc
     assert "one rate" in shown and "moves the exponent by" in shown
 
 
-def test_envelopes_by_count_of_compute(tmp_path, capsys, monkeypatch):
+def test_envelopes_by_count_of_compute(tmp_path, capsys):
     """C = 6 N D of the blocks leaves out the head, which weighs most in small models."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rows = []
     for n in np.geomspace(1e7, 3e10, 40):
         for d in np.geomspace(1e8, 1e12, 60):

@@ -1,10 +1,6 @@
 """Runs trained together by one vmapped step: each gives the numbers of the same run alone, and they resume together."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from ladder.loop import group
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.record import Record
 from launch import cli, prepare
+from tests.ladder.loop.training import kill, run
 
 SEQ, STEPS = 32, 60  # of world.rung()
 
@@ -29,11 +26,6 @@ def together(world, root: Path, text: str, **changes) -> list[Path]:
     first = prepare.write_group(built, members, root)
     assert first.name == members[0].run_id
     return [first.parent / rung.run_id for rung in members]
-
-
-def run(directory: Path) -> int:
-    """Train in this process; returns the exit code."""
-    return cli.main(["train", str(directory)])
 
 
 def values(directory: Path) -> dict:
@@ -71,12 +63,7 @@ def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
 # Members publish one after another: here two have step 30, the third does not.
 def test_killed_and_resumed_as_a_group(world, three_seeds, tmp_path):
     directories = together(world, tmp_path, "seeds=3")
-    killed = subprocess.run(
-        [sys.executable, "-m", "launch.cli", "train", str(directories[0])],
-        env=os.environ | {"LADDER_KILL_AT": "manifest-written:5"},
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    kill(directories[0], "manifest-written:5")
     assert run(directories[1]) == 0  # any member may be named
     for directory, whole in zip(directories, three_seeds, strict=True):
         assert list(Record(directory).rows()) == list(Record(whole).rows())

@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,28 +22,12 @@ from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
-from launch import cli
+from tests.ladder.loop.training import command, kill, run
 
 SEQ, STEPS = 32, 60  # of world.rung()
 
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
-def command(directory: Path) -> list[str]:
-    return [sys.executable, "-m", "launch.cli", "train", str(directory)]
-
-
-def run(directory: Path) -> int:
-    """Train in this process; returns the exit code."""
-    return cli.main(command(directory)[3:])
-
-
-def kill(directory: Path, at: str) -> None:
-    """Train in a process that kills itself at a named phase."""
-    killed = subprocess.run(command(directory), env=os.environ | {"LADDER_KILL_AT": at}, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL
-    assert not Record(directory).is_done()
 
 
 def numbers(directory: Path):

@@ -8,11 +8,6 @@ import pytest
 from launch import cli, terminal
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def table(tmp_path):
     """Thirty runs of a known law with 0.2 % of noise, tokens given as FLOPs."""

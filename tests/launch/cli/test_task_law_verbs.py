@@ -11,11 +11,6 @@ RUNS = Path(__file__).resolve().parents[4] / "shared" / "data" / "olmo_ladder_ru
 TARGET = "7B-4T=6887575552,3945065873408"
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
 @pytest.fixture
 def runs():
     if not RUNS.exists():

@@ -34,7 +34,6 @@ def rows(submitted):
 def test_killed_twice_it_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
     """The submitter is killed twice with kill -9, and once a run under it; the fit runs once."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     built = stand_ins.small_ladder(tmp_path)
     config = submission.BackendConfig(at_once=2)
     undisturbed = submission.write(built, False, tmp_path / "undisturbed", config)
