@@ -1,5 +1,6 @@
-"""Files of a run directory, local or in an object store: atomic writes, JSON, paths."""
+"""Files of a run directory, local or in an object store: atomic writes, JSON with its own hash, paths."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -7,8 +8,11 @@ from pathlib import Path
 
 from etils import epath
 
+from ladder.config import canonical_json
 from ladder.errors import InputError
 from ladder.rundir.kill_points import phase
+
+SCHEMA_VERSION = 2  # of sealed JSON files; version 1 had no hash, except in MANIFEST.json
 
 
 def write_atomic(path, text, reached=None, durable=True):
@@ -78,6 +82,29 @@ def read_json(path):
     if not isinstance(value, dict):
         raise InputError(f"{path}:1: expected a JSON object {{...}}")
     return value
+
+
+def sealed(value):
+    """The text of a JSON file that holds `value`, its schema_version and its own hash (see `read_sealed`)."""
+    value = value | {"schema_version": SCHEMA_VERSION}
+    return json.dumps(value | {"sha256": _own_hash(value)}, sort_keys=True, allow_nan=False, indent=2) + "\n"
+
+
+def read_sealed(path):
+    """The object that `sealed` wrote, without its hash. One of schema_version 1 has no hash and is returned unchecked.
+
+    Raises InputError if the file is not JSON or its content does not match its hash, FileNotFoundError if it is absent.
+    """
+    value = read_json(path)
+    stated = value.pop("sha256", None)
+    unchecked = stated is None and value.get("schema_version") == 1
+    if not unchecked and (value.get("schema_version") != SCHEMA_VERSION or stated != _own_hash(value)):
+        raise InputError(f"{path}: damaged, or edited by hand: its content does not match the hash in it")
+    return value
+
+
+def _own_hash(value):
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def files_under(directory):
