@@ -12,6 +12,10 @@ class InputError(ValueError):
         self.argument = argument
 
 
+class DamagedError(InputError):
+    """A file of a run directory or a corpus is not as it was written."""
+
+
 class Preempted(Exception):
     """The run was stopped from outside, or another process trains it: try again. Exit code 75."""
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from ladder.config import Ladder, Rung, canonical_json, to_dict
+from ladder.config import NUMERICS_VERSION, Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
-from ladder.flops import flops_per_token
+from ladder.rundir import config_file
 from ladder.rundir.files import absolute
 from ladder.rundir.record import Record
-from ladder.sizes import n_non_embedding, n_params, n_total
+from ladder.sizes import n_params
 
 PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -103,12 +103,14 @@ def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None)
     existing = record.read_config() if (directory / "config.json").exists() else {}
     if existing and record.is_done() and existing["derived"]["steps"] >= rung.steps:
         return directory
+    parent = built.ladder.parent_of(rung)
     config = {
         "run_id": rung.run_id,
+        "numerics_version": NUMERICS_VERSION,
         "ladder": built.ladder.name,
         "split": "target" if rung in built.ladder.targets else "train",
         "rung": to_dict(rung),
-        "derived": derived(rung, built.ladder.parent_of(rung)),
+        "derived": config_file.derived(rung, parent and parent.run_id),
         "corpus_dir": str(built.corpora[rung.data.corpus]),
         "packages": existing.get("packages") or packages(),  # of the first attempt
     }
@@ -116,33 +118,6 @@ def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None)
         config["group"] = group
     record.write_config(config)
     return directory
-
-
-def derived(rung: Rung, parent: Rung | None) -> dict:
-    """Values computed from the rung, for readers of its run directory."""
-    return {
-        "size": rung.size,
-        "multiple": rung.multiple,
-        "kind": rung.kind,
-        "parent": rung.parent,
-        "parent_run": parent.run_id if parent else None,
-        "seed": rung.seed,
-        "n_params": n_params(rung.model),
-        "n_non_embedding": n_non_embedding(rung.model),
-        "n_total": n_total(rung.model),
-        "flops_per_token": flops_per_token(rung.model),
-        "tokens": rung.tokens,
-        "steps": rung.steps,
-        "warmup_steps": rung.warmup_steps,
-        "decay_steps": rung.decay_steps,
-        "parent_step": rung.parent_step,
-        "batch_tokens": rung.batch_tokens,
-        "peak_lr": rung.optimizer.peak_lr,
-        "schedule": rung.optimizer.schedule,
-        "lr_final_fraction": rung.optimizer.lr_final_fraction,
-        "corpus": rung.data.corpus,
-        "tokenizer": rung.data.tokenizer_hash,
-    }
 
 
 def packages() -> dict[str, str]:

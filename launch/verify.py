@@ -1,52 +1,132 @@
-"""Check that the files of a run directory are unchanged and complete."""
+"""Check that the files of run directories and their corpora are as they were written, and complete."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from ladder.errors import InputError
+from ladder.rundir import config_file, evaluations, lease, segments
+from ladder.rundir.files import MANIFEST
 from ladder.rundir.record import Record
 
 
 @dataclass(frozen=True)
 class Checked:
-    """checkpoints, rows (of metrics): how many were read. problems: one line each."""
+    """checkpoints, rows (of metrics): how many were read. problems: one line each. unchecked: what was written before
+    ladder kept hashes of it, so that only its form can be checked."""
 
-    run_id: str
-    checkpoints: int
-    rows: int
-    problems: tuple[str, ...]
+    name: str
+    checkpoints: int = 0
+    rows: int = 0
+    problems: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
 
 def check(directory) -> Checked:
-    """Compare every file of every published checkpoint with its hash, and parse every row of the metrics."""
+    """Compare every file of a run directory or fit directory with its hash, and config.json with its run_id."""
     from ladder.rundir.checkpoint import Checkpoints
 
-    record = Record(directory)
+    record, problems, unchecked = Record(directory), [], []
+    config = _attempt(problems, record.read_config) or {}
+    done = _attempt(problems, record.done)
+    _attempt(problems, record.stopped)
+    unchecked += [f"{name}.json" for name, value in (("config", config), ("DONE", done)) if _is_old(value)]
+    if "rung" in config:
+        _attempt(problems, lambda: config_file.read(record))
+    problems += filter(None, [lease.damage(record.directory)])
+    problems += [f"attempts.jsonl:{line}: damaged; delete the line" for line in record.damaged_attempts()]
+    problems += evaluations.problems(record.directory)
     checkpoints = Checkpoints(record.directory / "checkpoints")
     steps = checkpoints.steps()
-    problems = [f"checkpoint {step}: {problem}" for step in steps for problem in checkpoints.verify(step)]
-    rows = 0
+    problems += [f"checkpoint {step}: {problem}" for step in steps for problem in checkpoints.verify(step)]
+    problems += [f"checkpoint {step}: {MANIFEST} is empty; the step is ignored" for step in checkpoints.closed_steps()]
+    if done and "rung" in config and done["step"] not in steps:
+        problems.append("the run is done, but the checkpoint of its last step is missing")
+    listing = _attempt(problems, lambda: _listing(done, checkpoints, steps))
+    first = (config.get("derived", {}).get("parent_step") or -1) + 1
+    rows = _check_metrics(record, listing, first, done, problems) if "rung" in config else 0
+    if listing is None and segments.names(record.metrics):
+        unchecked.append("metrics")
+    problems += [f"{name}: not as it was written" for name in _changed_outputs(record.directory, done)]
+    return Checked(record.directory.name, len(steps), rows, tuple(problems), tuple(unchecked))
+
+
+def check_corpora(directories: Iterable[Path]) -> list[Checked]:
+    """Check every file of the corpora that these runs name, each corpus once."""
+    from ladder.data import seal
+
+    corpora, checked = {}, []
+    for directory in directories:
+        config = _attempt([], Record(directory).read_config) or {}
+        if "corpus_dir" in config:
+            corpora[config["corpus_dir"]] = None
+    for corpus in corpora:
+        unsealed = () if seal.exists(corpus) else ("all files",)
+        checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.problems(corpus)), unsealed))
+    return checked
+
+
+def _attempt(problems: list[str], read: Callable):
+    """What read() returns; None where it raises InputError, whose message is then added to the problems."""
     try:
-        for _ in record.rows():
-            rows += 1
+        return read()
     except InputError as error:
         problems.append(str(error))
-    if record.is_done() and record.read_config()["derived"]["steps"] not in steps:
-        problems.append("the run is done, but the checkpoint of its last step is missing")
-    return Checked(record.directory.name, len(steps), rows, tuple(problems))
+        return None
+
+
+def _is_old(value: dict | None) -> bool:
+    return bool(value) and value.get("schema_version") == 1
+
+
+def _listing(done: dict | None, checkpoints, steps: Sequence[int]) -> dict | None:
+    """Of the segments; None where it was not kept."""
+    if done:
+        return done.get("metrics")
+    return checkpoints.metrics(steps[-1]) if steps else {}
+
+
+def _check_metrics(record: Record, listing, first: int, done: dict | None, problems: list[str]) -> int:
+    """Add what is wrong with the metrics to the problems; returns the number of rows."""
+    names, rows = segments.names(record.metrics), []
+    problems += segments.problems(record.metrics, listing or {})
+    known = names if listing is None else sorted(listing)
+    if known or done:
+        last = done["step"] if done else segments.steps(known[-1])[1]
+        gap = segments.gap(known, first, last)
+        problems += [f"{record.metrics}: {gap}"] * bool(gap)
+    if done and listing is not None:
+        problems += [f"{record.metrics / name}: does not belong to this run" for name in set(names) - set(listing)]
+    for name in names:
+        rows += _attempt(problems, lambda name=name: list(segments.rows(record.metrics / name))) or []
+    if done and not any(row["step"] == done["step"] for row in rows):
+        problems.append(f"{record.metrics}: the run is done, but there is no row of its last step")
+    return len(rows)
+
+
+def _changed_outputs(directory, done: dict | None) -> list[str]:
+    """Of a fit directory: the files that DONE.json lists and that have changed."""
+    changed = []
+    for name, sha256 in ((done or {}).get("outputs") or {}).items():
+        path = directory / name
+        if not path.exists() or segments.entry(path.read_bytes())["sha256"] != sha256:
+            changed.append(str(path))
+    return changed
 
 
 def table(checked: Sequence[Checked]) -> Table:
     bad = sum(bool(c.problems) for c in checked)
-    grid = Table(title=f"{len(checked) - bad} of {len(checked)} runs undamaged", title_justify="left")
+    grid = Table(title=f"{len(checked) - bad} of {len(checked)} undamaged", title_justify="left")
     for name in ("run", "checkpoints", "rows", "problems"):
         grid.add_column(name, justify="right" if name in ("checkpoints", "rows") else "left", overflow="fold")
     for c in checked:
-        problems = "\n".join(f"[red]{escape(problem)}" for problem in c.problems)
-        grid.add_row(c.run_id, str(c.checkpoints), f"{c.rows:,}", problems or "[green]none")
+        lines = [f"[red]{escape(problem)}" for problem in c.problems] or ["[green]none"]
+        if c.unchecked:
+            lines.append(f"[yellow]unchecked, made before ladder kept hashes: {escape(', '.join(c.unchecked))}")
+        grid.add_row(c.name, str(c.checkpoints), f"{c.rows:,}", "\n".join(lines))
     return grid
 
 

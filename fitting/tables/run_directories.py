@@ -1,7 +1,7 @@
 """Run directories as rows of a runs table."""
 
 from fitting.errors import InputError
-from fitting.tables import reader
+from fitting.tables import reader, run_files
 from fitting.tables.runs_table import Table, from_rows
 
 # Columns taken from the "derived" part of a run directory's config.json.
@@ -15,18 +15,24 @@ DERIVED = (
 def read_runs(folder, unfinished: bool = False) -> Table:
     """Read the finished run directories in `folder` (or `folder` itself, if it is one); also the unfinished, if asked.
 
-    Raises InputError if there is none, or a file in one is damaged.
+    A run that is damaged is left out, and Table.left_out says why. Raises InputError if no run can be read.
     """
-    folders = [folder] if (folder / "config.json").exists() else sorted(folder.iterdir(), key=str)
-    runs = [path for path in folders if (path / "config.json").exists()]
+    folders = [folder] if _is_run(folder) else sorted(folder.iterdir(), key=str)
+    runs = [path for path in folders if _is_run(path)]
     if not runs:
         raise InputError(f"{folder}: no run directories (folders with a config.json) in it")
-    rows, left_out = [], []
+    rows, left_out, damaged = [], [], False
     for run in runs:
-        if unfinished or (run / "DONE.json").exists():
-            rows += _run_rows(run)
-        else:
-            left_out.append(f"{run.name}: {_why_unfinished(run)}")
+        try:
+            if unfinished or (run / "DONE.json").exists():
+                rows += _run_rows(run)
+            else:
+                left_out.append(f"{run.name}: {_why_unfinished(run)}")
+        except InputError as error:
+            left_out.append(f"{run.name}: {error}")
+            damaged = True
+    if len(left_out) == len(runs) and damaged:
+        raise InputError(f"{folder}: no run can be read: {left_out[0]}")
     if len(left_out) == len(runs):
         raise InputError(
             f"{folder}: no finished run among {len(runs)} run directories (none has a DONE.json); train them first"
@@ -36,39 +42,48 @@ def read_runs(folder, unfinished: bool = False) -> Table:
     return from_rows(rows, str(folder), tuple(left_out))
 
 
+def _is_run(path) -> bool:
+    return any((path / name).exists() for name in ("config.json", "DONE.json", "metrics"))
+
+
 def _why_unfinished(run) -> str:
     stopped = run / "STOPPED.json"
     if not stopped.exists():
         return "not finished (no DONE.json)"
-    reason = _json_file(stopped)
+    reason = run_files.sealed(stopped, run.name)
     return f"{reason.get('state', 'stopped')} at step {reason.get('step')}"
 
 
 def _run_rows(run) -> list[dict]:
     """Rows of one run directory, without the evaluation before the first step."""
-    config = _json_file(run / "config.json")
-    done = run / "DONE.json"
-    last_step = _json_file(done).get("step") if done.exists() else None
+    config = run_files.sealed(run / "config.json", run.name)
+    done = run_files.sealed(run / "DONE.json", run.name) if (run / "DONE.json").exists() else None
+    last_step = done and done.get("step")
+    if done and not isinstance(last_step, int):
+        raise InputError(f"{run / 'DONE.json'}: damaged: step is {last_step!r}")
     try:
         derived = config["derived"]
         common = {"run": config["run_id"], "split": config["split"]}
         common |= {name: derived[name] for name in DERIVED if name in derived}
         flops_per_token = derived["flops_per_token"]
+        first = (derived.get("parent_step") or -1) + 1
     except (KeyError, TypeError) as error:
         raise InputError(f"{run / 'config.json'}: no {error} in it") from None
     rows = []
-    for path in sorted((run / "metrics").glob("*.jsonl"), key=_first_step):
-        rows += _segment_rows(path, flops_per_token, last_step)
-    for path in sorted((run / "evaluations").glob("*.jsonl")):  # written after training, by `ladder eval`
-        rows = _updated(rows, _segment_rows(path, flops_per_token, last_step))
+    for path in run_files.segments(run, done, first):
+        lines = reader.json_lines(reader.content(path)[1], str(path))
+        rows += _rows([(f"{path}:{number}", row) for number, row in lines], flops_per_token, last_step)
+    if done and not any(row["step"] == last_step for row in rows):
+        raise InputError(f"{run / 'metrics'}: no row of its last step, {last_step}; train the run again")
+    for evaluation in run_files.evaluations(run):  # after training
+        rows = _updated(rows, _rows(evaluation, flops_per_token, last_step))
     return [common | row for row in rows]
 
 
-def _segment_rows(segment, flops_per_token: float, last_step: int | None) -> list[dict]:
-    """Rows of a file of metrics. last_step: of a finished run, where its rows are final unless it is a trunk."""
+def _rows(placed: list[tuple[str, dict]], flops_per_token: float, last_step: int | None) -> list[dict]:
+    """The rows after the first step. last_step: of a finished run, where its rows are final unless it is a trunk."""
     rows = []
-    for number, row in reader.json_lines(reader.content(segment)[1], str(segment)):
-        place = f"{segment}:{number}"
+    for place, row in placed:
         if row.get("tokens") == 0:
             continue  # an evaluation before training: laws need D > 0
         try:
@@ -89,13 +104,3 @@ def _updated(rows: list[dict], later: list[dict]) -> list[dict]:
     n_docs = {key(row): row.get("n_docs") or 0 for row in rows}
     accepted = {key(row): row for row in later if (row.get("n_docs") or 0) >= n_docs.get(key(row), 0)}
     return [row for row in rows if key(row) not in accepted] + list(accepted.values())
-
-
-def _first_step(segment) -> tuple:
-    """Sort key of a file of metrics: by its first step, a number."""
-    first = segment.name.split("-")[0]
-    return (int(first) if first.isdigit() else -1), segment.name
-
-
-def _json_file(path) -> dict:
-    return reader.json_object(reader.content(path)[1], str(path))

@@ -22,6 +22,7 @@ from ladder.loop import compile_cache, run
 from ladder.loop.step import build
 from ladder.model.transformer import Hooks, functions
 from ladder.parallel import sharding
+from ladder.rundir import config_file
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.record import Record
@@ -95,7 +96,7 @@ def _open(record: Record, tasks: Sequence[str] | None, max_docs: int | None):
 
     The corpus is opened only for validation text; otherwise its tokenizer is enough.
     """
-    config, rung = run.read_rung(record)
+    config, rung = config_file.read(record)
     rung = replace(rung, eval=_evaluation_config(rung.eval, tasks, max_docs), mesh=Mesh())
     devices = jax.devices()
     mesh = sharding.make_mesh(rung.mesh, devices[: math.gcd(rung.batch_sequences, len(devices))])

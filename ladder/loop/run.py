@@ -10,14 +10,14 @@ from etils import epath
 from ladder.config import Rung
 from ladder.data import batches, corpus, staging
 from ladder.data import tokenizer as tokenizers
-from ladder.errors import Diverged, InputError
+from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator
 from ladder.flops import flops_per_token
 from ladder.loop import step
 from ladder.loop.progress import StatusLine
 from ladder.optim.schedule import learning_rate
-from ladder.overrides import from_dict
-from ladder.parallel import sharding
+from ladder.parallel import processes, sharding
+from ladder.rundir import config_file
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.kill_points import phase
 from ladder.rundir.record import Record
@@ -67,13 +67,14 @@ class Run:
         restored = self.checkpoints.restore(self.program.abstract_state)
         if restored is not None:
             step, state = restored
-            self.record.rewind(step, origin=self.origin if self.parent else -1)
+            listing = self.checkpoints.metrics(step)
+            self.record.rewind(step, origin=self.origin if self.parent else -1, listing=listing)
             return step, state
         if self.parent:
             state = self.parent.read(self.origin, self.program.abstract_state)
-            self.record.rewind(self.origin, origin=self.origin)
+            self.record.rewind(self.origin, origin=self.origin, listing={})
             return self.origin, state
-        self.record.rewind()
+        self.record.rewind(listing={})
         return 0, self.program.init()
 
     def read(self, pending: tuple[int, dict]) -> float:
@@ -99,11 +100,12 @@ class Run:
             self.status.evaluated(step, self.evaluator.n_tokens, seconds)
 
     def save(self, step: int, state: dict) -> None:
-        """Publish the metrics up to `step`, then its checkpoint."""
+        """Publish the metrics up to `step`, then its checkpoint. Raises Preempted if the lease is lost."""
         self.checkpoints.start(step, state)
         began = time.monotonic()
-        self.record.publish(step)
-        self.checkpoints.commit(step)
+        processes.together(lambda: self.record.publish(step), (Preempted, OSError))
+        self.checkpoints.commit(step, self.record.listing, self.record.check_lease)
+        processes.together(self.record.check_lease, (Preempted,))
         for_branches = {s for s in self.rung.save_at if s <= step}
         self.checkpoints.retain(for_branches | set(self.checkpoints.steps()[-KEEP:]))
         self.record.timing(step=step, phase="checkpoint", seconds=time.monotonic() - began)
@@ -124,28 +126,25 @@ class Run:
         )
 
 
-def open_run(record: Record) -> Run:
-    """Everything that training needs except the state. Raises InputError where the corpus is not config.json's."""
-    config, rung = read_rung(record)
+def open_run(record: Record, lease: int = 0) -> Run:
+    """Everything that training needs except the state. lease: its number, the same in all processes.
+
+    Raises InputError where config.json was edited, or the corpus is not the one that it names.
+    """
+    config, rung = config_file.read(record)
     text = open_corpus(config, rung)
     program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
     return Run(
         rung=rung,
         record=record,
-        checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index()),
+        checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index(), lease),
         program=program,
         data=batches.Batches(text, "train", rung.batch_sequences, rung.seed, program.rows),
         evaluator=evaluator(rung, program, text.tokenizer, text),
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), text.bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),
     )
-
-
-def read_rung(record: Record) -> tuple[dict, Rung]:
-    """(config.json, its rung). Raises InputError where it holds no valid rung."""
-    config = record.read_config()
-    return config, from_dict(Rung, config["rung"], where=f"{record.directory}/config.json")
 
 
 def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:

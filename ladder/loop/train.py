@@ -22,8 +22,9 @@ def train(directory) -> None:
     """Train the rung of a run directory, or resume it; returns when DONE.json is written.
 
     For a member of a group (`--vmap`), the whole group is trained.
-    Raises Preempted after SIGTERM (with everything saved), Diverged where the loss or the gradient norm is NaN or Inf,
-    InputError where the directory, its corpus or its parent does not match config.json.
+    Raises Preempted after SIGTERM or SIGINT (with everything saved), and where another process has taken the lease.
+    Raises Diverged where the loss or the gradient norm is NaN or Inf, InputError where the directory, its corpus or its
+    parent does not match config.json.
     """
     record = _record(directory)
     members = record.read_config().get("group", {}).get("members", ())
@@ -31,14 +32,14 @@ def train(directory) -> None:
     if all(record.is_done() for record in records):
         return
     compile_cache.keep(record.directory.parent / ".compiled")
-    with _leased(records) as leases, processes.sigterm_notice() as should_stop:
-        runs = [open_run(record) for record in records]
+    with processes.stop_notice() as notice, _leased(records, notice.stop) as leases:
+        runs = [open_run(record, lease) for record, lease in zip(records, leases, strict=True)]
         run = Group(runs) if members else runs[0]
         first, state = run.restore()
-        _loop(run, first, state, leases, should_stop)
+        _loop(run, first, state, notice.is_due)
 
 
-def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], should_stop: Callable[[int], bool]):
+def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int], bool]):
     """The host only schedules: except for evaluations and saves, it waits only for the metrics of the previous step."""
     pending, loss, prefetched = None, math.nan, batches.prefetched(run.data, first, run.steps)
     for step in range(first, run.steps + 1):  # the state has had `step` updates
@@ -59,10 +60,8 @@ def _loop(run: Run | Group, first: int, state: dict, leases: Sequence[Lease], sh
         state, metrics = run.program.train_step(state, run.put(batch, step))
         if pending is not None:
             loss = run.read(pending)
-            if leases and run.status.due():  # only process 0 holds leases
+            if jax.process_index() == 0 and run.status.due():
                 run.heartbeat(step, loss, run.status.show(step, loss, run.epoch(step)))
-                for lease in leases:
-                    lease.renew()
         pending = (step + 1, metrics)
         phase("step")
     if jax.process_index() == 0:
@@ -74,14 +73,17 @@ def _record(directory) -> Record:
 
 
 @contextmanager
-def _leased(records: Sequence[Record]):
-    """Yields the leases, which only process 0 holds; [] elsewhere. If one is refused, all processes raise Preempted."""
+def _leased(records: Sequence[Record], on_lost: Callable[[], None]):
+    """Hold the leases of the records; only process 0 does. Yields their numbers, the same in all processes.
+
+    If one is refused, all processes raise Preempted. on_lost: called when another process takes one of them.
+    """
     with ExitStack() as stack:
-        leases = []
 
         def acquire():
             if jax.process_index() == 0:
-                leases.extend(stack.enter_context(Lease(record.directory)) for record in records)
+                for record in records:
+                    record.lease = stack.enter_context(Lease(record.directory, on_lost=on_lost))
+            return [record.lease.number for record in records if record.lease]
 
-        processes.together(acquire, (Preempted,))
-        yield leases
+        yield processes.together(acquire, (Preempted,))[0]

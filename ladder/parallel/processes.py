@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -118,22 +119,41 @@ def together(action: Callable, errors: tuple[type[Exception], ...]) -> list:
     return [outcome["result"] for outcome in outcomes]
 
 
-@contextmanager
-def sigterm_notice():
-    """Yields should_stop(step): whether to save and stop at this step, because of SIGTERM. Call it once at every step.
+@dataclass(frozen=True)
+class Notice:
+    """is_due(step): whether to save and stop at this step; call it once at every step. stop(): ask for it."""
 
-    With several processes a signal to one is enough: JAX chooses a step that none of them has reached, and should_stop
-    is true at that step in all of them.
+    is_due: Callable[[int], bool]
+    stop: Callable[[], None]
+
+
+@contextmanager
+def stop_notice():
+    """Yields the Notice of SIGTERM and SIGINT (Ctrl-C); a second SIGINT raises KeyboardInterrupt.
+
+    With several processes a signal to one is enough: JAX chooses a step that none of them has reached, and is_due is
+    true at that step in all of them.
     """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    event = threading.Event()
+        notice = Notice(multihost_utils.reached_preemption_sync_point, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        numbers = (signal.SIGINT,)  # JAX handles SIGTERM
+    else:
+        event = threading.Event()
+        notice = Notice(lambda step: event.is_set(), event.set)
+        numbers = (signal.SIGTERM, signal.SIGINT)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
-        yield lambda step: event.is_set()
+        yield notice
         return
-    previous_handler = signal.signal(signal.SIGTERM, lambda *_: event.set())
+
+    def handle(number, frame):
+        notice.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT:
+            print("stopping: it saves after this step; Ctrl-C again stops at once and loses what is not saved")
+
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield lambda step: event.is_set()
+        yield notice
     finally:
-        signal.signal(signal.SIGTERM, previous_handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,15 +1,23 @@
 """Checkpoints: each one is complete and verified, or it is ignored. The only file that imports orbax.
 
-    checkpoints/<step>/state/...      orbax's files
-    checkpoints/<step>/MANIFEST.json  size and sha256 of every file; written last, it publishes the step
+    checkpoints/<step>/data-<lease>/  orbax's files, in a folder named after the number of the lease that wrote them
+    checkpoints/<step>/MANIFEST.json  size and sha256 of every file, and of every segment of the metrics up to the step;
+                                      created last, it publishes the step
+    checkpoints/<step>/MANIFEST.json, empty
+                                      this step was being saved when another process took the lease; not published
     checkpoints/bad-<step>-<k>/       did not match its manifest: set aside (renamed), never deleted
-    checkpoints/<step>/ without MANIFEST.json, *.orbax-checkpoint-tmp
+    checkpoints/<step>/ without MANIFEST.json
                                       left by a process that was killed; ignored
 
 Orbax detects truncated and missing files when it reads them. It does not detect a flipped bit, and it never falls back
 to an earlier step. So the manifest is checked before orbax opens a directory.
+
+Where file locks do not work, a process may be paused, lose its lease, and go on. It publishes nothing: it checks its
+lease when its data are written, and then creates the manifest only if there is none. The process that takes over
+creates an empty manifest for every step that is being saved (`close`), before it reads which steps are published.
 """
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -17,14 +25,11 @@ import re
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from ladder.config import canonical_json
-from ladder.errors import InputError
+from ladder.errors import InputError, Preempted
 from ladder.parallel import processes
-from ladder.rundir.files import absolute, files_under, read_json, write_atomic
+from ladder.rundir.files import MANIFEST, absolute, create, files_under, is_published, read_sealed, sealed
 from ladder.rundir.kill_points import phase
 
-_MANIFEST = "MANIFEST.json"
-_UNFINISHED = ".orbax-checkpoint-tmp"
 # If orbax creates a directory in the background and fails, the process takes minutes to exit.
 _ASYNC = ocp.options.AsyncOptions(create_directories_asynchronously=False)
 _log = logging.getLogger(__name__)
@@ -37,43 +42,52 @@ class Checkpoints:
     mesh may differ from the mesh that saved. In a run of several processes all of them call every method except
     `steps`. Each process hashes the files that it wrote and verifies its share of the files; only process 0 writes
     manifests and deletes.
+
+    lease: the number of the lease (lease.py), the same in
+    all processes; 0 where there is none.
     """
 
-    def __init__(self, directory, process_index=0):
+    def __init__(self, directory, process_index=0, lease=0):
         self.directory = absolute(directory)  # orbax accepts only absolute paths
         self.process_index = process_index
+        self.data = f"data-{lease}"
         self._started = None  # (step, orbax's response, leaves)
         logging.getLogger("absl").addFilter(_is_not_from_orbax)
 
     def start(self, step, state):
         """Start to save `state`. When this returns, its device buffers may be donated.
 
-        Raises OSError if the state cannot be written; `commit` may raise it later for the same reason.
+        Raises OSError if the state cannot be written; `commit` may raise it later for the same reason. Raises Preempted
+        if the step is published already: then another process has the lease.
         """
         if self._started:
             raise RuntimeError(f"step {self._started[0]} is not committed yet")
-        path = self._path(step)
-        if (path / _MANIFEST).exists():
-            raise RuntimeError(f"{path} is published already")
+        path = self._path(step) / self.data
         leaves = {name: _dtype_and_shape(leaf) for name, leaf in _named_leaves(state)}
         try:
+            processes.together(lambda: self._open(step), (OSError, Preempted))
             with ocp.Context(async_options=_ASYNC):
-                # overwrite: a process that was killed before it published this step may have left files
+                # overwrite: a save of this process that failed may have left files
                 response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True)
         except (OSError, ValueError) as error:
             raise self._discard(step, error) from error
         self._started = (step, response, leaves)
         phase("save-started")
 
-    def commit(self, step):
-        """Wait for the save of `step` and publish it. Raises OSError if any process could not write its part."""
+    def commit(self, step, metrics=None, check=lambda: None):
+        """Wait for the save of `step` and publish it. Raises OSError if any process could not write its part.
+
+        metrics: the segments of the metrics up to the step (record.py), kept in the manifest. check: of the lease; it
+        raises Preempted if the lease is lost, and then nothing is published.
+        """
         response, leaves = self._take_started(step)
         errors = (OSError, ValueError)  # orbax raises ValueError for a full disk
         try:
             parts = processes.together(lambda: self._hash_own_files(step, response), errors)
             files = {name: part[name] for part in parts for name in part}
-            manifest = {"schema_version": 1, "step": step, "leaves": leaves, "files": dict(sorted(files.items()))}
-            processes.together(lambda: self._publish(step, manifest), errors)
+            manifest = {"run_id": self.directory.parent.name, "step": step, "leaves": leaves, "data": self.data}
+            manifest |= {"files": dict(sorted(files.items())), "metrics": metrics or {}}
+            processes.together(lambda: self._publish(step, manifest, check), (Preempted, *errors))
         except errors as error:
             raise self._discard(step, error) from error
         phase("manifest-written")
@@ -82,28 +96,56 @@ class Checkpoints:
         """Wait until the files are on the disk; {name: size and sha256} of those that this process wrote."""
         response.result()
         phase("before-manifest")
-        paths = _data_files(self._path(step))
+        paths = files_under(self._path(step) / self.data)
         own = {name: path for name, path in paths.items() if _writer(name) == self.process_index}
         return {name: {"size": path.stat().length, "sha256": _sha256(path)} for name, path in own.items()}
 
-    def _publish(self, step, manifest):
-        if self.process_index == 0:
-            write_atomic(self._path(step) / _MANIFEST, _with_own_hash(manifest))
+    def _publish(self, step, manifest, check):
+        if self.process_index != 0:
+            return
+        check()
+        phase("lease-checked")
+        if not create(self._path(step) / MANIFEST, sealed(manifest)):
+            raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
+
+    def _open(self, step):
+        """Delete an empty manifest, which `close` left: this process publishes the step now."""
+        if self.process_index != 0:
+            return
+        if is_published(self._path(step)):
+            raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
+        (self._path(step) / MANIFEST).unlink(missing_ok=True)
+
+    def close(self):
+        """Let no earlier holder of the lease publish a step that it is still saving."""
+        for step in self._saved():
+            create(self._path(step) / MANIFEST, "")
 
     def steps(self):
         """The published steps, ascending."""
-        return [step for step in self._saved() if (self._path(step) / _MANIFEST).exists()]
+        return [step for step in self._saved() if is_published(self._path(step))]
+
+    def closed_steps(self):
+        """The steps with an empty manifest, ascending: they are not published."""
+        unpublished = [step for step in self._saved() if not is_published(self._path(step))]
+        return [step for step in unpublished if (self._path(step) / MANIFEST).exists()]
+
+    def metrics(self, step):
+        """The segments of the metrics that the manifest of a step lists; None if it was made before they were."""
+        return read_sealed(self._path(step) / MANIFEST).get("metrics")
 
     def restore(self, abstract_state):
         """(step, state) of the newest intact checkpoint, or None.
 
         A step whose files do not match its manifest is set aside with one warning, and the step before it is tried.
-        Raises InputError if the checkpoint is one of another model.
+        Call it as the holder of the lease. Raises InputError if the checkpoint is one of another model.
         """
-        if self.directory.exists() and self.process_index == 0:
-            for path in self.directory.glob(f"*{_UNFINISHED}"):
-                self._delete(path)
+        if self.process_index == 0:
+            self.close()
         for step in reversed(processes.gather(self._saved())[0]):
+            if not processes.gather(is_published(self._path(step)))[0]:
+                _log.warning("%s: never published, or its %s was deleted; ignored", self._path(step), MANIFEST)
+                continue
             problems = self._problems(step)
             if not problems:
                 return step, self._load(step, abstract_state)
@@ -122,17 +164,15 @@ class Checkpoints:
         """The problems of the files of `step`, one line each; [] if it is intact. share: the files to check."""
         path = self._path(step)
         try:
-            manifest = read_json(path / _MANIFEST)
+            manifest = read_sealed(path / MANIFEST)
         except FileNotFoundError:
-            return [f"{_MANIFEST}: missing"]
+            return [f"{MANIFEST}: missing"]
         except (InputError, OSError) as error:
-            return [f"{_MANIFEST}: cannot be read ({error})"]
-        body = {key: value for key, value in manifest.items() if key != "sha256"}
-        if (path / _MANIFEST).read_bytes() != _with_own_hash(body).encode():
-            return [f"{_MANIFEST}: its own hash differs"]
-        if body["step"] != step:
-            return [f"{_MANIFEST}: belongs to step {body['step']}"]
-        paths, listed = _data_files(path), body["files"]
+            return [f"{MANIFEST}: cannot be read ({error})"]
+        run = self.directory.parent.name
+        if (manifest["step"], manifest.get("run_id", run)) != (step, run):
+            return [f"{MANIFEST}: belongs to step {manifest['step']} of {manifest.get('run_id', 'this run')}"]
+        paths, listed = _data_files(path, manifest), manifest["files"]
         extra = [f"{name}: extra" for name in sorted(paths.keys() - listed.keys())]
         checked = (_problem(paths.get(name), name, expected) for name, expected in list(listed.items())[share])
         return [problem for problem in checked if problem] + extra
@@ -167,23 +207,21 @@ class Checkpoints:
 
     def _load(self, step, abstract_state):
         path = self._path(step)
-        saved = read_json(path / _MANIFEST)["leaves"]
+        manifest = read_sealed(path / MANIFEST)
+        saved = manifest["leaves"]
         wanted = {name: _dtype_and_shape(leaf) for name, leaf in _named_leaves(abstract_state)}
         for name in sorted(saved.keys() | wanted.keys()):
             in_checkpoint, in_run = saved.get(name, "absent"), wanted.get(name, "absent")
             if in_checkpoint != in_run:
                 reason = f"state{name} is {in_checkpoint} in the checkpoint and {in_run} in this run"
                 raise InputError(f"{path}: {reason}; use the model and the optimizer that it was saved with")
-        return ocp.load(path, abstract_state, checkpointable_name="state")
+        return ocp.load(path / manifest.get("data", ""), abstract_state, checkpointable_name="state")
 
     def _set_aside(self, step, problems):
-        """Rename a damaged step so that it is not tried again, and warn; one without a manifest stays where it is."""
+        """Rename a damaged step so that it is not tried again, and warn."""
         path, reason = self._path(step), problems[0]
         if len(problems) > 1:
             reason += f" (and {len(problems) - 1} more)"
-        if not (path / _MANIFEST).exists():
-            _log.warning("%s: %s (never published, or deleted); ignored", path, reason)
-            return
         k = 0
         while (self.directory / f"bad-{step}-{k}").exists():
             k += 1
@@ -192,14 +230,17 @@ class Checkpoints:
 
     def _discard(self, step, error):
         """Delete the files of a save that failed; returns the OSError to raise."""
-        for name in (f"{step}", f"{step}{_UNFINISHED}"):
-            self._delete(self.directory / name)
+        self._delete(self._path(step) / self.data)
+        for path in self._path(step).glob(f"{self.data}.*"):  # orbax's temporary folder
+            self._delete(path)
+        with contextlib.suppress(OSError):  # not empty
+            self._path(step).rmdir()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return OSError(f"{self._path(step)}: could not be saved: {reason}")
 
     def _delete(self, path):
         if self.process_index == 0 and path.exists():
-            (path / _MANIFEST).unlink(missing_ok=True)  # first, so that a half-deleted step does not count as published
+            (path / MANIFEST).unlink(missing_ok=True)  # first, so that a half-deleted step does not count as published
             path.rmtree()
 
 
@@ -212,9 +253,11 @@ def _dtype_and_shape(leaf):
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def _data_files(directory):
-    """{relative name: path} of every file under `directory` except the manifest."""
-    return {name: path for name, path in files_under(directory).items() if name != _MANIFEST}
+def _data_files(path, manifest):
+    """{relative name: path} of the files of a step; manifests of schema_version 1 list those beside the manifest."""
+    if "data" in manifest:
+        return files_under(path / manifest["data"])
+    return {name: path for name, path in files_under(path).items() if name != MANIFEST}
 
 
 def _writer(name):
@@ -229,11 +272,6 @@ def _sha256(path):
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _with_own_hash(manifest):
-    sha256 = hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
-    return canonical_json(manifest | {"sha256": sha256}) + "\n"
 
 
 def _problem(path, name, expected):

@@ -9,9 +9,10 @@ from pathlib import Path
 from etils import epath
 
 from ladder.config import canonical_json
-from ladder.errors import InputError
+from ladder.errors import DamagedError, InputError
 from ladder.rundir.kill_points import phase
 
+MANIFEST = "MANIFEST.json"
 SCHEMA_VERSION = 2  # of sealed JSON files; version 1 had no hash, except in MANIFEST.json
 
 
@@ -27,37 +28,51 @@ def write_atomic(path, text, reached=None, durable=True):
         return
     tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with open(tmp, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        _write(tmp, text, durable)
         if reached:
             phase(reached)
         os.replace(tmp, path)
     finally:
         tmp.unlink(missing_ok=True)
-    if not durable:
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _write(path, text, durable):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_folder(path):
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def create(path, text):
-    """Write `text` to a new file, atomically; False if the file exists. Of several processes exactly one succeeds."""
+def create(path, text, reached=None, durable=True):
+    """Write `text` to a new file, atomically; False if the file exists. Of several processes exactly one succeeds.
+
+    reached, durable: as in `write_atomic`.
+    """
     if is_local(path):
         path = epath.Path(path)
         tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-        tmp.write_text(text)
         try:
+            _write(tmp, text, durable)
+            if reached:
+                phase(reached)
             os.link(tmp, path)
         except FileExistsError:
             return False
         finally:
-            tmp.unlink()
+            tmp.unlink(missing_ok=True)
+        if durable:
+            _sync_folder(path.parent)
         return True
     import fsspec
 
@@ -71,8 +86,12 @@ def create(path, text):
 
 def read_json(path):
     """The object in a JSON file. Raises InputError with file and line if it is not a JSON object."""
+    return _parsed(path.read_bytes(), path)
+
+
+def _parsed(raw, path):
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(raw)
     except RecursionError:
         raise InputError(f"{path}:1: not JSON (nested too deeply)") from None
     except json.JSONDecodeError as error:
@@ -93,18 +112,35 @@ def sealed(value):
 def read_sealed(path):
     """The object that `sealed` wrote, without its hash. One of schema_version 1 has no hash and is returned unchecked.
 
-    Raises InputError if the file is not JSON or its content does not match its hash, FileNotFoundError if it is absent.
+    Raises DamagedError if the file is not JSON or its content does not match its hash, FileNotFoundError if it is
+    absent.
     """
-    value = read_json(path)
+    raw = path.read_bytes()
+    try:
+        value = _parsed(raw, path)
+    except InputError as error:
+        raise DamagedError(str(error)) from None
     stated = value.pop("sha256", None)
-    unchecked = stated is None and value.get("schema_version") == 1
-    if not unchecked and (value.get("schema_version") != SCHEMA_VERSION or stated != _own_hash(value)):
-        raise InputError(f"{path}: damaged, or edited by hand: its content does not match the hash in it")
+    try:
+        old = value.get("schema_version") == 1
+        intact = stated in (None, _own_hash(value)) if old else sealed(value).encode() == raw
+    except ValueError:  # NaN, or half of a surrogate pair
+        intact = False
+    if not intact:
+        raise DamagedError(f"{path}: damaged, or edited by hand: its content does not match the hash in it")
     return value
 
 
 def _own_hash(value):
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def is_published(checkpoint):
+    """Whether the directory of a checkpoint's step has a manifest (checkpoint.py) that is not empty."""
+    try:
+        return (checkpoint / MANIFEST).stat().length > 0
+    except FileNotFoundError:
+        return False
 
 
 def files_under(directory):

@@ -1,41 +1,57 @@
 """The run directory: every file that one rung writes, except its checkpoints.
 
-    config.json      the config, canonical; its run_id never changes
+    config.json      the config; its run_id never changes (config_file.py compares the two)
     metrics/<first>-<last>.jsonl
-                     immutable segments; each is published just before the checkpoint of step <last>
+                     immutable segments (segments.py); each is published just before the checkpoint of step <last>,
+                     whose manifest lists the hashes of all segments so far, as DONE.json does
     timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
     heartbeat.json   the latest step, loss and rate
-    lease.json       which process trains this run, and until when (see lease.py)
+    leases/          which process trains this run, and until when (lease.py)
     attempts.jsonl   every time it was submitted or started, with the newest checkpoint at that time
     STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: why the run ended, where an
                      automatic retry would not help; deleted when the run is resumed
     DONE.json        written last; the run is finished if it exists, whatever else says otherwise
 
-In a run of several processes only process 0 writes. Nothing here imports jax.
+Every .json file holds the run_id and its own hash (files.py). In a run of several processes only process 0 writes.
+Nothing here imports jax.
 """
 
+import hashlib
 import json
 import math
-import re
 import time
 from dataclasses import dataclass
 
 from etils import epath
 
 from ladder.config import canonical_json
-from ladder.errors import InputError
-from ladder.rundir.files import is_local, read_json, write_atomic
+from ladder.errors import DamagedError, InputError
+from ladder.rundir import segments
+from ladder.rundir.files import create, is_local, is_published, read_sealed, sealed, write_atomic
 from ladder.rundir.kill_points import phase
 from ladder.rundir.lease import is_live, read_lease
+from ladder.rundir.segments import ROW_KEYS
 
 STOPPED = ("diverged", "failed", "stuck", "cancelled")
-ROW_KEYS = frozenset(("step", "tokens", "kind", "task", "metric", "value", "stderr", "n_docs"))
-_SEGMENT = re.compile(r"(\d{9})-(\d{9})\.jsonl")
+_NUMBER, _STEP = (int, float, type(None)), (int, type(None))
+_FIELDS = {
+    "config.json": {"run_id": str, "derived": dict},
+    "DONE.json": {"step": int},
+    "STOPPED.json": {"state": str, "step": _STEP, "loss": _NUMBER, "reason": str},
+    "heartbeat.json": {"step": _STEP, "loss": _NUMBER, "rate": _NUMBER},
+}
+_ATTEMPT = {"by": str, "durable": _STEP, "time": (int, float)}
+# How to mend a damaged file.
+_MEND = {
+    "config.json": "delete it and write it again with ladder submit, or ladder train NAME --rung RUNG",
+    "DONE.json": "delete it and train the run again; it goes on from its last checkpoint",
+    "STOPPED.json": "delete it; ladder submit resumes the run",
+}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """The state that `ladder status` shows. name: pending, running, stale, done or one of STOPPED."""
+    """The state that `ladder status` shows. name: pending, running, stale, done, damaged or one of STOPPED."""
 
     name: str
     step: int | None = None
@@ -44,29 +60,39 @@ class RunState:
 
 
 class Record:
-    """One run directory, local or any other epath; the module docstring lists its files."""
+    """One run directory, local or any other epath; the module docstring lists its files.
 
-    def __init__(self, directory, process_index=0):
+    listing: of the segments that this object has published, or found when it resumed (segments.py). lease: of the
+    process that trains the run; with it nothing is published after the lease is lost.
+    """
+
+    def __init__(self, directory, process_index=0, lease=None):
         self.directory = epath.Path(directory)
         self.metrics = self.directory / "metrics"
-        self.process_index = process_index
+        self.process_index, self.lease = process_index, lease
+        self.listing = {}
         self._buffer = []  # (step, line), not yet published
         self._published = -1
 
+    def check_lease(self):
+        """Raise Preempted if this process trains the run and another has taken its lease."""
+        if self.lease is not None:
+            self.lease.check()
+
     def write_config(self, config):
-        """Write config.json; raises InputError if the existing one has another run_id. What enters the run_id is
-        fixed; the layout, evaluations, cadence and a trunk's length may change each time the run is resumed."""
-        path = self.directory / "config.json"
-        run_id = (read_json(path) if path.exists() else config).get("run_id")
-        if run_id != config.get("run_id"):
-            raise InputError(f"{path}: belongs to run {run_id}; use another directory, or delete this one")
+        """Write config.json. What enters the run_id is fixed; the layout, evaluations, cadence and a trunk's length may
+        change each time the run is resumed. Raises InputError if the directory is another run's, DamagedError if the
+        existing file is damaged."""
+        self._read("config.json")
+        if config.get("run_id") != self.directory.name:
+            raise InputError(f"{self.directory}: not a directory of run {config.get('run_id')}; use one of its name")
         self._write("config.json", config)
 
     def read_config(self):
-        """The dictionary in config.json."""
+        """The dictionary in config.json. Raises DamagedError if it is absent, damaged or one of another run."""
         config = self._read("config.json")
         if config is None:
-            raise InputError(f"{self.directory / 'config.json'}: there is none; name a run directory or a rung")
+            raise DamagedError(f"{self.directory / 'config.json'}: there is none; name a run directory or a rung")
         return config
 
     def heartbeat(self, step, loss, rate):
@@ -75,8 +101,11 @@ class Record:
         self._write("heartbeat.json", beat, durable=False)
 
     def beat(self):
-        """The content of heartbeat.json, or None before the first."""
-        return self._read("heartbeat.json")
+        """The content of heartbeat.json, or None before the first; a damaged one is replaced by the next."""
+        try:
+            return self._read("heartbeat.json")
+        except DamagedError:
+            return None
 
     def timing(self, **figures):
         """Append one line of wall-clock figures to timing.jsonl."""
@@ -85,23 +114,27 @@ class Record:
     def attempt(self, cause):
         """Append a row to attempts.jsonl. cause: "submit", "train", or "retry" (by a person, even after failures)."""
         saved = self.saved_steps()
-        self._append("attempts.jsonl", {"by": cause, "durable": saved[-1] if saved else None, "time": time.time()})
+        row = {"by": cause, "durable": saved[-1] if saved else None, "time": time.time()}
+        self._append("attempts.jsonl", row | {"sha256": _line_hash(row)})
 
     def attempts(self):
-        """The rows that `attempt` wrote, in order; a line that a crash truncated is skipped."""
-        path, rows = self.directory / "attempts.jsonl", []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return [row for row in rows if isinstance(row, dict) and row.keys() >= {"by", "durable", "time"}]
+        """The rows that `attempt` wrote, in order. A line that a crash truncated, or that is damaged, is skipped."""
+        return [row for row in self._attempts() if row is not None]
+
+    def damaged_attempts(self):
+        """The numbers of the lines of attempts.jsonl that are damaged."""
+        return [number for number, row in enumerate(self._attempts(), start=1) if row is None]
+
+    def _attempts(self):
+        path = self.directory / "attempts.jsonl"
+        lines = path.read_bytes().decode("utf-8", errors="replace").splitlines() if path.exists() else ()
+        return [_attempt(line) for line in lines]
 
     def saved_steps(self):
         """The steps of the published checkpoints, ascending; a crash loses nothing up to the last of them."""
         folder = self.directory / "checkpoints"
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
-        return sorted(int(name) for name in names if name.isdigit() and (folder / name / "MANIFEST.json").exists())
+        return sorted(int(name) for name in names if name.isdigit() and is_published(folder / name))
 
     def log(self, rows):
         """Buffer metric rows (with ROW_KEYS, perhaps more) in memory until `publish`."""
@@ -113,62 +146,69 @@ class Record:
             self._buffer.append((row["step"], canonical_json(row)))
 
     def publish(self, step):
-        """Write the segment that ends at `step`. Call it just before the commit of that step's checkpoint."""
+        """Write the segment that ends at `step`. Call it just before the commit of that step's checkpoint.
+
+        Raises Preempted if another process has taken the lease.
+        """
         if step <= self._published:
             raise ValueError(f"steps up to {self._published} are published already, not {step}")
+        name = segments.name(self._published + 1, step)
+        content = "".join(line + "\n" for row_step, line in self._buffer if row_step <= step)
         if self.process_index == 0:
             self.metrics.mkdir(parents=True, exist_ok=True)
-            path = self.metrics / f"{self._published + 1:09d}-{step:09d}.jsonl"
-            lines = [line + "\n" for row_step, line in self._buffer if row_step <= step]
-            write_atomic(path, "".join(lines), reached="metrics-written")
+            self.check_lease()
+            if not create(self.metrics / name, content, reached="metrics-written"):
+                # Of an earlier holder of the lease, which wrote it after this process had begun, or of a later one.
+                self.check_lease()
+                write_atomic(self.metrics / name, content)
         phase("metrics-published")
+        self.listing[name] = segments.entry(content.encode())
         self._buffer = [(row_step, line) for row_step, line in self._buffer if row_step > step]
         self._published = step
 
-    def rewind(self, step=-1, origin=-1):
+    def rewind(self, step=-1, origin=-1, listing=None):
         """Reset the metrics to those at the checkpoint of `step` (-1: none was restored). Call it before training.
 
         Clears the buffer and deletes every segment after `step`, and STOPPED.json. origin: the step before the run's
-        first one, -1 from scratch, parent_step for a branch. Raises InputError if the remaining segments do not cover
-        steps origin + 1 to `step`.
+        first one, -1 from scratch, parent_step for a branch. listing: of the segments up to `step`, from the manifest
+        of the checkpoint; None where it was made before manifests had one, and then the segments are taken as they are.
+
+        Raises InputError if the segments do not cover steps origin + 1 to `step`, or differ from the listing.
         """
-        covered, later = origin, []
-        for path, first, last in self._segments():
-            if first > step:
-                later.append(path)
-                continue
-            if first != covered + 1 or last > step:
-                raise InputError(
-                    f"{path}: expected a segment that begins at step {covered + 1} and ends by the restored step "
-                    f"{step}; delete the run directory and train it again"
-                )
-            covered = last
-        if covered != step:
-            raise InputError(
-                f"{self.metrics}: steps {covered + 1} to {step} are missing, but the checkpoint of step {step} exists; "
-                "delete the run directory and train it again"
-            )
+        names = segments.names(self.metrics)
+        later = [name for name in names if segments.steps(name)[0] > step]
+        if listing is None:
+            earlier = [name for name in names if name not in later]
+            listing = {name: segments.entry((self.metrics / name).read_bytes()) for name in earlier}
+        gap = segments.gap(listing, origin + 1, step)
+        problems = segments.problems(self.metrics, listing) or [f"{self.metrics}: {gap}"] * bool(gap)
+        if problems:
+            raise InputError(f"{problems[0]}; delete the run directory and train it again")
         if self.process_index == 0:
-            for path in reversed(later):  # newest first: if the process is killed here, no gap is left
-                path.unlink()
+            for name in reversed(later):  # newest first: if the process is killed here, no gap is left
+                (self.metrics / name).unlink()
             for path in self.metrics.glob(".*.tmp"):
                 path.unlink()
             (self.directory / "STOPPED.json").unlink(missing_ok=True)
-        self._buffer, self._published = [], step
+        self._buffer, self._published, self.listing = [], step, dict(listing)
 
     def rows(self):
         """All published rows in order. Raises InputError with file and line if one is damaged."""
-        for path, _, _ in self._segments():
-            lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
-            for number, line in enumerate(lines[:-1], start=1):
-                yield _parsed_row(line, f"{path}:{number}")
-            if lines[-1]:
-                raise InputError(f"{path}:{len(lines)}: truncated in the middle of a line")
+        for name in segments.names(self.metrics):
+            yield from segments.rows(self.metrics / name)
 
     def finish(self, **summary):
-        """Write DONE.json: the run is finished."""
+        """Write DONE.json: the run is finished. Raises InputError if the metrics are not those that were written."""
+        problems = segments.problems(self.metrics, self.listing) if self.process_index == 0 else []
+        if problems:
+            raise InputError(f"{problems[0]}; delete the run directory and train it again")
         phase("before-done")
-        self._write("DONE.json", summary)
+        self.check_lease()
+        self._write("DONE.json", summary | {"metrics": self.listing})
+
+    def done(self):
+        """The content of DONE.json, or None. Raises DamagedError if it is damaged."""
+        return self._read("DONE.json")
 
     def stop(self, state, step, loss, reason):
         """Write STOPPED.json. state: "diverged" (exit code 78), "failed" (exit code 1 or 2), "stuck" (three attempts
@@ -177,16 +217,26 @@ class Record:
             raise ValueError(f"a run stops as {', '.join(STOPPED)}, not as {state!r}")
         self._write("STOPPED.json", {"state": state, "step": step, "loss": _finite(loss), "reason": reason})
 
+    def stopped(self):
+        """The content of STOPPED.json, or None. Raises DamagedError if it is damaged."""
+        return self._read("STOPPED.json")
+
     def is_done(self):
         """Whether DONE.json exists and config.json asks for no more steps than it has (a trunk can be made longer)."""
-        return self._has_all_steps(self._read("DONE.json"))
+        return self._has_all_steps(self.done())
 
     def _has_all_steps(self, done: dict | None) -> bool:
         return done is not None and done["step"] >= self.read_config()["derived"]["steps"]
 
     def state(self):
         """The RunState according to the files, whatever a scheduler reports."""
-        beat, stopped, done = self.beat(), self._read("STOPPED.json"), self._read("DONE.json")
+        try:
+            return self._state()
+        except DamagedError as error:
+            return RunState("damaged", detail=str(error))
+
+    def _state(self):
+        beat, stopped, done = self.beat(), self.stopped(), self.done()
         lease = read_lease(self.directory)
         if self._has_all_steps(done):
             return RunState("done", done.get("step"), done.get("loss"))
@@ -198,11 +248,6 @@ class Record:
         if beat or lease:
             return RunState("stale", step, loss, "started and not finished, but no process trains it")
         return RunState("pending")
-
-    def _segments(self):
-        paths = sorted(self.metrics.iterdir()) if self.metrics.exists() else []
-        matches = [(path, _SEGMENT.fullmatch(path.name)) for path in paths]
-        return [(path, int(match[1]), int(match[2])) for path, match in matches if match]
 
     def _append(self, name, row):
         if self.process_index != 0:
@@ -216,31 +261,41 @@ class Record:
             path.write_text((path.read_text() if path.exists() else "") + line)
 
     def _read(self, name):
-        path = self.directory / name
+        """The content of a .json file, or None. Raises DamagedError if it is damaged or belongs to another run."""
+        path, mend = self.directory / name, f"; {_MEND[name]}" if name in _MEND else ""
         try:
-            return read_json(path)
+            value = read_sealed(path)
         except FileNotFoundError:
             return None
+        except DamagedError as error:
+            raise DamagedError(f"{error}{mend}") from None
+        run_id = value.get("run_id", self.directory.name)
+        if run_id != self.directory.name:
+            raise DamagedError(f"{path}: belongs to run {run_id}, not to {self.directory.name}{mend}")
+        for key, kind in _FIELDS[name].items():
+            if not isinstance(value.get(key), kind):
+                raise DamagedError(f"{path}: damaged: {key} is {value.get(key)!r}{mend}")
+        return value
 
     def _write(self, name, value, durable=True):
         if self.process_index == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
-            value = {"schema_version": 1} | value
-            text = json.dumps(value, sort_keys=True, allow_nan=False, indent=2)
-            write_atomic(self.directory / name, text + "\n", durable=durable)
+            write_atomic(self.directory / name, sealed({"run_id": self.directory.name} | value), durable=durable)
 
 
-def _parsed_row(line, where):
+def _attempt(line):
+    """The row in a line of attempts.jsonl; None if it is damaged. Older rows have no hash."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error})") from None
-    if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
-        raise InputError(f"{where}: not a metrics row: it needs {', '.join(sorted(ROW_KEYS))}")
-    value, step = row["value"], row["step"]
-    if type(step) is not int or type(value) not in (int, float) or not math.isfinite(value):
-        raise InputError(f"{where}: step must be a whole number and value a finite number")
-    return row
+        stated = row.pop("sha256", None)
+        intact = all(isinstance(row[name], kind) for name, kind in _ATTEMPT.items())
+        return row if intact and stated in (None, _line_hash(row)) else None
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _line_hash(row):
+    return hashlib.sha256(canonical_json(row).encode()).hexdigest()[:8]
 
 
 def _finite(value):

@@ -1,7 +1,7 @@
 """GKE: a JobSet for every run, admitted by Kueue. `manifest` is pure; the rest is the kubernetes client.
 
 A JobSet's replicas are slices, the pods of a replica are the VMs of a slice. All restart together if a pod ended for a
-reason that a retry can cure (exit code 75, 134, 137 or 143, or a preempted node); any other code fails the JobSet.
+reason that a retry can cure (an exit code of TRY_AGAIN, or a preempted node); any other code fails the JobSet.
 """
 
 from collections.abc import Sequence

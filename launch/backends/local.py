@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ladder.errors import InputError
 from ladder.rundir.files import read_json, write_atomic
 from ladder.rundir.lease import read_lease
 from launch import run_log
@@ -142,13 +143,17 @@ def _send(directory: Path, number: int, group: int | None) -> bool:
 
 def _process_group(directory: Path) -> int:
     """Of a job that another process has started."""
-    path = directory / "job.json"
+    try:
+        job = read_json(directory / "job.json")
+    except (FileNotFoundError, InputError):
+        job = None
     # A submitter that was killed before it wrote job.json leaves only the lease of the run itself.
-    job = read_json(path) if path.exists() else read_lease(directory)
+    if job is None or not isinstance(job.get("pid"), int):
+        job = read_lease(directory)
     if job is None:
         raise Busy(f"{directory}: a process has just been started; try again in a few seconds")
-    if job["host"] != socket.gethostname():
-        raise Busy(f"{directory}: its process runs on the host {job['host']}; stop it there")
+    if job.get("host") != socket.gethostname():
+        raise Busy(f"{directory}: its process runs on the host {job.get('host')}; stop it there")
     return job["pid"]
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 # The `ladder` command of this environment. -P: packages of the working directory are not imported.
 PROGRAM = (sys.executable, "-P", "-m", "launch.cli")
 TRIES = 3  # of a run, without a new checkpoint
-TRY_AGAIN = (75, 134, 137, 143)  # exit codes: preempted; aborted because a peer was lost; SIGKILL; SIGTERM
+TRY_AGAIN = (75, 130, 134, 137, 143)  # exit codes: preempted; SIGINT; a peer was lost (SIGABRT); SIGKILL; SIGTERM
 
 
 @dataclass(frozen=True)

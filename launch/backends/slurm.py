@@ -123,7 +123,7 @@ class Cluster:
 def _job_number(directory) -> str | None:
     try:
         return read_json(Path(directory) / "job.json").get("slurm")
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):  # a damaged one: Slurm itself still knows the job
         return None
 
 

@@ -164,7 +164,7 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
 
 
 def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = None) -> int:
-    """Check every file of a ladder's checkpoints against its hash, and every line of the metrics.
+    """Check every file of a ladder's runs and their corpora against its hash, and every config.json against its run_id.
 
     Example: ladder verify demo
     """
@@ -172,7 +172,8 @@ def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = 
 
     folder = runs.folder(name, as_path(root))
     directories = [runs.directory(name, rung, as_path(root))] if rung else runs.directories(folder)
-    checked = [verifying.check(path) for path in directories]
+    fits = [] if rung else sorted(config.parent for config in folder.glob("fit/*/config.json"))
+    checked = [verifying.check(path) for path in (*directories, *fits)] + verifying.check_corpora(directories)
     terminal.console().print(verifying.table(checked))
     if json:
         terminal.write_json(json, verifying.to_json(checked))

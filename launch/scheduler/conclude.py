@@ -1,5 +1,7 @@
 """The last job of a ladder: predict its targets from the runs that are done, and write the page."""
 
+import hashlib
+
 from ladder.errors import InputError
 from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record
@@ -14,7 +16,7 @@ def conclude(directory) -> None:
     record = Record(directory)
     config = record.read_config()
     folder = record.directory.parent.parent
-    with Lease(record.directory):
+    with Lease(record.directory) as record.lease:
         states = {run: Record(folder / run).state() for run in config["runs"]}
         left_out = {run: f"{s.name}: {s.detail}" for run, s in states.items() if s.name != "done"}
         unfinished = [run for run in left_out if states[run].name != "diverged" and not _skipped(folder, run, states)]
@@ -24,7 +26,9 @@ def conclude(directory) -> None:
         from fitting.tables import points, runs_table
         from fitting.task_laws import two_step
 
-        read = runs_table.read(folder).select(run=[run for run in states if run not in left_out])
+        table = runs_table.read(folder)
+        read = table.select(run=[run for run in states if run not in left_out])
+        left_out |= {run: why for run, _, why in (line.partition(": ") for line in table.left_out) if run in states}
         targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
         predicted = two_step.predict(read, targets, n_resamples=config["resamples"])
         terminal.write_json(record.directory / "prediction.json", predicted.json())
@@ -34,7 +38,9 @@ def conclude(directory) -> None:
             "facts": {"left out": "; ".join(f"{run} {why}" for run, why in left_out.items()) or "nothing"},
         }
         (record.directory / "report.html").write_text(task_report.page(read, predicted, about))
-        record.finish(step=0, loss=None, left_out=left_out)
+        outputs = {name: (record.directory / name).read_bytes() for name in ("prediction.json", "report.html")}
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in outputs.items()}
+        record.finish(step=0, loss=None, left_out=left_out, outputs=hashes)
 
 
 def _skipped(folder, run: str, states) -> bool:

@@ -67,9 +67,10 @@ def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
 
 
 def _outcome(last: Round) -> Outcome:
-    failed = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in ("failed", "stuck")]
+    states = ("failed", "damaged", "stuck")
+    failed = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in states]
     if failed:
-        raise Failed("\n  ".join(failed), 1 if "failed" in last.states.values() else 75)
+        raise Failed("\n  ".join(failed), 1 if {"failed", "damaged"} & {*last.states.values()} else 75)
     ends = ("done", "diverged", "skipped")
     return Outcome(*([run_id for run_id, state in last.states.items() if state == end] for end in ends))
 

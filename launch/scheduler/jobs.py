@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ladder.config import job_name
-from ladder.errors import InputError
+from ladder.errors import DamagedError, InputError
 from ladder.rundir.record import Record
 from launch.backends.protocol import Job
 
@@ -14,20 +14,34 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
 def read(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...]:
     """The jobs of these run directories (and of a fit directory), each after those it needs: trunks before branches,
-    targets after all rungs, the fit last. Raises InputError where a config.json lacks what a job needs."""
-    configs = [(str(directory), Record(directory).read_config()) for directory in directories]
-    for directory, config in configs:
-        if "split" not in config:
-            raise InputError(f"{directory}/config.json: 'split' is missing; write it again with ladder submit")
+    targets after all rungs, the fit last. A run whose config.json is damaged has a job that is never submitted, because
+    its state is "damaged". Raises InputError where a config.json lacks what a job needs."""
+    configs, damaged = [], []
+    for directory in directories:
+        try:
+            configs.append((str(directory), _checked(directory, Record(directory).read_config())))
+        except DamagedError:
+            damaged.append(directory)
     configs.sort(key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
     rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
+    rungs += [directory.name for directory in damaged]
     jobs = [_train(directory, config, rungs) for directory, config in configs]
+    jobs += [Job(job_name(d.parent.name, d.name), d.name, str(d), ("train", str(d))) for d in damaged]
     if fit is not None:
         config = Record(fit).read_config()
         after = tuple((job.run_id, None) for job in jobs)
         name = job_name(config["ladder"], config["run_id"])
         jobs.append(Job(name, config["run_id"], str(fit), ("conclude", str(fit)), after, kind="fit"))
     return tuple(jobs)
+
+
+def _checked(directory: Path, config: dict) -> dict:
+    derived = ("parent_run", "size", "kind", "steps", "flops_per_token", "batch_tokens")
+    missing = [name for name in ("split", "ladder", "rung") if name not in config]
+    missing += [name for name in derived if name not in config["derived"]]
+    if missing:
+        raise InputError(f"{directory}/config.json: {missing[0]!r} is missing; write it again with ladder submit")
+    return config
 
 
 def _depth(config: Mapping) -> int:
@@ -42,7 +56,7 @@ def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:
         raise InputError(f"{directory}/config.json: run_id {run_id!r} is not the name of its directory")
     if derived["parent_run"] and not RUN_ID.fullmatch(derived["parent_run"]):
         raise InputError(f"{directory}/config.json: parent_run {derived['parent_run']!r} is not the name of a run")
-    first = config["rung"]["parent_step"] or 0
+    first = config["rung"].get("parent_step") or 0
     after = ((derived["parent_run"], first),) if derived["parent_run"] else ()
     if config["split"] == "target":
         after += tuple((rung, None) for rung in rungs)

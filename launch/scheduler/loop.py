@@ -17,8 +17,6 @@ from launch.scheduler import status
 from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, ladder_states, reconcile
 from launch.scheduler.status import Status
 
-LEASE_SECONDS = 120.0
-
 
 @dataclass(frozen=True)
 class Round:
@@ -40,7 +38,7 @@ class Round:
 @contextmanager
 def submit_lease(folder: Path) -> Iterator[Lease]:
     """Let only one submitter at a time work on a ladder. Raises Preempted, naming the other one, where there is one."""
-    with Lease(folder / ".submit", LEASE_SECONDS, "submits this ladder already") as lease:
+    with Lease(folder / ".submit", holder_does="submits this ladder already") as lease:
         yield lease
 
 
@@ -76,7 +74,7 @@ def until_settled(
 ) -> Round:
     """Repeat `once`, with a pause of `seconds`, until the round is settled."""
     while True:
-        lease.renew()
+        lease.check()
         round_ = once(jobs, backend)
         show(round_)
         if round_.settled:

@@ -11,7 +11,7 @@ from ladder.rundir.record import STOPPED
 from launch.backends.protocol import TRIES, TRY_AGAIN, Job, Seen
 from launch.scheduler.status import Status
 
-OVER = ("done", *STOPPED)
+OVER = ("done", "damaged", *STOPPED)
 SETTLED = (*OVER, "skipped", "blocked")  # these do not change without the user
 
 
@@ -75,9 +75,9 @@ def reconcile(
 
 
 def ladder_states(jobs: Jobs, runs: Runs, seen_by_name: SeenByName) -> dict[str, str]:
-    """The state of every run, by run_id: done or one of STOPPED; running; queued; ended (its job must be removed, or
-    its tries are used up); ready; waiting for another run; skipped, because its trunk diverged; blocked, because a run
-    that it needs failed, is stuck or was cancelled."""
+    """The state of every run, by run_id: one of OVER; running; queued; ended (its job must be removed, or its tries are
+    used up); ready; waiting for another run; skipped, because its trunk diverged; blocked, because a run that it needs
+    failed, is damaged or stuck, or was cancelled."""
     states: dict[str, str] = {}
     for job in jobs:
         run, phases = runs[job.run_id], [seen.phase for seen in seen_by_name.get(job.name, ())]
@@ -105,7 +105,7 @@ def _state_by_dependencies(job: Job, runs: Runs, states: Mapping[str, str]) -> s
             missing.add(states[run_id])
     if {"diverged", "skipped"} & missing:
         return "skipped"
-    if {"failed", "stuck", "cancelled", "blocked"} & missing:
+    if {"failed", "damaged", "stuck", "cancelled", "blocked"} & missing:
         return "blocked"
     return "waiting" if missing else "ready"
 

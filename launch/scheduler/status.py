@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fitting.report.numbers import si
+from ladder.errors import InputError
 from ladder.rundir.record import Record
 from launch import terminal
 from launch.scheduler import runs
@@ -20,6 +21,7 @@ COLOURS = {
     "cancelled": "yellow",
     "diverged": "red",
     "failed": "red",
+    "damaged": "red",
     "stuck": "red",
     "blocked": "red",
 }
@@ -66,16 +68,19 @@ class Status:
 
 def read(folder: Path) -> list[Status]:
     """The Status of every run directory in a ladder's folder; trunks before their branches, targets last."""
-    configs = [(path, Record(path).read_config()) for path in runs.directories(folder)]
-    configs.sort(key=lambda item: _order(item[1]))
-    return [read_run(path) for path, _ in configs]
+    statuses = [(_order(path), read_run(path)) for path in runs.directories(folder)]
+    return [status for _, status in sorted(statuses, key=lambda item: item[0])]
 
 
 def read_run(directory) -> Status:
-    """The Status of one run directory or fit directory."""
+    """The Status of one run directory or fit directory; its state is "damaged" where a file is."""
     record = Record(directory)
-    config, state, beat = record.read_config(), record.state(), record.beat()
-    derived, saved, attempts = config["derived"], record.saved_steps(), record.attempts()
+    try:
+        config = record.read_config()
+        derived, first = config["derived"], config.get("rung", {}).get("parent_step") or 0
+    except InputError as error:
+        return Status(record.directory.name, "damaged", detail=str(error))
+    state, beat, saved, attempts = record.state(), record.beat(), record.saved_steps(), record.attempts()
     durable = saved[-1] if saved else None
     return Status(
         run_id=config["run_id"],
@@ -84,7 +89,7 @@ def read_run(directory) -> Status:
         steps=derived["steps"],
         loss=state.loss,
         detail=state.detail,
-        first=config.get("rung", {}).get("parent_step") or 0,
+        first=first,
         durable=durable,
         saved=tuple(saved),
         rate=beat.get("rate") if beat else None,
@@ -137,6 +142,12 @@ def _cells(s: Status) -> list[str]:
     ]
 
 
-def _order(config: dict) -> tuple:
-    derived = config["derived"]
-    return config["split"] == "target", derived["n_total"], derived["seed"], derived["multiple"] or 0.0
+def _order(directory: Path) -> tuple:
+    """Small runs first, targets last, and then those whose config is damaged; the key of a sort."""
+    try:
+        config = Record(directory).read_config()
+        derived = config["derived"]
+        size = derived["n_total"], derived["seed"], derived["multiple"] or 0.0
+        return False, config["split"] == "target", size, directory.name
+    except (InputError, KeyError):
+        return True, False, (), directory.name

@@ -1,5 +1,7 @@
 """Any damage to any file of the newest checkpoint is detected before orbax reads it."""
 
+import hashlib
+import json
 import os
 import resource
 import shutil
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from ladder.errors import InputError
+from ladder.errors import InputError, Preempted
 from ladder.rundir.checkpoint import Checkpoints
 
 
@@ -51,7 +53,7 @@ def assert_restores(directory, step):
 
 @pytest.fixture(scope="module")
 def three_steps(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("saved") / "checkpoints"
+    directory = tmp_path_factory.mktemp("saved") / "run" / "checkpoints"
     checkpoints = Checkpoints(directory)
     for step in (10, 20, 30):
         save(checkpoints, step)
@@ -60,7 +62,7 @@ def three_steps(tmp_path_factory):
 
 @pytest.fixture
 def saved(three_steps, tmp_path):
-    return shutil.copytree(three_steps, tmp_path / "checkpoints")
+    return shutil.copytree(three_steps, tmp_path / "run" / "checkpoints")
 
 
 def files_of(directory):
@@ -103,17 +105,15 @@ def test_any_damage_to_any_file_is_named_before_orbax_reads_it(saved, caplog, mo
     monkeypatch.setattr(Checkpoints, "_load", lambda self, step, _: loaded.append(step))
     newest, injections = saved / "30", 0
     for path in files_of(newest):
-        name, content = path.relative_to(newest).as_posix(), path.read_bytes()
+        name, content = path.relative_to(newest).as_posix().removeprefix("data-0/"), path.read_bytes()
         for damage, inflict, says in damages(len(content)):
             caplog.clear()
             inflict(path)
             step, _ = Checkpoints(saved).restore(ABSTRACT)
             assert step == 20, (name, damage)
             [warning] = caplog.messages
-            unpublished = (name, damage) == ("MANIFEST.json", "deleted")
-            says_so = (
-                ": MANIFEST.json: missing (never published, or deleted); ignored" if unpublished else f": {name}: "
-            )
+            unpublished = name == "MANIFEST.json" and damage in ("deleted", "cut to 0")
+            says_so = ": never published, or its MANIFEST.json was deleted; ignored" if unpublished else f": {name}: "
             assert says_so in warning, (warning, damage)
             assert name == "MANIFEST.json" or says in warning, (warning, damage)
             assert newest.exists() == unpublished
@@ -150,25 +150,83 @@ def test_what_the_manifest_is_for(tmp_path):
     checkpoints.commit(1)
     data = max(files_of(tmp_path / "1"), key=lambda path: path.stat().st_size)
     flip(data, 4 * data.stat().st_size)
-    got = ocp.load(tmp_path / "1", abstract(state), checkpointable_name="state")
+    got = ocp.load(tmp_path / "1" / "data-0", abstract(state), checkpointable_name="state")
     assert not np.array_equal(got["w"], state["w"])
-    assert checkpoints.verify(1) == [f"{data.relative_to(tmp_path / '1')}: its hash differs"]
+    assert checkpoints.verify(1) == [f"{data.relative_to(tmp_path / '1' / 'data-0')}: its hash differs"]
 
 
 def test_an_extra_file_is_named(saved, caplog):
-    (saved / "30" / "state" / "stray").write_text("?")
+    (saved / "30" / "data-0" / "state" / "stray").write_text("?")
     assert_restores(saved, 20)
     assert "state/stray: extra" in caplog.text
 
 
 def test_a_copied_checkpoint_is_not_another_step(saved):
     shutil.copytree(saved / "10", saved / "40")
-    assert Checkpoints(saved).verify(40) == ["MANIFEST.json: belongs to step 10"]
+    assert Checkpoints(saved).verify(40) == ["MANIFEST.json: belongs to step 10 of run"]
+
+
+def test_a_copied_checkpoint_is_not_another_runs(saved):
+    other = shutil.copytree(saved, saved.parent.parent / "other" / "checkpoints")
+    assert Checkpoints(other).verify(30) == ["MANIFEST.json: belongs to step 30 of run"]
+    assert Checkpoints(other).restore(ABSTRACT) is None
+
+
+def test_checkpoints_from_before_manifests_named_the_run_still_restore(saved):
+    """Schema 1: orbax's files lie beside the manifest, which holds neither run_id nor metrics."""
+    step = saved / "30"
+    (step / "data-0").rename(saved / "moved")
+    manifest = json.loads((step / "MANIFEST.json").read_text())
+    (step / "MANIFEST.json").unlink()
+    for path in list((saved / "moved").iterdir()):
+        path.rename(step / path.name)
+    (saved / "moved").rmdir()
+    body = {"schema_version": 1} | {name: manifest[name] for name in ("step", "leaves", "files")}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    body["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (step / "MANIFEST.json").write_text(json.dumps(body, sort_keys=True, separators=(",", ":")) + "\n")
+    assert Checkpoints(saved).verify(30) == []
+    assert Checkpoints(saved).metrics(30) is None
+    assert_restores(saved, 30)
+    flip(next(path for path in files_of(step / "state") if path.stat().st_size), 5)
+    assert_restores(saved, 20)
+
+
+def test_a_holder_that_lost_its_lease_publishes_nothing(saved):
+    """It is paused after it checked its lease; another process takes over and is saving the same step."""
+    loser = Checkpoints(saved, lease=1)
+    loser.start(40, make_state(40))
+
+    def paused():
+        winner = Checkpoints(saved, lease=2)
+        assert winner.restore(ABSTRACT)[0] == 30
+        winner.start(50, make_state(50))
+        winner.commit(50)
+
+    with pytest.raises(Preempted, match="another process trains this run"):
+        loser.commit(40, check=paused)
+    assert Checkpoints(saved).steps() == [10, 20, 30, 50]
+    with pytest.raises(Preempted):
+        loser.start(50, make_state(50))
+    winner = Checkpoints(saved, lease=2)
+    save(winner, 40)
+    assert [winner.verify(step) for step in (40, 50)] == [[], []]
+
+
+def test_a_lost_lease_is_noticed_before_the_manifest(saved):
+    def lost():
+        raise Preempted("lost")
+
+    checkpoints = Checkpoints(saved)
+    checkpoints.start(40, make_state(40))
+    with pytest.raises(Preempted, match="lost"):
+        checkpoints.commit(40, check=lost)
+    assert checkpoints.steps() == [10, 20, 30]
 
 
 def test_all_bad_means_nothing_restored_and_nothing_deleted(saved):
     for step in (10, 20, 30):
-        os.truncate(saved / str(step) / "state" / "_METADATA", 5)
+        os.truncate(saved / str(step) / "data-0" / "state" / "_METADATA", 5)
     assert Checkpoints(saved).restore(ABSTRACT) is None
     assert sorted(p.name for p in saved.iterdir()) == ["bad-10-0", "bad-20-0", "bad-30-0"]
 
@@ -177,12 +235,12 @@ def test_unpublished_saves_do_not_count_and_are_overwritten(saved, caplog):
     checkpoints = Checkpoints(saved)
     checkpoints.start(40, make_state(40))
     checkpoints._started[1].result()  # orbax has finished, the process dies before the manifest
-    shutil.copytree(saved / "40", saved / "50.orbax-checkpoint-tmp")
-    (saved / "40" / "state" / "_METADATA").unlink()
+    shutil.copytree(saved / "40" / "data-0", saved / "40" / "data-0.orbax-checkpoint-tmp")
+    (saved / "40" / "data-0" / "state" / "_METADATA").unlink()
     resumed = Checkpoints(saved)
     assert resumed.steps() == [10, 20, 30]
     assert resumed.restore(ABSTRACT)[0] == 30
-    assert "40: MANIFEST.json: missing (never published, or deleted); ignored" in caplog.text
+    assert "40: never published, or its MANIFEST.json was deleted; ignored" in caplog.text
     save(resumed, 40)
     assert_restores(saved, 40)
     assert sorted(p.name for p in saved.iterdir()) == ["10", "20", "30", "40"]
@@ -204,7 +262,6 @@ def test_retain_deletes_the_rest_and_leftovers_but_not_the_save_under_way(saved)
     "misuse",
     [
         lambda c: c.commit(40),
-        lambda c: c.start(30, make_state(30)),
         lambda c: (c.start(40, make_state(40)), c.start(50, make_state(50))),
         lambda c: (c.start(40, make_state(40)), c.commit(50)),
     ],
@@ -235,7 +292,7 @@ def test_another_models_checkpoint_is_the_users_mistake_and_stays(saved, says):
 
 
 def test_read_refuses_what_is_absent_or_damaged(saved):
-    os.truncate(saved / "20" / "state" / "_METADATA", 0)
+    os.truncate(saved / "20" / "data-0" / "state" / "_METADATA", 0)
     for step in (20, 25):
         with pytest.raises(InputError, match=rf"/{step}: .*(missing|truncated)"):
             Checkpoints(saved).read(step, ABSTRACT)

@@ -1,6 +1,5 @@
 """The lease: exactly one of several processes trains a run, and a killed process holds no lease."""
 
-import json
 import os
 import socket
 import subprocess
@@ -13,25 +12,25 @@ import pytest
 
 from ladder.errors import Preempted
 from ladder.rundir import lease as lease_module
-from ladder.rundir.files import create
-from ladder.rundir.lease import Lease, is_live, read_lease
+from ladder.rundir.files import create, sealed
+from ladder.rundir.lease import Lease, damage, is_live, read_lease
 from ladder.rundir.record import Record
 
 
-def foreign_lease(directory, expires_in, host="elsewhere", pid=1):
-    terms = {"owner": f"{host}:{pid}:0", "host": host, "pid": pid}
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "lease.json").write_text(json.dumps(terms | {"expires": time.time() + expires_in}))
+def foreign_lease(directory, expires_in, host="elsewhere", pid=1, number=1):
+    lease = {"owner": f"{host}:{pid}:0", "host": host, "pid": pid, "expires": time.time() + expires_in}
+    (directory / "leases").mkdir(parents=True, exist_ok=True)
+    (directory / "leases" / f"{number}.json").write_text(sealed(lease))
 
 
 def test_a_lease_is_exclusive_until_it_is_given_back(tmp_path):
     with Lease(tmp_path) as lease:
         with pytest.raises(Preempted, match=lease.owner):
             Lease(tmp_path).__enter__()
-        lease.renew()
+        lease.check()
     assert read_lease(tmp_path) is None
-    with Lease(tmp_path):
-        pass
+    with Lease(tmp_path) as later:
+        assert later.number > lease.number
 
 
 def test_another_machines_lease_holds_until_it_expires(tmp_path):
@@ -43,18 +42,44 @@ def test_another_machines_lease_holds_until_it_expires(tmp_path):
         assert read_lease(tmp_path)["owner"] == lease.owner
 
 
-def test_renewing_extends_and_notices_another_owner(tmp_path):
-    with Lease(tmp_path, seconds=100) as lease:
-        first = read_lease(tmp_path)["expires"]
-        lease.renew()
-        assert read_lease(tmp_path)["expires"] == first  # less than half of it is gone
-        lease.seconds = 1000
-        lease.renew()
-        assert read_lease(tmp_path)["expires"] > first + 800
-        foreign_lease(tmp_path, expires_in=30)
-        with pytest.raises(Preempted, match="lost, elsewhere:1:0 has it"):
-            lease.renew()
+def test_a_thread_renews_however_long_a_step_takes(tmp_path, without_locks):
+    with Lease(tmp_path, seconds=0.2) as lease:
+        time.sleep(0.6)
+        assert is_live(read_lease(tmp_path))
+        with pytest.raises(Preempted, match=lease.owner):
+            Lease(tmp_path).__enter__()
+        lease.check()
+
+
+def test_a_holder_that_was_replaced_notices(tmp_path, without_locks):
+    lost = threading.Event()
+    with Lease(tmp_path, seconds=0.2, on_lost=lost.set) as lease:
+        foreign_lease(tmp_path, expires_in=30, number=lease.number + 1)
+        assert lost.wait(10)
+        with pytest.raises(Preempted, match="the lease was lost"):
+            lease.check()
     assert read_lease(tmp_path)["owner"] == "elsewhere:1:0"
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"owner": 3, "schema_version": 1}', sealed({"owner": "x"}), "[]"])
+def test_a_damaged_lease_holds_as_long_as_a_fresh_one(tmp_path, without_locks, content):
+    foreign_lease(tmp_path, expires_in=3600)
+    path = tmp_path / "leases" / "1.json"
+    path.write_text(content)
+    assert "1.json" in damage(tmp_path)
+    with pytest.raises(Preempted, match="an unknown process trains this run"):
+        Lease(tmp_path).__enter__()
+    assert Record(tmp_path).state().name == "running"
+    os.utime(path, (time.time() - 3600,) * 2)
+    assert not is_live(read_lease(tmp_path))
+    with Lease(tmp_path) as lease:
+        assert lease.number == 2
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+    """As in an object store: only the creation of a lease's file decides."""
+    monkeypatch.setattr(lease_module, "_try_lock", lambda path: (True, None))
 
 
 def test_a_killed_process_holds_nothing(tmp_path):
@@ -118,9 +143,7 @@ def test_of_twenty_that_want_the_lease_one_has_it(tmp_path, before):
 
 
 @pytest.mark.parametrize("before", ["nothing", "expired"])
-def test_without_file_locks_one_has_it_too(tmp_path, monkeypatch, before):
-    """As in an object store: only the creation of lease.json decides."""
-    monkeypatch.setattr(lease_module, "is_local", lambda path: False)
+def test_without_file_locks_one_has_it_too(tmp_path, without_locks, before):
     if before == "expired":
         foreign_lease(tmp_path, expires_in=-1)
     outcomes, start, over = [], threading.Barrier(20), threading.Event()
@@ -143,9 +166,8 @@ def test_without_file_locks_one_has_it_too(tmp_path, monkeypatch, before):
     over.set()
     for thread in threads:
         thread.join()
-    # A process that deletes an expired lease may delete a new one instead; its owner notices when it renews.
-    assert Counter(outcomes)["won"] == 1 if before == "nothing" else Counter(outcomes)["won"] >= 1
-    assert [p.name for p in tmp_path.iterdir()] == []
+    assert Counter(outcomes) == {"won": 1, "lost": 19}
+    assert read_lease(tmp_path) is None
 
 
 def test_an_object_store_creates_once():

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.errors import InputError
+from ladder.errors import DamagedError, InputError
 from ladder.rundir import kill_points
 from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record, RunState
@@ -33,7 +33,7 @@ def record(tmp_path):
 # config
 
 
-CONFIG = {"run_id": "a-1xC", "rung": {"model": {"d_model": 32, "rope_theta": 5e5}}, "derived": {"steps": 9}}
+CONFIG = {"run_id": "run", "rung": {"model": {"d_model": 32, "rope_theta": 5e5}}, "derived": {"steps": 9}}
 
 
 def test_config_is_canonical_and_written_once(record):
@@ -42,15 +42,18 @@ def test_config_is_canonical_and_written_once(record):
     before = path.read_bytes()
     record.write_config(dict(reversed(CONFIG.items())))
     assert path.read_bytes() == before
-    assert record.read_config() == {"schema_version": 1} | CONFIG
+    assert record.read_config() == {"schema_version": 2} | CONFIG
     assert list(record.read_config()) == sorted(record.read_config())
 
 
 def test_a_config_of_another_run_is_refused(record):
     record.write_config(CONFIG)
-    with pytest.raises(InputError, match="belongs to run a-1xC;"):
+    with pytest.raises(InputError, match="run: not a directory of run b;"):
         record.write_config(CONFIG | {"run_id": "b"})
-    assert record.read_config() == {"schema_version": 1} | CONFIG
+    assert record.read_config() == {"schema_version": 2} | CONFIG
+    record.directory.rename(record.directory.parent / "b")
+    with pytest.raises(DamagedError, match="config.json: belongs to run run, not to b; "):
+        Record(record.directory.parent / "b").read_config()
 
 
 def test_what_is_outside_the_run_id_may_change(record):
@@ -287,7 +290,7 @@ def test_a_missing_segment_is_named(record, missing):
 
 def test_a_segment_that_straddles_the_restored_step_is_refused(record):
     record.publish(9)
-    with pytest.raises(InputError, match="ends by the restored step 4"):
+    with pytest.raises(InputError, match="end at step 9, not at step 4"):
         record.rewind(4)
     assert len(list(record.metrics.iterdir())) == 1
 

@@ -1,0 +1,67 @@
+"""Evaluations after training: RUN_DIR/evaluations/<step>-<hash>.json, one for each checkpoint and evaluation.
+
+The hash identifies tasks, tokenizer and settings (evaluation/evaluator.py). A file holds the rows, with the columns of
+the metrics, and its own hash; it is written atomically, so an interrupted evaluation leaves none and is repeated.
+INDEX.json lists the files, so that a missing one is noticed. Files that end in .jsonl were made before they held a
+hash; they are read unchecked.
+"""
+
+from ladder.errors import DamagedError, InputError
+from ladder.rundir import segments
+from ladder.rundir.files import read_sealed, sealed, write_atomic
+
+INDEX = "INDEX.json"
+
+
+def write(directory, step: int, evaluation: str, rows) -> None:
+    """Record the rows of an evaluation (its hash) of one checkpoint of the run directory."""
+    folder = directory / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    value = {"run_id": directory.name, "step": step, "evaluation": evaluation, "rows": list(rows)}
+    write_atomic(folder / f"{step:09d}-{evaluation}.json", sealed(value), reached="evaluation-written")
+    names = {path.name for path in folder.glob("*-*.json")} | set(_listed(directory))
+    write_atomic(folder / INDEX, sealed({"run_id": directory.name, "files": sorted(names)}))
+
+
+def read(directory, evaluation: str) -> dict[int, list[dict]]:
+    """{step: rows} of the recorded evaluations with this hash. Raises InputError if a file is damaged."""
+    rows = {}
+    for path in sorted((directory / "evaluations").glob(f"*-{evaluation}.json*")):
+        step = int(path.name.partition("-")[0])
+        rows[step] = list(segments.rows(path)) if path.name.endswith(".jsonl") else _sealed(path, directory)["rows"]
+    return rows
+
+
+def problems(directory) -> list[str]:
+    """What is wrong with the recorded evaluations, one line each."""
+    folder, lines = directory / "evaluations", []
+    if not folder.exists():
+        return lines
+    paths = {path.name: path for path in folder.iterdir()}
+    for name, path in sorted(paths.items()):
+        try:
+            if name.endswith(".jsonl"):
+                list(segments.rows(path))
+            elif name.endswith(".json"):
+                _sealed(path, directory)
+        except InputError as error:
+            lines.append(f"{error}; delete it, and evaluate again: ladder eval --missing")
+    try:
+        missing = sorted(set(_listed(directory)) - set(paths))
+    except InputError:
+        return lines  # said above
+    return lines + [f"{folder / name}: missing; evaluate again: ladder eval --missing" for name in missing]
+
+
+def _listed(directory) -> list[str]:
+    try:
+        return _sealed(directory / "evaluations" / INDEX, directory)["files"]
+    except FileNotFoundError:
+        return []
+
+
+def _sealed(path, directory) -> dict:
+    value = read_sealed(path)
+    if value.get("run_id") != directory.name:
+        raise DamagedError(f"{path}: belongs to run {value.get('run_id')}, not to {directory.name}")
+    return value
