@@ -68,7 +68,8 @@ class Evaluator:
         self._scores = jax.jit(scores, out_shardings=replicated)
 
     def rows(self, params) -> list[dict]:
-        """Tidy rows {task, metric, value, stderr, n_docs}; those of acc and len_norm also have chance and majority.
+        """Tidy rows {task, metric, value, stderr, n_docs, evaluation: the hash}; also chance and majority of acc and
+        len_norm.
 
         bpb is in bits per byte, the validation loss in nats per token; metrics.py has the other units.
         """
@@ -84,7 +85,7 @@ class Evaluator:
                 mean, stderr = summary[metric]
                 row = _row(task.name, metric, mean[i], stderr[i] if n > 1 else None, n)
                 rows.append(row | baselines if metric in ("acc", "len_norm") else row)
-        return rows
+        return [row | {"evaluation": self.hash} for row in rows]
 
 
 def _row(task: str, metric: str, value, stderr=None, n_docs: int | None = None) -> dict:
