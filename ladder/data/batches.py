@@ -14,7 +14,6 @@ import grain
 import numpy as np
 
 from ladder.data.corpus import Corpus
-from ladder.errors import InputError
 
 CACHED_RECORDS = 1024
 
@@ -60,21 +59,14 @@ def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int
     return tokens
 
 
-def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
-    """int32[n, B, L+1]: the first windows of the validation split in order, with about `tokens` targets.
+def validation(corpus: Corpus, tokens: int) -> np.ndarray:
+    """int32[W, L+1]: the first windows of the validation split in order, with `tokens` targets, rounded down.
 
-    At least one batch, at most the split. Raises InputError if the split is smaller than one batch.
+    At least one window, at most the split.
     """
-    windows = corpus.windows["validation"]
-    n = min(max(1, tokens // (batch_sequences * corpus.seq_len)), windows // batch_sequences)
-    if n == 0:
-        raise InputError(
-            f"the validation split has {windows} windows of {corpus.seq_len} tokens, fewer than a batch of "
-            f"{batch_sequences}: add text or raise data.validation"
-        )
+    windows = min(max(1, tokens // corpus.seq_len), corpus.windows["validation"])
     source = corpus.source("validation")
-    rows = _read(lambda i: source[i]["tokens"], corpus, list(range(n * batch_sequences)))
-    return rows.reshape(n, batch_sequences, -1)
+    return _read(lambda i: source[i]["tokens"], corpus, list(range(windows)))
 
 
 def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

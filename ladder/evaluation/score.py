@@ -1,11 +1,17 @@
 """Log-probabilities of requests and of the validation text, computed inside jit."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ladder.evaluation.prefix_tree import Arrays, Rows
 from ladder.model.cross_entropy import token_nats
 from ladder.model.tree_attention import Tree
+
+BATCH_TOKENS = 8192  # of validation text, about
+PADDING = -1  # in place of a token
 
 
 def score_requests(functions, params, arrays: Arrays):
@@ -34,14 +40,27 @@ def score_requests(functions, params, arrays: Arrays):
     return -nats_2Q.sum(0)[:-1]
 
 
-def validation_score(functions, params, tokens_nBL1, token_bytes_V):
-    """Per batch [n]: nats of all targets; nats of the targets that have bytes (separators have none); those bytes."""
+def validation_batches(windows_WL1: np.ndarray, shards: int) -> np.ndarray:
+    """int32[n, B, L+1]: the windows in order, then windows of PADDING, as few as make all batches equal.
 
-    def score(tokens_BL1):
+    A batch has about BATCH_TOKENS tokens or, if these are fewer, one window for each of the shards that divide it.
+    """
+    W, L = windows_WL1.shape[0], windows_WL1.shape[1] - 1
+    n = math.ceil(W / (shards * max(1, BATCH_TOKENS // (L * shards))))
+    B = shards * math.ceil(W / (n * shards))
+    return np.pad(windows_WL1, ((0, n * B - W), (0, 0)), constant_values=PADDING).reshape(n, B, L + 1)
+
+
+def validation_score(functions, params, tokens_nBL1, token_bytes_V):
+    """Per batch [n]: nats of all targets; nats of the targets that have bytes (separators have none); those bytes; the
+    number of targets. Windows of PADDING add nothing to any of them."""
+
+    def score(padded_BL1):
+        tokens_BL1, is_text_T = jnp.maximum(padded_BL1, 0), padded_BL1[:, 1:].reshape(-1) != PADDING
         x_BLD = functions.hidden(params, tokens_BL1[:, :-1])
         target_T = tokens_BL1[:, 1:].reshape(-1)
         nats_T, _ = token_nats(functions.logits, params, x_BLD.reshape(-1, x_BLD.shape[-1]), target_T)
-        bytes_T = token_bytes_V[target_T]
-        return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum()
+        nats_T, bytes_T = jnp.where(is_text_T, nats_T, 0.0), jnp.where(is_text_T, token_bytes_V[target_T], 0)
+        return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum(), is_text_T.sum()
 
     return jax.lax.map(score, tokens_nBL1)

@@ -134,12 +134,18 @@ def _write(record: Record, step: int, evaluation_hash: str, rows: Sequence[dict]
 
 
 def _recorded(record: Record, evaluation_hash: str) -> dict[int, list[dict]]:
-    """{step: rows} of this evaluation: from training, where DONE.json has the same hash, and from `evaluate`."""
+    """{step: rows} of this evaluation: from training, where a row has the same hash, and from `evaluate`.
+
+    A run made before rows had a hash has one in DONE.json, which then holds for all its rows.
+    """
     rows_by_step, done = {}, record.directory / "DONE.json"
-    if done.exists() and read_json(done).get("evaluation") == evaluation_hash:
-        for row in record.rows():
-            if row["task"] != "train":
-                rows_by_step.setdefault(row["step"], []).append(row)
+    rows = [row for row in record.rows() if row["task"] != "train"]
+    hash_of_all = None
+    if done.exists() and not any("evaluation" in row for row in rows):
+        hash_of_all = read_json(done).get("evaluation")
+    for row in rows:
+        if row.get("evaluation", hash_of_all) == evaluation_hash:
+            rows_by_step.setdefault(row["step"], []).append(row)
     for path in (record.directory / "evaluations").glob(f"*-{evaluation_hash}.jsonl"):
         rows_by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in path.read_text().splitlines()]
     return rows_by_step

@@ -171,11 +171,9 @@ def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
 
 def evaluator(rung: Rung, program: step.Program, tokenizer, text: corpus.Corpus | None) -> Evaluator:
     """The evaluator for rung.eval. text: the corpus; None where rung.eval has no validation text."""
-    shards, seq_len = sharding.data_shards(program.mesh), rung.model.seq_len
-    rows = shards * max(1, 8192 // (seq_len * shards))
     tokens = rung.eval.validation_tokens
-    validation = batches.validation(text, tokens, rows) if tokens else None
-    return Evaluator(rung.eval, program.functions, tokenizer, seq_len, validation, mesh=program.mesh)
+    validation = batches.validation(text, tokens) if tokens else None
+    return Evaluator(rung.eval, program.functions, tokenizer, rung.model.seq_len, validation, mesh=program.mesh)
 
 
 def metric_row(rung: Rung, step: int, task: str, metric: str, value: float, stderr=None, n_docs=None, **more) -> dict:

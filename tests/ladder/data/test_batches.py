@@ -11,7 +11,6 @@ from ladder.config import Data
 from ladder.data import batches as batches_module
 from ladder.data import corpus as corpora
 from ladder.data.batches import Batches, prefetched, validation
-from ladder.errors import InputError
 
 L, B = 8, 6
 
@@ -122,17 +121,12 @@ class Counting:
         return self.source[i]
 
 
-@pytest.mark.parametrize("tokens, n", [(1, 1), (3 * 4 * L, 3), (3 * 4 * L + 1, 3), (10**9, None)])
+@pytest.mark.parametrize("tokens, n", [(1, 1), (12 * L, 12), (12 * L + 1, 12), (10**9, None)])
 def test_validation_is_the_first_windows_in_order(tokens, n, corpus, windows):
-    tokens_nBL1 = validation(corpus, tokens, 4)
-    n = corpus.windows["validation"] // 4 if n is None else n
-    assert tokens_nBL1.shape == (n, 4, L + 1) and tokens_nBL1.dtype == np.int32
-    assert [tuple(row) for row in tokens_nBL1.reshape(-1, L + 1).tolist()] == windows["validation"][: n * 4]
-
-
-def test_a_validation_split_smaller_than_a_batch_is_refused(corpus):
-    with pytest.raises(InputError, match=r"fewer than a batch of 100000"):
-        validation(corpus, 1, 100_000)
+    windows_WL1 = validation(corpus, tokens)
+    n = corpus.windows["validation"] if n is None else n
+    assert windows_WL1.shape == (n, L + 1) and windows_WL1.dtype == np.int32
+    assert [tuple(row) for row in windows_WL1.tolist()] == windows["validation"][:n]
 
 
 def reading_threads() -> int:

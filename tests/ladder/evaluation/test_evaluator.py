@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ladder.config import Eval
+from ladder.config import Eval, Mesh
 from ladder.errors import InputError
-from ladder.evaluation import prefix_tree, tasks
+from ladder.evaluation import prefix_tree, score, tasks
 from ladder.evaluation.evaluator import Evaluator
 from ladder.evaluation.metrics import METRICS, RANKED, summarise
 from ladder.evaluation.prefix_tree import pack
@@ -22,6 +22,7 @@ from ladder.evaluation.score import score_requests
 from ladder.evaluation.tasks import Task
 from ladder.model import cross_entropy
 from ladder.model.tree_attention import Tree
+from ladder.parallel import sharding
 from tests.ladder.evaluation.asked import byte_tokenizer, save
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -248,9 +249,9 @@ def test_validation_by_hand():
     sizes = np.ones(256, np.int32)
     sizes[ord("c")], sizes[ord("d")] = 2, 0
     ids = lambda text: [ord(letter) for letter in text]  # noqa: E731
-    tokens_nBL1 = np.array([[ids("xaab"), ids("dadb")], [ids("xccd"), ids("aaaa")]], np.int32)
+    windows_WL1 = np.array([ids("xaab"), ids("dadb"), ids("xccd"), ids("aaaa")], np.int32)
     tokenizer = SimpleNamespace(**vars(byte_tokenizer()) | {"token_bytes": sizes})
-    evaluator = Evaluator(Eval(), functions, tokenizer, 3, tokens_nBL1)
+    evaluator = Evaluator(Eval(), functions, tokenizer, 3, windows_WL1)
     rows = by_metric(evaluator.rows(toy_params()))
     bits_of_text = (1 + 1 + 3) + (1 + 3) + (3 + 3) + (1 + 1 + 1)  # targets aab, a(d)b, cc(d), aaa
     assert rows["validation", "bpb"]["value"] == pytest.approx(bits_of_text / (3 + 2 + 4 + 3), rel=1e-6)
@@ -259,22 +260,43 @@ def test_validation_by_hand():
     assert evaluator.n_tokens == 12
 
 
-def test_validation_against_the_naive_scorer():
-    params = toy_params(3)
-    tokenizer = byte_tokenizer()
-    tokens_nBL1 = np.random.default_rng(4).integers(0, 256, (3, 2, 33)).astype(np.int32)
-    tokens_nBL1[:, 0, 7] = 255
-    rows = by_metric(Evaluator(Eval(), TOY, tokenizer, 32, tokens_nBL1).rows(params))
-    nats = np.array([-np.array(log_p(params, row)) for row in tokens_nBL1.reshape(-1, 33)])
-    text = tokens_nBL1.reshape(-1, 33)[:, 1:] != 255
+@pytest.mark.parametrize(
+    ("n_windows", "batch_tokens", "shards", "batches"),
+    [(6, 64, 1, (3, 2)), (7, 64, 1, (4, 2)), (7, 96, 2, (4, 2)), (7, 1 << 13, 1, (1, 7)), (7, 1 << 13, 512, (1, 512))],
+)
+def test_validation_against_the_naive_scorer(n_windows, batch_tokens, shards, batches, monkeypatch):
+    """Whole batches and padded ones; padding counts for nothing, even where the model gives nan for it."""
+    monkeypatch.setattr(score, "BATCH_TOKENS", batch_tokens)
+    params, tokenizer = toy_params(3), byte_tokenizer()
+    params["embedding"][0] = np.nan
+    windows_WL1 = np.random.default_rng(4).integers(1, 256, (n_windows, 33)).astype(np.int32)
+    windows_WL1[::2, 7] = 255
+    monkeypatch.setattr(sharding, "data_shards", lambda mesh: shards)
+    evaluator = Evaluator(Eval(), TOY, tokenizer, 32, windows_WL1, mesh=sharding.make_mesh(Mesh()))
+    assert evaluator._data[1][0].shape == (*batches, 33) and evaluator.n_tokens == math.prod(batches) * 32
+    assert evaluator.hash == Evaluator(Eval(), TOY, tokenizer, 32, windows_WL1).hash
+    rows = by_metric(evaluator.rows(params))
+    nats = np.array([-np.array(log_p(params, row)) for row in windows_WL1])
+    text = windows_WL1[:, 1:] != 255
     assert rows["validation", "loss"]["value"] == pytest.approx(nats.mean(), rel=2e-6)
     assert rows["validation", "bpb"]["value"] == pytest.approx(nats[text].sum() / text.sum() / math.log(2), rel=2e-6)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 8, 512])
+@pytest.mark.parametrize("n_windows", [1, 3, 512, 513])
+def test_batches_of_validation_hold_the_same_windows_for_any_number_of_shards(n_windows, shards):
+    windows_WL1 = np.arange(n_windows * 1025, dtype=np.int32).reshape(-1, 1025)
+    tokens_nBL1 = score.validation_batches(windows_WL1, shards)
+    rows = tokens_nBL1.reshape(-1, 1025)
+    np.testing.assert_array_equal(rows[:n_windows], windows_WL1)
+    assert (rows[n_windows:] == score.PADDING).all() and len(rows) - n_windows < shards * len(tokens_nBL1)
+    assert tokens_nBL1.shape[1] % shards == 0 and tokens_nBL1.shape[1] <= max(8, shards)
 
 
 def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", 1 << 14)
     names = tuple(save(task, tmp_path / f"{task.name}.jsonl") for task in random_tasks())
-    validation = np.zeros((2, 8, SEQ_LEN + 1), np.int32)
+    validation = np.zeros((16, SEQ_LEN + 1), np.int32)
     evaluator = Evaluator(Eval(tasks=names), TOY, byte_tokenizer(), SEQ_LEN, validation)
     first, second = (evaluator.rows(toy_params(seed, vocab=300)) for seed in (0, 1))
     assert evaluator._scores._cache_size() == 1
@@ -288,12 +310,12 @@ def test_compiles_once_and_keeps_no_logits_of_a_whole_batch(tmp_path, monkeypatc
 
     jaxpr = jax.make_jaxpr(evaluator._scores)(toy_params(vocab=300), *evaluator._data).jaxpr
     found = list(sizes(jaxpr))
-    assert found and max(found) <= 1 << 14  # 8 x 128 x 300 = 307200 for a batch of validation
+    assert found and max(found) <= 1 << 14  # 16 x 128 x 300 = 614400 for a batch of validation
 
 
 def test_the_hash_follows_contents_and_settings_and_not_the_cadence(tmp_path):
     ranked, gold = (save(task, tmp_path / f"{task.name}.jsonl") for task in random_tasks())
-    tokens = np.zeros((1, 2, 33), np.int32)
+    tokens = np.zeros((2, 33), np.int32)
     other = SimpleNamespace(**vars(byte_tokenizer()) | {"hash": "other"})
 
     def of(names=(ranked, gold), tokenizer=None, seq_len=32, validation=tokens, **more):

@@ -86,6 +86,12 @@ def test_eight_devices_train_and_evaluate_as_one_in_other_layouts(tmp_path):
         assert_trains_as_one(*expected, results[layout], results["one"])
 
 
+def test_any_number_of_devices_evaluates_the_same_validation_text(results):
+    one, *others = results["validation"].values()
+    assert [other["hash"] for other in others] == [one["hash"]] * 3
+    np.testing.assert_allclose(others[-1]["values"], one["values"], rtol=1e-6)  # 13 windows, 3 of padding on 8 devices
+
+
 def test_a_checkpoint_goes_from_eight_devices_to_two_to_one_unchanged(results):
     assert results["carried"] == [True, True]
 

@@ -6,12 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
 from fitting.tables import runs_table
 from ladder.config import Eval
+from ladder.errors import Preempted
+from ladder.loop.evaluate import _recorded
 from ladder.loop.train import train
+from ladder.parallel import processes
 from ladder.rundir.record import Record
 from launch import cli
 from tests.ladder.conftest import World
@@ -47,13 +52,13 @@ def test_the_runs_own_evaluation_is_found_recorded_and_computed_again_from_a_che
     (recorded,) = evaluated(tmp_path, trained)
     assert recorded["step"] == 60 and recorded["seconds"] is None
     assert "recorded before; nothing was computed" in capsys.readouterr().out
-    done = trained / "DONE.json"
-    text = done.read_text()
-    done.write_text(json.dumps(json.loads(text) | {"evaluation": "another"}))
+    (last,) = (trained / "metrics").glob("*-000000060.jsonl")
+    text = last.read_text()
+    last.write_text(text.replace(recorded["hash"], "another"))
     try:
         (computed,) = evaluated(tmp_path, trained)
     finally:
-        done.write_text(text)
+        last.write_text(text)
     assert computed["seconds"] > 0 and computed["hash"] == recorded["hash"]
     assert computed["tokens"] == recorded["tokens"] > 0
     assert scores(computed["rows"]) == pytest.approx(scores(recorded["rows"]), rel=1e-5)
@@ -87,6 +92,37 @@ def test_missing_evaluations_are_computed_from_every_checkpoint(trained, quiz, t
     assert "no evaluation is missing" in capsys.readouterr().out
     own = evaluated(tmp_path, trained, "--missing")  # evaluated at 20, 40 and 60, saved at 45 and 60
     assert [evaluation["step"] for evaluation in own] == [45]
+
+
+def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(tmp_path, monkeypatch):
+    """Steps 20 and 40 score all docs, step 60 scores five; checkpoints are kept of 40 and 60."""
+    world = World(tmp_path)
+    rung = world.rung(save_every=20)
+    (directory,) = world([rung], tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "sigterm_notice", lambda: nullcontext(lambda step: step == 40))
+        with pytest.raises(Preempted):
+            train(directory)
+    world([replace(rung, eval=replace(rung.eval, max_docs=5))], tmp_path / "runs")
+    train(directory)
+    record, new = Record(directory), json.loads((directory / "DONE.json").read_text())["evaluation"]
+    rows = list(record.rows())
+    by_step = {row["step"]: row["evaluation"] for row in rows if row["task"] != "train"}
+    assert by_step[20] == by_step[40] != by_step[60] == new
+    assert not any("evaluation" in row for row in rows if row["task"] == "train")
+    assert list(_recorded(record, by_step[20])) == [20, 40] and list(_recorded(record, new)) == [60]
+
+    (computed,) = evaluated(tmp_path, directory, "--missing")
+    assert (computed["step"], computed["hash"]) == (40, new) and {r["evaluation"] for r in computed["rows"]} == {new}
+    assert sorted(_recorded(record, new)) == [40, 60]
+
+    shutil.rmtree(directory / "evaluations")
+    for without, expected in {(20, 40): [60], (20, 40, 60): [20, 40, 60]}.items():  # rows of an earlier version
+        for segment in (directory / "metrics").glob("*.jsonl"):
+            segment_rows = [json.loads(text) for text in segment.read_text().splitlines()]
+            kept = [{k: v for k, v in r.items() if k != "evaluation" or r["step"] not in without} for r in segment_rows]
+            segment.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        assert list(_recorded(record, new)) == expected and list(_recorded(record, by_step[20])) == []
 
 
 def test_killed_before_the_rename_nothing_is_recorded_and_it_is_computed_again(trained, quiz, tmp_path):
