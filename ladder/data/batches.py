@@ -45,8 +45,7 @@ class Batches:
     @cached_property
     def _record(self) -> Callable[[int], np.ndarray]:
         """Reads a record's tokens; the latest records stay in memory, so that a small corpus is read once."""
-        source = self.corpus.source(self.split)
-        return lru_cache(maxsize=CACHED_RECORDS)(lambda i: source[i]["tokens"])
+        return lru_cache(maxsize=CACHED_RECORDS)(self.corpus.reader(self.split))
 
 
 def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
@@ -72,8 +71,7 @@ def validation(corpus: Corpus, tokens: int, batch_sequences: int) -> np.ndarray:
             f"the validation split has {windows} windows of {corpus.seq_len} tokens, fewer than a batch of "
             f"{batch_sequences}: add text or raise data.validation"
         )
-    source = corpus.source("validation")
-    rows = _read(lambda i: source[i]["tokens"], corpus, list(range(n * batch_sequences)))
+    rows = _read(corpus.reader("validation"), corpus, list(range(n * batch_sequences)))
     return rows.reshape(n, batch_sequences, -1)
 
 

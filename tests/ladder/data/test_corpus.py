@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from ladder.config import Data
 from ladder.data import corpus as corpora
-from ladder.data import text, tokenizer
+from ladder.data import records, text, tokenizer
 from ladder.errors import InputError
 
 WORDS = Path(tokenizer.__file__).read_text().split()
@@ -294,7 +294,7 @@ corpus.build(Data(text=({str(folder)!r},), validation=0.2), 16, {str(root)!r}, p
 def test_many_shards_hold_what_one_holds(tmp_path, monkeypatch):
     folder = write_files(tmp_path / "a", some_documents(300))
     one = make(folder, tmp_path / "one")
-    monkeypatch.setattr(corpora, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(records, "SHARD_BYTES", 10_000)
     many = make(folder, tmp_path / "many")
     assert one == dataclasses.replace(many, directory=one.directory)
     for split, least in (("train", 5), ("validation", 1)):
