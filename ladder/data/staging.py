@@ -1,5 +1,6 @@
 """Copy a corpus to the machine's own disk, once, and check the hash of every file."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -69,5 +70,6 @@ def _copied(path, copy: Path) -> Iterator[bytes]:
 def _remove_old_partial_copies(stage_root: Path) -> None:
     """Those of processes that were killed: nothing has been added to them for a day."""
     for partial in stage_root.glob(f".*-{'[0-9a-f]' * 8}"):
-        if time.time() - partial.stat().st_mtime > 86_400:
-            shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed or renamed it
+            if time.time() - partial.stat().st_mtime > 86_400:
+                shutil.rmtree(partial, ignore_errors=True)

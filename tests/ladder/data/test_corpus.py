@@ -282,6 +282,7 @@ corpus.build(Data(text=({str(folder)!r},), validation=0.2), 16, {str(root)!r}, p
         )
         assert done.returncode == 9, moment
         assert not list(root.glob("*/card.json"))
+    assert len(list(root.glob("[!.]*/FILES.json"))) == 1  # of the third: it is sealed before its card can be seen
     unfinished = list(root.glob(".building-*"))
     assert len(unfinished) == 2  # the third was renamed
     os.utime(unfinished[0], (0, 0))
