@@ -49,10 +49,10 @@ def build(ladder: Ladder, corpora: Path) -> Built:
 
 
 def _sealed(directory) -> Path:
-    """Write the hashes with which a job checks its copy of the corpus; returns the corpus's absolute folder."""
-    from ladder.data import staging
+    """Seal a corpus that was built before corpora were sealed; returns the corpus's absolute folder."""
+    from ladder.data import seal
 
-    staging.seal(directory)
+    seal.write(directory)
     return absolute(directory)
 
 

@@ -44,8 +44,7 @@ class Batches:
     @cached_property
     def _record(self) -> Callable[[int], np.ndarray]:
         """Reads a record's tokens; the latest records stay in memory, so that a small corpus is read once."""
-        source = self.corpus.source(self.split)
-        return lru_cache(maxsize=CACHED_RECORDS)(lambda i: source[i]["tokens"])
+        return lru_cache(maxsize=CACHED_RECORDS)(self.corpus.reader(self.split))
 
 
 def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
@@ -65,8 +64,7 @@ def validation(corpus: Corpus, tokens: int) -> np.ndarray:
     At least one window, at most the split.
     """
     windows = min(max(1, tokens // corpus.seq_len), corpus.windows["validation"])
-    source = corpus.source("validation")
-    return _read(lambda i: source[i]["tokens"], corpus, list(range(windows)))
+    return _read(corpus.reader("validation"), corpus, list(range(windows)))
 
 
 def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

@@ -7,7 +7,6 @@ and a TFDS dataset (array_record). The hash does not depend on where the text is
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import re
@@ -18,27 +17,26 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, repeat
 from typing import BinaryIO
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 from rich import progress as bars
 from rich.console import Console
 
 from ladder.config import Data, canonical_json
-from ladder.data import text, tfds_source
+from ladder.data import records, seal, text, tfds_source
 from ladder.data import tokenizer as tokenizers
+from ladder.data.seal import CARD
 from ladder.errors import InputError
+from ladder.rundir.files import absolute, read_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
 # Windows lie together in records: reading 4,096 tokens takes as long as reading 256, and writing a tenth of the time.
 RECORD_TOKENS = 4096
-SHARD_BYTES = 1 << 26  # of text; TFDS holds a shard's tokens in memory while it writes it
-CARD = "card.json"
 ENCODERS = 2  # threads; tiktoken releases the GIL
 
 
@@ -68,25 +66,78 @@ class Corpus:
 
     @functools.cached_property
     def tokenizer(self) -> tokenizers.Tokenizer:
-        return tokenizers.load(self.directory / "tokenizer")
+        tokenizer = tokenizers.load(self.directory / "tokenizer")
+        if tokenizer.hash != self.tokenizer_hash:
+            reason = f"tokenizer {tokenizer.hash}, but the corpus was built with {self.tokenizer_hash}"
+            raise InputError(f"{self.directory / 'tokenizer'}: {reason}; {seal.how_to_mend(self.directory)}")
+        return tokenizer
 
     def source(self, split: str):
         """Random access to the records of a split: {"tokens": int[windows_per_record * seq_len + 1]}."""
-        return tfds.builder_from_directory(self.directory / _Writer.name / str(_Writer.VERSION)).as_data_source(split)
+        return records.source(self.directory, split)
+
+    def reader(self, split: str) -> Callable[[int], np.ndarray]:
+        """read(i) -> the tokens of record i of a split. Both raise InputError where the files are damaged."""
+        shape = (self.windows_per_record * self.seq_len + 1,)
+        try:
+            source = self.source(split)
+        except Exception as error:  # TFDS and array_record raise many classes
+            raise self._damaged(split, error) from None
+
+        def read(i: int) -> np.ndarray:
+            try:
+                tokens = source[i]["tokens"]
+            except Exception as error:
+                raise self._damaged(split, error) from None
+            if tokens.shape != shape:
+                raise self._damaged(split, f"record {i} has the shape {tokens.shape}, not {shape}")
+            return tokens
+
+        return read
+
+    def _damaged(self, split: str, reason: object) -> InputError:
+        reason = " ".join(str(reason).split())[:200]
+        tell = "`ladder verify` tells which file is damaged"
+        return InputError(f"{self.directory}: the {split} split cannot be read ({reason}); {tell}")
 
 
 def open_corpus(directory) -> Corpus:
-    """The corpus in `directory`. Raises InputError if there is none."""
+    """The corpus in `directory`. Raises InputError if there is none, or a file of it is not the file that was built."""
     directory = epath.Path(directory)
+    if not (directory / CARD).is_file():
+        raise InputError(f"{directory}: no corpus here (no {CARD}); build it with `ladder data build`")
+    seal.check(directory)
     try:
-        card = json.loads((directory / CARD).read_text())
-    except OSError:
-        raise InputError(f"{directory}: no corpus here (no {CARD}); build it with `ladder data build`") from None
-    except ValueError:
-        raise InputError(f"{directory / CARD}: not JSON; delete the directory and build it again") from None
-    if card.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{directory / CARD}: made by another version of ladder; delete it and build it again")
+        card = read_json(directory / CARD)
+    except InputError as error:
+        raise InputError(f"{error}; {seal.how_to_mend(directory)}") from None
+    reason = _wrong_in_card(card, {directory.name, absolute(directory).name})
+    if reason:
+        raise InputError(f"{directory / CARD}: {reason}; {seal.how_to_mend(directory)}")
     return Corpus(directory, **{name: card[name] for name in Corpus.__dataclass_fields__ if name != "directory"})
+
+
+def _wrong_in_card(card: dict, names: set[str]) -> str | None:
+    """What is wrong in the card of a corpus whose folder has one of these names; None where it is as it should be."""
+    if card.get("format_version") != FORMAT_VERSION:
+        return "made by another version of ladder"
+    for field in fields(Corpus)[1:]:
+        least = 0 if field.name == "duplicates" else 1
+        if field.name not in card:
+            return f"{field.name} is missing"
+        if not _is_a(field.type, card[field.name], least):
+            return f"{field.name} is {card[field.name]!r:.60}, which no card holds"
+    return None if card["hash"] in names else f"the card of another corpus, {card['hash']!r}"
+
+
+def _is_a(kind: type, value, least: int) -> bool:
+    """Whether a value is a text, a count of at least `least`, or such a count for each split."""
+    if kind is str:
+        return isinstance(value, str)
+    if kind is int:
+        return type(value) is int and value >= least
+    counts = value.values() if isinstance(value, dict) and value.keys() == set(SPLITS) else [None]
+    return all(_is_a(int, count, least) for count in counts)
 
 
 def build(data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None) -> Corpus:
@@ -122,7 +173,10 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
                 start_bar("training the tokenizer", None)
                 tokenizer = tokenizers.train(texts.sample(int(bpe[1])), int(bpe[1]))
             name = _sha256(content | {"tokenizer": tokenizer.hash})[:16]
-            corpus = _write(root, name, recipe, data, seq_len, tokenizer, texts, start_bar)
+            if (root / name / CARD).exists():  # made with another recipe for the same tokenizer, or damaged
+                corpus = open_corpus(root / name)
+            else:
+                corpus = _write(root, name, recipe, data, seq_len, tokenizer, texts, start_bar)
     if data.corpus and corpus.hash != data.corpus:
         reason = f"data.corpus = {data.corpus!r}, but the text has changed and now gives {corpus.hash!r}"
         raise InputError(f"{reason}: restore the text, or set data.corpus to the new hash")
@@ -130,10 +184,14 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
 
 
 def _find(root: epath.Path, recipe: str) -> Corpus | None:
-    for card in sorted(root.glob(f"*/{CARD}")):
-        with contextlib.suppress(ValueError, AttributeError):  # not a corpus
-            if json.loads(card.read_text()).get("request") == recipe:
-                return open_corpus(card.parent)
+    """The corpus of a recipe. One whose card does not say so, because it is damaged, is found later, by its name."""
+    for path in sorted(root.glob(f"*/{CARD}")):
+        try:
+            card = read_json(path)
+        except (InputError, OSError):  # not a corpus
+            continue
+        if (card.get("request"), card.get("hash")) == (recipe, path.parent.name):
+            return open_corpus(path.parent)
     return None
 
 
@@ -240,22 +298,25 @@ def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, te
         "duplicates": texts.duplicates,
         **{count: {} for count in ("tokens", "windows", "dropped_tokens")},
         "note": "dropped_tokens: the last, partial window of each split is left out",
+        "sealed": True,  # so a FILES.json must be there
     }
     temporary, final = root / f".building-{uuid.uuid4().hex}", root / name
     try:
         advance = start_bar("writing tokens", sum(card["bytes"].values()))
-        records = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
+        streams = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
         feature = ((per_record * seq_len + 1,), np.dtype(tokenizer.dtype))
-        _Writer(records=records, sizes=card["bytes"], feature=feature, data_dir=temporary).write()
+        records.Writer(records=streams, sizes=card["bytes"], feature=feature, data_dir=temporary).write()
         tokenizer.save(temporary / "tokenizer")
+        card["bytes_per_token"] = round(sum(card["bytes"].values()) / sum(card["tokens"].values()), 4)
+        card_text = json.dumps(card, indent=1) + "\n"
+        (temporary / seal.UNFINISHED_CARD).write_text(card_text)
+        seal.write(temporary, {CARD: card_text})
         if not (final / CARD).exists():
             if final.exists():
                 final.rmtree()  # of a build that was killed after the rename, before its card was written
             temporary.rename(final)
-            card["bytes_per_token"] = round(sum(card["bytes"].values()) / sum(card["tokens"].values()), 4)
             # `_find` looks for the card, so it comes last; the rename makes its write atomic.
-            (final / "card.part").write_text(json.dumps(card, indent=1) + "\n")
-            (final / "card.part").rename(final / CARD)
+            (final / seal.UNFINISHED_CARD).rename(final / CARD)
     finally:
         if temporary.exists():
             temporary.rmtree()
@@ -325,43 +386,3 @@ def _progress_bars(show: bool) -> Iterator[Callable]:
 
 def _sha256(value) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-class _Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Writes the records of each split in order, one shard for every 64 MB of text.
-
-    Not a GeneratorBasedBuilder: above 1 GB that sorts on disk with TensorFlow, which nothing else here needs.
-    """
-
-    name = "ladder_corpus"
-    VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # else TFDS looks for checksums beside this file, with a package that it does not declare
-
-    def __init__(self, *, records: dict[str, Iterator], sizes: dict[str, int], feature: tuple, **kwargs):
-        self._records, self._sizes, self._feature = records, sizes, feature
-        super().__init__(file_format="array_record", **kwargs)
-
-    def write(self) -> None:
-        tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
-            self.download_and_prepare()
-
-    def _info(self):
-        shape, dtype = self._feature
-        # As bytes: 4 times as fast as a list of integers, and no larger.
-        tokens = tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"tokens": tokens}))
-
-    def _shard_iterators_per_split(self, dl_manager):
-        shards = {}
-        for split, records in self._records.items():
-            ends = [*range(SHARD_BYTES, self._sizes[split] - SHARD_BYTES, SHARD_BYTES), np.inf]
-            shards[split] = [functools.partial(self._shard, records, end) for end in ends]
-        return shards
-
-    @staticmethod
-    def _shard(records: Iterator, end: float) -> Iterator[tuple[int, dict]]:
-        for i, (n_bytes, tokens) in enumerate(records):
-            yield i, {"tokens": tokens}
-            if n_bytes >= end:
-                return

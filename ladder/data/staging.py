@@ -1,26 +1,18 @@
 """Copy a corpus to the machine's own disk, once, and check the hash of every file."""
 
-import hashlib
-import json
+import contextlib
 import os
+import shutil
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
+from ladder.data import seal
 from ladder.errors import InputError
-from ladder.rundir.files import files_under, is_local, read_json, write_atomic
-
-SEAL = "FILES.json"  # sha256 of every other file, by name
-
-
-def seal(directory) -> None:
-    """Write FILES.json with the hashes of a corpus's files, unless it exists."""
-    directory = epath.Path(directory)
-    if not (directory / SEAL).exists():
-        paths = _corpus_files(directory)
-        hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
-        write_atomic(directory / SEAL, json.dumps({"schema_version": 1, "files": hashes}, indent=1) + "\n")
+from ladder.rundir.files import is_local
 
 
 def stage(directory):
@@ -31,31 +23,53 @@ def stage(directory):
     """
     stage_root = os.environ.get("LADDER_STAGE")
     if is_local(directory) and not stage_root:
-        return directory
+        return directory  # `corpus.open_corpus` checks it
     source, stage_root = epath.Path(directory), Path(stage_root or "/tmp/ladder-stage")
     target = stage_root / source.name
-    if target.exists():
-        return target
-    if not (source / SEAL).exists():
-        raise InputError(f"{source / SEAL}: missing, so a copy cannot be checked; run `ladder data build` to write it")
-    hashes, paths = read_json(source / SEAL)["files"], _corpus_files(source)
-    if hashes.keys() != paths.keys():
-        different = ", ".join(sorted(hashes.keys() ^ paths.keys()))
-        raise InputError(f"{source}: files are missing or were added since it was built: {different}; build it again")
-    partial = stage_root / f".{source.name}-{uuid.uuid4().hex[:8]}"
-    for name, path in paths.items():
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != hashes[name]:
-            raise InputError(f"{path}: not the file that was built (its hash differs); build the corpus again")
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        (partial / name).write_bytes(data)
-    try:
-        partial.rename(target)
-    except OSError:  # another process of this machine has finished its copy first
-        if not target.exists():
-            raise
+    _remove_old_partial_copies(stage_root)
+    if not target.exists():
+        _copy(source, target)
+    seal.check(target, mend=f"delete {target}, so that it is copied again from {source}")
     return target
 
 
-def _corpus_files(directory) -> dict:
-    return {name: path for name, path in files_under(directory).items() if path.name != SEAL}
+def _copy(source, target: Path) -> None:
+    if not seal.is_sealed(source):
+        raise InputError(
+            f"{source / seal.SEAL}: missing, so a copy cannot be checked; run `ladder data build` to write it"
+        )
+    mend = seal.how_to_mend(source)
+    hashes, paths = seal.read(source, mend), seal.content(source)
+    if hashes.keys() != paths.keys():
+        different = ", ".join(sorted(hashes.keys() ^ paths.keys()))
+        raise InputError(f"{source}: files are missing or were added since it was built: {different}; {mend}")
+    partial = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        for name, path in paths.items():
+            if seal.sha256(_copied(path, partial / name)) != hashes[name]:
+                raise InputError(f"{path}: {seal.CHANGED}; {mend}")
+        (partial / seal.SEAL).write_bytes((source / seal.SEAL).read_bytes())
+        try:
+            partial.rename(target)
+        except OSError:  # another process of this machine has finished its copy first
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copied(path, copy: Path) -> Iterator[bytes]:
+    """The bytes of a file, as they are copied."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with open(copy, "wb") as file:
+        for chunk in seal.chunks(path):
+            file.write(chunk)
+            yield chunk
+
+
+def _remove_old_partial_copies(stage_root: Path) -> None:
+    """Those of processes that were killed: nothing has been added to them for a day."""
+    for partial in stage_root.glob(f".*-{'[0-9a-f]' * 8}"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed or renamed it
+            if time.time() - partial.stat().st_mtime > 86_400:
+                shutil.rmtree(partial, ignore_errors=True)

@@ -85,7 +85,10 @@ def load(spec) -> Tokenizer:
         raise InputError(f'{path}: no such tokenizer; write "bytes" or the path of a tokenizer.json')
     try:
         return from_definition(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # InputError, bad UTF-8 or bad JSON
+    except BaseException as error:
+        # A ValueError is an InputError, bad UTF-8 or bad JSON. PanicException is Rust's, and no Exception.
+        if not isinstance(error, ValueError | RecursionError) and type(error).__name__ != "PanicException":
+            raise
         raise InputError(f"{path}: not a tokenizer.json that can be used: {_one_line(error)}") from None
 
 

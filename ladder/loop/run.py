@@ -8,7 +8,7 @@ import jax
 from etils import epath
 
 from ladder.config import Rung
-from ladder.data import batches, corpus, staging
+from ladder.data import batches, corpus, seal, staging
 from ladder.data import tokenizer as tokenizers
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator
@@ -161,6 +161,7 @@ def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
 def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
     """The tokenizer of a run's corpus, without the corpus. Raises InputError where its hash is not config.json's."""
     directory = epath.Path(config["corpus_dir"]) / "tokenizer"
+    seal.check(directory.parent, within="tokenizer/")
     tokenizer = tokenizers.load(directory)
     if tokenizer.hash != rung.data.tokenizer_hash:
         raise InputError(

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from ladder.config import Data
 from ladder.data import corpus as corpora
-from ladder.data import text, tokenizer
+from ladder.data import records, text, tokenizer
 from ladder.errors import InputError
 
 WORDS = Path(tokenizer.__file__).read_text().split()
@@ -282,6 +282,7 @@ corpus.build(Data(text=({str(folder)!r},), validation=0.2), 16, {str(root)!r}, p
         )
         assert done.returncode == 9, moment
         assert not list(root.glob("*/card.json"))
+    assert len(list(root.glob("[!.]*/FILES.json"))) == 1  # of the third: it is sealed before its card can be seen
     unfinished = list(root.glob(".building-*"))
     assert len(unfinished) == 2  # the third was renamed
     os.utime(unfinished[0], (0, 0))
@@ -294,7 +295,7 @@ corpus.build(Data(text=({str(folder)!r},), validation=0.2), 16, {str(root)!r}, p
 def test_many_shards_hold_what_one_holds(tmp_path, monkeypatch):
     folder = write_files(tmp_path / "a", some_documents(300))
     one = make(folder, tmp_path / "one")
-    monkeypatch.setattr(corpora, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(records, "SHARD_BYTES", 10_000)
     many = make(folder, tmp_path / "many")
     assert one == dataclasses.replace(many, directory=one.directory)
     for split, least in (("train", 5), ("validation", 1)):

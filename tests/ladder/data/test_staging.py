@@ -1,10 +1,11 @@
 """A staged corpus is the corpus, or an error."""
 
 import os
+import shutil
 
 import pytest
 
-from ladder.data import staging
+from ladder.data import seal, staging
 from ladder.errors import InputError
 
 
@@ -28,9 +29,9 @@ def test_what_is_on_a_disk_stays_there(corpus, monkeypatch):
 
 def test_a_copy_is_whole_and_made_once(corpus, monkeypatch, tmp_path):
     monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
-    staging.seal(corpus)
+    seal.write(corpus)
     staged = staging.stage(str(corpus))
-    assert contents(staged) == {k: v for k, v in contents(corpus).items() if k != staging.SEAL}
+    assert {k: v for k, v in contents(staged).items() if k != seal.VERIFIED} == contents(corpus)
     before = staged.stat().st_mtime_ns
     assert staging.stage(str(corpus)) == staged
     assert staged.stat().st_mtime_ns == before
@@ -49,16 +50,41 @@ DAMAGE = {
     "truncated": (lambda c: (c / "card.json").write_text(""), "its hash differs"),
     "missing": (lambda c: (c / "card.json").unlink(), "files are missing or were added.*: card.json;"),
     "extra": (lambda c: (c / "more").write_text(""), "files are missing or were added.*: more;"),
-    "no seal": (lambda c: (c / staging.SEAL).unlink(), "a copy cannot be checked"),
+    "no seal": (lambda c: (c / seal.SEAL).unlink(), "a copy cannot be checked"),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_corpus_is_not_trained_on(corpus, monkeypatch, tmp_path, case):
     monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
-    staging.seal(corpus)
+    seal.write(corpus)
     damage, says = DAMAGE[case]
     damage(corpus)
     with pytest.raises(InputError, match=says):
         staging.stage(str(corpus))
-    assert not (tmp_path / "disk" / corpus.name).exists()
+    assert not (tmp_path / "disk").exists() or not os.listdir(tmp_path / "disk")
+
+
+def test_a_copy_that_is_damaged_later_is_refused(corpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    seal.write(corpus)
+    staged = staging.stage(str(corpus))
+    flipped(staged)
+    with pytest.raises(InputError, match=rf"tokenizer.json: not the file.*; delete {staged}, so that it is copied"):
+        staging.stage(str(corpus))
+    shutil.rmtree(staged)
+    assert staging.stage(str(corpus)) == staged
+    flipped(corpus)  # the copy does not need the original
+    assert staging.stage(str(corpus)) == staged
+
+
+def test_partial_copies_of_killed_processes_are_removed_after_a_day(corpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    seal.write(corpus)
+    old, new, foreign = (tmp_path / "disk" / name for name in (".0123abcd-0000000a", ".0123abcd-0000000b", ".notes"))
+    for folder in (old, new, foreign):
+        folder.mkdir(parents=True)
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    staged = staging.stage(str(corpus))
+    assert sorted((tmp_path / "disk").iterdir()) == [new, foreign, staged]
