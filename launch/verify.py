@@ -64,8 +64,8 @@ def check_corpora(directories: Iterable[Path]) -> list[Checked]:
         if "corpus_dir" in config:
             corpora[config["corpus_dir"]] = None
     for corpus in corpora:
-        unsealed = () if seal.exists(corpus) else ("all files",)
-        checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.problems(corpus)), unsealed))
+        unsealed = () if seal.is_sealed(corpus) else ("all files",)
+        checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.verify(corpus)), unsealed))
     return checked
 
 

@@ -1,7 +1,6 @@
 """Points for a loss law: from a wide table (one row per run), or from the ends or curves of a runs table's runs."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -100,7 +99,7 @@ def read(path, how: Reading | None = None, **settings) -> LossPoints:
 
     settings: fields of Reading, if `how` is not given. Raises InputError with file and line.
     """
-    how, path = how or Reading(**settings), Path(path)
+    how, path = how or Reading(**settings), reader.as_path(path)
     table = None if path.is_dir() else reader.read(path)
     if table is None or set(runs_table.REQUIRED) <= set(table.header):
         return _finished(_from_runs(runs_table.read(path), how), how)

@@ -32,7 +32,7 @@ def read(path, required: tuple[str, ...] = ()) -> Cells:
 
     Raises InputError, which names file and line, if the file is not readable or lacks a required column.
     """
-    path = Path(path) if isinstance(path, str) else path
+    path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     raw, text = content(path)
@@ -41,6 +41,17 @@ def read(path, required: tuple[str, ...] = ()) -> Cells:
     if not lines:
         raise InputError(f"{path}: the table has a header and no rows")
     return Cells(header, columns, [f"{path}:{line}" for line in lines], hashlib.sha256(raw).hexdigest())
+
+
+def as_path(path):
+    """The path object of a str: a local one, or one in a bucket (gs://...). A path object is returned unchanged."""
+    if not isinstance(path, str):
+        return path
+    if "://" in path:
+        from etils import epath
+
+        return epath.Path(path)
+    return Path(path)
 
 
 def content(path) -> tuple[bytes, str]:

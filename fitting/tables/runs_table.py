@@ -10,7 +10,6 @@ import hashlib
 import io
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -74,7 +73,7 @@ def read(path, unfinished: bool = False) -> Table:
     unfinished: of a folder, also read the metrics that unfinished runs have published so far. Raises InputError, one
     line that names file and line.
     """
-    path = Path(path) if isinstance(path, str) else path
+    path = reader.as_path(path)
     if path.is_dir():
         from fitting.tables.run_directories import read_runs  # it imports Table from this module
 
@@ -99,7 +98,7 @@ def from_rows(rows: list[dict], source: str, left_out: tuple[str, ...] = ()) -> 
 
 def write(table: Table, path) -> None:
     """Write a table as CSV (gzipped if the name ends in .gz); `read` gives the same table back."""
-    path = Path(path) if isinstance(path, str) else path
+    path = reader.as_path(path)
     raw = _csv_text(table).encode()
     # mtime=0: no time stamp, so the same table gives the same bytes.
     path.write_bytes(gzip.compress(raw, mtime=0) if path.name.endswith(".gz") else raw)

@@ -31,7 +31,7 @@ from ladder.data import records, seal, text, tfds_source
 from ladder.data import tokenizer as tokenizers
 from ladder.data.seal import CARD
 from ladder.errors import InputError
-from ladder.rundir.files import absolute, read_json
+from ladder.rundir.files import absolute, files_under, is_local, read_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
@@ -154,8 +154,8 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             raise InputError(f"{corpus.directory}: {reason}; unset data.corpus, or change model.seq_len")
         return corpus
     root.mkdir(parents=True, exist_ok=True)
-    local = "://" not in str(root)
-    for leftover in root.glob(".building-*"):
+    local = is_local(root)
+    for leftover in root.glob(".building-*") if local else ():
         if time.time() - leftover.stat().mtime > 86_400:  # from a build that was killed
             leftover.rmtree()
     # A file without a name: the system deletes it when this process ends.
@@ -176,7 +176,10 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             if (root / name / CARD).exists():  # made with another recipe for the same tokenizer, or damaged
                 corpus = open_corpus(root / name)
             else:
-                corpus = _write(root, name, recipe, data, seq_len, tokenizer, texts, start_bar)
+                # ArrayRecord writes only to a disk.
+                with contextlib.nullcontext(root) if local else tempfile.TemporaryDirectory() as folder:
+                    corpus = _write(epath.Path(folder), name, recipe, data, seq_len, tokenizer, texts, start_bar)
+                    corpus = corpus if local else _uploaded(corpus, root / name)
     if data.corpus and corpus.hash != data.corpus:
         reason = f"data.corpus = {data.corpus!r}, but the text has changed and now gives {corpus.hash!r}"
         raise InputError(f"{reason}: restore the text, or set data.corpus to the new hash")
@@ -320,6 +323,14 @@ def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, te
     finally:
         if temporary.exists():
             temporary.rmtree()
+    return open_corpus(final)
+
+
+def _uploaded(corpus: Corpus, final: epath.Path) -> Corpus:
+    """The copy of a corpus in a bucket. Its card is written last: `_find` never sees a part of a corpus."""
+    paths = files_under(corpus.directory)
+    for name in sorted(paths, key=lambda name: name == CARD):
+        (final / name).write_bytes(paths[name].read_bytes())
     return open_corpus(final)
 
 

@@ -24,7 +24,7 @@ from ladder.model.transformer import Hooks, functions
 from ladder.parallel import sharding
 from ladder.rundir import config_file
 from ladder.rundir.checkpoint import Checkpoints
-from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.files import as_path, read_bytes, read_json, write_atomic
 from ladder.rundir.record import Record
 
 
@@ -59,7 +59,7 @@ def evaluate(
     without this evaluation, be it from training or from an earlier call.
     Raises InputError where a checkpoint, task, tokenizer or (for validation) corpus does not exist.
     """
-    path = Path(path) if isinstance(path, str) and "://" not in path else path
+    path = as_path(path) if isinstance(path, str) else path
     if path.suffix == ".gguf":
         if missing or step is not None:
             raise InputError(
@@ -147,5 +147,5 @@ def _recorded(record: Record, evaluation_hash: str) -> dict[int, list[dict]]:
         if row.get("evaluation", hash_of_all) == evaluation_hash:
             rows_by_step.setdefault(row["step"], []).append(row)
     for path in (record.directory / "evaluations").glob(f"*-{evaluation_hash}.jsonl"):
-        rows_by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in path.read_text().splitlines()]
+        rows_by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in read_bytes(path).splitlines()]
     return rows_by_step

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable
 
 from ladder.errors import Diverged, InputError, Preempted
+from ladder.rundir.files import is_store_error
 from ladder.rundir.lease import is_live, read_lease
 from ladder.rundir.record import Record
 
@@ -60,7 +61,7 @@ def _run(directory, body: Callable[[], None], join: Callable[[], int] = lambda: 
 
 
 def _is_infrastructure(error: Exception) -> bool:
-    if isinstance(error, OSError):  # such as a full disk, or a bucket that does not answer
+    if isinstance(error, OSError) or is_store_error(error):  # such as a full disk, or a bucket that does not answer
         return True
     return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and str(error).startswith(_INFRASTRUCTURE)
 

@@ -52,7 +52,7 @@ def test_a_config_of_another_run_is_refused(record):
         record.write_config(CONFIG | {"run_id": "b"})
     assert record.read_config() == {"schema_version": 2} | CONFIG
     record.directory.rename(record.directory.parent / "b")
-    with pytest.raises(DamagedError, match="config.json: belongs to run run, not to b; "):
+    with pytest.raises(DamagedError, match="belongs to run run, not to b; "):
         Record(record.directory.parent / "b").read_config()
 
 
