@@ -130,7 +130,11 @@ def _read_runs(folder: Path, directories: list[Path]):
     """The runs table of these runs only: a folder may also hold runs of another text or configuration."""
     from fitting.tables import runs_table
 
-    return runs_table.read(folder).select(run=[path.name for path in directories])
+    names, table = [path.name for path in directories], runs_table.read(folder)
+    for line in table.left_out:
+        if line.partition(":")[0] in names:
+            raise InputError(f"{folder}: a demo needs all its runs, but {line}")
+    return table.select(run=names)
 
 
 @dataclass

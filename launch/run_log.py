@@ -31,7 +31,7 @@ def follow(run_dir: Path) -> Iterator[str]:
     record, path = Record(run_dir), run_dir / "log.txt"
     position = path.stat().st_size if is_local(path) else len(path.read_bytes())
     while True:
-        over = record.state().name in ("done", *STOPPED)
+        over = record.state().name in ("done", "damaged", *STOPPED)
         with path.open("rb") as file:  # opened every time, because an object store replaces the whole file
             file.seek(position)
             text = file.read()

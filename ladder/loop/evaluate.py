@@ -1,11 +1,5 @@
-"""Evaluate checkpoints of a run, or a published model, after training.
+"""Evaluate checkpoints of a run, or a published model, after training; rundir/evaluations.py keeps the results."""
 
-RUN_DIR/evaluations/<step>-<hash>.jsonl holds one evaluation: one row per line, with the columns of the metrics. The
-hash identifies tasks, tokenizer and settings (evaluation/evaluator.py). The file is written atomically, so an
-interrupted evaluation leaves none and is repeated.
-"""
-
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from ladder.config import Eval, Mesh, canonical_json
+from ladder.config import Eval, Mesh
 from ladder.convert import gguf
 from ladder.errors import InputError
 from ladder.evaluation.evaluator import Evaluator
@@ -22,9 +16,9 @@ from ladder.loop import compile_cache, run
 from ladder.loop.step import build
 from ladder.model.transformer import Hooks, functions
 from ladder.parallel import sharding
-from ladder.rundir import config_file
+from ladder.rundir import config_file, evaluations
 from ladder.rundir.checkpoint import Checkpoints
-from ladder.rundir.files import as_path, read_bytes, read_json, write_atomic
+from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
 
 
@@ -83,7 +77,7 @@ def evaluate(
         if rows is None:
             params = checkpoints.read(step, program.abstract_state)["params"]
             rows = [run.metric_row(rung, step, **row) for row in evaluator.rows(params)]
-            _write(record, step, evaluator.hash, rows)
+            evaluations.write(record.directory, step, evaluator.hash, rows)
         seconds = None if step in recorded else time.monotonic() - began
         share = evaluator.n_tokens / 3 / (step * rung.batch_tokens)
         yield Evaluation(
@@ -126,26 +120,16 @@ def _evaluate_model(path: Path, tasks: Sequence[str] | None, max_docs: int | Non
     return Evaluation(path.stem, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
 
 
-def _write(record: Record, step: int, evaluation_hash: str, rows: Sequence[dict]) -> None:
-    folder = record.directory / "evaluations"
-    folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(canonical_json(row) + "\n" for row in rows)
-    write_atomic(folder / f"{step:09d}-{evaluation_hash}.jsonl", text, reached="evaluation-written")
-
-
 def _recorded(record: Record, evaluation_hash: str) -> dict[int, list[dict]]:
     """{step: rows} of this evaluation: from training, where a row has the same hash, and from `evaluate`.
 
     A run made before rows had a hash has one in DONE.json, which then holds for all its rows.
     """
-    rows_by_step, done = {}, record.directory / "DONE.json"
     rows = [row for row in record.rows() if row["task"] != "train"]
-    hash_of_all = None
-    if done.exists() and not any("evaluation" in row for row in rows):
-        hash_of_all = read_json(done).get("evaluation")
+    older = not any("evaluation" in row for row in rows)
+    hash_of_all = (record.done() or {}).get("evaluation") if older else None
+    rows_by_step: dict[int, list[dict]] = {}
     for row in rows:
         if row.get("evaluation", hash_of_all) == evaluation_hash:
             rows_by_step.setdefault(row["step"], []).append(row)
-    for path in (record.directory / "evaluations").glob(f"*-{evaluation_hash}.jsonl"):
-        rows_by_step[int(path.name.partition("-")[0])] = [json.loads(line) for line in read_bytes(path).splitlines()]
-    return rows_by_step
+    return rows_by_step | evaluations.read(record.directory, evaluation_hash)

@@ -6,11 +6,14 @@ INDEX.json lists the files, so that a missing one is noticed. Files that end in 
 hash; they are read unchecked.
 """
 
+import re
+
 from ladder.errors import DamagedError, InputError
 from ladder.rundir import segments
 from ladder.rundir.files import read_sealed, sealed, write_atomic
 
 INDEX = "INDEX.json"
+_NAME = re.compile(r"(\d+)-(\w+)\.jsonl?")
 
 
 def write(directory, step: int, evaluation: str, rows) -> None:
@@ -19,26 +22,26 @@ def write(directory, step: int, evaluation: str, rows) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     value = {"run_id": directory.name, "step": step, "evaluation": evaluation, "rows": list(rows)}
     write_atomic(folder / f"{step:09d}-{evaluation}.json", sealed(value), reached="evaluation-written")
-    names = {path.name for path in folder.glob("*-*.json")} | set(_listed(directory))
+    names = {name for name in _files(directory) if name.endswith(".json") and name != INDEX} | set(_listed(directory))
     write_atomic(folder / INDEX, sealed({"run_id": directory.name, "files": sorted(names)}))
 
 
 def read(directory, evaluation: str) -> dict[int, list[dict]]:
     """{step: rows} of the recorded evaluations with this hash. Raises InputError if a file is damaged."""
     rows = {}
-    for path in sorted((directory / "evaluations").glob(f"*-{evaluation}.json*")):
-        step = int(path.name.partition("-")[0])
-        rows[step] = list(segments.rows(path)) if path.name.endswith(".jsonl") else _sealed(path, directory)["rows"]
+    for name, path in _files(directory).items():
+        match = _NAME.fullmatch(name)
+        if not match or match[2] != evaluation:
+            continue
+        step = int(match[1])
+        rows[step] = list(segments.rows(path)) if name.endswith(".jsonl") else _sealed(path, directory)["rows"]
     return rows
 
 
 def problems(directory) -> list[str]:
     """What is wrong with the recorded evaluations, one line each."""
-    folder, lines = directory / "evaluations", []
-    if not folder.exists():
-        return lines
-    paths = {path.name: path for path in folder.iterdir()}
-    for name, path in sorted(paths.items()):
+    folder, paths, lines = directory / "evaluations", _files(directory), []
+    for name, path in paths.items():
         try:
             if name.endswith(".jsonl"):
                 list(segments.rows(path))
@@ -51,6 +54,13 @@ def problems(directory) -> list[str]:
     except InputError:
         return lines  # said above
     return lines + [f"{folder / name}: missing; evaluate again: ladder eval --missing" for name in missing]
+
+
+def _files(directory) -> dict:
+    """{name: path} of the evaluations and INDEX.json, sorted by name."""
+    folder = directory / "evaluations"
+    paths = sorted(folder.iterdir()) if folder.exists() else []
+    return {path.name: path for path in paths if _NAME.fullmatch(path.name) or path.name == INDEX}
 
 
 def _listed(directory) -> list[str]:

@@ -3,7 +3,6 @@ lock that all processes of a job inherit and that the kernel releases when the l
 
 import contextlib
 import fcntl
-import json
 import os
 import shlex
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.files import read_sealed, sealed, write_atomic
 from ladder.rundir.lease import read_lease
 from launch import run_log
 from launch.backends.protocol import PROGRAM, Busy, Job, Seen
@@ -48,7 +47,7 @@ class Local:
         finally:
             os.close(lock)
         pid = self._started[job.name][0].pid
-        write_atomic(directory / "job.json", json.dumps({"host": socket.gethostname(), "pid": pid}) + "\n")
+        write_atomic(directory / "job.json", sealed({"host": socket.gethostname(), "pid": pid}))
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
         seen = {}
@@ -144,16 +143,16 @@ def _send(directory: Path, number: int, group: int | None) -> bool:
 def _process_group(directory: Path) -> int:
     """Of a job that another process has started."""
     try:
-        job = read_json(directory / "job.json")
+        job = read_sealed(directory / "job.json")
     except (FileNotFoundError, InputError):
         job = None
     # A submitter that was killed before it wrote job.json leaves only the lease of the run itself.
-    if job is None or not isinstance(job.get("pid"), int):
+    if job is None:
         job = read_lease(directory)
     if job is None:
         raise Busy(f"{directory}: a process has just been started; try again in a few seconds")
-    if job.get("host") != socket.gethostname():
-        raise Busy(f"{directory}: its process runs on the host {job.get('host')}; stop it there")
+    if job["host"] != socket.gethostname():
+        raise Busy(f"{directory}: its process runs on the host {job['host']}; stop it there")
     return job["pid"]
 
 

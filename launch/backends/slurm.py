@@ -4,7 +4,6 @@ Slurm itself requeues a preempted job. squeue shows an ended job for a few minut
 job.json in the run directory until `delete` has acknowledged the end.
 """
 
-import json
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.rundir.files import read_json, write_atomic
+from ladder.rundir.files import read_sealed, sealed, write_atomic
 from ladder.rundir.record import Record
 from launch.backends.protocol import PROGRAM, Busy, Job, Seen
 from launch.settings import Environment, Slurm
@@ -51,7 +50,7 @@ class Cluster:
     def submit(self, job: Job) -> None:
         numbers = [number for run_id, _ in job.after if (number := self._dependency(job, run_id))]
         number = self._run(self._sbatch(job, numbers), self._script(job)).strip().split(";")[0]
-        write_atomic(Path(job.directory) / "job.json", json.dumps({"slurm": number}) + "\n")
+        write_atomic(Path(job.directory) / "job.json", sealed({"slurm": number}))
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
         columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
@@ -122,7 +121,7 @@ class Cluster:
 
 def _job_number(directory) -> str | None:
     try:
-        return read_json(Path(directory) / "job.json").get("slurm")
+        return read_sealed(Path(directory) / "job.json").get("slurm")
     except (FileNotFoundError, InputError):  # a damaged one: Slurm itself still knows the job
         return None
 

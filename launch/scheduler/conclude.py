@@ -28,7 +28,8 @@ def conclude(directory) -> None:
 
         table = runs_table.read(folder)
         read = table.select(run=[run for run in states if run not in left_out])
-        left_out |= {run: why for run, _, why in (line.partition(": ") for line in table.left_out) if run in states}
+        damaged = {run: why for run, _, why in (line.partition(": ") for line in table.left_out) if run in states}
+        left_out = damaged | left_out
         targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
         predicted = two_step.predict(read, targets, n_resamples=config["resamples"])
         terminal.write_json(record.directory / "prediction.json", predicted.json())

@@ -26,6 +26,9 @@ def read(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...
     rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
     rungs += [directory.name for directory in damaged]
     jobs = [_train(directory, config, rungs) for directory, config in configs]
+    for directory in damaged:
+        if not RUN_ID.fullmatch(directory.name):
+            raise InputError(f"{directory}: {directory.name!r} is not the name of a run")
     jobs += [Job(job_name(d.parent.name, d.name), d.name, str(d), ("train", str(d))) for d in damaged]
     if fit is not None:
         config = Record(fit).read_config()

@@ -8,6 +8,8 @@ from ladder.config import Ladder, Rung
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 
+_HELD = ("config.json", "DONE.json", "metrics")  # by every run directory, or every finished one, or every begun one
+
 
 def folder(name: str, root: Path) -> Path:
     """The folder that holds a ladder's run directories: `name` itself, or root/<ladder name>."""
@@ -21,10 +23,11 @@ def folder(name: str, root: Path) -> Path:
 
 
 def directories(path: Path) -> list[Path]:
-    """The run directories in a folder, by name; only `path` itself where that is a run directory."""
+    """The run directories in a folder, by name; only `path` itself where that is a run directory. One whose config.json
+    was lost is known by what it holds."""
     if (path / "config.json").exists():
         return [path]
-    run_dirs = sorted(config.parent for config in path.glob("*/config.json"))
+    run_dirs = sorted({found.parent for name in _HELD for found in path.glob(f"*/{name}")})
     if not run_dirs:
         raise InputError(f"{path}: holds no run directories (a run directory has a config.json)")
     return run_dirs

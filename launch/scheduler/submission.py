@@ -1,12 +1,11 @@
 """What was submitted, and to which backend: submit.json beside the run directories, so that watch, logs and cancel need
 neither the ladder's code nor flags."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ladder.errors import InputError
-from ladder.rundir.files import is_local, read_json, write_atomic
+from ladder.rundir.files import is_local, read_sealed, sealed, write_atomic
 from launch import prepare, settings
 from launch.backends.archive import Code
 from launch.backends.protocol import Backend, Job
@@ -70,14 +69,14 @@ def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig
     fit = prepare.write_fit(built, rungs, root)
     value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(config)}
     if not dry:
-        write_atomic(root / built.ladder.name / FILE, json.dumps({"schema_version": 1} | value, indent=2) + "\n")
+        write_atomic(root / built.ladder.name / FILE, sealed(value))
     return Submission(jobs.read(directories, fit), config)
 
 
 def read(folder: Path) -> Submission:
     """Raises InputError where nothing was submitted, or submit.json is damaged."""
     try:
-        value = read_json(folder / FILE)
+        value = read_sealed(folder / FILE)
     except FileNotFoundError:
         raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
     try:

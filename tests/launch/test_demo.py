@@ -7,6 +7,7 @@ import math
 import pytest
 from rich.console import Console
 
+from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import cli, demo, prepare
 from launch.scheduler import foreground
@@ -36,6 +37,8 @@ def staged(tmp_path, monkeypatch):
             bpb = law(d["n_params"], tokens)
             row = {"step": d["steps"], "tokens": tokens, "kind": d["kind"], "task": "validation", "stderr": None}
             rows = [row | {"metric": "bpb", "value": bpb, "n_docs": None}]
+            if d["parent_step"]:
+                record.rewind(d["parent_step"], origin=d["parent_step"], listing={})
             record.log(rows + [row | {"metric": "loss", "value": bpb * NATS_PER_BIT, "n_docs": None}])
             record.publish(d["steps"])
             record.finish(step=d["steps"], tokens=tokens, loss=bpb * NATS_PER_BIT)
@@ -91,9 +94,12 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
     [stray] = prepare.write(prepare.Built(ladder, {"": root}), ladder.rungs[1:2], root)
     stray.rename(stray.with_name("stray"))
     record = Record(stray.with_name("stray"))
-    config = record.read_config() | {"run_id": "stray"}
-    (record.directory / "config.json").write_text(json.dumps(config))
+    config = json.loads((record.directory / "config.json").read_text()) | {"run_id": "stray"}
+    config.pop("sha256")
+    (record.directory / "config.json").write_text(sealed(config))
     row = {"step": 41, "tokens": 167936, "kind": "branch", "task": "validation", "metric": "bpb", "value": 99.0}
+    first = config["derived"]["parent_step"]
+    record.rewind(first, origin=first, listing={})
     record.log([row | {"stderr": None, "n_docs": None}])
     record.publish(41)
     record.finish(step=41, tokens=167936, loss=60.0)

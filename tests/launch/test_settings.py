@@ -1,6 +1,5 @@
 """ladder.toml: what is allowed in it; and that hostile names, values and paths do no harm."""
 
-import json
 import subprocess
 from dataclasses import asdict
 
@@ -8,11 +7,13 @@ import pytest
 
 from ladder.config import Ladder, job_name
 from ladder.errors import InputError
+from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import settings
 from launch.backends import gke, slurm, tpu
 from launch.backends.archive import Code
-from launch.scheduler import jobs, submission
+from launch.backends.local import Local
+from launch.scheduler import jobs, loop, status, submission
 from launch.settings import Environment
 from tests.launch import stand_ins
 
@@ -115,8 +116,20 @@ def test_hostile_run_ids_are_refused(tmp_path, run_id):
     """Someone else's config.json."""
     directory = stand_ins.run(tmp_path, "a")
     record = Record(directory)
-    record._write("config.json", record.read_config() | {"run_id": run_id})
+    (directory / "config.json").write_text(sealed(record.read_config() | {"run_id": run_id}))
+    [job] = jobs.read([directory])
+    assert (job.run_id, job.directory, job.after) == ("a", str(directory), ())
+    assert "belongs to run" in status.read_run(directory).detail
+    assert loop.once([job], Local()).states == {"a": "damaged"}
+
+
+@pytest.mark.parametrize("name", ["a b", "a;id", "$(id)", "-rf"])
+def test_hostile_directories_are_refused(tmp_path, name):
+    directory = stand_ins.run(tmp_path, name)
     with pytest.raises(InputError, match="is not the name of its directory"):
+        jobs.read([directory])
+    (directory / "config.json").write_text("{")
+    with pytest.raises(InputError, match="is not the name of a run"):
         jobs.read([directory])
 
 
@@ -125,10 +138,10 @@ def test_a_hostile_submit_json_leads_nowhere(tmp_path, run):
     stand_ins.run(tmp_path / "mine", "a")
     stand_ins.run(tmp_path, "other")
     good = {"runs": ["a"], "fit": None, "engine": asdict(submission.BackendConfig())}
-    (tmp_path / "mine" / "submit.json").write_text(json.dumps(good))
+    (tmp_path / "mine" / "submit.json").write_text(sealed(good))
     assert [job.run_id for job in submission.read(tmp_path / "mine").jobs] == ["a"]
     for bad in ({"runs": [run]}, {"runs": ["a"], "fit": run or "../a"}):
-        (tmp_path / "mine" / "submit.json").write_text(json.dumps(good | bad))
+        (tmp_path / "mine" / "submit.json").write_text(sealed(good | bad))
         with pytest.raises(InputError, match="is not the name of a run"):
             submission.read(tmp_path / "mine")
 

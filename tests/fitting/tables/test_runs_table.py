@@ -163,7 +163,7 @@ def make_run(folder, name, *, done=True, kind="branch", last=20, split="train", 
     derived |= {"batch_tokens": 100, "peak_lr": 0.01, "schedule": "wsd", "corpus": "abc", "lr_final_fraction": 0.1}
     config = {"schema_version": 1, "run_id": name, "ladder": "demo", "split": split, "derived": derived}
     (run / "config.json").write_text(json.dumps(config, indent=2))
-    for first, final in ((0, 10), (11, last)):
+    for first, final in ((1, 10), (11, last)):
         row = {"step": final, "tokens": 100 * final, "kind": kind, "task": "validation", "metric": "bpb"}
         row |= {"value": 3.0 - final / 100, "stderr": None, "n_docs": None}
         (run / "metrics" / f"{first:09d}-{final:09d}.jsonl").write_text(json.dumps(row) + "\n")
@@ -172,7 +172,9 @@ def make_run(folder, name, *, done=True, kind="branch", last=20, split="train", 
     if done:
         (run / "DONE.json").write_text(json.dumps({"schema_version": 1, "step": last, "tokens": 100 * last}))
     if stopped:
-        (run / "STOPPED.json").write_text(json.dumps({"state": "diverged", "step": 7, "reason": "NaN"}))
+        (run / "STOPPED.json").write_text(
+            json.dumps({"schema_version": 1, "state": "diverged", "step": 7, "reason": "NaN"})
+        )
     return run
 
 
@@ -237,7 +239,9 @@ def test_folders_without_finished_runs_are_refused(tmp_path):
     [
         ("metrics/000000011-000000020.jsonl", '{"step": 20, "tok', "000000011-000000020.jsonl:1: not a JSON object"),
         ("metrics/000000011-000000020.jsonl", '{"step": 20}', "000000011-000000020.jsonl:1: no step, tokens or kind"),
-        ("config.json", "{}", "config.json: no 'derived'"),
+        ("config.json", '{"schema_version": 1}', "config.json: no 'derived'"),
+        ("config.json", "{}", "config.json: damaged, or edited by hand"),
+        ("DONE.json", '{"schema_version": 1}', "DONE.json: damaged: step is None"),
         ("config.json", "{", "config.json: not a JSON object"),
         ("DONE.json", "", "DONE.json: not a JSON object"),
     ],

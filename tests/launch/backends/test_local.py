@@ -41,7 +41,7 @@ def put(name, value):
     os.replace(f"{directory}/new", f"{directory}/{name}")
 
 def save(step):
-    put("heartbeat.json", {"step": step, "loss": 1.0, "rate": 9.0, "time": 0})
+    put("heartbeat.json", {"schema_version": 1, "step": step, "loss": 1.0, "rate": 9.0, "time": 0})
     os.makedirs(f"{directory}/checkpoints/{step}", exist_ok=True)
     put(f"checkpoints/{step}/MANIFEST.json", {})
 
@@ -302,7 +302,7 @@ def test_following_a_log_ends_with_the_run(tmp_path):
     def later():
         with (directory / "log.txt").open("a") as file:
             file.write("after\n")
-        (directory / "DONE.json").write_text(json.dumps({"step": 10, "loss": 1.0}))
+        (directory / "DONE.json").write_text(json.dumps({"schema_version": 1, "step": 10, "loss": 1.0}))
 
     timer = threading.Timer(0.2, later)
     timer.start()

@@ -193,7 +193,7 @@ def test_a_run_directory_says_all_that_a_job_needs(runs):
     ladder = loader.load("demo")
     trunk, branch = ladder.rungs[:2]
     config = Record(runs / "demo" / branch.run_id).read_config()
-    assert config["schema_version"] == 1
+    assert config["schema_version"] == 2
     assert config["rung"] == to_dict(branch)
     assert config["split"] == "train"
     assert config["derived"]["parent_run"] == trunk.run_id

@@ -63,7 +63,7 @@ def test_the_runs_own_evaluation_is_found_recorded_and_computed_again_from_a_che
     assert computed["tokens"] == recorded["tokens"] > 0
     assert scores(computed["rows"]) == pytest.approx(scores(recorded["rows"]), rel=1e-5)
     assert computed["share"] == pytest.approx(computed["tokens"] / 3 / (60 * 4 * 32))
-    (trained / "evaluations" / f"000000060-{computed['hash']}.jsonl").unlink()
+    shutil.rmtree(trained / "evaluations")
 
 
 def test_another_task_joins_the_runs_table_and_is_computed_once(trained, quiz, tmp_path, capsys):
@@ -100,7 +100,8 @@ def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(tmp_pat
     rung = world.rung(save_every=20)
     (directory,) = world([rung], tmp_path / "runs")
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "sigterm_notice", lambda: nullcontext(lambda step: step == 40))
+        notice = processes.Notice(lambda step: step == 40, lambda: None)
+        patch.setattr(processes, "stop_notice", lambda: nullcontext(notice))
         with pytest.raises(Preempted):
             train(directory)
     world([replace(rung, eval=replace(rung.eval, max_docs=5))], tmp_path / "runs")
@@ -127,7 +128,7 @@ def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(tmp_pat
 
 def test_killed_before_the_rename_nothing_is_recorded_and_it_is_computed_again(trained, quiz, tmp_path):
     asked = ["eval", str(trained), "--tasks", quiz, "--max-docs", "3", "--missing"]
-    named = lambda: {path.name for path in (trained / "evaluations").glob("0*.jsonl")}  # noqa: E731
+    named = lambda: {path.name for path in (trained / "evaluations").glob("0*.json")}  # noqa: E731
     before, env = named(), os.environ | {"LADDER_KILL_AT": "evaluation-written:2"}
     done = subprocess.run([sys.executable, "-m", "launch.cli", *asked], env=env, capture_output=True)
     assert done.returncode == -signal.SIGKILL

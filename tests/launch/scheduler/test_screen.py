@@ -18,7 +18,7 @@ DONE = """
 import json, os, sys, time
 time.sleep(0.2)
 with open(f"{sys.argv[2]}/part", "w") as file:
-    json.dump({"step": 10, "loss": 1.0}, file)
+    json.dump({"schema_version": 1, "step": 10, "loss": 1.0}, file)
 os.replace(file.name, f"{sys.argv[2]}/DONE.json")
 """
 ENDS = {"done": (DONE, 0), "diverged": ("import sys; sys.exit(78)", 78), "failed": ("import sys; sys.exit(2)", 1)}

@@ -96,11 +96,12 @@ def test_verify_finds_what_is_damaged(tmp_path):
     folder = stand_ins.ladder_that_follows_a_law(tmp_path)
     run = next(path for path in sorted(folder.iterdir()))
     checked = verify.check(run)
-    assert checked.problems == ("the run is done, but the checkpoint of its last step is missing",)
+    assert "the run is done, but the checkpoint of its last step is missing" in checked.problems
     assert checked.rows == 2
     [segment] = (run / "metrics").iterdir()
     segment.write_text(segment.read_text()[:-5])
-    assert "truncated in the middle of a line" in verify.check(run).problems[0]
+    for problem in ("not as it was written (its hash differs)", "truncated in the middle of a line"):
+        assert any(problem in line for line in verify.check(run).problems)
     (run / "checkpoints" / "10").mkdir(parents=True)
     (run / "checkpoints" / "10" / "MANIFEST.json").write_text("{}")
     assert any(problem.startswith("checkpoint 10: MANIFEST.json") for problem in verify.check(run).problems)
