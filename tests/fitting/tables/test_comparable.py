@@ -1,21 +1,19 @@
 """fitting/tables/comparable.py: which points of one task compare, and that every result names those that do not."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from fitting.api import tasks
 from fitting.bhagia2024 import methods
-from fitting.loss_laws import envelope, loss_fit
-from fitting.report import task_report
+from fitting.loss_laws import envelope
 from fitting.tables import comparable, loss_points, runs_table
 from fitting.tables.points import ladder_points
-from fitting.task_laws import compare
-from fitting.task_laws.forecasts import TaskForecast
+from fitting.task_laws import compare, design
 from launch import cli
-from tests.fitting.conftest import simulated
+from tests.fitting.conftest import scored_on, simulated
 
 OTHER = "scores on other docs have other noise and another mean; evaluate again with ladder eval --max-docs"
 TEXT = "another evaluation can mean another text; evaluate again with ladder eval --missing"
@@ -70,39 +68,22 @@ def test_points_that_do_not_compare_are_named(rows, expected):
     assert list(comparable.lines(table(*rows), trunks=False)) == without_trunks
 
 
-def ladder(**n_docs) -> runs_table.Table:
-    """A simulated ladder whose quiz is scored on other docs in some runs."""
-    table = simulated()
-    is_quiz = table["task"] == "quiz"
-    docs = [
-        n_docs.get(run.replace("-", "_"), 1000) if quiz else np.nan
-        for run, quiz in zip(table["run"], is_quiz, strict=True)
-    ]
-    return replace(table, columns=table.columns | {"n_docs": np.array(docs, float)})
-
-
-LINE = f"d10000-1xC on 200: {OTHER} 1000 --missing"
-
-
-def test_a_prediction_its_page_and_its_json_name_the_runs(tmp_path, capsys):
-    """17 runs enter: 12 of the ladder and 4 trunks in both steps, and the target's own as the measurement."""
-    mixed, out = ladder(d10000_1xC=200), tmp_path / "out.json"
-    runs_table.write(mixed, tmp_path / "runs.csv")
-    line = f"16 runs are scored on 1,000 docs, {LINE}"
-    asked = ["predict", str(tmp_path / "runs.csv"), "--tasks", "quiz", "--bootstrap", "8", "--json", str(out)]
-    assert cli.main(asked) == 0
-    assert f"quiz: {line}" in " ".join(capsys.readouterr().out.split())
-    assert line in json.loads(out.read_text())["predictions"][0]["flags"]
-    assert f"<b>quiz</b>: {line}" in task_report._flags([TaskForecast("t", "quiz", flags=(line,))], mixed)
-
-
-def test_designs_comparisons_and_losses_name_the_runs(tmp_path, capsys):
-    mixed, uniform, out = ladder(d10000_1xC=200), ladder(), tmp_path / "out.json"
-    line = f"quiz: 11 runs are scored on 1,000 docs, {LINE}"
-    runs_table.write(mixed, tmp_path / "runs.csv")
-    assert cli.main(["design", str(tmp_path / "runs.csv"), "--budget", "1e13", "--json", str(out)]) == 0
-    assert json.loads(out.read_text())["flags"] == [line]
-    assert line in " ".join(capsys.readouterr().out.split())
+def test_every_result_names_the_runs(tmp_path, capsys, monkeypatch):
+    """(Predictions and their page: tests/fitting/report/test_task_report.py.)"""
+    uniform, path, out = simulated(), tmp_path / "runs.csv", tmp_path / "out.json"
+    mixed = scored_on(200, simulated(), "d10000-1xC")
+    runs_table.write(mixed, path)
+    line = f"quiz: 11 runs are scored on 1,000 docs, d10000-1xC on 200: {OTHER} 1000 --missing"
+    row = {"budget": 1e13, "runs": [0], "flops": 1e12, "sd": 0.01, "half_width": 0.01}
+    monkeypatch.setattr(design, "candidates_of", lambda *_: SimpleNamespace(flops_n=np.ones(12)))
+    monkeypatch.setattr(design, "frontier", lambda *_: [row])
+    published = ["fit", "--task", "quiz", "--law", "kaplan-nd", "--published", "kaplan"]
+    for verb, *options in (["design"], published):
+        assert cli.main([verb, str(path), *options, "--json", str(out)]) == 0
+        assert json.loads(out.read_text())["flags"] == [line]
+        assert line in " ".join(capsys.readouterr().out.split())
+    result = tasks.Backtests([], [], 1.0, 1.0, {}, [line])
+    assert result.json()["flags"] == [line] == result.lines()[-1:]
 
     paper = methods._mixed(mixed, methods.points(mixed, None), "quiz", {"step2": None})
     assert [f"quiz: {flag}" for flag in paper] == [line]
@@ -114,10 +95,8 @@ def test_designs_comparisons_and_losses_name_the_runs(tmp_path, capsys):
         f"quiz: A (simulated) is scored on 200 and 1,000 docs, B (simulated) on 1,000: {OTHER} 1000 --missing",
     ]
 
-    points = loss_points.read(tmp_path / "runs.csv", task="quiz")
-    assert points.flags == (line,) and line in loss_fit.fit(points, "kaplan-n", n_resamples=2).flags
     trunks = "d10000-trunk, d17000-trunk, d33000-trunk and 1 more"
-    curves = loss_points.read(tmp_path / "runs.csv", task="quiz", curves=True)
+    curves = loss_points.read(path, task="quiz", curves=True)
     ends = f"quiz: 12 runs are scored at the end of training, {trunks} only at checkpoints before it: {BEFORE}"
     assert curves.flags == (line.replace("11", "15"), ends)
     assert set(curves.flags) <= set(envelope.envelope(curves, 2, 0).notes)
