@@ -11,10 +11,10 @@ from fitting.bhagia2024 import methods
 from fitting.errors import InputError
 from fitting.report import task_figures, task_report, task_tables
 from fitting.report.grid import Grid
-from fitting.tables import frames, points, runs_table
+from fitting.tables import comparable, frames, points, runs_table
 from fitting.tables.points import Target
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
-from fitting.task_laws import accuracy, two_step
+from fitting.task_laws import accuracy, diagnostics, two_step
 from fitting.task_laws import backtest as backtests
 from fitting.task_laws import compare as comparing
 from fitting.task_laws import design as designing
@@ -138,7 +138,8 @@ class Backtests(Shown):
     """Errors of predictions of a ladder's own held-out large runs.
 
     bpb, accuracy: a row for each holdout, in ln bpb and in points. factor_bpb, factor_accuracy: interval scale factors;
-    scaled by them, the 80 % intervals hold 80 % of the held-out runs. weights: of the forms.
+    scaled by them, the 80 % intervals hold 80 % of the held-out runs. weights: of the forms. flags: reasons why runs do
+    not compare.
     """
 
     bpb: list[dict]
@@ -146,9 +147,11 @@ class Backtests(Shown):
     factor_bpb: float
     factor_accuracy: float
     weights: dict[str, float]
+    flags: Sequence[str] = ()
 
     def json(self) -> dict:
-        return {"bpb": self.bpb, "accuracy": self.accuracy, "form_weights": self.weights}
+        result = {"bpb": self.bpb, "accuracy": self.accuracy, "form_weights": self.weights}
+        return result | comparable.in_json(self.flags)
 
     def grids(self) -> list[Grid]:
         grids = [task_tables.backtests(self.bpb, "bits per byte, in percent", 100, "")]
@@ -158,30 +161,40 @@ class Backtests(Shown):
 
     def lines(self) -> list[str]:
         weights = task_tables.form_weights(list(self.weights), list(self.weights.values()))
-        return [weights, task_tables.scale_factors(self.factor_bpb, self.factor_accuracy)]
+        return [weights, task_tables.scale_factors(self.factor_bpb, self.factor_accuracy), *self.flags]
 
 
 def backtest(runs: Table, *, seed: int = 0) -> Backtests:
     """Hide the large runs of a ladder and predict them from the others. Raises InputError where it is too short."""
     ends = points.ladder_points(runs, None, "n_params")
-    report = backtests.report(runs, ends, accuracy.fit_all(runs, ends.tasks, 100, seed), "n_params", seed)
+    step2 = accuracy.fit_all(runs, ends.tasks, 100, seed)
+    report = backtests.report(runs, ends, step2, "n_params", seed)
     if report is None:
         raise InputError(
             f"{runs.source}: {len(ends.runs)} runs cannot be split; a backtest needs {backtests.MIN_FIT_RUNS} to fit"
         )
     weights = dict(zip((f.name for f in report.bpb.forms), report.weights_FT.mean(axis=1).tolist(), strict=True))
-    return Backtests(report.bpb.table(), report.acc_rows, report.factor_bpb, report.factor_acc, weights)
+    flags = diagnostics.mixed(ends, step2)
+    return Backtests(report.bpb.table(), report.acc_rows, report.factor_bpb, report.factor_acc, weights, flags)
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """Two recipes at a target. rows: for each task and their mean, as task_laws.compare documents."""
+    """Two recipes at a target. rows: for each task and their mean, as task_laws.compare documents. flags: reasons why
+    runs do not compare."""
 
     target: str
     rows: list[dict]
+    flags: Sequence[str] = ()
+
+    def json(self) -> dict:
+        return {"target": self.target, "tasks": self.rows} | comparable.in_json(self.flags)
 
     def grids(self) -> list[Grid]:
         return [task_tables.comparison(self.rows, self.target)]
+
+    def lines(self) -> list[str]:
+        return list(self.flags)
 
 
 def compare(
@@ -195,21 +208,28 @@ def compare(
     for runs in (a, b):
         result = runs if isinstance(runs, Forecast) else forecast(runs, [target], resamples=resamples, seed=seed)
         predictions.append(result._default("a comparison"))
-    return Comparison(target.name, comparing.compare(*predictions, target, seed))
+    return Comparison(target.name, comparing.compare(*predictions, target, seed), comparing.mixed(*predictions))
 
 
 @dataclass(frozen=True, repr=False)
 class Design(Shown):
     """The runs to train for each budget. rows: budget, runs, flops (of these runs), sd of the target's ln bpb, and
-    half_width, half of its 80 % interval."""
+    half_width, half of its 80 % interval. flags: reasons why runs do not compare."""
 
     target: str
     rows: list[dict]
     all_flops: float
     n_runs: int
+    flags: Sequence[str] = ()
+
+    def json(self) -> dict:
+        return {"target": self.target, "frontier": self.rows} | comparable.in_json(self.flags)
 
     def grids(self) -> list[Grid]:
         return [task_tables.design(self.rows, self.target, self.all_flops, self.n_runs)]
+
+    def lines(self) -> list[str]:
+        return list(self.flags)
 
 
 def design(runs: Table, target: Target, C: Sequence[float] | float | None = None) -> Design:
@@ -222,4 +242,5 @@ def design(runs: Table, target: Target, C: Sequence[float] | float | None = None
     candidates = designing.candidates_of(ends, target)
     rows = designing.frontier(candidates, () if C is None else np.atleast_1d(C))
     rows = [row | {"runs": [ends.runs[i] for i in row["runs"]]} for row in rows]
-    return Design(target.name, rows, float(candidates.flops_n.sum()), len(ends.runs))
+    flags = diagnostics.mixed(ends, {})
+    return Design(target.name, rows, float(candidates.flops_n.sum()), len(ends.runs), flags)

@@ -148,7 +148,7 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
         features = {k: v[measured_n] for k, v in ends.features.items()}
         chain = _fits(table, method, task, features, bpb_n[measured_n], np.array(ends.runs)[measured_n])
         at_bound = [(name, p) for name, fit in chain.items() for p in NON_NEGATIVE if fit.params.get(p) == 0.0]
-        flags = [f"{name}: parameter at its bound: {p}" for name, p in at_bound]
+        flags = [f"{name}: parameter at its bound: {p}" for name, p in at_bound] + _mixed(table, ends, task, chain)
         fits = {k: {n: float(v) for n, v in f.params.items()} for k, f in chain.items()}
         for target in targets:
             x = _features(target, method)
@@ -173,6 +173,13 @@ def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> 
     if metric is not None:
         fits["step2"] = step2(*checkpoints(table, task, runs, metric), guess(task))
     return fits
+
+
+def _mixed(table: Table, ends: Points, task: str, fits: dict[str, Fit]) -> list[str]:
+    """Reasons why the points of a task do not compare."""
+    read = table.select(run=list(ends.runs))
+    others = [accuracy.rows_read(read, task, accuracy.metric_of(table, task))] if "step2" in fits else []
+    return list(ends.flags(task, *others))
 
 
 def _features(target: Target, method: str) -> dict:

@@ -36,6 +36,7 @@ def envelope(curves: LossPoints, n_resamples: int, seed: int) -> Frontier:
     lines = [fit, *(line for line in lines if line is not None)]
     n_left_out = n_resamples + 1 - len(lines)
     notes = (f"{n_left_out} of {n_resamples} resamples without a minimum are left out",) if n_left_out else ()
+    notes += curves.flags
     k_R, a_R = np.array([line[:2] for line in lines]).T
     shown = fit[2][:: max(len(fit[2]) // 100, 1)]  # about 100 of the budgets used
     best = loss_Km[:, shown].argmin(axis=0)

@@ -41,6 +41,7 @@ def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[floa
     noise_R = np.append(0.0, noise * np.sqrt(dof / rng.chisquare(dof, n_resamples)))
     minima_RK = np.column_stack([p.resampled(noise_R, rng) for p in parabolas])
     minima = [(np.exp(p.log_c), np.exp(p.center + p.vertex), p.least) for p in parabolas]
+    notes += points.flags
     frontier = _line_through(minima_RK, np.array([p.log_c for p in parabolas]), points, minima, notes)
     return replace(frontier, parabolas=tuple(parabolas))
 

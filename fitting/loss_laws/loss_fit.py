@@ -87,7 +87,7 @@ class LossFit:
             )
         elif units < MANY_UNITS and fitted.method == "pairs":
             flags.append(f"{units} runs, drawn with replacement: 95 % intervals may be too wide (docs/intervals.md)")
-        return flags
+        return [*flags, *self.points.flags]
 
     def _undetermined(self) -> list[str]:
         """Names of the parameters that no point depends on, such as that of repetition where no data are repeated."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.laws import kaplan_relations as kaplan
-from fitting.tables import reader, runs_table
+from fitting.tables import comparable, reader, runs_table
 from fitting.tables.points import ladder_points
 
 # The column of a wide table that holds each feature, unless the user names another.
@@ -28,7 +28,7 @@ class LossPoints:
     features: {"N": [n], "D": [n], ...}, those that are known. y_n: the fitted quantity, > 0. groups_n: points of the
     same group share noise and are resampled together. quantity: what y is. n_convention: how N is counted. left_out:
     reasons why points were dropped. derived: {feature that the table lacks: the formula it was computed by}. weights_n:
-    how much each point counts. labels: {column of settings: str[n]}.
+    how much each point counts. labels: {column of settings: str[n]}. flags: reasons why points do not compare.
     """
 
     features: dict[str, np.ndarray]
@@ -42,6 +42,7 @@ class LossPoints:
     derived: dict[str, str] = field(default_factory=dict)
     weights_n: np.ndarray | None = None
     labels: dict[str, np.ndarray] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y_n)
@@ -147,6 +148,7 @@ def reached(curves: LossPoints, loss: float) -> LossPoints:
         f"steps to {curves.quantity} {loss:g}",
         curves.n_convention,
         curves.left_out if len(steps) == len(runs) else (*curves.left_out, missed),
+        flags=curves.flags,
     )
 
 
@@ -215,16 +217,19 @@ def _from_runs(table: runs_table.Table, how: Reading) -> LossPoints:
         features = {"N": rows[convention], "D": rows["tokens"], "S": rows["step"]}
         features |= {"C": rows["flops"]} if "flops" in rows else {}
         y_n, runs, groups_n = rows["value"], rows["run"], rows["run"].astype(str)
+        flags = [f"{task}: {line}" for line in comparable.lines(rows)]
     else:
         features = {"C" if name == "flops" else name: values for name, values in ends.features.items()}
         y_n, runs, groups_n = ends.bpb_Tn[0], ends.runs, ends.groups_n
+        flags = [f"{name}: {line}" for name in dict.fromkeys(ends.tasks) for line in ends.flags(name)]
     if "batch_tokens" in table:
         batch_tokens = dict(zip(table["run"], table["batch_tokens"], strict=True))
         features["B"] = np.array([batch_tokens[run] for run in runs])
     features["L"] = ends.bpb_Tn[1] if against else y_n
     points = LossPoints(
-        features, y_n, groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out
-    )
+        features, y_n, groups_n, table.source, table.sha256, f"{metric} of {task}", convention, table.left_out,
+        flags=tuple(flags),
+    )  # fmt: skip
     return points.select(~np.isnan(y_n + features["L"]), f"no {metric} of {task}")
 
 

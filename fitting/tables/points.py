@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.errors import InputError
+from fitting.tables import comparable
 from fitting.tables.runs_table import Table
 
 SAME = 0.005  # relative difference below which two N, or two D, are the same
@@ -50,7 +51,7 @@ class Points:
     """The ends of n decayed runs (sorted by N, then D) in T tasks.
 
     features: "N", "D" and, if the table has it, "flops". bpb_Tn: bits per byte (or another metric), nan if a task was
-    not evaluated. groups_n: the trunk of a branch, or the run itself.
+    not evaluated. groups_n: the trunk of a branch, or the run itself. rows: those that the values are means of.
     """
 
     tasks: tuple[str, ...]
@@ -59,6 +60,11 @@ class Points:
     features: dict[str, np.ndarray]
     groups_n: np.ndarray
     bpb_Tn: np.ndarray
+    rows: Table | None = None
+
+    def flags(self, task: str, *others: Table) -> tuple[str, ...]:
+        """Reasons why the points of a task do not compare, with each other or with further rows."""
+        return () if self.rows is None else comparable.lines(self.rows.select(task=task), *others, trunks=False)
 
 
 def parse_target(text: str) -> Target:
@@ -87,18 +93,19 @@ def targets_of(table: Table, n_convention: str = "n_params") -> list[Target]:
 
 
 def measured(table: Table, target: Target, task: str, metric: str) -> float | None:
-    """The last value of the target's own run in the table, or None if the table has none.
+    """The last value of the target's own run in the table, or None if the table has none."""
+    values = measured_rows(table, target, task, metric)["value"]
+    return float(values[-1]) if len(values) else None
 
-    The target's run is the one with its name, or else one whose N and D are within 0.5 % of the target's.
-    """
+
+def measured_rows(table: Table, target: Target, task: str, metric: str) -> Table:
+    """The final rows of the target's own run: the one with its name, or else one whose N and D are within 0.5 % of the
+    target's."""
     rows = table.select(split="target", final=True, task=task, metric=metric)
-    if not len(rows):
-        return None
     same_name = rows["run"] == target.name
     same_size = np.abs(rows[target.n_is] / target.N - 1) < SAME
     same_size &= np.abs(rows["tokens"] / target.D - 1) < SAME
-    values = rows["value"][same_name if same_name.any() else same_size]
-    return float(values[-1]) if len(values) else None
+    return rows.select(same_name if same_name.any() else same_size)
 
 
 def ladder_points(
@@ -131,10 +138,11 @@ def ladder_points(
     runs = list(dict.fromkeys(ends["run"][order].tolist()))
     first_row = [int(np.flatnonzero(ends["run"] == run)[0]) for run in runs]
     last_step = dict(zip(ends["run"], ends["step"], strict=True))
-    bpb_Tn = np.full((len(tasks), len(runs)), np.nan)
-    for (run, task), values in _end_values(rows, last_step, last_rows).items():
+    bpb_Tn, is_used = np.full((len(tasks), len(runs)), np.nan), np.zeros(len(rows), bool)
+    for (run, task), used in _end_rows(rows, last_step, last_rows).items():
         if task in tasks:
-            bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(values)
+            bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(rows["value"][used])
+            is_used[used] = True
     if np.nanmin(bpb_Tn) <= 0:
         raise InputError(f"{table.source}: {metric} is {np.nanmin(bpb_Tn):g}; it must be positive")
     parents = ends["parent"][first_row] if "parent" in ends else np.full(len(runs), "")
@@ -143,19 +151,19 @@ def ladder_points(
     if "flops" in ends and not np.isnan(ends["flops"][first_row]).any():
         features["flops"] = ends["flops"][first_row]
     groups_n = np.array([parent or run for parent, run in zip(parents, runs, strict=True)])
-    return Points(tuple(tasks), tuple(runs), tuple(sizes), features, groups_n, bpb_Tn)
+    return Points(tuple(tasks), tuple(runs), tuple(sizes), features, groups_n, bpb_Tn, rows.select(is_used))
 
 
-def _end_values(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[float]]:
-    """{(run, task): the values that its point is the mean of}, for the runs in last_step."""
-    values = {}
+def _end_rows(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[int]]:
+    """{(run, task): indices of the rows that its point is the mean of}, for the runs in last_step."""
+    indices = {}
     for i in np.argsort(rows["step"], kind="stable"):
         run, step = rows["run"][i], rows["step"][i]
         if run not in last_step or step > last_step[run]:
             continue
         if last_rows or step >= (1 - END_SHARE) * last_step[run]:
-            values.setdefault((run, rows["task"][i]), []).append(rows["value"][i])
-    return {key: series[-(last_rows or END_ROWS) :] for key, series in values.items()}
+            indices.setdefault((run, rows["task"][i]), []).append(i)
+    return {key: series[-(last_rows or END_ROWS) :] for key, series in indices.items()}
 
 
 def check_convention(table: Table, n_convention: str) -> None:

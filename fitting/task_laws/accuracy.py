@@ -54,6 +54,7 @@ class AccuracyFit:
 
     metric: which accuracy. bpb_n, acc_n: its checkpoints. correlation: of bpb and accuracy at the ends of the runs.
     fit: the sigmoids of all tasks, of which this task has index `row`; None where accuracy is not above chance.
+    rows: those that its checkpoints are made of.
     """
 
     metric: str
@@ -63,6 +64,7 @@ class AccuracyFit:
     correlation: float
     fit: bootstrap.Fit | None
     row: int
+    rows: Table
 
     def predict(self, bpb_m) -> np.ndarray:
         """[1 + R, m]: accuracy at bpb [m] by the sigmoid (row 0) and its resamples."""
@@ -102,7 +104,7 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
         shown_n = measured_n if is_fitted else ends_n
         by_task[task] = AccuracyFit(
             metric, grid.bpb_Tn[i, shown_n], grid.acc_Tn[i, shown_n], chances[i], correlation,
-            sigmoids if is_fitted else None, fitted.index(i) if is_fitted else -1,
+            sigmoids if is_fitted else None, fitted.index(i) if is_fitted else -1, rows_read(rows, task, metric),
         )  # fmt: skip
     return by_task
 
@@ -157,6 +159,11 @@ def metric_of(rows: Table, task: str) -> str | None:
     """The accuracy that step 2 reads: one of ACCURACY_METRICS; None where the task has none."""
     metrics = rows.select(task=task).unique("metric")
     return next((m for m in ACCURACY_METRICS if m in metrics), None)
+
+
+def rows_read(rows: Table, task: str, metric: str) -> Table:
+    """The rows of a task that step 2 reads."""
+    return rows.select(task=task, metric=["bpb", metric])
 
 
 def pairs_by_run(rows: Table, metric: str) -> dict[str, np.ndarray]:

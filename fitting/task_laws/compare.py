@@ -5,11 +5,15 @@ square root) for B to reach A's bpb at the target. A gain of 2 means that A need
 ladders are independent, because the ladders share no run.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
+from fitting.tables import comparable
 from fitting.tables.points import Target
+from fitting.task_laws import diagnostics
 from fitting.task_laws.forecasts import SUITE
 from fitting.task_laws.two_step import Prediction
 
@@ -44,6 +48,19 @@ def compare(a: Prediction, b: Prediction, target: Target, seed: int = 0) -> list
             row["probability_acc"] = float(np.mean(a.draws_acc[key] > shuffled))
     means = (x.mean(axis=0) for x in (a_T, a_TR, b_TR, center_Tm, b_TRm))
     return [*rows, _row(SUITE, *means, gains)]
+
+
+def mixed(a: Prediction, b: Prediction) -> list[str]:
+    """Reasons why the points of one ladder, or those of both, do not compare, as lines."""
+    ladders = {f"A ({a.points.rows.source})": a, f"B ({b.points.rows.source})": b}
+    flags = [f"{name}, {line}" for name, p in ladders.items() for line in diagnostics.mixed(p.points, p.step2)]
+    for task in (t for t in a.fitted if t in b.fitted):
+        rows = {name: p.points.rows.select(task=task) for name, p in ladders.items()}
+        ladders_as_runs = [
+            replace(part, columns=part.columns | {"run": np.full(len(part), name)}) for name, part in rows.items()
+        ]
+        flags += [f"{task}: {line}" for line in comparable.other_docs(comparable.scored(*ladders_as_runs))]
+    return flags
 
 
 def _by_gain(b: Prediction, target: Target, tasks, gains: np.ndarray, n_draws: int, seed: int):

@@ -67,6 +67,17 @@ def step2(fit: AccuracyFit, entry: TaskForecast) -> list[str]:
     return flags + [f"step-2 parameter at its bound: {n}" for n in fit.fit.at_bound(fit.row) if n != "b"]
 
 
+def rows_of(step2: dict[str, AccuracyFit], task: str) -> tuple[Table, ...]:
+    """The rows that step 2 of a task reads; none where it has no accuracy."""
+    return (step2[task].rows,) if task in step2 else ()
+
+
+def mixed(points: Points, step2: dict[str, AccuracyFit]) -> list[str]:
+    """Reasons why the runs' points and checkpoints do not compare, as lines that begin with the task."""
+    entries = [TaskForecast("", task, flags=points.flags(task, *rows_of(step2, task))) for task in points.tasks]
+    return [f"{whose}: {flag}" for whose, flag in lines(entries)]
+
+
 def lines(entries: Sequence[TaskForecast]) -> list[tuple[str, str]]:
     """(task, flag) pairs to print. A flag of all tasks of a target is listed once, as (EVERY_TASK, flag). With several
     targets, the first item is "target, task"."""

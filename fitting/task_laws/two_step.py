@@ -13,7 +13,7 @@ from fitting.errors import InputError
 from fitting.inference import bootstrap, noise
 from fitting.laws.forms import FAMILY
 from fitting.laws.sigmoid import SIGMOID
-from fitting.tables.points import Points, Target, ladder_points, measured, targets_of
+from fitting.tables.points import Points, Target, ladder_points, measured, measured_rows, targets_of
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
 from fitting.task_laws import accuracy, backtest, diagnostics, model_average
 from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
@@ -105,6 +105,8 @@ def predict(
                 scaled_R = draws_bpb[target.name, task] = bpb * (draws_R / bpb) ** factor_bpb
                 flags = tuple(diagnostics.step1(step1, t, points, target, rerun_noise.get(task)))
                 entry = replace(entry, bpb=bpb, bpb_interval=bootstrap.point_interval(scaled_R, bpb), flags=flags)
+            others = measured_rows(table, target, task, "bpb"), *diagnostics.rows_of(step2, task)
+            entry = replace(entry, flags=(*entry.flags, *points.flags(task, *others)))
             if task in step2:
                 entry = _with_accuracy(entry, step2[task], draws_R, factor_acc, draws_acc, seed)
             entries.append(entry)

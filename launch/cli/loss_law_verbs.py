@@ -157,9 +157,11 @@ def _keep_compiled() -> None:
 def _against_published(name: str, law: str, points, json) -> None:
     from fitting.laws import published
     from fitting.report import loss_tables
+    from fitting.tables import comparable
 
-    result = published.find(name, law).json(points)
+    result = published.find(name, law).json(points) | comparable.in_json(points.flags)
     terminal.console().print(loss_tables.against_published(result))
+    display.flags(points.flags)
     if json:
         terminal.write_json(json, result)
 
@@ -257,25 +259,29 @@ def _decomposed(
 ) -> None:
     from fitting.loss_laws import decomposition
     from fitting.report import loss_tables
+    from fitting.tables import comparable
 
     if table is None or (approach == 3 and any(v.startswith("c=") for v in vary)):
         raise InputError("--vary: needs a TABLE, and for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
     factors = [decomposition.parse(text) for text in vary]
-    labels = tuple(f.name for f in factors if not f.counts)
+    labels, flags = tuple(f.name for f in factors if not f.counts), {}
 
     def read(columns: dict):
         try:
-            return replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+            points = replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+            flags.update(dict.fromkeys(points.flags))
+            return points
         except FitInputError as error:
             if error.argument and error.argument.lower() in columns:
                 error.argument = "vary"
             raise
 
     factors, frontiers = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
-    result = decomposition.json(factors, frontiers)
+    result = decomposition.json(factors, frontiers) | comparable.in_json(flags)
     moves = loss_tables.moves(result)
     terminal.console().print(display.table(loss_tables.exponents(result)))
     terminal.console().print(moves if isinstance(moves, str) else display.table(moves))
+    display.flags(flags)
     if json:
         terminal.write_json(json, result)
 
@@ -304,15 +310,21 @@ def extrapolate(
     _keep_compiled()
     from fitting.loss_laws import learning_curves
     from fitting.report import loss_tables
-    from fitting.tables import runs_table
+    from fitting.tables import comparable, runs_table
 
-    read = learning_curves.read(runs_table.read(as_path(table), unfinished=True), task, metric, n or "n_params")
+    runs = runs_table.read(as_path(table), unfinished=True)
+    read = learning_curves.read(runs, task, metric, n or "n_params")
     ends = learning_curves.ends(read, first)
     console = terminal.console()
     console.print(display.table(loss_tables.curve_ends(ends, f"{metric} of {task}")))
     console.print(loss_tables.curve_score(learning_curves.score(ends)))
+    # The law knows how far a run has decayed, so runs without an end are no reason for a flag.
+    scored = comparable.scored(runs.select(task=task, metric=metric))
+    flags = [f"{task}: {line}" for line in comparable.other_docs(scored)]
+    display.flags(flags)
     if json:
-        terminal.write_json(json, {"first": first, "quantity": f"{metric} of {task}", "ends": [e.json() for e in ends]})
+        about = {"first": first, "quantity": f"{metric} of {task}", "ends": [e.json() for e in ends]}
+        terminal.write_json(json, about | comparable.in_json(flags))
     if plot:
         from fitting.report import curve_figures
 

@@ -109,7 +109,7 @@ def compare(
     result = fitting.compare(a, b, first, resamples=bootstrap, seed=seed)
     display.show(result)
     if json:
-        terminal.write_json(json, {"target": first.name, "tables": [table, other], "tasks": result.rows})
+        terminal.write_json(json, {"tables": [table, other]} | result.json())
 
 
 def design(
@@ -136,7 +136,7 @@ def design(
     result = fitting.design(runs, targets[0], budget or None)
     display.show(result)
     if json:
-        terminal.write_json(json, {"target": targets[0].name, "frontier": result.rows})
+        terminal.write_json(json, result.json())
 
 
 def study(
@@ -157,10 +157,13 @@ def study(
     """
     from fitting.bhagia2024 import error_analysis, methods
     from fitting.report import task_tables
+    from fitting.tables import comparable
+    from fitting.task_laws import diagnostics
 
     runs = _fitting().read_runs(table)
     targets = _targets(target) or _in_table(runs)
-    chosen = run or methods.points(runs, None).runs[-1]
+    ends = methods.points(runs, None)
+    chosen = run or ends.runs[-1]
     if chosen not in runs["run"]:
         raise InputError(f"{table}: no run {chosen!r}; it has {', '.join(runs.unique('run'))}")
     noise, console = error_analysis.variance(runs, chosen), terminal.console()
@@ -175,8 +178,11 @@ def study(
         console.print(display.table(task_tables.smaller_ladders(errors, targets[0].name)))
     else:
         console.print("no target in the table has been measured, so errors of smaller ladders are unknown")
+    flags = diagnostics.mixed(ends, {})
+    display.flags(flags)
     if json:
-        terminal.write_json(json, {"run": chosen, "variance": noise, "compute_versus_error": errors})
+        about = {"run": chosen, "variance": noise, "compute_versus_error": errors}
+        terminal.write_json(json, about | comparable.in_json(flags))
 
 
 def report(

@@ -9,6 +9,7 @@ import pytest
 from fitting.errors import InputError
 from fitting.report import numbers, task_figures, task_report
 from fitting.task_laws import two_step
+from tests.fitting.conftest import scored_on
 
 EVIL = '<script>alert("x")</script>&\''
 
@@ -34,7 +35,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def table(simulate):
-    return simulate(n_docs=300)
+    return scored_on(200, simulate(n_docs=300), "d10000-1xC")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,14 @@ def test_the_page_says_what_a_stranger_asks(page, predicted, table):
         assert run in page.text
     for said in ("side the interval", "huber delta", "0.01", "Levenberg", "n_params", "ladder predict", "0" * 64):
         assert said in page.text, said
+
+
+def test_the_page_and_json_name_runs_that_are_scored_on_other_docs(page, predicted):
+    """16 others enter: 11 of the ladder and 4 trunks in step 2, and the target's own run as the measurement."""
+    line = "16 runs are scored on 300 docs, d10000-1xC on 200: scores on other docs have other noise and another mean"
+    flags = {entry["task"]: entry["flags"] for entry in predicted.json()["predictions"]}
+    assert [flag.split("; ")[0] for flag in flags["quiz"] if "docs, " in flag] == [line] and line in page.text
+    assert not any("docs, " in flag for flag in flags["validation"])
 
 
 def test_the_weights_of_the_forms_stand_under_their_names(table):

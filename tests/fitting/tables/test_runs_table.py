@@ -165,7 +165,7 @@ def make_run(folder, name, *, done=True, kind="branch", last=20, split="train", 
     (run / "config.json").write_text(json.dumps(config, indent=2))
     for first, final in ((1, 10), (11, last)):
         row = {"step": final, "tokens": 100 * final, "kind": kind, "task": "validation", "metric": "bpb"}
-        row |= {"value": 3.0 - final / 100, "stderr": None, "n_docs": None}
+        row |= {"value": 3.0 - final / 100, "stderr": None, "n_docs": None, "evaluation": "0000000000000012"}
         (run / "metrics" / f"{first:09d}-{final:09d}.jsonl").write_text(json.dumps(row) + "\n")
     before = {"step": 0, "tokens": 0, "kind": kind, "task": "validation", "metric": "bpb", "value": 8.0}
     (run / "metrics" / "000000000-000000000.jsonl").write_text(json.dumps(before) + "\n")
@@ -198,6 +198,7 @@ def test_finished_run_directories_become_a_table(tmp_path):
     exported = runs_table.read(tmp_path / "t.csv")
     assert exported.sha256 == t.sha256
     np.testing.assert_array_equal(exported["final"], t["final"])
+    assert exported.unique("evaluation") == ["0000000000000012"]
 
 
 def test_evaluations_made_afterwards_are_read_where_they_have_no_fewer_docs(tmp_path):

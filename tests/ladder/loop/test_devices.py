@@ -87,9 +87,8 @@ def test_eight_devices_train_and_evaluate_as_one_in_other_layouts(tmp_path):
 
 
 def test_any_number_of_devices_evaluates_the_same_validation_text(results):
-    one, *others = results["validation"].values()
-    assert [other["hash"] for other in others] == [one["hash"]] * 3
-    np.testing.assert_allclose(others[-1]["values"], one["values"], rtol=1e-6)  # 13 windows, 3 of padding on 8 devices
+    one, *others = results["validation"]
+    assert len(one[1]) == 13 and others == [one] * 3
 
 
 def test_a_checkpoint_goes_from_eight_devices_to_two_to_one_unchanged(results):

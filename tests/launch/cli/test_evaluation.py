@@ -24,9 +24,13 @@ from tests.ladder.evaluation.asked import line, write
 
 
 @pytest.fixture(scope="module")
-def trained(quick_compile, tmp_path_factory):
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def trained(quick_compile, world, tmp_path_factory):
     """A run with the checkpoints of steps 45 and 60, evaluated at 20, 40 and 60."""
-    world = World(tmp_path_factory.mktemp("world"))
     (directory,) = world([world.rung()], tmp_path_factory.mktemp("runs"))
     train(directory)
     return directory
@@ -94,17 +98,16 @@ def test_missing_evaluations_are_computed_from_every_checkpoint(trained, quiz, t
     assert [evaluation["step"] for evaluation in own] == [45]
 
 
-def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(tmp_path, monkeypatch):
-    """Steps 20 and 40 score all docs, step 60 scores five; checkpoints are kept of 40 and 60."""
-    world = World(tmp_path)
-    rung = world.rung(save_every=20)
+def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(world, tmp_path, monkeypatch):
+    """Steps 20 and 40 score 64 windows, step 60 scores 32; checkpoints are kept of 40 and 60."""
+    rung = world.rung(save_every=20, eval=Eval((), every=20, validation_tokens=2048))
     (directory,) = world([rung], tmp_path / "runs")
     with monkeypatch.context() as patch:
         notice = processes.Notice(lambda step: step == 40, lambda: None)
         patch.setattr(processes, "stop_notice", lambda: nullcontext(notice))
         with pytest.raises(Preempted):
             train(directory)
-    world([replace(rung, eval=replace(rung.eval, max_docs=5))], tmp_path / "runs")
+    world([replace(rung, eval=replace(rung.eval, validation_tokens=1024))], tmp_path / "runs")
     train(directory)
     record, new = Record(directory), json.loads((directory / "DONE.json").read_text())["evaluation"]
     rows = list(record.rows())

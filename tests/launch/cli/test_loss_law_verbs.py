@@ -102,12 +102,14 @@ def test_allocate_says_what_to_train(table, tmp_path, capsys):
 def test_extrapolate_says_what_cannot_be_told_yet(tmp_path, capsys):
     """(Predictions are tested in tests/fitting/loss_laws/test_learning_curves.py.)"""
     of_run = "r1,1000,cosine,600,20,0,0.1,64,train,loss"
-    header = "run,n_params,schedule,steps,warmup_steps,decay_steps,lr_final_fraction,batch_tokens,task,metric"
+    header = "run,n_params,schedule,steps,warmup_steps,decay_steps,lr_final_fraction,batch_tokens,task,metric,n_docs"
     path, out, plot = tmp_path / "runs.csv", tmp_path / "ends.json", tmp_path / "ends.png"
-    lines = [f"{of_run},{step},{64 * step},{5 - step / 100}" for step in (30, 60, 90)]
+    lines = [f"{of_run},{docs},{step},{64 * step},{5 - step / 100}" for step, docs in ((30, 10), (60, 20), (90, 20))]
     path.write_text("\n".join([f"{header},step,tokens,value", *lines]) + "\n")
     assert cli.main(["extrapolate", str(path), "--json", str(out), "--plot", str(plot)]) == 0
-    [end] = json.loads(out.read_text())["ends"]
+    read = json.loads(out.read_text())
+    assert [flag.split(":")[1] for flag in read["flags"]] == [" r1 is scored on 10 and 20 docs"]
+    [end] = read["ends"]
     assert (end["run"], end["steps"], end["predicted"], end["why"]) == ("r1", 600, None, "too little of it is known")
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "so the error of these predictions is unknown" in capsys.readouterr().out

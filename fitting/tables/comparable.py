@@ -1,0 +1,88 @@
+"""Whether the points of a task compare: scored on the same docs, and all at the ends of runs. A line says why not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from fitting.tables.runs_table import Table
+
+NAMED = 3  # so many runs are named, more are counted
+
+
+def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
+    """One line for each reason why points of one task do not compare; none where they do or nothing is known.
+
+    parts: the rows that the points are made of. Scores are on other docs where n_docs differs; where no row has n_docs
+    (the validation text has none), where the hash of the evaluation differs. A run whose own rows differ is named too.
+    trunks: whether a trunk counts as a run without an end.
+    """
+    decayed = parts if trunks else [p.select(p["kind"] != "trunk") if "kind" in p else p for p in parts]
+    return (*other_docs(scored(*parts)), *before_the_end(*decayed))
+
+
+def scored(*parts: Table) -> dict[str, tuple]:
+    """{run: sorted n_docs of its rows, or hashes of their evaluations where no row has n_docs}; without those that have
+    neither."""
+    for name in ("n_docs", "evaluation"):
+        by_run = {}
+        for rows in parts:
+            values = rows[name] if name in rows else np.full(len(rows), "")
+            known = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
+            for run, value in zip(rows["run"][known], values[known].tolist(), strict=True):
+                by_run.setdefault(run, set()).add(value)
+        if by_run:
+            return {run: tuple(sorted(values)) for run, values in by_run.items()}
+    return {}
+
+
+def other_docs(by_run: Mapping[str, tuple]) -> list[str]:
+    """A line where the values of `scored` differ. The keys may also be names of whole tables."""
+    groups = {}
+    for run, values in by_run.items():
+        groups.setdefault(values, []).append(run)
+    if len({value for values in groups for value in values}) < 2:
+        return []
+    (usual, most), *others = sorted(groups.items(), key=lambda group: -len(group[1]))
+    if isinstance(usual[0], str):
+        text = f"{_runs_are(most)} scored by evaluation {' and '.join(usual)}"
+        text += "".join(f", {_names(runs)} by {' and '.join(values)}" for values, runs in others)
+        return [f"{text}: another evaluation can mean another text; evaluate again with ladder eval --missing"]
+    text = f"{_runs_are(most)} scored on {_numbers(usual)} docs"
+    text += "".join(f", {_names(runs)} on {_numbers(values)}" for values, runs in others)
+    again = f"evaluate again with ladder eval --max-docs {max(map(max, groups)):.0f} --missing"
+    return [f"{text}: scores on other docs have other noise and another mean; {again}"]
+
+
+def before_the_end(*parts: Table) -> list[str]:
+    """A line where some runs have a final row, and others only rows of earlier checkpoints."""
+    has_end = {}
+    for rows in parts:
+        for run, final in zip(rows["run"], rows["final"].tolist(), strict=True):
+            has_end[run] = has_end.get(run, False) or final
+    ends, before = ([run for run, end in has_end.items() if end is wanted] for wanted in (True, False))
+    if not ends or not before:
+        return []
+    return [
+        f"{_runs_are(ends)} scored at the end of training, {_names(before)} only at checkpoints before it: scores"
+        " change until the end; finish or leave out these runs, or evaluate their ends with ladder eval --missing"
+    ]
+
+
+def in_json(flags: Iterable[str]) -> dict:
+    """{"flags": [...]} to add to a result; nothing where there are none."""
+    return {"flags": list(flags)} if flags else {}
+
+
+def _runs_are(names: Sequence[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{len(names)} runs are"
+
+
+def _names(names: Sequence[str]) -> str:
+    """The first NAMED names, and the number of the others."""
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    *front, last = [*names[:NAMED], *more]
+    return f"{', '.join(front)} and {last}" if front else last
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " and ".join(f"{value:,.0f}" for value in values)
