@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
@@ -152,31 +153,47 @@ def _own_hash(value):
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A file. size: bytes. version: in a bucket, changes whenever the file is written; None on a disk."""
+
+    path: epath.Path
+    size: int
+    version: str | None
+
+
+def entries_under(directory):
+    """{relative name: Entry} of every file in `directory` and its sub-directories, sorted by name.
+
+    {} if there is no such directory. In a bucket: one request for each 1,000 files.
+    """
+    directory = epath.Path(directory)
+    return dict(sorted(_local_entries(directory) if is_local(directory) else _bucket_entries(directory)))
+
+
+def _local_entries(directory):
+    for folder, _, names in os.walk(directory, onerror=_raise_unless_absent, followlinks=True):
+        for path in (epath.Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                yield path.relative_to(directory).as_posix(), Entry(path, os.stat(path).st_size, None)
+
+
+def _raise_unless_absent(error):
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _bucket_entries(directory):
+    with _store(directory) as (store, prefix):
+        found = store.find(prefix, detail=True)
+    for full_name, info in found.items():
+        name = full_name[len(prefix) + 1 :]
+        yield name, Entry(directory / name, info["size"], info["generation"])
+
+
 def files_under(directory):
     """{relative name: path} of every file in `directory` and its sub-directories, sorted by name."""
-    return {name: path for name, (path, _) in _walk(directory)}
-
-
-def sizes_under(directory):
-    """{relative name: bytes} of every file in `directory` and its sub-directories, sorted by name."""
-    return {name: size for name, (_, size) in _walk(directory)}
-
-
-def _walk(directory):
-    """Sorted (relative name, (path, size in bytes)). In a bucket, one request for each 1,000 files."""
-    directory = epath.Path(directory)
-    if not is_local(directory):
-        with _store(directory) as (store, prefix):
-            sizes = {name[len(prefix) + 1 :]: info["size"] for name, info in store.find(prefix, detail=True).items()}
-        return sorted((name, (directory / name, size)) for name, size in sizes.items())
-    files, folders = [], [directory]
-    while folders:
-        for path in folders.pop().iterdir():
-            if path.is_dir():
-                folders.append(path)
-            else:
-                files.append((path.relative_to(directory).as_posix(), (path, path.stat().length)))
-    return sorted(files)
+    return {name: entry.path for name, entry in entries_under(directory).items()}
 
 
 def is_local(path):
