@@ -1,8 +1,7 @@
 """Files of a run directory, local or in an object store: atomic writes, JSON with its own hash, paths.
 
-In a bucket, use these functions instead of the methods of a path, which need 2 to 25 requests each. `exists()` and
-`read_text()` of a path ask for the size first and read that many bytes: text that another process replaces in between
-is cut.
+In a bucket, use these functions instead of the methods of a path: those take 2 to 25 requests each, and `read_text`
+asks for the size before it reads that many bytes, so that a file which another process replaces in between is cut.
 """
 
 import contextlib
@@ -20,9 +19,10 @@ from ladder.config import canonical_json
 from ladder.errors import InputError
 from ladder.rundir.kill_points import phase
 
-# gcsfs remembers every listing until the process ends, so it would not see what other processes write. (It reads the
-# second variable to decide whether it asks for the kind of the bucket; where it may not, that takes it a minute.)
-os.environ |= {"FSSPEC_GCS_USE_LISTINGS_CACHE": "false", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+# gcsfs would remember every listing until the process ends, and not see what other processes write. It would also ask
+# for the kind of the bucket, which takes a minute where it may not.
+os.environ["FSSPEC_GCS_USE_LISTINGS_CACHE"] = "false"
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 if "fsspec" in sys.modules:  # it read its variables when it was imported
     sys.modules["fsspec"].config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 
