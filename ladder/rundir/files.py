@@ -11,6 +11,7 @@ import os
 import sys
 import uuid
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from etils import epath
@@ -33,7 +34,7 @@ def write_atomic(path, text, reached=None, durable=True):
     """Write `text` to `path` atomically: if the process dies, the file has its old content or all of the new.
 
     durable: wait until the text is on the disk, so that a power cut cannot undo the write. reached: name of the kill
-    point (kill_points.py) between write and rename. In an object store a put is atomic by itself.
+    point (kill_points.py) between write and rename; in a bucket, where one request does both, before it.
     """
     if not is_local(path):
         if reached:
@@ -84,7 +85,9 @@ def create(path, text):
         try:
             store.pipe_file(name, text.encode(), mode="create")  # the server checks that no generation exists
         except FileExistsError:
-            return store.cat_file(name) == text.encode()
+            with contextlib.suppress(FileNotFoundError):  # deleted since
+                return store.cat_file(name) == text.encode()
+            return False
     return True
 
 
@@ -188,7 +191,7 @@ def _bucket_entries(directory):
         found = store.find(prefix, detail=True)
     for full_name, info in found.items():
         name = full_name[len(prefix) + 1 :]
-        yield name, Entry(directory / name, info["size"], info["generation"])
+        yield name, Entry(directory / name, info["size"], info.get("generation"))
 
 
 def files_under(directory):
@@ -202,7 +205,12 @@ def is_local(path):
 
 
 def as_path(text):
-    """A local Path, or an epath.Path in an object store (gs://...), which has the same methods."""
+    """A local Path, or an epath.Path in an object store (gs://...), which has the same methods.
+
+    Raises InputError for gs:// where the package that reads it is not installed.
+    """
+    if str(text).startswith("gs://") and find_spec("gcsfs") is None:
+        raise InputError(f"{text}: a bucket needs the package gcsfs; install it with: pip install gcsfs")
     return epath.Path(text) if "://" in str(text) else Path(text)
 
 

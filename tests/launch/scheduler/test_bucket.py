@@ -48,17 +48,13 @@ def test_a_run_killed_in_a_bucket_ends_as_on_a_disk(bucket, corpora, tmp_path, c
 
 
 def test_training_steps_ask_the_bucket_for_nothing(bucket, tmp_path):
-    world, n_requests = World(tmp_path), []
-    for n_steps in (20, 120):
-        rung = world.rung(
-            multiple=n_steps, tokens=n_steps * 4 * 32, eval=Eval((), validation_tokens=1024), save_every=0
-        )
-        [directory] = world([rung], as_path(bucket.url) / "runs")
-        with bucket.counted() as kinds:
-            assert run(directory) == 0
-        n_requests.append(kinds.total())
-    short, long = n_requests
-    assert long < short + 20  # a heartbeat is written every few seconds, not every few steps
+    """One evaluation and one save, at the end, cost about 170 requests; one request a step would be 150 more."""
+    world = World(tmp_path)
+    rung = world.rung(tokens=150 * 4 * 32, eval=Eval((), validation_tokens=1024), save_every=0)
+    [directory] = world([rung], as_path(bucket.url) / "runs")
+    with bucket.counted() as kinds:
+        assert run(directory) == 0
+    assert kinds.total() < 200
 
 
 @pytest.mark.slow
