@@ -158,11 +158,13 @@ def _own_hash(value):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file. size: bytes. version: in a bucket, changes whenever the file is written; None on a disk."""
+    """A file. size: bytes. In a bucket, version changes whenever the file is written, and crc32c (base64) is what the
+    bucket has computed of its content; both are None on a disk."""
 
     path: epath.Path
     size: int
     version: str | None
+    crc32c: str | None = None
 
 
 def entries_under(directory):
@@ -191,7 +193,7 @@ def _bucket_entries(directory):
         found = store.find(prefix, detail=True)
     for full_name, info in found.items():
         name = full_name[len(prefix) + 1 :]
-        yield name, Entry(directory / name, info["size"], info.get("generation"))
+        yield name, Entry(directory / name, info["size"], info.get("generation"), info.get("crc32c"))
 
 
 def files_under(directory):

@@ -114,7 +114,11 @@ def test_files_and_paths(folder):
     paths = files_under(folder / "run")
     assert list(paths) == ["checkpoints/15/MANIFEST.json", "checkpoints/15/state/d/x", "config.json"]
     assert all(read_bytes(path).decode() == name for name, path in paths.items())
-    assert [entry.size for entry in entries_under(folder / "run").values()] == [len(name) for name in paths]
+    entries = entries_under(folder / "run")
+    assert [entry.size for entry in entries.values()] == [len(name) for name in paths]
+    assert entries["config.json"].crc32c  # the same at every reading, another for another content
+    write_atomic(folder / "run" / "config.json", "config.jsoN")
+    assert entries_under(folder / "run")["config.json"].crc32c != entries["config.json"].crc32c
     assert absolute(folder) == folder == as_path(str(folder))
     assert files_under(folder / "absent") == {}
 
