@@ -21,9 +21,10 @@ from ladder.errors import InputError
 from ladder.rundir.kill_points import phase
 
 # gcsfs would remember every listing until the process ends, and not see what other processes write. It would also ask
-# for the kind of the bucket, which takes a minute where it may not.
+# for the kind of the bucket, which takes a minute where it may not. epath would use TensorFlow if it is installed.
 os.environ["FSSPEC_GCS_USE_LISTINGS_CACHE"] = "false"
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+os.environ.setdefault("EPATH_USE_TF", "false")
 if "fsspec" in sys.modules:  # it read its variables when it was imported
     sys.modules["fsspec"].config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 

@@ -1,6 +1,7 @@
 """A ladder in a bucket, as TPU jobs have it: killed and resumed there, its numbers are those of a disk."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +28,8 @@ def corpora(bucket, tmp_path, monkeypatch):
 
 def test_a_run_killed_in_a_bucket_ends_as_on_a_disk(bucket, corpora, tmp_path, capsys):
     world = World(tmp_path)
-    rung = world.rung(tokens=30 * 4 * 32, eval=Eval((), validation_tokens=1024))
+    model = replace(world.rung().model, n_layers=1)
+    rung = world.rung(model=model, tokens=30 * 4 * 32, eval=Eval((), validation_tokens=1024))
     built = world.build([rung])
     [on_disk] = prepare.write(built, built.ladder.all, tmp_path / "runs")
     assert run(on_disk) == 0
