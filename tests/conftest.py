@@ -14,6 +14,7 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
+pytest_plugins = ("tests.bucket",)
 END = time.monotonic() + float(os.environ.get("LADDER_TEST_SECONDS", "inf"))
 
 

@@ -1,8 +1,7 @@
 """Files of a run directory, local or in an object store: atomic writes, JSON with its own hash, paths.
 
-In a bucket, use these functions instead of the methods of a path, which need 2 to 25 requests each. `exists()` and
-`read_text()` of a path ask for the size first and read that many bytes: text that another process replaces in between
-is cut.
+In a bucket, use these functions instead of the methods of a path: those take 2 to 25 requests each, and `read_text`
+asks for the size before it reads that many bytes, so that a file which another process replaces in between is cut.
 """
 
 import contextlib
@@ -11,6 +10,8 @@ import json
 import os
 import sys
 import uuid
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from etils import epath
@@ -20,9 +21,11 @@ from ladder.errors import DamagedError, InputError
 from ladder.rundir.kill_points import phase
 
 MANIFEST = "MANIFEST.json"
-# gcsfs remembers every listing until the process ends, so it would not see what other processes write. (It reads the
-# second variable to decide whether it asks for the kind of the bucket; where it may not, that takes it a minute.)
-os.environ |= {"FSSPEC_GCS_USE_LISTINGS_CACHE": "false", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+# gcsfs would remember every listing until the process ends, and not see what other processes write. It would also ask
+# for the kind of the bucket, which takes a minute where it may not. epath would use TensorFlow if it is installed.
+os.environ["FSSPEC_GCS_USE_LISTINGS_CACHE"] = "false"
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+os.environ.setdefault("EPATH_USE_TF", "false")
 if "fsspec" in sys.modules:  # it read its variables when it was imported
     sys.modules["fsspec"].config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 
@@ -33,7 +36,7 @@ def write_atomic(path, text, reached=None, durable=True):
     """Write `text` to `path` atomically: if the process dies, the file has its old content or all of the new.
 
     durable: wait until the text is on the disk, so that a power cut cannot undo the write. reached: name of the kill
-    point (kill_points.py) between write and rename. In an object store a put is atomic by itself.
+    point (kill_points.py) between write and rename; in a bucket, where one request does both, before it.
     """
     if not is_local(path):
         if reached:
@@ -97,7 +100,9 @@ def create(path, text, reached=None, durable=True):
         try:
             store.pipe_file(name, text.encode(), mode="create")  # the server checks that no generation exists
         except FileExistsError:
-            return store.cat_file(name) == text.encode()
+            with contextlib.suppress(FileNotFoundError):  # deleted since
+                return store.cat_file(name) == text.encode()
+            return False
     return True
 
 
@@ -187,31 +192,49 @@ def is_published(checkpoint):
         return False
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A file. size: bytes. In a bucket, version changes whenever the file is written, and crc32c (base64) is what the
+    bucket has computed of its content; both are None on a disk."""
+
+    path: epath.Path
+    size: int
+    version: str | None
+    crc32c: str | None = None
+
+
+def entries_under(directory):
+    """{relative name: Entry} of every file in `directory` and its sub-directories, sorted by name.
+
+    {} if there is no such directory. In a bucket: one request for each 1,000 files.
+    """
+    directory = epath.Path(directory)
+    return dict(sorted(_local_entries(directory) if is_local(directory) else _bucket_entries(directory)))
+
+
+def _local_entries(directory):
+    for folder, _, names in os.walk(directory, onerror=_raise_unless_absent, followlinks=True):
+        for path in (epath.Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                yield path.relative_to(directory).as_posix(), Entry(path, os.stat(path).st_size, None)
+
+
+def _raise_unless_absent(error):
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _bucket_entries(directory):
+    with _store(directory) as (store, prefix):
+        found = store.find(prefix, detail=True)
+    for full_name, info in found.items():
+        name = full_name[len(prefix) + 1 :]
+        yield name, Entry(directory / name, info["size"], info.get("generation"), info.get("crc32c"))
+
+
 def files_under(directory):
     """{relative name: path} of every file in `directory` and its sub-directories, sorted by name."""
-    return {name: path for name, (path, _) in _walk(directory)}
-
-
-def sizes_under(directory):
-    """{relative name: bytes} of every file in `directory` and its sub-directories, sorted by name."""
-    return {name: size for name, (_, size) in _walk(directory)}
-
-
-def _walk(directory):
-    """Sorted (relative name, (path, size in bytes)). In a bucket, one request for each 1,000 files."""
-    directory = epath.Path(directory)
-    if not is_local(directory):
-        with _store(directory) as (store, prefix):
-            sizes = {name[len(prefix) + 1 :]: info["size"] for name, info in store.find(prefix, detail=True).items()}
-        return sorted((name, (directory / name, size)) for name, size in sizes.items())
-    files, folders = [], [directory]
-    while folders:
-        for path in folders.pop().iterdir():
-            if path.is_dir():
-                folders.append(path)
-            else:
-                files.append((path.relative_to(directory).as_posix(), (path, path.stat().length)))
-    return sorted(files)
+    return {name: entry.path for name, entry in entries_under(directory).items()}
 
 
 def is_local(path):
@@ -220,7 +243,12 @@ def is_local(path):
 
 
 def as_path(text):
-    """A local Path, or an epath.Path in an object store (gs://...), which has the same methods."""
+    """A local Path, or an epath.Path in an object store (gs://...), which has the same methods.
+
+    Raises InputError for gs:// where the package that reads it is not installed.
+    """
+    if str(text).startswith("gs://") and find_spec("gcsfs") is None:
+        raise InputError(f"{text}: a bucket needs the package gcsfs; install it with: pip install gcsfs")
     return epath.Path(text) if "://" in str(text) else Path(text)
 
 

@@ -17,6 +17,12 @@ class JaxRuntimeError(RuntimeError):
     pass
 
 
+class HttpError(Exception):
+    """As gcsfs raises it: not an OSError."""
+
+    __module__ = "gcsfs.retry"
+
+
 @pytest.fixture
 def run(tmp_path):
     return stand_ins.run(tmp_path, "a")
@@ -28,6 +34,7 @@ ENDS = {
     "out of memory": (JaxRuntimeError("RESOURCE_EXHAUSTED: 16G"), JaxRuntimeError, "failed", "RESOURCE_EXHAUSTED"),
     "a peer is gone": (JaxRuntimeError("UNAVAILABLE: peer"), Preempted, "stale", ""),
     "a heartbeat is late": (JaxRuntimeError("DEADLINE_EXCEEDED: barrier"), Preempted, "stale", ""),
+    "the bucket does not answer": (HttpError("503"), Preempted, "stale", ""),
     "the disk is full": (OSError(28, "No space left on device"), Preempted, "stale", ""),
     "preempted": (Preempted("stopped"), Preempted, "stale", ""),
     "diverged": (Diverged("nan"), Diverged, "stale", ""),  # the training loop itself writes STOPPED.json
