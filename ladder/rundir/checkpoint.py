@@ -27,7 +27,17 @@ from orbax.checkpoint import v1 as ocp
 
 from ladder.errors import InputError, Preempted
 from ladder.parallel import processes
-from ladder.rundir.files import MANIFEST, absolute, create, files_under, is_published, read_sealed, sealed
+from ladder.rundir.files import (
+    MANIFEST,
+    absolute,
+    create,
+    entries_under,
+    is_local,
+    published_steps,
+    read_bytes,
+    read_sealed,
+    sealed,
+)
 from ladder.rundir.kill_points import phase
 
 # If orbax creates a directory in the background and fails, the process takes minutes to exit.
@@ -96,9 +106,9 @@ class Checkpoints:
         """Wait until the files are on the disk; {name: size and sha256} of those that this process wrote."""
         response.result()
         phase("before-manifest")
-        paths = files_under(self._path(step) / self.data)
-        own = {name: path for name, path in paths.items() if _writer(name) == self.process_index}
-        return {name: {"size": path.stat().length, "sha256": _sha256(path)} for name, path in own.items()}
+        entries = entries_under(self._path(step) / self.data)
+        own = {name: entry for name, entry in entries.items() if _writer(name) == self.process_index}
+        return {name: {"size": entry.size, "sha256": _sha256(entry.path)} for name, entry in own.items()}
 
     def _publish(self, step, manifest, check):
         if self.process_index != 0:
@@ -112,7 +122,7 @@ class Checkpoints:
         """Delete an empty manifest, which `close` left: this process publishes the step now."""
         if self.process_index != 0:
             return
-        if is_published(self._path(step)):
+        if self._is_published(step):
             raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
         (self._path(step) / MANIFEST).unlink(missing_ok=True)
 
@@ -123,12 +133,20 @@ class Checkpoints:
 
     def steps(self):
         """The published steps, ascending."""
-        return [step for step in self._saved() if is_published(self._path(step))]
+        return published_steps(entries_under(self.directory))
 
     def closed_steps(self):
         """The steps with an empty manifest, ascending: they are not published."""
-        unpublished = [step for step in self._saved() if not is_published(self._path(step))]
-        return [step for step in unpublished if (self._path(step) / MANIFEST).exists()]
+        sizes = {name.removesuffix(f"/{MANIFEST}"): entry.size for name, entry in entries_under(self.directory).items()}
+        return sorted(int(step) for step, size in sizes.items() if step.isdigit() and not size)
+
+    def _is_published(self, step):
+        try:
+            return read_bytes(self._path(step) / MANIFEST) != b""
+        except FileNotFoundError:
+            return False
+        except IsADirectoryError:  # damaged: `verify` says so
+            return True
 
     def metrics(self, step):
         """The segments of the metrics that the manifest of a step lists; None if it was made before they were."""
@@ -143,7 +161,7 @@ class Checkpoints:
         if self.process_index == 0:
             self.close()
         for step in reversed(processes.gather(self._saved())[0]):
-            if not processes.gather(is_published(self._path(step)))[0]:
+            if not processes.gather(self._is_published(step))[0]:
                 _log.warning("%s: never published, or its %s was deleted; ignored", self._path(step), MANIFEST)
                 continue
             problems = self._problems(step)
@@ -172,9 +190,9 @@ class Checkpoints:
         run = self.directory.parent.name
         if (manifest["step"], manifest.get("run_id", run)) != (step, run):
             return [f"{MANIFEST}: belongs to step {manifest['step']} of {manifest.get('run_id', 'this run')}"]
-        paths, listed = _data_files(path, manifest), manifest["files"]
-        extra = [f"{name}: extra" for name in sorted(paths.keys() - listed.keys())]
-        checked = (_problem(paths.get(name), name, expected) for name, expected in list(listed.items())[share])
+        entries, listed = _data_files(path, manifest), manifest["files"]
+        extra = [f"{name}: extra" for name in sorted(entries.keys() - listed.keys())]
+        checked = (_problem(entries.get(name), name, expected) for name, expected in list(listed.items())[share])
         return [problem for problem in checked if problem] + extra
 
     def retain(self, keep):
@@ -222,6 +240,10 @@ class Checkpoints:
         path, reason = self._path(step), problems[0]
         if len(problems) > 1:
             reason += f" (and {len(problems) - 1} more)"
+        if not is_local(path):  # an object store would copy every file
+            (path / MANIFEST).unlink()
+            _log.warning("%s: %s; no longer published", path, reason)
+            return
         k = 0
         while (self.directory / f"bad-{step}-{k}").exists():
             k += 1
@@ -254,10 +276,10 @@ def _dtype_and_shape(leaf):
 
 
 def _data_files(path, manifest):
-    """{relative name: path} of the files of a step; manifests of schema_version 1 list those beside the manifest."""
+    """{relative name: entry} of the files of a step; manifests of schema_version 1 list those beside the manifest."""
     if "data" in manifest:
-        return files_under(path / manifest["data"])
-    return {name: path for name, path in files_under(path).items() if name != MANIFEST}
+        return entries_under(path / manifest["data"])
+    return {name: entry for name, entry in entries_under(path).items() if name != MANIFEST}
 
 
 def _writer(name):
@@ -274,15 +296,14 @@ def _sha256(path):
     return digest.hexdigest()
 
 
-def _problem(path, name, expected):
+def _problem(entry, name, expected):
     """One line on what is wrong with a file, or None."""
-    if path is None:
+    if entry is None:
         return f"{name}: missing"
+    if entry.size != expected["size"]:
+        return f"{name}: truncated or grown, {entry.size} bytes instead of {expected['size']}"
     try:
-        size = path.stat().length
-        if size != expected["size"]:
-            return f"{name}: truncated or grown, {size} bytes instead of {expected['size']}"
-        return None if _sha256(path) == expected["sha256"] else f"{name}: its hash differs"
+        return None if _sha256(entry.path) == expected["sha256"] else f"{name}: its hash differs"
     except OSError as error:
         return f"{name}: cannot be read ({error})"
 

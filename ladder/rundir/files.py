@@ -164,7 +164,11 @@ def read_sealed(path):
     Raises DamagedError if the file is not JSON or its content does not match its hash, FileNotFoundError if it is
     absent.
     """
-    raw = read_bytes(path)
+    return unsealed(read_bytes(path), path)
+
+
+def unsealed(raw, path):
+    """As `read_sealed`, of a file's content that was read already."""
     try:
         value = _parsed(raw, path)
     except InputError as error:
@@ -182,14 +186,6 @@ def read_sealed(path):
 
 def _own_hash(value):
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def is_published(checkpoint):
-    """Whether the directory of a checkpoint's step has a manifest (checkpoint.py) that is not empty."""
-    try:
-        return (checkpoint / MANIFEST).stat().length > 0
-    except FileNotFoundError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -230,6 +226,13 @@ def _bucket_entries(directory):
     for full_name, info in found.items():
         name = full_name[len(prefix) + 1 :]
         yield name, Entry(directory / name, info["size"], info.get("generation"), info.get("crc32c"))
+
+
+def published_steps(entries):
+    """The steps of the published checkpoints in a run directory, ascending: those whose manifest (checkpoint.py) is not
+    empty. entries: of the run directory's "checkpoints" folder."""
+    sizes = {name.removesuffix(f"/{MANIFEST}"): entry.size for name, entry in entries.items()}
+    return sorted(int(step) for step, size in sizes.items() if step.isdigit() and size)
 
 
 def files_under(directory):

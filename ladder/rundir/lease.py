@@ -23,7 +23,7 @@ import uuid
 from etils import epath
 
 from ladder.errors import DamagedError, InputError, Preempted
-from ladder.rundir.files import create, is_local, read_sealed, sealed, write_atomic
+from ladder.rundir.files import create, is_local, read_bytes, sealed, unsealed, write_atomic
 
 SECONDS = 60.0  # until a lease expires that is not renewed
 _FIELDS = {"owner": str, "host": str, "pid": int, "expires": (int, float)}
@@ -85,7 +85,11 @@ class Lease:
             raise Preempted(f"{self.directory}: the lease was lost; another process {self.holder_does} now")
 
     def _is_lost(self):
-        return _path(self.directory, self.number + 1).exists()
+        try:
+            read_bytes(_path(self.directory, self.number + 1))
+        except FileNotFoundError:
+            return False
+        return True
 
     def _renew_until_ended(self):
         while not self._ended.wait(self.seconds / 4):
@@ -107,18 +111,26 @@ class Lease:
         self._lock = None
 
 
-def read_lease(directory):
+def read_lease(directory, files=None):
     """The newest lease of a run directory: owner, host, pid, expires (seconds since 1970). None if there is none, or
     it was given back. A damaged one, which its holder will replace, counts as renewed when the file was last changed.
+    files: of the run directory (snapshot.py), where they are read already.
     """
-    path = _newest(directory)
+    path = _newest(directory) if files is None else newest(files.entries, files.directory)
     try:
-        lease = path and _read(path)
+        lease = path and (_read(path) if files is None else _checked(files.contents[f"leases/{path.name}"], path))
     except InputError:
         lease = {"owner": "an unknown process", "host": "", "pid": 0, "expires": path.stat().mtime + SECONDS}
     except FileNotFoundError:
         return None
     return lease if lease and lease["expires"] else None
+
+
+def newest(names, directory):
+    """The path of the newest lease among the relative names of the files in a run directory; None if there is none."""
+    parts = [name.removesuffix(".json").split("/") for name in names]
+    numbers = [int(p[1]) for p in parts if p[0] == "leases" and len(p) == 2 and p[1].isdigit()]
+    return _path(directory, max(numbers)) if numbers else None
 
 
 def damage(directory):
@@ -134,7 +146,11 @@ def damage(directory):
 
 
 def _read(path):
-    lease = read_sealed(path)
+    return _checked(read_bytes(path), path)
+
+
+def _checked(content, path):
+    lease = unsealed(content, path)
     for name, kind in _FIELDS.items():
         if not isinstance(lease.get(name), kind):
             raise DamagedError(f"{path}: damaged: {name} is {lease.get(name)!r}")

@@ -27,7 +27,17 @@ from etils import epath
 from ladder.config import canonical_json
 from ladder.errors import DamagedError, InputError
 from ladder.rundir import segments
-from ladder.rundir.files import create, is_local, is_published, read_sealed, sealed, write_atomic
+from ladder.rundir.files import (
+    create,
+    entries_under,
+    is_local,
+    published_steps,
+    read_bytes,
+    read_many,
+    sealed,
+    unsealed,
+    write_atomic,
+)
 from ladder.rundir.kill_points import phase
 from ladder.rundir.lease import is_live, read_lease
 from ladder.rundir.segments import ROW_KEYS
@@ -63,11 +73,12 @@ class Record:
     """One run directory, local or any other epath; the module docstring lists its files.
 
     listing: of the segments that this object has published, or found when it resumed (segments.py). lease: of the
-    process that trains the run; with it nothing is published after the lease is lost.
+    process that trains the run; with it nothing is published after the lease is lost. files: of the directory
+    (snapshot.py), to read from instead; then nothing is written.
     """
 
-    def __init__(self, directory, process_index=0, lease=None):
-        self.directory = epath.Path(directory)
+    def __init__(self, directory, process_index=0, lease=None, files=None):
+        self.directory, self._files = epath.Path(directory), files
         self.metrics = self.directory / "metrics"
         self.process_index, self.lease = process_index, lease
         self.listing = {}
@@ -126,15 +137,20 @@ class Record:
         return [number for number, row in enumerate(self._attempts(), start=1) if row is None]
 
     def _attempts(self):
-        path = self.directory / "attempts.jsonl"
-        lines = path.read_bytes().decode("utf-8", errors="replace").splitlines() if path.exists() else ()
-        return [_attempt(line) for line in lines]
+        content = self._content("attempts.jsonl") or b""
+        return [_attempt(line) for line in content.decode("utf-8", errors="replace").splitlines()]
+
+    def _content(self, name):
+        """The bytes of a file; None if it is absent."""
+        if self._files is not None:
+            return self._files.contents.get(name)
+        return next(iter(read_many([self.directory / name]).values()), None)
 
     def saved_steps(self):
         """The steps of the published checkpoints, ascending; a crash loses nothing up to the last of them."""
-        folder = self.directory / "checkpoints"
-        names = [path.name for path in folder.iterdir()] if folder.exists() else []
-        return sorted(int(name) for name in names if name.isdigit() and is_published(folder / name))
+        if self._files is not None:
+            return self._files.saved_steps
+        return published_steps(entries_under(self.directory / "checkpoints"))
 
     def log(self, rows):
         """Buffer metric rows (with ROW_KEYS, perhaps more) in memory until `publish`."""
@@ -179,7 +195,7 @@ class Record:
         later = [name for name in names if segments.steps(name)[0] > step]
         if listing is None:
             earlier = [name for name in names if name not in later]
-            listing = {name: segments.entry((self.metrics / name).read_bytes()) for name in earlier}
+            listing = {name: segments.entry(read_bytes(self.metrics / name)) for name in earlier}
         gap = segments.gap(listing, origin + 1, step)
         problems = segments.problems(self.metrics, listing) or [f"{self.metrics}: {gap}"] * bool(gap)
         if problems:
@@ -237,7 +253,7 @@ class Record:
 
     def _state(self):
         beat, stopped, done = self.beat(), self.stopped(), self.done()
-        lease = read_lease(self.directory)
+        lease = read_lease(self.directory, self._files)
         if self._has_all_steps(done):
             return RunState("done", done.get("step"), done.get("loss"))
         step, loss = (beat.get("step"), beat.get("loss")) if beat else (None, None)
@@ -258,15 +274,16 @@ class Record:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(line)
         else:  # object stores cannot append
-            path.write_text((path.read_text() if path.exists() else "") + line)
+            write_atomic(path, b"".join(read_many([path]).values()).decode() + line)
 
     def _read(self, name):
         """The content of a .json file, or None. Raises DamagedError if it is damaged or belongs to another run."""
         path, mend = self.directory / name, f"; {_MEND[name]}" if name in _MEND else ""
-        try:
-            value = read_sealed(path)
-        except FileNotFoundError:
+        content = self._content(name)
+        if content is None:
             return None
+        try:
+            value = unsealed(content, path)
         except DamagedError as error:
             raise DamagedError(f"{error}{mend}") from None
         run_id = value.get("run_id", self.directory.name)

@@ -9,6 +9,7 @@ import math
 import re
 
 from ladder.errors import InputError
+from ladder.rundir.files import read_bytes, read_many
 
 ROW_KEYS = frozenset(("step", "tokens", "kind", "task", "metric", "value", "stderr", "n_docs"))
 _NAME = re.compile(r"(\d{9})-(\d{9})\.jsonl")
@@ -26,8 +27,10 @@ def steps(segment: str) -> tuple[int, int]:
 
 def names(folder) -> list[str]:
     """The segments in a folder, in order of their steps."""
-    found = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(name for name in found if _NAME.fullmatch(name))
+    try:
+        return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
 
 
 def entry(content: bytes) -> dict:
@@ -50,19 +53,22 @@ def gap(listing, first: int, last: int) -> str:
 def problems(folder, listing) -> list[str]:
     """What is wrong with the files of a listing, one line each: missing, or not as they were written."""
     lines = []
+    try:
+        contents = read_many(folder / segment for segment in listing)
+    except OSError as error:
+        return [f"{folder}: cannot be read ({error})"]
     for segment, expected in sorted(listing.items()):
         path = folder / segment
-        try:
-            if entry(path.read_bytes()) != expected:
-                lines.append(f"{path}: not as it was written (its hash differs)")
-        except FileNotFoundError:
+        if path not in contents:
             lines.append(f"{path}: missing")
+        elif entry(contents[path]) != expected:
+            lines.append(f"{path}: not as it was written (its hash differs)")
     return lines
 
 
 def rows(path):
     """The rows of a segment, in order. Raises InputError with file and line if one is damaged."""
-    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    lines = read_bytes(path).decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         yield _parsed(line, f"{path}:{number}")
     if lines[-1]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from etils import epath
 
-from ladder.rundir.files import Entry, entries_under, read_many
+from ladder.rundir.files import Entry, entries_under, published_steps, read_many
 
 NO_RUNS: Mapping = {}
 
@@ -25,8 +25,13 @@ class RunFiles:
     @property
     def saved_steps(self) -> list[int]:
         """The steps of the published checkpoints, ascending."""
-        parts = [name.split("/") for name in self.entries]
-        return sorted(int(p[1]) for p in parts if p[0] == "checkpoints" and p[2:] == ["MANIFEST.json"])
+        folder = "checkpoints/"
+        return published_steps({n.removeprefix(folder): e for n, e in self.entries.items() if n.startswith(folder)})
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether files of these relative names make a run directory; one whose config.json was lost is known by others."""
+    return any(name in ("config.json", "DONE.json") or name.startswith("metrics/") for name in names)
 
 
 def take(
@@ -43,7 +48,7 @@ def take(
     for name, entry in entries_under(folder).items():
         run, _, inner = name.partition("/")
         by_run.setdefault(run, {})[inner] = entry
-    by_run = {run: entries for run, entries in by_run.items() if "config.json" in entries}
+    by_run = {run: entries for run, entries in by_run.items() if is_run(entries)}
     contents: dict[str, dict[str, bytes]] = {}
     to_read = {}
     for run, entries in by_run.items():

@@ -66,7 +66,7 @@ def once(jobs: Sequence[Job], backend: Backend, now: Callable[[], float] = time.
 
 
 def observe(jobs: Sequence[Job]) -> dict[str, Status]:
-    return {job.run_id: status.read_run(job.directory) for job in jobs}
+    return status.read_jobs(jobs)
 
 
 def until_settled(

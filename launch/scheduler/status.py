@@ -1,6 +1,6 @@
 """What a ladder's run directories say about its runs, whatever a backend reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +9,11 @@ from rich.table import Table
 
 from fitting.report.numbers import si
 from ladder.errors import InputError
+from ladder.rundir import lease, snapshot
+from ladder.rundir.files import as_path, is_local
 from ladder.rundir.record import Record
 from launch import terminal
+from launch.backends.protocol import Job
 from launch.scheduler import runs
 
 COLOURS = {
@@ -68,13 +71,38 @@ class Status:
 
 def read(folder: Path) -> list[Status]:
     """The Status of every run directory in a ladder's folder; trunks before their branches, targets last."""
-    statuses = [(_order(path), read_run(path)) for path in runs.directories(folder)]
-    return [status for _, status in sorted(statuses, key=lambda item: item[0])]
+    records = _records(folder, None if is_local(folder) else snapshot.take(folder, _wanted))
+    return [_status(record) for record in sorted(records, key=_order)]
+
+
+def _records(folder: Path, files: Mapping | None) -> list[Record]:
+    """files: of all runs, read together; None on a disk, where they are read run by run."""
+    if not files or (folder / "config.json").exists():
+        return [Record(path) for path in runs.directories(folder)]
+    return [Record(run.directory, files=run) for run in files.values()]
+
+
+def _wanted(names: Collection[str]) -> list[str]:
+    """The files of a run directory that a Status needs."""
+    newest = lease.newest(names, Path())
+    small = ("config.json", "DONE.json", "STOPPED.json", "heartbeat.json", "attempts.jsonl", str(newest))
+    return [name for name in small if name in names]
+
+
+def read_jobs(jobs: Sequence[Job]) -> dict[str, Status]:
+    """The Status of every job's run directory or fit directory, by run_id."""
+    folder = as_path(jobs[0].directory).parent
+    files = {} if is_local(folder) else snapshot.take(folder, _wanted)
+    records = {job.run_id: Record(job.directory, files=files.get(job.run_id)) for job in jobs}
+    return {run_id: _status(record) for run_id, record in records.items()}
 
 
 def read_run(directory) -> Status:
     """The Status of one run directory or fit directory; its state is "damaged" where a file is."""
-    record = Record(directory)
+    return _status(Record(directory))
+
+
+def _status(record: Record) -> Status:
     try:
         config = record.read_config()
         derived, first = config["derived"], config.get("rung", {}).get("parent_step") or 0
@@ -142,12 +170,12 @@ def _cells(s: Status) -> list[str]:
     ]
 
 
-def _order(directory: Path) -> tuple:
+def _order(record: Record) -> tuple:
     """Small runs first, targets last, and then those whose config is damaged; the key of a sort."""
     try:
-        config = Record(directory).read_config()
+        config = record.read_config()
         derived = config["derived"]
         size = derived["n_total"], derived["seed"], derived["multiple"] or 0.0
-        return False, config["split"] == "target", size, directory.name
+        return False, config["split"] == "target", size, record.directory.name
     except (InputError, KeyError):
-        return True, False, (), directory.name
+        return True, False, (), record.directory.name

@@ -51,7 +51,7 @@ class Submission:
         """Of the runs that are not done."""
         config = self.config
         slice_of = {"gke": config.settings.gke.slice_of, "tpu": config.settings.tpu.slice_of}.get(config.backend)
-        runs = {job.run_id: status.read_run(job.directory) for job in self.jobs}
+        runs = status.read_jobs(self.jobs)
         return estimate(self.jobs, runs, slice_of, config.settings.prices)
 
 

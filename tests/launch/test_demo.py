@@ -97,12 +97,13 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
     config = json.loads((record.directory / "config.json").read_text()) | {"run_id": "stray"}
     config.pop("sha256")
     (record.directory / "config.json").write_text(sealed(config))
-    row = {"step": 41, "tokens": 167936, "kind": "branch", "task": "validation", "metric": "bpb", "value": 99.0}
+    steps = config["derived"]["steps"]
+    row = {"step": steps, "tokens": 167936, "kind": "branch", "task": "validation", "metric": "bpb", "value": 99.0}
     first = config["derived"]["parent_step"]
     record.rewind(first, origin=first, listing={})
     record.log([row | {"stderr": None, "n_docs": None}])
-    record.publish(41)
-    record.finish(step=41, tokens=167936, loss=60.0)
+    record.publish(steps)
+    record.finish(step=steps, tokens=167936, loss=60.0)
     demo.run(ladder, root, root, Console(file=io.StringIO()))
     found = json.loads((root / "demo" / "prediction.json").read_text())
     assert "stray" not in found["settings"]["runs_used"]
