@@ -1,7 +1,7 @@
 """Checkpoints: each one is complete and verified, or it is ignored. The only file that imports orbax.
 
     checkpoints/<step>/data-<lease>/  orbax's files, in a folder named after the number of the lease that wrote them
-    checkpoints/<step>/MANIFEST.json  size and sha256 of every file, and of every segment of the metrics up to the step;
+    checkpoints/<step>/MANIFEST.json  size and hash of every file, and of every segment of the metrics up to the step;
                                       created last, it publishes the step
     checkpoints/<step>/MANIFEST.json, empty
                                       this step was being saved when another process took the lease; not published
@@ -17,6 +17,7 @@ lease when its data are written, and then creates the manifest only if there is 
 creates an empty manifest for every step that is being saved (`close`), before it reads which steps are published.
 """
 
+import base64
 import contextlib
 import hashlib
 import logging
@@ -33,6 +34,7 @@ from ladder.rundir.files import (
     create,
     entries_under,
     is_local,
+    is_store_error,
     published_steps,
     read_bytes,
     read_sealed,
@@ -76,7 +78,7 @@ class Checkpoints:
         leaves = {name: _dtype_and_shape(leaf) for name, leaf in _named_leaves(state)}
         try:
             processes.together(lambda: self._open(step), (OSError, Preempted))
-            with ocp.Context(async_options=_ASYNC):
+            with _store_errors(), ocp.Context(async_options=_ASYNC):
                 # overwrite: a save of this process that failed may have left files
                 response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True)
         except (OSError, ValueError) as error:
@@ -104,11 +106,12 @@ class Checkpoints:
 
     def _hash_own_files(self, step, response):
         """Wait until the files are on the disk; {name: size and sha256} of those that this process wrote."""
-        response.result()
+        with _store_errors():
+            response.result()
         phase("before-manifest")
         entries = entries_under(self._path(step) / self.data)
         own = {name: entry for name, entry in entries.items() if _writer(name) == self.process_index}
-        return {name: {"size": entry.size, "sha256": _sha256(entry.path)} for name, entry in own.items()}
+        return {name: {"size": entry.size} | _hash(entry) for name, entry in own.items()}
 
     def _publish(self, step, manifest, check):
         if self.process_index != 0:
@@ -288,12 +291,38 @@ def _writer(name):
     return int(match[1]) if match else 0
 
 
-def _sha256(path):
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+@contextlib.contextmanager
+def _store_errors():
+    """Raise OSError where orbax raises what a bucket's client does."""
+    try:
+        yield
+    except Exception as error:
+        if is_store_error(error):
+            raise OSError(str(error)) from error
+        raise
+
+
+def _hash(entry, kind=None):
+    """{kind: hash} of a file's content. In a bucket the kind is crc32c, which the bucket has computed: to read a large
+    checkpoint once more would take longer than to save it. On a disk it is sha256, but for a copy from a bucket."""
+    kind = kind or ("sha256" if entry.crc32c is None else "crc32c")
+    if kind == "crc32c" and entry.crc32c is not None:
+        return {kind: entry.crc32c}
+    digest = _crc32c() if kind == "crc32c" else hashlib.sha256()
+    with entry.path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    return digest.hexdigest()
+    return {kind: base64.b64encode(digest.digest()).decode() if kind == "crc32c" else digest.hexdigest()}
+
+
+def _crc32c():
+    try:
+        import google_crc32c
+    except ImportError:
+        raise InputError(
+            "a checkpoint from a bucket is checked with google-crc32c: pip install google-crc32c"
+        ) from None
+    return google_crc32c.Checksum()
 
 
 def _problem(entry, name, expected):
@@ -303,7 +332,8 @@ def _problem(entry, name, expected):
     if entry.size != expected["size"]:
         return f"{name}: truncated or grown, {entry.size} bytes instead of {expected['size']}"
     try:
-        return None if _sha256(entry.path) == expected["sha256"] else f"{name}: its hash differs"
+        kind = "crc32c" if "crc32c" in expected else "sha256"
+        return None if _hash(entry, kind)[kind] == expected[kind] else f"{name}: its hash differs"
     except OSError as error:
         return f"{name}: cannot be read ({error})"
 
