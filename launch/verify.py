@@ -39,6 +39,7 @@ def check(directory) -> Checked:
     problems += filter(None, [lease.damage(record.directory)])
     problems += [f"attempts.jsonl:{line}: damaged; delete the line" for line in record.damaged_attempts()]
     problems += evaluations.problems(record.directory)
+    unchecked += ["evaluations"] * any(name.endswith(".jsonl") for name in evaluations.names(record.directory))
     checkpoints = Checkpoints(record.directory / "checkpoints")
     steps = checkpoints.steps()
     problems += [f"checkpoint {step}: {problem}" for step in steps for problem in checkpoints.verify(step)]

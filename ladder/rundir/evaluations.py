@@ -22,8 +22,8 @@ def write(directory, step: int, evaluation: str, rows) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     value = {"run_id": directory.name, "step": step, "evaluation": evaluation, "rows": list(rows)}
     write_atomic(folder / f"{step:09d}-{evaluation}.json", sealed(value), reached="evaluation-written")
-    names = {name for name in _files(directory) if name.endswith(".json") and name != INDEX} | set(_listed(directory))
-    write_atomic(folder / INDEX, sealed({"run_id": directory.name, "files": sorted(names)}))
+    files = {name for name in names(directory) if name.endswith(".json")} | set(_listed(directory))
+    write_atomic(folder / INDEX, sealed({"run_id": directory.name, "files": sorted(files)}))
 
 
 def read(directory, evaluation: str) -> dict[int, list[dict]]:
@@ -36,6 +36,11 @@ def read(directory, evaluation: str) -> dict[int, list[dict]]:
         step = int(match[1])
         rows[step] = list(segments.rows(path)) if name.endswith(".jsonl") else _sealed(path, directory)["rows"]
     return rows
+
+
+def names(directory) -> list[str]:
+    """The names of the files of the recorded evaluations."""
+    return [name for name in _files(directory) if name != INDEX]
 
 
 def problems(directory) -> list[str]:

@@ -20,6 +20,7 @@ from ladder.loop import step
 from ladder.overrides import from_dict
 from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints
+from ladder.rundir.lease import read_lease
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
 from tests.ladder.loop.training import command, kill, run
@@ -67,7 +68,7 @@ def test_a_run_leaves_its_record(uninterrupted):
     losses = [row["value"] for row in rows if (row["task"], row["metric"]) == ("train", "loss")]
     assert len(losses) == STEPS // 10 and losses[-1] < losses[0] - 1
     assert all(row["tokens"] == row["step"] * 4 * SEQ for row in rows)
-    assert not (uninterrupted / "lease.json").exists()
+    assert read_lease(uninterrupted) is None
     epochs = json.loads((uninterrupted / "DONE.json").read_text())["epochs"]
     card = json.loads((Path(record.read_config()["corpus_dir"]) / "card.json").read_text())
     assert epochs == pytest.approx(STEPS * 4 / card["windows"]["train"])

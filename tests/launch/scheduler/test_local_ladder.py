@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from ladder.rundir.files import read_sealed
 from ladder.rundir.record import Record
 from launch.scheduler import loop, submission
 from tests.launch import stand_ins
@@ -47,7 +48,7 @@ def test_killed_twice_it_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
     while not trunk.saved_steps():
         assert time.monotonic() < end
         time.sleep(0.01)
-    os.kill(Record(trunk.directory)._read("job.json")["pid"], signal.SIGKILL)
+    os.kill(read_sealed(trunk.directory / "job.json")["pid"], signal.SIGKILL)
     time.sleep(1)
     first.kill()
     first.wait()
