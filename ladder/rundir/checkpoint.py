@@ -118,7 +118,12 @@ class Checkpoints:
             return
         check()
         phase("lease-checked")
-        if not create(self._path(step) / MANIFEST, sealed(manifest)):
+        try:
+            created = create(self._path(step) / MANIFEST, sealed(manifest))
+        except OSError:  # such as a folder that the next holder of the lease has deleted
+            check()
+            raise
+        if not created:
             raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
 
     def _open(self, step):

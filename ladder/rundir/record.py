@@ -18,6 +18,7 @@ Nothing here imports jax.
 
 import hashlib
 import json
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from ladder.rundir.kill_points import phase
 from ladder.rundir.lease import is_live, read_lease
 from ladder.rundir.segments import ROW_KEYS
 
+_log = logging.getLogger(__name__)
 STOPPED = ("diverged", "failed", "stuck", "cancelled")
 _NUMBER, _STEP = (int, float, type(None)), (int, type(None))
 _FIELDS = {
@@ -173,7 +175,12 @@ class Record:
         if self.process_index == 0:
             self.metrics.mkdir(parents=True, exist_ok=True)
             self.check_lease()
-            if not create(self.metrics / name, content, reached="metrics-written"):
+            try:
+                created = create(self.metrics / name, content, reached="metrics-written")
+            except OSError:  # such as a temporary file that the next holder of the lease has deleted
+                self.check_lease()
+                raise
+            if not created:
                 # Of an earlier holder of the lease, which wrote it after this process had begun, or of a later one.
                 self.check_lease()
                 write_atomic(self.metrics / name, content)
@@ -194,6 +201,7 @@ class Record:
         names = segments.names(self.metrics)
         later = [name for name in names if segments.steps(name)[0] > step]
         if listing is None:
+            _log.warning("%s: made before ladder kept hashes; taken as it is", self.metrics)
             earlier = [name for name in names if name not in later]
             listing = {name: segments.entry(read_bytes(self.metrics / name)) for name in earlier}
         gap = segments.gap(listing, origin + 1, step)

@@ -42,7 +42,7 @@ def demo(
     name = "demo-quick" if quick else "demo-full" if full else "demo"
     ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or demonstration.runs_at_once()
-    demonstration.run(ladder, Path(root), Path(corpora), terminal.console(), at_once)
+    demonstration.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once)
 
 
 def data(

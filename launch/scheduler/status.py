@@ -30,6 +30,10 @@ COLOURS = {
 }
 
 
+# The last snapshot of each ladder in a bucket, so that `ladder watch` does not read again what has not changed.
+_latest: dict[Path, Mapping] = {}
+
+
 @dataclass(frozen=True)
 class Status:
     """One run according to its directory.
@@ -92,7 +96,8 @@ def _wanted(names: Collection[str]) -> list[str]:
 def read_jobs(jobs: Sequence[Job]) -> dict[str, Status]:
     """The Status of every job's run directory or fit directory, by run_id."""
     folder = as_path(jobs[0].directory).parent
-    files = {} if is_local(folder) else snapshot.take(folder, _wanted)
+    files = {} if is_local(folder) else snapshot.take(folder, _wanted, _latest.get(folder, {}))
+    _latest[folder] = files
     records = {job.run_id: Record(job.directory, files=files.get(job.run_id)) for job in jobs}
     return {run_id: _status(record) for run_id, record in records.items()}
 

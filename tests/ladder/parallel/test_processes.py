@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from ladder.errors import InputError
 from ladder.loop import step
 from ladder.overrides import from_dict
 from ladder.parallel import sharding
-from ladder.parallel.processes import settings
+from ladder.parallel.processes import settings, stop_notice
 from ladder.rundir.checkpoint import Checkpoints
+from ladder.rundir.files import create, sealed
+from ladder.rundir.lease import read_lease
 from ladder.rundir.record import Record
 
 HERE = Path(__file__).parent
@@ -134,7 +137,7 @@ def test_only_process_0_prints_and_publishes(runs):
     written = {name.split("/")[1] for name in manifest["files"] if "/ocdbt.process_" in name}
     assert written == {"ocdbt.process_0", "ocdbt.process_1"}
     assert Checkpoints(runs["whole"].directory / "checkpoints").verify(STEPS) == []
-    assert not (runs["whole"].directory / "lease.json").exists()
+    assert read_lease(runs["whole"].directory) is None
 
 
 @pytest.mark.slow
@@ -170,6 +173,46 @@ def test_a_killed_process_ends_the_other_and_both_resume(world, runs, tmp_path, 
     assert time.monotonic() - began < 20
     assert Started(directory, 2, 2).codes() == [0, 0]
     assert values(directory) == values(runs["whole"].directory)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("process", [0, 1])
+def test_ctrl_c_to_one_process_stops_both(world, runs, tmp_path, process):
+    (directory,) = world([rung(world)], tmp_path)
+    started = Started(directory, 2, 2)
+    started.wait_for_a_segment()
+    started.processes[process].send_signal(signal.SIGINT)
+    assert started.codes() == [75, 75]
+    assert Started(directory, 2, 2).codes() == [0, 0]
+    assert values(directory) == values(runs["whole"].directory)
+
+
+@pytest.mark.chaos
+def test_a_lost_lease_ends_all_processes_with_75(world, runs, tmp_path):
+    """Process 0 alone holds the lease; the other one is told in the next save."""
+    (directory,) = world([rung(world)], tmp_path)
+    started = Started(directory, 2, 2)
+    started.wait_for_a_segment()
+    other = {"owner": "elsewhere:1:0", "host": "elsewhere", "pid": 1, "expires": 0.0}
+    assert create(directory / "leases" / "2.json", sealed(other))
+    published = Checkpoints(directory / "checkpoints").steps()
+    assert started.codes() == [75, 75], [log.read_text() for log in started.logs]
+    assert len(Checkpoints(directory / "checkpoints").steps()) <= len(published) + 1
+    for log in started.logs:
+        assert "Traceback" not in log.read_text()
+    assert Started(directory, 2, 2).codes() == [0, 0]
+    assert values(directory) == values(runs["whole"].directory)
+
+
+def test_a_signal_asks_to_stop_and_a_second_ctrl_c_stops_at_once(capsys):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with pytest.raises(KeyboardInterrupt), stop_notice() as notice:
+            assert not notice.is_due(1)
+            os.kill(os.getpid(), number)
+            assert notice.is_due(2)
+            os.kill(os.getpid(), signal.SIGINT)
+    assert "Ctrl-C again stops at once" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 ENVIRONMENTS = [

@@ -10,7 +10,7 @@ from ladder.config import Eval
 from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
 from launch import cli, prepare
-from launch.scheduler import worker
+from launch.scheduler import jobs, status, worker
 from tests.ladder.conftest import World
 from tests.ladder.loop.test_train import assert_same
 from tests.ladder.loop.training import kill, run
@@ -51,18 +51,35 @@ def test_a_run_killed_in_a_bucket_ends_as_on_a_disk(bucket, corpora, tmp_path, c
 
 
 def test_training_steps_ask_the_bucket_for_nothing(bucket, tmp_path):
-    """One evaluation and one save, at the end, cost about 170 requests; one request a step would be 150 more."""
+    """One evaluation and one save, at the end, cost about 125 requests; one request a step would be 150 more."""
     world = World(tmp_path)
     rung = world.rung(tokens=150 * 4 * 32, eval=Eval((), validation_tokens=1024), save_every=0)
     [directory] = world([rung], as_path(bucket.url) / "runs")
     with bucket.counted() as kinds:
         assert run(directory) == 0
-    assert kinds.total() < 200
+    assert kinds.total() < 150
     assert Record(directory).saved_steps() == [150]
     assert cli.main(["verify", "tiny", "--root", f"{bucket.url}/runs"]) == 0
     with bucket.counted() as kinds:
         assert cli.main(["status", str(directory.parent)]) == 0
     assert kinds.total() < 12
+
+
+def test_the_status_of_many_runs_takes_a_few_requests_each(bucket, tmp_path):
+    root = as_path(bucket.url)
+    directories = [stand_ins.run(root / "mine", f"r{i}") for i in range(20)]
+    for directory in directories:
+        record = Record(directory)
+        record.attempt("submit")
+        record.heartbeat(5, 2.5, 100.0)
+    submitted = jobs.read(directories)
+    with bucket.counted() as kinds:
+        states = {run.state for run in status.read(root / "mine")}
+    assert states == {"stale"} and kinds.total() <= 4 * 20 + 4
+    status.read_jobs(submitted)
+    with bucket.counted() as kinds:
+        states = {run.state for run in status.read_jobs(submitted).values()}
+    assert states == {"stale"} and kinds.total() <= 4
 
 
 @pytest.mark.chaos
