@@ -313,6 +313,7 @@ def extrapolate(
     from fitting.tables import comparable, runs_table
 
     runs = runs_table.read(as_path(table), unfinished=True)
+    display.flags(f"left out: {line}" for line in runs.left_out)
     read = learning_curves.read(runs, task, metric, n or "n_params")
     ends = learning_curves.ends(read, first)
     console = terminal.console()

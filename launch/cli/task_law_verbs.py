@@ -35,7 +35,7 @@ def predict(
     """
     fitting = _fitting()
     targets = _targets(target)
-    runs = fitting.read_runs(table)
+    runs = _runs(table)
     chosen = None if tasks == ("all",) else list(tasks)
     result = fitting.forecast(runs, targets, tasks=chosen, method=method, resamples=bootstrap, seed=seed)
     display.show(result)
@@ -52,6 +52,13 @@ def _fitting():
 
     compile_cache.keep()
     return fitting
+
+
+def _runs(table: str):
+    """The runs table, after a line for every run that is left out."""
+    runs = _fitting().read_runs(table)
+    display.flags(f"left out: {line}" for line in runs.left_out)
+    return runs
 
 
 def _targets(texts: tuple[str, ...]) -> list | None:
@@ -76,7 +83,7 @@ def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
         seed: of the resamples
     """
     fitting = _fitting()
-    result = fitting.backtest(fitting.read_runs(table), seed=seed)
+    result = fitting.backtest(_runs(table), seed=seed)
     display.show(result)
     if json:
         terminal.write_json(json, result.json())
@@ -102,7 +109,7 @@ def compare(
         seed: of the resamples
     """
     fitting = _fitting()
-    a, b = fitting.read_runs(table), fitting.read_runs(other)
+    a, b = _runs(table), _runs(other)
     first = (_targets(target) or _in_table(a) or [None])[0]
     if first is None:
         raise InputError(f"{table}: no target to compare at: add --target NAME=N,D")
@@ -129,7 +136,7 @@ def design(
         budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
     """
     fitting = _fitting()
-    runs = fitting.read_runs(table)
+    runs = _runs(table)
     targets = _targets(target) or _in_table(runs)
     if not targets:
         raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
@@ -160,7 +167,7 @@ def study(
     from fitting.tables import comparable
     from fitting.task_laws import diagnostics
 
-    runs = _fitting().read_runs(table)
+    runs = _runs(table)
     targets = _targets(target) or _in_table(runs)
     ends = methods.points(runs, None)
     chosen = run or ends.runs[-1]
@@ -204,7 +211,7 @@ def report(
         seed: of the resamples
     """
     fitting, targets = _fitting(), _targets(target)
-    runs = fitting.read_runs(table)
+    runs = _runs(table)
     result = fitting.forecast(runs, targets, resamples=bootstrap, seed=seed)
     from fitting.report import task_report
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from launch import cli
+from launch.cli import task_law_verbs
+from tests.launch import stand_ins
 
 RUNS = Path(__file__).resolve().parents[4] / "shared" / "data" / "olmo_ladder_runs.csv.gz"
 TARGET = "7B-4T=6887575552,3945065873408"
@@ -57,3 +59,12 @@ def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tm
     assert read["variance"][0]["task"] == "piqa_val" and len(read["compute_versus_error"]) == 3 + 3 + 9
     assert cli.main(["study", str(tmp_path / "few.csv"), "--run", "2B"]) == 2
     assert "no run '2B'" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_named_wherever_a_table_is_read(tmp_path, capsys):
+    folder = stand_ins.ladder_that_follows_a_law(tmp_path)
+    [segment] = (folder / "n20000-1xC" / "metrics").iterdir()
+    segment.write_text(segment.read_text().replace("2", "3", 1))
+    assert len(task_law_verbs._runs(str(folder)).unique("run")) == 11
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out: n20000-1xC: " in said and "not as it was written (its hash differs)" in said
