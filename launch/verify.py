@@ -36,6 +36,8 @@ def check(directory) -> Checked:
     unchecked += [f"{name}.json" for name, value in (("config", config), ("DONE", done)) if _is_old(value)]
     if "rung" in config:
         _attempt(problems, lambda: config_file.read(record))
+    if done and done["step"] < config.get("derived", {}).get("steps", 0):
+        done = None  # a trunk that is made longer
     problems += filter(None, [lease.damage(record.directory)])
     problems += [f"attempts.jsonl:{line}: damaged; delete the line" for line in record.damaged_attempts()]
     problems += evaluations.problems(record.directory)

@@ -55,8 +55,7 @@ class Checkpoints:
     `steps`. Each process hashes the files that it wrote and verifies its share of the files; only process 0 writes
     manifests and deletes.
 
-    lease: the number of the lease (lease.py), the same in
-    all processes; 0 where there is none.
+    lease: the number of the lease (lease.py), the same in all processes; 0 where there is none.
     """
 
     def __init__(self, directory, process_index=0, lease=0):

@@ -66,7 +66,7 @@ class Lease:
         if not create(_path(self.directory, self.number), self._text()):
             self._unlock()
             raise Preempted(f"{self.directory}: another process took the lease first and {self.holder_does}")
-        if self._lock is not None:  # elsewhere the files stay: a paused process looks for the number after its own
+        if self._lock is not None:  # elsewhere an earlier holder may still renew its own
             for number in _numbers(self.directory) - {self.number}:
                 _path(self.directory, number).unlink(missing_ok=True)
         self._thread.start()
@@ -85,11 +85,7 @@ class Lease:
             raise Preempted(f"{self.directory}: the lease was lost; another process {self.holder_does} now")
 
     def _is_lost(self):
-        try:
-            read_bytes(_path(self.directory, self.number + 1))
-        except FileNotFoundError:
-            return False
-        return True
+        return max(_numbers(self.directory), default=0) > self.number
 
     def _renew_until_ended(self):
         while not self._ended.wait(self.seconds / 4):
