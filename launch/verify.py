@@ -45,7 +45,7 @@ def check(directory) -> Checked:
     checkpoints = Checkpoints(record.directory / "checkpoints")
     steps = checkpoints.steps()
     problems += [f"checkpoint {step}: {problem}" for step in steps for problem in checkpoints.verify(step)]
-    problems += [f"checkpoint {step}: {MANIFEST} is empty; the step is ignored" for step in checkpoints.closed_steps()]
+    problems += [f"checkpoint {step}: {MANIFEST} was cut; the step is ignored" for step in checkpoints.cut_steps()]
     if done and "rung" in config and done["step"] not in steps:
         problems.append("the run is done, but the checkpoint of its last step is missing")
     listing = _attempt(problems, lambda: _listing(done, checkpoints, steps))

@@ -65,7 +65,7 @@ def _listing_of_newest_checkpoint(run) -> dict | None:
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     for step in sorted((int(name) for name in names if name.isdigit()), reverse=True):
         manifest = folder / str(step) / "MANIFEST.json"
-        if manifest.exists() and manifest.read_bytes():  # an empty one is not published
+        if manifest.exists() and len(manifest.read_bytes()) > len("closed\n"):  # otherwise it was never published
             return sealed(manifest, run.name).get("metrics")
     return {}
 

@@ -3,7 +3,7 @@
     checkpoints/<step>/data-<lease>/  orbax's files, in a folder named after the number of the lease that wrote them
     checkpoints/<step>/MANIFEST.json  size and hash of every file, and of every segment of the metrics up to the step;
                                       created last, it publishes the step
-    checkpoints/<step>/MANIFEST.json, empty
+    checkpoints/<step>/MANIFEST.json, "closed"
                                       this step was being saved when another process took the lease; not published
     checkpoints/bad-<step>-<k>/       did not match its manifest: set aside (renamed), never deleted
     checkpoints/<step>/ without MANIFEST.json
@@ -14,7 +14,7 @@ to an earlier step. So the manifest is checked before orbax opens a directory.
 
 Where file locks do not work, a process may be paused, lose its lease, and go on. It publishes nothing: it checks its
 lease when its data are written, and then creates the manifest only if there is none. The process that takes over
-creates an empty manifest for every step that is being saved (`close`), before it reads which steps are published.
+creates a "closed" manifest for every step that is being saved (`close`), before it reads which steps are published.
 """
 
 import base64
@@ -29,6 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from ladder.errors import InputError, Preempted
 from ladder.parallel import processes
 from ladder.rundir.files import (
+    CLOSED,
     MANIFEST,
     absolute,
     create,
@@ -126,7 +127,7 @@ class Checkpoints:
             raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
 
     def _open(self, step):
-        """Delete an empty manifest, which `close` left: this process publishes the step now."""
+        """Delete a "closed" manifest, which `close` left: this process publishes the step now."""
         if self.process_index != 0:
             return
         if self._is_published(step):
@@ -136,20 +137,21 @@ class Checkpoints:
     def close(self):
         """Let no earlier holder of the lease publish a step that it is still saving."""
         for step in self._saved():
-            create(self._path(step) / MANIFEST, "")
+            create(self._path(step) / MANIFEST, CLOSED)
 
     def steps(self):
         """The published steps, ascending."""
         return published_steps(entries_under(self.directory))
 
-    def closed_steps(self):
-        """The steps with an empty manifest, ascending: they are not published."""
-        sizes = {name.removesuffix(f"/{MANIFEST}"): entry.size for name, entry in entries_under(self.directory).items()}
-        return sorted(int(step) for step, size in sizes.items() if step.isdigit() and not size)
+    def cut_steps(self):
+        """The steps whose manifest is too short to be one, ascending: they are ignored."""
+        entries = {name.removesuffix(f"/{MANIFEST}"): entry for name, entry in entries_under(self.directory).items()}
+        short = {int(s): e.path for s, e in entries.items() if s.isdigit() and e.size <= len(CLOSED)}
+        return [step for step, path in sorted(short.items()) if read_bytes(path) != CLOSED.encode()]
 
     def _is_published(self, step):
         try:
-            return read_bytes(self._path(step) / MANIFEST) != b""
+            return len(read_bytes(self._path(step) / MANIFEST)) > len(CLOSED)
         except FileNotFoundError:
             return False
         except IsADirectoryError:  # damaged: `verify` says so

@@ -21,6 +21,7 @@ from ladder.errors import DamagedError, InputError
 from ladder.rundir.kill_points import phase
 
 MANIFEST = "MANIFEST.json"
+CLOSED = "closed\n"  # the content of a manifest that only says that nobody may publish this step now
 # gcsfs would remember every listing until the process ends, and not see what other processes write. It would also ask
 # for the kind of the bucket, which takes a minute where it may not. epath would use TensorFlow if it is installed.
 os.environ["FSSPEC_GCS_USE_LISTINGS_CACHE"] = "false"
@@ -229,10 +230,10 @@ def _bucket_entries(directory):
 
 
 def published_steps(entries):
-    """The steps of the published checkpoints in a run directory, ascending: those whose manifest (checkpoint.py) is not
-    empty. entries: of the run directory's "checkpoints" folder."""
+    """The steps of the published checkpoints in a run directory, ascending: their manifests (checkpoint.py) hold more
+    than CLOSED. entries: of the run directory's "checkpoints" folder."""
     sizes = {name.removesuffix(f"/{MANIFEST}"): entry.size for name, entry in entries.items()}
-    return sorted(int(step) for step, size in sizes.items() if step.isdigit() and size)
+    return sorted(int(step) for step, size in sizes.items() if step.isdigit() and size > len(CLOSED))
 
 
 def files_under(directory):

@@ -143,7 +143,7 @@ def write_runs(folder, n):
         files = {"config.json": json.dumps({"run_id": run.name}), "heartbeat.json": '{"step": 15}'} | done
         for name in (*files, "checkpoints/15/MANIFEST.json", "checkpoints/9/MANIFEST.json", "checkpoints/30/state/x"):
             (run / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(run / name, files.get(name, "{}"))
+            write_atomic(run / name, files.get(name, "a manifest"))
     (folder / "fit" / "fit-1").mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "fit" / "fit-1" / "config.json", "{}")
 
