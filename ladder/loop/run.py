@@ -103,7 +103,11 @@ class Run:
         """Publish the metrics up to `step`, then its checkpoint. Raises Preempted if the lease is lost."""
         self.checkpoints.start(step, state)
         began = time.monotonic()
-        processes.together(lambda: self.record.publish(step), (Preempted, OSError))
+        try:
+            processes.together(lambda: self.record.publish(step), (Preempted, OSError))
+        except (Preempted, OSError):
+            self.checkpoints.abandon()
+            raise
         self.checkpoints.commit(step, self.record.listing, self.record.check_lease)
         processes.together(self.record.check_lease, (Preempted,))
         for_branches = {s for s in self.rung.save_at if s <= step}

@@ -86,6 +86,14 @@ class Checkpoints:
         self._started = (step, response, leaves)
         phase("save-started")
 
+    def abandon(self):
+        """Wait for a save that was started, and do not publish it: a process that ends while orbax writes is noisy."""
+        if self._started:
+            _, response, _ = self._started
+            self._started = None
+            with contextlib.suppress(Exception):
+                response.result()
+
     def commit(self, step, metrics=None, check=lambda: None):
         """Wait for the save of `step` and publish it. Raises OSError if any process could not write its part.
 
