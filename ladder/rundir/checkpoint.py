@@ -14,7 +14,8 @@ to an earlier step. So the manifest is checked before orbax opens a directory.
 
 Where file locks do not work, a process may be paused, lose its lease, and go on. It publishes nothing: it checks its
 lease when its data are written, and then creates the manifest only if there is none. The process that takes over
-creates a "closed" manifest for every step that is being saved (`close`), before it reads which steps are published.
+creates a "closed" manifest for every step that is being saved (`close`), before it reads which steps are published; it
+alone writes its own manifest over that one, and leaves it when it deletes the step.
 """
 
 import base64
@@ -40,6 +41,7 @@ from ladder.rundir.files import (
     read_bytes,
     read_sealed,
     sealed,
+    write_atomic,
 )
 from ladder.rundir.kill_points import phase
 
@@ -64,6 +66,7 @@ class Checkpoints:
         self.process_index = process_index
         self.data = f"data-{lease}"
         self._started = None  # (step, orbax's response, leaves)
+        self._closed = set()  # steps that another process may still want to publish
         logging.getLogger("absl").addFilter(_is_not_from_orbax)
 
     def start(self, step, state):
@@ -131,21 +134,21 @@ class Checkpoints:
         except OSError:  # such as a folder that the next holder of the lease has deleted
             check()
             raise
-        if not created:
+        if not created and step in self._closed:
+            write_atomic(self._path(step) / MANIFEST, sealed(manifest))
+        elif not created:
             raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
 
     def _open(self, step):
-        """Delete a "closed" manifest, which `close` left: this process publishes the step now."""
-        if self.process_index != 0:
-            return
-        if self._is_published(step):
+        """Raise Preempted if another process has published the step that this one begins to save."""
+        if self.process_index == 0 and self._is_published(step):
             raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
-        (self._path(step) / MANIFEST).unlink(missing_ok=True)
 
     def close(self):
         """Let no earlier holder of the lease publish a step that it is still saving."""
         for step in self._saved():
-            create(self._path(step) / MANIFEST, CLOSED)
+            if create(self._path(step) / MANIFEST, CLOSED) or not self._is_published(step):
+                self._closed.add(step)
 
     def steps(self):
         """The published steps, ascending."""
@@ -217,7 +220,17 @@ class Checkpoints:
         keep = {*keep, self._started[0]} if self._started else {*keep}
         for step in self._saved():
             if step not in keep:
-                self._delete(self._path(step))
+                self._delete_step(step)
+
+    def _delete_step(self, step):
+        """Delete a step. In a bucket the manifest of a closed one stays, because a paused process could create it."""
+        path = self._path(step)
+        if self.process_index != 0 or is_local(path) or step not in self._closed:
+            self._delete(path)
+            return
+        write_atomic(path / MANIFEST, CLOSED)
+        for folder in {name.partition("/")[0] for name in entries_under(path)} - {MANIFEST}:
+            (path / folder).rmtree()
 
     def _problems(self, step):
         """`verify` by all processes together; each checks a share of the files."""
