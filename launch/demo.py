@@ -1,6 +1,5 @@
 """`ladder demo`: train a small ladder on text, predict its targets, then train them and compare."""
 
-import json
 import os
 import shlex
 import time
@@ -116,7 +115,7 @@ def _command(ladder: Ladder) -> str:
 
 def _write_once(path: Path, value: dict) -> None:
     """Write a prediction, unless the file already holds it: it must stay older than the target's run."""
-    if not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(value)):
+    if not path.exists() or path.read_text(errors="replace") != terminal.to_json_text(value):
         terminal.write_json(path, value)
 
 

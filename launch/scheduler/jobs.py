@@ -25,17 +25,20 @@ def read(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...
     configs.sort(key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
     rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
     rungs += [directory.name for directory in damaged]
-    jobs = [_train(directory, config, rungs) for directory, config in configs]
-    for directory in damaged:
-        if not RUN_ID.fullmatch(directory.name):
-            raise InputError(f"{directory}: {directory.name!r} is not the name of a run")
-    jobs += [Job(job_name(d.parent.name, d.name), d.name, str(d), ("train", str(d))) for d in damaged]
+    jobs = [_of_damaged(directory) for directory in damaged]  # first: others may come after them
+    jobs += [_train(directory, config, rungs) for directory, config in configs]
     if fit is not None:
-        config = Record(fit).read_config()
         after = tuple((job.run_id, None) for job in jobs)
-        name = job_name(config["ladder"], config["run_id"])
-        jobs.append(Job(name, config["run_id"], str(fit), ("conclude", str(fit)), after, kind="fit"))
+        name = job_name(fit.parent.parent.name, fit.name)
+        jobs.append(Job(name, fit.name, str(fit), ("conclude", str(fit)), after, kind="fit"))
     return tuple(jobs)
+
+
+def _of_damaged(directory: Path) -> Job:
+    if not RUN_ID.fullmatch(directory.name):
+        raise InputError(f"{directory}: {directory.name!r} is not the name of a run")
+    name = job_name(directory.parent.name, directory.name)
+    return Job(name, directory.name, str(directory), ("train", str(directory)))
 
 
 def _checked(directory: Path, config: dict) -> dict:

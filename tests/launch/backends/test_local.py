@@ -43,7 +43,7 @@ def put(name, value):
 def save(step):
     put("heartbeat.json", {"schema_version": 1, "step": step, "loss": 1.0, "rate": 9.0, "time": 0})
     os.makedirs(f"{directory}/checkpoints/{step}", exist_ok=True)
-    put(f"checkpoints/{step}/MANIFEST.json", {})
+    put(f"checkpoints/{step}/MANIFEST.json", {"step": step})
 
 def finish():
     put("DONE.json", {"schema_version": 1, "step": 10, "loss": 1.0})

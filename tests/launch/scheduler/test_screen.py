@@ -1,6 +1,7 @@
 """`ladder watch`: it runs a ladder, only looks while another submitter does, and takes over when that one ends."""
 
 import io
+import os
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from ladder.rundir.record import Record
 from launch.backends.local import Local
-from launch.scheduler import jobs, loop, screen
+from launch.scheduler import jobs, loop, screen, status
 from launch.scheduler.submission import BackendConfig, Submission
 from tests.launch import stand_ins
 
@@ -70,3 +71,27 @@ def test_it_takes_the_place_of_one_that_is_gone(ladder):
     thread.join(timeout=30)
     assert codes == [0]
     assert [row["by"] for row in Record(submitted.jobs[0].directory).attempts()] == ["submit"]
+
+
+@pytest.mark.parametrize("name, content", [("config.json", "{"), ("DONE.json", "[]"), ("STOPPED.json", ""),
+                                            ("attempts.jsonl", "{\n3\n[]\n"), ("heartbeat.json", "\0"),
+                                            ("leases/1.json", "?"), ("job.json", "{}")])  # fmt: skip
+def test_one_damaged_file_stops_nothing_but_its_run(ladder, name, content):
+    """Of the trunk; the branch waits for it unless the file decides nothing. A ladder beside it goes on."""
+    folder, _ = ladder("done")
+    trunk = folder / "t"
+    (trunk / name).parent.mkdir(exist_ok=True)
+    (trunk / name).write_text(content)
+    names = [path.parent for path in sorted(folder.glob("*/config.json"))]
+    jobs_now = jobs.read(names)
+    states = {run.run_id: run.state for run in status.read(folder)}
+    console = Console(file=io.StringIO(), width=160)
+    if name in ("config.json", "DONE.json", "STOPPED.json"):
+        assert states == {"t": "damaged", "b": "pending"}
+        assert screen.watch(folder, Submission(jobs_now, BackendConfig()), 0.02, console) == 1
+        assert "damaged" in console.file.getvalue() and "blocked" in console.file.getvalue()
+    else:
+        if name == "leases/1.json":
+            os.utime(trunk / name, (0, 0))  # a damaged lease holds for a minute
+        assert "damaged" not in states.values()
+        assert screen.watch(folder, Submission(jobs_now, BackendConfig()), 0.02, console) == 0
