@@ -85,10 +85,7 @@ def load(spec) -> Tokenizer:
         raise InputError(f'{path}: no such tokenizer; write "bytes" or the path of a tokenizer.json')
     try:
         return from_definition(path.read_text(encoding="utf-8"))
-    except BaseException as error:
-        # A ValueError is an InputError, bad UTF-8 or bad JSON. PanicException is Rust's, and no Exception.
-        if not isinstance(error, ValueError | RecursionError) and type(error).__name__ != "PanicException":
-            raise
+    except (ValueError, RecursionError) as error:  # InputError, bad UTF-8 or bad JSON
         raise InputError(f"{path}: not a tokenizer.json that can be used: {_one_line(error)}") from None
 
 
@@ -139,6 +136,8 @@ def from_definition(definition: str) -> Tokenizer:
     engine.encode_special_tokens = True
 
     vocabulary = engine.get_vocab(with_added_tokens=True)
+    if len(set(vocabulary.values())) < len(vocabulary):  # tiktoken would panic, with a traceback
+        raise InputError("it gives two tokens the same id")
     added = engine.get_added_tokens_decoder()
     special = {i for i, token in added.items() if token.special}
     eos = next((vocabulary[name] for name in SEPARATORS if name in vocabulary), None)

@@ -173,6 +173,12 @@ def lower_case() -> str:
     return engine.to_str()
 
 
+def same_id_twice() -> str:
+    definition = json.loads(tokenizer.train(SOURCES[:1], 300).definition)
+    definition["model"]["vocab"]["a"] = definition["model"]["vocab"]["b"]
+    return json.dumps(definition)
+
+
 @pytest.mark.parametrize(
     "content, says",
     [
@@ -181,6 +187,8 @@ def lower_case() -> str:
         ('{"kind": "words"}', "expected `,`"),
         (gpt2_like("<end>").to_str(), "no token that ends a document"),
         (lower_case(), "it loses bytes of"),
+        (same_id_twice(), "two tokens the same id"),
+        ("[" * 100_000, "recursion"),
     ],
 )
 def test_a_bad_tokenizer_json_is_refused_in_one_line(content, says, tmp_path):
