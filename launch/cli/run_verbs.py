@@ -58,14 +58,17 @@ def train(
         processes: how many processes train the run (LADDER_PROCESSES)
         process: the index of this process (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
     """
-    from ladder.parallel import processes as distributed
-
     if not as_path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
         raise InputError(f"{run}: several processes need a run directory: ladder train runs/LADDER/RUN_ID")
     directory = _run_directory(run, overrides, rung, as_path(root), as_path(corpora), vmap)
     from launch.scheduler import worker
 
-    worker.train(directory, lambda: distributed.join(coordinator, processes, process))
+    def join() -> int:
+        from ladder.parallel import processes as distributed
+
+        return distributed.join(coordinator, processes, process)
+
+    worker.train(directory, join)
 
 
 def _run_directory(

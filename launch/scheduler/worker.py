@@ -1,7 +1,10 @@
 """What a job does: train a run, or conclude a ladder, and record in the run directory how it ended."""
 
+import signal
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import contextmanager
 
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.rundir.files import is_store_error
@@ -37,6 +40,25 @@ def conclude(directory) -> None:
 def _run(directory, body: Callable[[], None], join: Callable[[], int] = lambda: 0) -> None:
     """Record the attempt, call `body`, and write STOPPED.json if it failed in a way that a retry cannot help. A failure
     of a machine, a disk or a network becomes Preempted (exit code 75)."""
+    with _sigint_ends_the_process():
+        _run_once(directory, body, join)
+
+
+@contextmanager
+def _sigint_ends_the_process():
+    """Until the training loop handles SIGINT: a KeyboardInterrupt inside an import of JAX becomes an ImportError, and
+    the run would count as failed."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _run_once(directory, body: Callable[[], None], join: Callable[[], int]) -> None:
     record = Record(directory)
     record.read_config()
     if record.is_done():

@@ -115,7 +115,7 @@ def test_killed_at_random_moments(world, tmp_path):
         while not Record(directory).is_done():
             process = subprocess.Popen(command(directory), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if sent.total() < 60:
-                time.sleep(draw.uniform(0.5, 9))
+                time.sleep(draw.uniform(1, 9))
                 number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
                 sent[number.name] += process.poll() is None
                 process.send_signal(number)
