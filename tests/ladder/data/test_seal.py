@@ -282,7 +282,7 @@ def test_another_tokenizer_in_an_unsealed_corpus_is_refused(corpus):
 
 def read_all(corpus: corpora.Corpus, split: str) -> np.ndarray:
     if split == "validation":
-        return validation(corpus, 10**9, 1)
+        return validation(corpus, 10**9)
     batches = Batches(corpus, split, 1, seed=0)
     return np.stack([batches(step)["tokens"] for step in range(batches.windows)])
 
