@@ -98,8 +98,10 @@ def _call(path: Path, function):
         return function()
     except SyntaxError as error:
         raise InputError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [f.lineno for f in extract_tb(error.__traceback__) if Path(f.filename) == path]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit):
+            message = f"it ends the program (sys.exit({error.code!r})); a ladder file must only return a ladder"
         raise InputError(f"{where}: {' '.join(message.split())}") from None

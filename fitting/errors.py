@@ -1,5 +1,7 @@
 """What this room says to a user: errors about his input, and warnings about a result."""
 
+MOST_RESAMPLES = 1_000_000  # more would not fit into memory
+
 
 class InputError(ValueError):
     """A table, argument or law given by the user is wrong. One line: what, where, how to mend it.
@@ -10,6 +12,23 @@ class InputError(ValueError):
     def __init__(self, message: str, argument: str | None = None):
         super().__init__(message)
         self.argument = argument
+
+
+def check_positive(argument: str, *values: float) -> None:
+    """Raises InputError for an argument with a number that is not positive and finite."""
+    for value in values:
+        if not 0 < value < float("inf"):
+            raise InputError(f"{value:g}: must be a positive number", argument)
+
+
+def check_seed(seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"seed {seed}: must not be negative", "seed")
+
+
+def check_resamples(n: int, least: int = 2) -> None:
+    if not least <= n <= MOST_RESAMPLES:
+        raise InputError(f"{n} resamples: must be 2 to {MOST_RESAMPLES:,}", "resamples")
 
 
 class FitWarning(UserWarning):

@@ -14,6 +14,7 @@ from ladder.errors import InputError
 # Bumped by hand whenever the same config would give different numbers (a change of model, optimizer, data order ...).
 NUMERICS_VERSION = 1
 
+INF = float("inf")
 Family = Literal["olmo2", "llama", "gpt2"]
 Kind = Literal["full", "trunk", "branch"]
 
@@ -48,8 +49,9 @@ class Model:
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self):
-        for name in ("d_model", "n_layers", "n_heads", "d_ff", "vocab_size", "seq_len"):
+        for name in ("d_model", "n_layers", "n_heads", "d_ff", "seq_len"):
             _check(getattr(self, name) >= 1, f"model.{name} = {getattr(self, name)}: must be at least 1")
+        _check(self.vocab_size >= 2, f"model.vocab_size = {self.vocab_size}: must be at least 2")
         _check(self.kv_heads >= 1, f"model.n_kv_heads = {self.n_kv_heads}: must be at least 1")
         _check(
             self.d_model % self.n_heads == 0,
@@ -63,7 +65,9 @@ class Model:
             self.family == "gpt2" or self.head_dim % 2 == 0,
             f"model.d_model / model.n_heads = {self.head_dim}: RoPE needs an even head size",
         )
-        _check(self.norm_eps > 0, f"model.norm_eps = {self.norm_eps}: must be positive")
+        for name in ("rope_theta", "norm_eps", "init_std"):
+            value = getattr(self, name)
+            _check(0 < value < INF, f"model.{name} = {value}: must be positive and finite")
 
     @property
     def kv_heads(self) -> int:
@@ -99,7 +103,8 @@ class Optimizer:
         _check(0 < self.peak_lr < 1, f"optimizer.peak_lr = {self.peak_lr}: must lie between 0 and 1")
         _check(self.warmup_tokens >= 0, f"optimizer.warmup_tokens = {self.warmup_tokens}: must not be negative")
         for name in ("lr_final_fraction", "decay_fraction", "beta1", "beta2", "weight_decay", "z_loss"):
-            _check(getattr(self, name) >= 0, f"optimizer.{name} = {getattr(self, name)}: must not be negative")
+            value = getattr(self, name)
+            _check(0 <= value < INF, f"optimizer.{name} = {value}: must not be negative or infinite")
         for name in ("lr_final_fraction", "decay_fraction"):
             _check(getattr(self, name) <= 1, f"optimizer.{name} = {getattr(self, name)}: must be at most 1")
         for name in ("beta1", "beta2"):
@@ -235,9 +240,12 @@ class Rung:
             (self.kind == "trunk") == (self.multiple is None),
             f"{where}: kind = {self.kind} with multiple = {self.multiple}; a trunk has none, other kinds have one",
         )
-        _check(self.multiple is None or self.multiple > 0, f"{where}: multiple = {self.multiple}, must be positive")
+        _check(
+            self.multiple is None or 0 < self.multiple < INF, f"{where}: multiple = {self.multiple}, must be positive"
+        )
         for name in ("seed", "save_every"):
             _check(getattr(self, name) >= 0, f"{where}: {name} must not be negative")
+        _check(self.seed < 2**63, f"{where}: seed = {self.seed}, must be less than 2^63")
         _check(
             self.parent_step is None or 0 < self.parent_step <= self.steps - self.decay_steps,
             f"{where}: parent_step = {self.parent_step} must lie between 1 and "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from configs import loader
 from ladder.config import Ladder
@@ -76,7 +77,8 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         task_report.report(everything, predicted, page, _about(built, folder, targets))
         task_report.hero(everything, predicted, folder / "prediction.png")
     terminal.write_json(folder / "stages.json", stages.to_json())
-    console.print(f"{stages}\n[bold]{page}")
+    console.print(str(stages), markup=False)
+    console.print(Text(str(page), "bold"))
     return page
 
 

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from fitting import files
 from fitting.report.grid import Grid
 from ladder.errors import InputError
 from launch import terminal
 
-COLOURS = {"yes": "[green]yes", "no": "[red]no"}
+COLOURS = {"yes": "green", "no": "red"}
 
 
 def show(result) -> None:
@@ -27,28 +28,28 @@ def tables(grids: Iterable[Grid], console: Console) -> None:
 
 def table(grid: Grid) -> Table:
     """A table of fitting for the terminal, its notes as a caption."""
-    rich = Table(title=grid.title, title_justify="left", caption="\n".join(grid.notes) or None, caption_justify="left")
+    title, notes = Text(grid.title), Text("\n".join(grid.notes)) if grid.notes else None
+    rich = Table(title=title, title_justify="left", caption=notes, caption_justify="left")
     for i, (heading, is_number) in enumerate(grid.columns):
         wraps = not is_number and i > 0
-        rich.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=not wraps)
+        rich.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold", no_wrap=not wraps)
     for row in grid.rows:
-        rich.add_row(*(COLOURS.get(cell, escape(str(cell))) for cell in row))
+        rich.add_row(*(Text(str(cell), COLOURS.get(cell, "")) for cell in row))
     return rich
 
 
 def flags(lines) -> None:
     """Print reasons not to trust a result."""
     for line in lines:
-        terminal.console().print(f"[yellow]{escape(line)}")
+        terminal.console().print(Text(line, "yellow"))
 
 
 def save(figure, path: Path) -> None:
     """Write a figure in the format of the file's name: .png, .svg, .pdf. Raises InputError."""
     from fitting.report.style import style
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with style():
-            figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+    with files.replaced(path) as part, style():
+        try:
+            figure.savefig(part, dpi=150)
+        except ValueError as error:  # an unknown format
+            raise InputError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None

@@ -11,6 +11,13 @@ from ladder.topologies import Slice, parse
 FILE = Path("ladder.toml")
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE")
+# Keys of common services (Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google, W&B), private keys, signed web
+# tokens, and a password in an address.
+_SECRET_VALUE = re.compile(
+    r"\b(hf_\w{20,}|sk-[\w-]{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
+    r"|(AKIA|ASIA)[A-Z0-9]{16}\b|AIza[\w-]{35}|ya29\.[\w-]{20,}|wandb_v\d_\w{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Environment:
         for name, value in self.variables.items():
             _check("\0" not in value, f"env.{name}: contains a NUL character; remove it")
             _check(
-                not _SECRET.search(name),
+                not _SECRET.search(name) and not _SECRET_VALUE.search(value),
                 f"env.{name}: looks like a secret and would be written into manifests; use a reference in [secrets]",
             )
         for name, reference in self.secrets.items():

@@ -8,17 +8,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ladder.errors import InputError
+from fitting import files
 
 
 def console() -> Console:
-    """Standard output; 160 columns wide, which the tables need, where it is a pipe or a file."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    """Standard output; 160 columns wide, which the tables need, where it is a pipe or a file.
+
+    Square brackets are text, not markup: names of users may hold them. What is coloured is a rich.text.Text.
+    """
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
 
 
 def progress(*extra: ProgressColumn) -> Progress:
     """A progress line on standard error, if that is a terminal; it disappears at the end."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), *extra
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), *extra
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
@@ -54,9 +57,6 @@ def _finite(value):
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write `to_json_text` to a file. Raises InputError where that is not possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_json_text(value))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    """Write `to_json_text` to a file, whole or not at all. Raises InputError where that is not possible."""
+    with files.replaced(path) as part:
+        part.write_text(to_json_text(value), encoding="utf-8")

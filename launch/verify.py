@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ladder.errors import InputError
 from ladder.rundir import config_file, evaluations, lease, segments
@@ -126,10 +126,10 @@ def table(checked: Sequence[Checked]) -> Table:
     for name in ("run", "checkpoints", "rows", "problems"):
         grid.add_column(name, justify="right" if name in ("checkpoints", "rows") else "left", overflow="fold")
     for c in checked:
-        lines = [f"[red]{escape(problem)}" for problem in c.problems] or ["[green]none"]
+        lines = [Text(problem, "red") for problem in c.problems] or [Text("none", "green")]
         if c.unchecked:
-            lines.append(f"[yellow]unchecked, made before ladder kept hashes: {escape(', '.join(c.unchecked))}")
-        grid.add_row(c.name, str(c.checkpoints), f"{c.rows:,}", "\n".join(lines))
+            lines.append(Text(f"unchecked, made before ladder kept hashes: {', '.join(c.unchecked)}", "yellow"))
+        grid.add_row(c.name, str(c.checkpoints), f"{c.rows:,}", Text("\n").join(lines))
     return grid
 
 

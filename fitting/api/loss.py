@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fitting import files
 from fitting.api import inputs
 from fitting.api.compute_optimal import ComputeOptimal
 from fitting.api.results import Estimate, Shown, drawn
@@ -141,7 +142,8 @@ class Fit(Shown, LossFit):
             state["origin"] = {k: float(v) for k, v in origin.items()}
             state["params"] = [vars(p) for p in self.law.params]
         content = {"schema_version": SCHEMA_VERSION} | self.json() | {"state": _encoded(state)}
-        Path(path).write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+        with files.replaced(path) as part:
+            part.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def fit(

@@ -57,10 +57,11 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
 
     smaller: from `ladders`. points_range, where the runs do not determine step 1: (lowest, highest) "points" of fits to
     losses that are changed in their tenth digit. Yields nothing where the target's own run is not in the table (split
-    target).
+    target). Tasks at chance are left out, as `forecast` leaves them out.
     """
     tasks = [t for t in methods.points(table, None).tasks if accuracy.metric_of(table, t)]
     tasks = [t for t in tasks if measured(table, target, t, accuracy.metric_of(table, t)) is not None]
+    tasks = [t for t in tasks if t not in at_chance(table)]
     for name, runs, determined, largest, total in smaller if tasks else ():
         part, perturbed = table.select(run=runs), 0 if determined else PERTURBED
         error_T4R = np.abs([_errors(part, table, target, task, perturbed) for task in tasks])
@@ -69,6 +70,14 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
         yield {"ladder": name, "runs": len(runs), "determined": determined, "largest_flops": float(largest),
                "sum_flops": float(total), "step1": step1, "step2": step2, "chained": chained,
                "points": 100 * points, "points_range": None if determined else [low, high]}  # fmt: skip
+
+
+def at_chance(table: Table) -> dict[str, str]:
+    """{task: why its accuracy in the ladder's runs is no better than guessing}; sigmoids of such tasks say nothing."""
+    rows = table.select(split="train")
+    metrics = {t: metric for t in rows.unique("task") if (metric := accuracy.metric_of(rows, t))}
+    chances = {t: accuracy.chance_of(rows, t, metric) for t, metric in metrics.items()}
+    return {t: chance.why for t, chance in chances.items() if not chance.above}
 
 
 def _errors(part: Table, table: Table, target: Target, task: str, perturbed: int) -> np.ndarray:

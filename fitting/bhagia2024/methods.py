@@ -141,7 +141,7 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
     """
     if not targets:
         raise InputError(f'{table.source}: no target to predict: name one (or add rows with split "target")', "target")
-    ends = points(table, tasks)
+    ends = points(table, tasks, _measured_metric(table) if method == "paper-single" else "bpb")
     entries = []
     for task, bpb_n in zip(ends.tasks, ends.bpb_Tn, strict=True):
         measured_n = ~np.isnan(bpb_n)
@@ -157,6 +157,12 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
             acc = None if last is None else float(last.predict(x))
             entries.append(TaskForecast(target.name, task, bpb, accuracy=acc, flags=tuple(flags), fits=fits))
     return entries
+
+
+def _measured_metric(table: Table) -> str:
+    """bpb, or the accuracy of a table that has no bpb, which the method paper-single does without."""
+    metrics = ("bpb", *accuracy.ACCURACY_METRICS)
+    return next((metric for metric in metrics if metric in table["metric"]), "bpb")
 
 
 def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> dict[str, Fit]:

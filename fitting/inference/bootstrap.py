@@ -16,7 +16,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from fitting.errors import InputError
+from fitting.errors import InputError, check_resamples, check_seed
 from fitting.inference import precision
 from fitting.inference.noise import noise_draws, run_noise, simulated_lanes
 from fitting.laws.base import NO_E, Law
@@ -68,6 +68,10 @@ class Resampling:
     method: Literal["auto", "pairs", "residuals"] = "auto"
     given_Rn: np.ndarray | None = None
     noise_floor: float = 0.0
+
+    def __post_init__(self):
+        check_seed(self.seed)
+        check_resamples(self.n, 0)
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3,
     which every resample holds once. A draw with fewer than min_groups distinct groups is drawn again, because no law
     could be fitted to it. Raises InputError if there are fewer groups.
     """
+    check_seed(seed)
+    check_resamples(n_resamples)
     groups_n = np.asarray(groups_n)
     if always_n is not None:
         weights_Rn = np.ones((n_resamples, len(groups_n)), int)

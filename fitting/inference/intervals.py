@@ -16,17 +16,29 @@ from fitting.inference import bootstrap
 
 LEVEL = 0.95
 LARGEST = np.finfo(float).max
+# A positive quantity is not determined where the ends of its interval differ by more than this factor.
+WIDEST = 1e12
+UNDETERMINED = (float("nan"), float("nan"))
 
 
 def wald(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> dict[str, tuple]:
-    """{name of parameter: (lo, hi)}. units: number of groups of runs that share no noise. delta: the fit's Huber
-    threshold."""
+    """{name of parameter: (lo, hi)}; UNDETERMINED for a scale that the data do not determine. units: number of groups
+    of runs that share no noise. delta: the fit's Huber threshold."""
     interval, natural = student(fitted, task, units, delta, level), fitted.natural(task)
     intervals = {}
     for param in fitted.law.params:
-        ends = interval(natural[param.name], param.role == "scale")
+        is_scale = param.role == "scale"
+        ends = interval(natural[param.name], is_scale)
+        if is_scale and not determined(*ends):
+            intervals[param.name] = UNDETERMINED
+            continue
         intervals[param.name] = tuple(map(float, np.clip(ends, *np.clip(param.bounds, -LARGEST, LARGEST))))
     return intervals
+
+
+def determined(lo: float, hi: float) -> bool:
+    """Whether an interval of a positive quantity says anything about it."""
+    return bool(0 < lo <= hi < LARGEST and hi / lo <= WIDEST)
 
 
 def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: float = LEVEL) -> Callable:

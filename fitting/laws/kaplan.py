@@ -21,7 +21,8 @@ def _powers(features: dict[str, str], joined, **about) -> Law:
         params = {}
         for i, (feature, symbol) in enumerate(features.items()):
             log_term, alpha = t[..., 2 * i] + np.log(c["y"]), t[..., 2 * i + 1]
-            params |= {f"{symbol}_c": np.exp(c[feature] + log_term / alpha), f"alpha_{symbol}": alpha}
+            with np.errstate(over="ignore"):  # an exponent near 0 does not determine X_c
+                params |= {f"{symbol}_c": np.exp(c[feature] + log_term / alpha), f"alpha_{symbol}": alpha}
         return params
 
     def theta(p, c):

@@ -12,6 +12,7 @@ from fitting.errors import InputError
 from fitting.laws.catalogue import LAWS
 
 PF_DAY = 8.64e19
+MUENNIGHOFF = {"E": np.exp(0.6254804), "A": np.exp(6.255414), "B": np.exp(7.3049724), "alpha": 0.3526596}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Published:
     law: str
     params: dict[str, float]
     where: str
+
+    @property
+    def natural(self) -> dict[str, np.ndarray]:
+        """Parameters as a fit without resamples has them, {name: [1]}."""
+        return {k: np.array([v]) for k, v in self.params.items()}
 
     def at(self, features: dict) -> np.ndarray:
         """y[n] at features {name: [n]}."""
@@ -79,14 +85,14 @@ PUBLISHED = {
         Published(
             "muennighoff",
             "chinchilla-tied",
-            {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353},
-            "equation 7: data seen once",
+            MUENNIGHOFF,
+            "equation 7: data seen once; the unrounded values of its code",
         ),
         Published(
             "muennighoff",
             "muennighoff",
-            {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "R_D": 15.39, "R_N": 5.31},
-            "section 5 and equation 7; U_N = 0.051 U_D",
+            MUENNIGHOFF | {"R_D": 15.387756, "R_N": 5.309743},
+            "section 5 and equation 7; U_N = 0.051 U_D; the unrounded values of its code",
         ),
         Published("kaplan", "kaplan-lr", {"a": 0.003239, "c": 0.0001395}, "equation D.1"),
     )
@@ -101,9 +107,14 @@ def find(name: str, law: str) -> Published:
     return PUBLISHED[name, law]
 
 
-def with_optimum(name: str) -> Published:
+def with_optimum(name: str, law: str | None = None) -> Published:
     """The constants by which an author's compute-optimal allocation is computed: Kaplan's are those of L(N, S_min) at
-    the critical batch size, not of L(N, D). Raises InputError if there are none."""
+    the critical batch size, not of L(N, D), unless another law is named. Raises InputError if there are none."""
+    if law:
+        constants = find(name, law)
+        if not LAWS[law].optimum:
+            raise InputError(f"the {law} of {name!r} has no optimum in N and D", "law")
+        return constants
     allocating = [p for p in PUBLISHED.values() if LAWS[p.law].optimum]
     of_name = [p for p in allocating if p.name == name]
     if not of_name:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting.errors import InputError
+from fitting.errors import InputError, check_positive
 from fitting.inference import bootstrap, intervals
 from fitting.laws import kaplan_relations as kaplan
 from fitting.laws import published
@@ -21,8 +21,9 @@ from fitting.laws.catalogue import LAWS
 from fitting.loss_laws.loss_fit import LEVEL, LossFit
 
 FAR = 10.0  # times the largest run's compute
-# Search with limited data: number of sizes tried; they range by this factor to each side of N_opt with unlimited data.
-N_GRID, SPAN = 800, 100.0
+# Search with limited data: sizes range by this factor to each side of N_opt with unlimited data, then of the best size;
+# number of sizes tried.
+SEARCHES = ((100.0, 800), (1.02, 41))
 PARAMETRIC = "3: parametric"
 
 
@@ -65,6 +66,7 @@ class Frontier:
 
     def json(self, budgets) -> dict:
         """For programs: exponents and one allocation for each budget, with 95 % intervals."""
+        check_positive("budget", *budgets)
         n, d = self.n(budgets), self.d(budgets)
         loss = self.loss_of(budgets) if self.loss_of else None
         rows = []
@@ -74,7 +76,8 @@ class Frontier:
             if self.law and LAWS[self.law].at_critical_batch:
                 batch = kaplan.critical_batch(loss[:, m], self.batch)
                 row |= {"batch_tokens": batch, "steps": d[:, m] / batch}
-            rows.append(_with_intervals(row, self.interval) | {"flags": self._flags(c)})
+            row = _with_intervals(row, self.interval)
+            rows.append(row | {"flags": [*self._flags(c), *self._too_wide(row)]})
         return {
             "approach": self.approach,
             "law": self.law,
@@ -86,6 +89,10 @@ class Frontier:
             "minima": list(self.minima),
             "notes": list(self.notes),
         }
+
+    def _too_wide(self, row: dict) -> list[str]:
+        names = [name.removesuffix("_ci95") for name, ends in row.items() if ends is None and len(self.a_R) > 1]
+        return [f"not determined, so without an interval: {', '.join(names)}"] if names else []
 
     def _flags(self, c: float) -> list[str]:
         ratio = c / self.largest
@@ -103,7 +110,9 @@ def _with_intervals(values: dict, interval: Callable, log: bool = True) -> dict:
     for name, value in values.items():
         row[name] = float(value[0]) if np.ndim(value) else value
         if np.ndim(value):
-            row[f"{name}_ci95"] = [float(end) for end in interval(value, log)] if len(value) > 1 else None
+            ends = interval(value, log) if len(value) > 1 else None
+            known = ends is not None and (not log or intervals.determined(*ends))
+            row[f"{name}_ci95"] = [float(end) for end in ends] if known else None
     return row
 
 
@@ -148,27 +157,49 @@ def _interval_of(fitted: LossFit) -> Callable:
     return intervals.student(fitted.bootstrap, 0, fitted.units, fitted.delta)
 
 
-def of_published(name: str) -> Frontier:
-    """Approach 3 with published constants, without resamples. Raises InputError that lists the names."""
-    constants = published.with_optimum(name)
-    natural = {k: np.array([v]) for k, v in constants.params.items()}
-    return _parametric(LAWS[constants.law], f"{name}: {constants.where}", natural, kaplan.BATCH, constants.at)
+def of_published(name: str, law: str | None = None, batch: dict = kaplan.BATCH) -> Frontier:
+    """Approach 3 with published constants, without resamples. law: where an author published several. batch: constants
+    of B_crit(L), for kaplan-ns. Raises InputError that lists the names."""
+    constants = published.with_optimum(name, law)
+    return _parametric(LAWS[constants.law], f"{name}: {constants.where}", constants.natural, batch, constants.at)
+
+
+def check_limited(budgets, unique: float) -> None:
+    """Raises InputError where a budget or the number of unique tokens is not a positive number."""
+    check_positive("budget", *budgets)
+    check_positive("unique", unique)
 
 
 def repeated(fitted: LossFit, budgets, unique: float) -> list[dict]:
     """What to train with budgets [FLOPs] when there are only `unique` tokens, by a fit of the law "muennighoff".
 
-    One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. It is searched on a grid of N,
-    because the optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
+    One row for each budget, with 95 % intervals: see `_repeated`."""
+    return _repeated(fitted.natural(), fitted.values_each, _interval_of(fitted), budgets, unique)
+
+
+def repeated_published(name: str, budgets, unique: float) -> list[dict]:
+    """`repeated` with published constants, without intervals. Raises InputError that lists the names."""
+    constants = published.find(name, "muennighoff")
+    return _repeated(constants.natural, constants.at, percentile, budgets, unique)
+
+
+def _repeated(natural: dict, values: Callable, interval: Callable, budgets, unique: float) -> list[dict]:
+    """natural: parameters {name: [1 + R]}. values: law at features {name: [1 + R, m]}.
+
+    One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. It is searched on two grids of
+    N, because the optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).
     """
-    k_R, a_R = LAWS["chinchilla-tied"].optimum(fitted.natural(), kaplan.BATCH)
-    rows, interval = [], _interval_of(fitted)
+    check_limited(budgets, unique)
+    k_R, a_R = LAWS["chinchilla-tied"].optimum(natural, kaplan.BATCH)
+    rows = []
     for c in budgets:
-        log_unlimited_R = k_R + a_R * np.log(c)  # ln N_opt with unlimited data
-        n_Rm = np.exp(log_unlimited_R[:, None] + np.linspace(-np.log(SPAN), np.log(SPAN), N_GRID))
-        d_Rm = c / (6 * n_Rm)
-        loss_Rm = fitted.values_each({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
-        best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)
+        log_n_R1 = (k_R + a_R * np.log(c))[:, None]  # ln N_opt with unlimited data
+        for width, n_sizes in SEARCHES:
+            n_Rm = np.exp(log_n_R1 + np.linspace(-np.log(width), np.log(width), n_sizes))
+            d_Rm = c / (6 * n_Rm)
+            loss_Rm = values({"N": n_Rm, "D": d_Rm, "U": np.full_like(n_Rm, unique)})
+            best = np.arange(len(n_Rm)), loss_Rm.argmin(axis=1)
+            log_n_R1 = np.log(n_Rm[best])[:, None]
         row = {"n_params": n_Rm[best], "tokens": d_Rm[best], "epochs": d_Rm[best] / unique, "loss": loss_Rm[best]}
         rows.append({"flops": float(c)} | _with_intervals(row, interval))
     return rows

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting.errors import InputError
+from fitting.errors import InputError, check_positive, check_resamples, check_seed
 from fitting.loss_laws.allocation import Frontier, minima_rows, of_law
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.tables.loss_points import LossPoints
@@ -23,6 +23,9 @@ def isoflop(points: LossPoints, n_resamples: int, seed: int, budgets: tuple[floa
     left. Parabolas are biased where sizes lie far from the minimum or unevenly around it (arXiv 2603.22339): see
     `isoflop_bias`.
     """
+    check_positive("isoflop", *budgets)
+    check_resamples(n_resamples)
+    check_seed(seed)
     log_c, log_n, y_n = np.log(points.features["C"]), np.log(points.features["N"]), points.y_n
     parabolas, notes = [], []
     for rows in _budgets(log_c, np.log(budgets)):

@@ -78,6 +78,12 @@ class LossFit:
         undetermined = self._undetermined()
         flags += [f"parameter at its bound: {name}" for name in fitted.at_bound(0) if name not in undetermined]
         flags += [f"no point depends on {name}: its value is where the search started" for name in undetermined]
+        flags += [
+            f"{name} is not determined: the ends of its interval differ by more than a factor {intervals.WIDEST:g}, so"
+            " none is shown"
+            for name in self._too_wide()
+            if name not in undetermined
+        ]
         if fitted.agree_T[0] < 0.5:
             flags.append(f"only {fitted.agree_T[0]:.0%} of the starts reached the optimum")
         if units < FEW_UNITS:
@@ -107,20 +113,33 @@ class LossFit:
         return {k: (v_R[1:] - v_R[0]) * correction_R for k, v_R in self.bootstrap.natural(0).items()}
 
     def standard_errors(self) -> dict[str, float]:
-        """{fitted parameter: standard deviation of its deviations}, which Wald's intervals are made of too."""
-        return {k: float(np.std(v_R, ddof=1)) for k, v_R in self.deviations().items()}
+        """{fitted parameter: standard deviation of its deviations}, which Wald's intervals are made of too; nan for a
+        scale that the points do not determine."""
+        unknown = self._too_wide()
+        with np.errstate(invalid="ignore"):  # of what is not determined
+            deviations = self.deviations()
+        return {k: np.nan if k in unknown else float(np.std(v_R, ddof=1)) for k, v_R in deviations.items()}
+
+    def _too_wide(self) -> list[str]:
+        """Names of the scales whose interval says nothing about them."""
+        ends = intervals.wald(self.bootstrap, 0, self.units, self.delta)
+        return [name for name, pair in ends.items() if pair is intervals.UNDETERMINED]
 
     def json(self) -> dict:
         """What goes into fit.json."""
-        fitted = self.bootstrap
+        fitted, unknown = self.bootstrap, self._too_wide()
+
+        def determined(ends: dict) -> dict:
+            return {k: None if k in unknown else list(pair) for k, pair in ends.items()}
+
         return {
             "table_sha256": self.points.sha256,
             "law": self.law.name,
             "quantity": self.points.quantity,
             "params": fitted.params(0),
-            "se": self.standard_errors(),
-            "ci95": {k: list(v) for k, v in intervals.wald(fitted, 0, self.units, self.delta).items()},
-            "ci95_percentile": {k: list(v) for k, v in intervals.percentile(fitted, 0).items()},
+            "se": {k: None if k in unknown else se for k, se in self.standard_errors().items()},
+            "ci95": determined(intervals.wald(fitted, 0, self.units, self.delta)),
+            "ci95_percentile": determined(intervals.percentile(fitted, 0)),
             "objective": float(fitted.objective_T[0]),
             "n_points": len(self.points),
             "n_resamples": fitted.noise_TR.shape[1],
@@ -172,16 +191,23 @@ def fit(
     InputError where there is no such law or the points lack a feature that it needs.
     """
     form = law if isinstance(law, custom.Law) else _known(law)
-    if not delta > 0:
+    if not 0 < delta < np.inf:
         raise InputError(f"Huber's threshold is {delta:g}; it must be positive", "huber_delta")
     if n_resamples < 2:
         raise InputError(f"{n_resamples} resamples: a standard error needs at least 2", "resamples")
-    if not penalty > 0:
+    if not 0 < penalty < np.inf:
         raise InputError(f"the penalty is {penalty:g}; it must be positive", "overestimate_penalty")
     if grid and (law != "chinchilla" or fixed or bounds):
         raise InputError("the grid of starts of Hoffmann et al. 2022 is for the whole law chinchilla", "starts")
     features = _features(form, points)
     form = _prepared(form, features, points.y_n, dict(fixed or {}), dict(bounds or {}), seed)
+    different = len(np.unique(np.column_stack([features[name] for name in form.features]), axis=0))
+    if different < min(len(form.params), len(points)):
+        names = ", ".join(form.features)
+        raise InputError(
+            f"{points.source}: its {len(points)} points lie at {different} different ({names}), too few for"
+            f" the {len(form.params)} parameters of {form.name}; add runs of other sizes or lengths"
+        )
     starts, n_starts = (published_grid(), N_GRID) if grid else (bootstrap.N_STARTS, bootstrap.N_STARTS)
     # With many runs the optimum of a resample lies near that of the fit; with few it may lie on a bound.
     resample_starts = 0 if len(np.unique(points.groups_n)) >= FEW_UNITS else bootstrap.N_RESAMPLE_STARTS

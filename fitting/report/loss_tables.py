@@ -26,7 +26,8 @@ def parameters(fitted: LossFit) -> Grid:
     for param in fitted.law.params:
         value, se, ends = (result[key][param.name] for key in ("params", "se", "ci95"))
         unit = param.unit_in(fitted.points.quantity)
-        body.append([param.name, f"{value:.7g}", f"{se:.4g}", interval(ends, ".5g"), unit])
+        shown = interval(ends, ".5g") if ends else "not determined"
+        body.append([param.name, f"{value:.7g}", optional(se, ".4g"), shown, unit])
     body += [[name, f"{value:.7g}", "", "fixed", ""] for name, value in fitted.fixed.items()]
     head = ["parameter", "#value", "#standard error", "#95 % interval", "unit"]
     source = f"   ({fitted.law.source})" if fitted.law.source else ""
@@ -38,7 +39,7 @@ def summary(fitted: LossFit) -> list[str]:
     result = fitted.json()
     settings, seconds = result["settings"], result["seconds"]
     lines = [
-        f"{result['n_points']} points of {result['quantity']}, {settings['units_resampled']} independent units;"
+        f"{fitted.points.described};"
         f" objective {result['objective']:.8g} ({settings['objective']}, delta {settings['huber_delta']:g}); run noise"
         f" {settings['run_noise']:.2%}",
         f"{result['n_resamples']} resamples ({settings['resampling']}, seed {settings['seed']}),"

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
 
-from fitting.errors import InputError
+from fitting import files
 from fitting.report import html, style, task_figures, task_tables
 from fitting.report.grid import Grid
 from fitting.report.html import section
@@ -25,17 +24,16 @@ OPTIONAL_COLUMNS |= {"peak_lr": "#peak lr", "seed": "#seed"}
 def report(table: Table, prediction: Prediction, path, meta: dict | None = None) -> None:
     """Write `page` to a file. Raises InputError where it cannot be written."""
     text = page(table, prediction, meta)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    with files.replaced(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def hero(table: Table, prediction: Prediction, path) -> None:
     """Save the page's first figure as PNG: the ladder, the law, the prediction and the measurement."""
     with style.style():
         figure = task_figures.step1(table, prediction, prediction.targets[0], _main_task(prediction), large=True)
-        figure.savefig(path, dpi=160)
+        with files.replaced(path) as part:
+            figure.savefig(part, dpi=160)
 
 
 def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:

@@ -7,6 +7,9 @@ import numpy as np
 from fitting.tables.runs_table import Table
 
 NAMED = 3  # so many runs are named, more are counted
+# Attention and embeddings add less than this factor to 6 N D; more is another unit, or N without most of the model.
+FAR = 10.0
+FAR_FLOPS = f"flops are not within a factor {FAR:g} of 6 N D: are they those of the whole training, in FLOPs?"
 
 
 def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
@@ -17,7 +20,7 @@ def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
     trunks: whether a trunk counts as a run without an end.
     """
     decayed = parts if trunks else [p.select(p["kind"] != "trunk") if "kind" in p else p for p in parts]
-    return (*other_docs(scored(*parts)), *before_the_end(*decayed))
+    return (*other_docs(scored(*parts)), *before_the_end(*decayed), *other_flops(*parts))
 
 
 def scored(*parts: Table) -> dict[str, tuple]:
@@ -66,6 +69,22 @@ def before_the_end(*parts: Table) -> list[str]:
         f"{_runs_are(ends)} scored at the end of training, {_names(before)} only at checkpoints before it: scores"
         " change until the end; finish or leave out these runs, or evaluate their ends with ladder eval --missing"
     ]
+
+
+def other_flops(*parts: Table) -> list[str]:
+    """A line where runs have FLOPs far from 6 N D."""
+    runs = []
+    for rows in parts:
+        if {"n_params", "tokens", "flops"} <= set(rows.columns):
+            runs += rows["run"][far_from_6nd(rows["n_params"], rows["tokens"], rows["flops"])].tolist()
+    runs = list(dict.fromkeys(runs))
+    return [f"{_names(runs)}: {FAR_FLOPS}"] if runs else []
+
+
+def far_from_6nd(n, d, c) -> np.ndarray:
+    """Which FLOPs differ from 6 N D by more than a factor FAR; not those that are nan."""
+    ratio = np.asarray(c, float) / (6 * np.asarray(n, float) * np.asarray(d, float))
+    return (ratio > FAR) | (ratio < 1 / FAR)
 
 
 def in_json(flags: Iterable[str]) -> dict:

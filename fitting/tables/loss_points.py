@@ -6,7 +6,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.laws import kaplan_relations as kaplan
-from fitting.tables import comparable, reader, runs_table
+from fitting.tables import comparable, reader, runs_table, spreadsheet, units
 from fitting.tables.points import ladder_points
 
 # The column of a wide table that holds each feature, unless the user names another.
@@ -15,8 +15,6 @@ COLUMNS |= {"T": "position"}
 POSITIVE = (*COLUMNS, "y", "weights")  # other features, of a user's own law, may have any sign
 VALUE = "loss"
 FROM_N_AND_D = "6ND"  # given as the column of C: C = 6 N D even if the table has a column of FLOPs
-# Columns that say which points share noise (branches of a trunk, points of a run); the first that exists is used.
-UNITS = ("trunk", "parent", "run")
 EXCLUDED = "excluded"
 NO = ("", "0", "0.0", "false", "no")
 
@@ -29,6 +27,7 @@ class LossPoints:
     same group share noise and are resampled together. quantity: what y is. n_convention: how N is counted. left_out:
     reasons why points were dropped. derived: {feature that the table lacks: the formula it was computed by}. weights_n:
     how much each point counts. labels: {column of settings: str[n]}. flags: reasons why points do not compare.
+    unit: the column of a wide table that groups_n are from, None where every row is a group.
     """
 
     features: dict[str, np.ndarray]
@@ -43,6 +42,13 @@ class LossPoints:
     weights_n: np.ndarray | None = None
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    unit: str | None = None
+
+    @property
+    def described(self) -> str:
+        """How many points there are, and how many of them are independent."""
+        n_units, by = len(np.unique(self.groups_n)), f" (by column {self.unit})" if self.unit else ""
+        return f"{len(self)} points of {self.quantity}, {n_units} independent units{by}"
 
     def __len__(self) -> int:
         return len(self.y_n)
@@ -74,7 +80,7 @@ class Reading:
 
     Wide tables: y, the column of the fitted quantity. keep_excluded: also use rows marked in a column "excluded".
     weights: the column of how much each row counts. labels: columns of settings. units: the column that says which rows
-    share noise (by default the first of UNITS).
+    share noise (see tables/units.py for the default), or units.EACH_ROW.
 
     Runs tables: task and metric of the fitted quantity. curves: use every row of every run, not only the ends of the
     decayed runs. reach: fit the steps to this loss (see `reached`). against: the task whose loss is the feature L.
@@ -149,10 +155,27 @@ def reached(curves: LossPoints, loss: float) -> LossPoints:
         curves.n_convention,
         curves.left_out if len(steps) == len(runs) else (*curves.left_out, missed),
         flags=curves.flags,
+        unit=curves.unit,
     )
 
 
+def _with_values(table: reader.Cells, y: str) -> tuple[reader.Cells, tuple[str, ...]]:
+    """The rows that have a value of y, and a line that counts the others. A nan is no missing value, but a run that
+    diverged: `reader.numbers` refuses it."""
+    cells = table.columns[table.header.index(y)] if y in table.header else ()
+    texts = ["nan" if cell is None else str(cell).strip().lower() for cell in cells]  # None: nan of a data frame
+    missing = [i for i, text in enumerate(texts) if spreadsheet.is_missing(text) and text != "nan"]
+    if not missing or len(missing) == len(cells):
+        return table, ()
+    keep = [i for i in range(len(cells)) if i not in set(missing)]
+    columns = [[column[i] for i in keep] for column in table.columns]
+    line = f"{len(missing)} of {len(cells)} points: no value of {y} (first at {table.places[missing[0]]})"
+    return replace(table, columns=columns, places=[table.places[i] for i in keep]), (line,)
+
+
 def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
+    y = how.y or VALUE
+    table, left_out = _with_values(table, y)
     cells_of = dict(zip(table.header, table.columns, strict=True))
 
     def cells(name: str, argument: str, purpose: str = ""):
@@ -175,21 +198,22 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
     for feature, name in (COLUMNS | how.columns).items():
         if name != FROM_N_AND_D and (feature in how.columns or name in cells_of):
             features[feature] = numbers(name, feature)
-    y = how.y or VALUE
     y_n = numbers(y, "y")
     features["L"] = y_n if y == VALUE or VALUE not in cells_of else numbers(VALUE, "y")
-    unit = how.units or next((name for name in UNITS if name in cells_of), None)
-    groups = texts(unit, "groups") if unit else [""] * len(y_n)
+    unit, groups = units.units(cells_of, features, how.units, f"{source}:1")
     points = LossPoints(
         features,
         y_n,
-        np.array([group or f"row {i}" for i, group in enumerate(groups)]),
+        np.array(groups),
         source,
         table.sha256,
         y,
         how.columns.get("N", COLUMNS["N"]),
+        left_out,
         weights_n=numbers(how.weights, "weights") if how.weights else None,
         labels={name: np.array([text.strip() for text in texts(name, "labels")]) for name in how.labels},
+        flags=tuple(units.flags(cells_of, features, unit or how.units, table.places)),
+        unit=unit,
     )
     if EXCLUDED in cells_of and not how.keep_excluded:
         keep_n = np.array([text.strip().lower() in NO for text in texts(EXCLUDED, "")])
@@ -198,6 +222,8 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
 
 
 def _from_runs(table: runs_table.Table, how: Reading) -> LossPoints:
+    if how.units:
+        raise InputError(f"{table.source}: a runs table; its column run says which rows are of one run", "groups")
     if how.weights or how.labels:
         raise InputError(f"{table.source}: a runs table; weights and labels are columns of a wide table", "weights")
     if how.against and (how.curves or how.reach):
@@ -247,6 +273,12 @@ def _completed(points: LossPoints, critical: dict) -> LossPoints:
         ("C_min", compute_formula, ("C", "B", "L"), lambda c, b, loss: kaplan.least_compute(c, b, loss, critical)),
     )
     features, derived = dict(points.features), {}
+    if {"N", "D", "C"} <= set(features) and points.n_convention != "n_non_embedding":
+        far_n = comparable.far_from_6nd(*(features[name] for name in "NDC"))
+        if far_n.any() and not any(comparable.FAR_FLOPS in flag for flag in points.flags):
+            points = replace(
+                points, flags=(*points.flags, f"{far_n.sum()} of {len(far_n)} points: {comparable.FAR_FLOPS}")
+            )
     for name, formula, needed, compute in rules:
         if name not in features and set(needed) <= set(features):
             features[name] = compute(*(features[other] for other in needed))

@@ -6,6 +6,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.tables import comparable
+from fitting.tables.quantities import quantity
 from fitting.tables.runs_table import Table
 
 SAME = 0.005  # relative difference below which two N, or two D, are the same
@@ -13,6 +14,9 @@ CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
 # A run's point is the mean of its last evaluations: at most END_ROWS, from the last END_SHARE of its steps, where the
 # learning rate is near its end and the bpb changes little.
 END_ROWS, END_SHARE = 5, 0.03
+EARLY = (
+    f"not measured at the last step of a run, but in the last {END_SHARE:.0%} of its steps: D is that of its last row"
+)
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,19 @@ class Points:
 
     def flags(self, task: str, *others: Table) -> tuple[str, ...]:
         """Reasons why the points of a task do not compare, with each other or with further rows."""
-        return () if self.rows is None else comparable.lines(self.rows.select(task=task), *others, trunks=False)
+        if self.rows is None:
+            return ()
+        rows = self.rows.select(task=task)
+        early = [] if rows["final"].any() or not len(rows) else [EARLY]
+        return (*early, *comparable.lines(rows, *others, trunks=False))
 
 
 def parse_target(text: str) -> Target:
     """The target that "NAME=N,D" or "NAME=N,D,FLOPS" describes. Raises InputError for any other text."""
     name, _, numbers = text.partition("=")
     try:
-        values = [float(v) for v in numbers.split(",")]
-    except ValueError:
+        values = [quantity(v) for v in numbers.split(",")]
+    except InputError:
         values = []
     if not name or len(values) not in (2, 3) or not all(0 < v < np.inf for v in values):
         raise InputError(
@@ -99,13 +107,20 @@ def measured(table: Table, target: Target, task: str, metric: str) -> float | No
 
 
 def measured_rows(table: Table, target: Target, task: str, metric: str) -> Table:
-    """The final rows of the target's own run: the one with its name, or else one whose N and D are within 0.5 % of the
+    """The last rows of the target's own run: the one with its name, or else one whose N and D are within 0.5 % of the
     target's."""
-    rows = table.select(split="target", final=True, task=task, metric=metric)
+    rows = last_rows_of(table.select(split="target"), task, metric)
     same_name = rows["run"] == target.name
     same_size = np.abs(rows[target.n_is] / target.N - 1) < SAME
     same_size &= np.abs(rows["tokens"] / target.D - 1) < SAME
     return rows.select(same_name if same_name.any() else same_size)
+
+
+def last_rows_of(table: Table, task: str, metric: str) -> Table:
+    """The last row of a task in every decayed run, if it lies within the last END_SHARE of the run's steps."""
+    rows, ends = table.select(task=task, metric=metric), table.select(final=True)
+    used = _end_rows(rows, dict(zip(ends["run"], ends["step"], strict=True)), 1)
+    return rows.select(np.isin(np.arange(len(rows)), [series[-1] for series in used.values()]))
 
 
 def ladder_points(
@@ -119,51 +134,87 @@ def ladder_points(
     """One value for each task and each decayed run of some splits.
 
     A value is the mean of a run's last END_ROWS rows within the last END_SHARE of its steps; with last_rows, of its
-    last `last_rows` rows. Raises InputError if there is no such run or task, or a value is not positive.
+    last `last_rows` rows. A run's D is that of the last row used. Raises InputError if there is no such run or task, or
+    a value is not positive.
     """
     check_convention(table, n_convention)
-    rows = table.select(split=list(splits), metric=metric)
-    ends = rows.select(rows["final"])
-    if not len(ends):
-        raise InputError(
-            f'{table.source}: no final row with metric {metric!r} in split "{splits[0]}"; a fit needs runs decayed to'
-            " their end"
-        )
-    known = ends.unique("task")
+    table = table.select(split=list(splits))
+    rows, ends = table.select(metric=metric), table.select(final=True)
+    used = _end_rows(rows, dict(zip(ends["run"], ends["step"], strict=True)), last_rows)
+    if not used:
+        raise InputError(f"{table.source}: {_why_no_point(table, rows, ends, metric, splits[0])}")
+    last_row = sorted(series[-1] for series in used.values())
+    known = list(dict.fromkeys(rows["task"][last_row].tolist()))
     tasks = known if tasks is None else list(tasks)
     for task in tasks:
         if task not in known:
-            raise InputError(f"{table.source}: no task {task!r}; it has {', '.join(known)}", "tasks")
-    order = np.lexsort([ends["run"].astype(str), ends["tokens"], ends[n_convention]])
-    runs = list(dict.fromkeys(ends["run"][order].tolist()))
-    first_row = [int(np.flatnonzero(ends["run"] == run)[0]) for run in runs]
-    last_step = dict(zip(ends["run"], ends["step"], strict=True))
+            raise InputError(f"{table.source}: {_why_no_task(rows, ends, task, known)}", "tasks")
+    end_row = {}  # {run: its last row of the tasks, or of any task where it has none of them}
+    for i in sorted(last_row, key=lambda i: (rows["task"][i] in tasks, rows["step"][i], -i)):
+        end_row[rows["run"][i]] = i
+    end = rows.select(np.isin(np.arange(len(rows)), list(end_row.values())))
+    order = np.lexsort([end["run"].astype(str), end["tokens"], end[n_convention]])
+    runs = end["run"][order].tolist()
     bpb_Tn, is_used = np.full((len(tasks), len(runs)), np.nan), np.zeros(len(rows), bool)
-    for (run, task), used in _end_rows(rows, last_step, last_rows).items():
+    for (run, task), series in used.items():
         if task in tasks:
-            bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(rows["value"][used])
-            is_used[used] = True
+            bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(rows["value"][series])
+            is_used[series] = True
     if np.nanmin(bpb_Tn) <= 0:
         raise InputError(f"{table.source}: {metric} is {np.nanmin(bpb_Tn):g}; it must be positive")
-    parents = ends["parent"][first_row] if "parent" in ends else np.full(len(runs), "")
-    sizes = ends["size"][first_row] if "size" in ends else [f"{n:.3g}" for n in ends[n_convention][first_row]]
-    features = {"N": ends[n_convention][first_row], "D": ends["tokens"][first_row]}
-    if "flops" in ends and not np.isnan(ends["flops"][first_row]).any():
-        features["flops"] = ends["flops"][first_row]
+    parents = end["parent"][order] if "parent" in end else np.full(len(runs), "")
+    sizes = end["size"][order] if "size" in end else [f"{n:.3g}" for n in end[n_convention][order]]
+    features = {"N": end[n_convention][order], "D": end["tokens"][order]}
+    if "flops" in end and not np.isnan(end["flops"]).any():
+        features["flops"] = end["flops"][order]
     groups_n = np.array([parent or run for parent, run in zip(parents, runs, strict=True)])
     return Points(tuple(tasks), tuple(runs), tuple(sizes), features, groups_n, bpb_Tn, rows.select(is_used))
 
 
 def _end_rows(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[int]]:
-    """{(run, task): indices of the rows that its point is the mean of}, for the runs in last_step."""
-    indices = {}
+    """{(run, task): indices of the rows that its point is the mean of}, for the runs in last_step; without those whose
+    last row lies before the last END_SHARE of the run's steps."""
+    indices, reaches_end = {}, set()
     for i in np.argsort(rows["step"], kind="stable"):
         run, step = rows["run"][i], rows["step"][i]
         if run not in last_step or step > last_step[run]:
             continue
-        if last_rows or step >= (1 - END_SHARE) * last_step[run]:
+        is_end = step >= (1 - END_SHARE) * last_step[run]
+        if last_rows or is_end:
             indices.setdefault((run, rows["task"][i]), []).append(i)
-    return {key: series[-(last_rows or END_ROWS) :] for key, series in indices.items()}
+        if is_end:
+            reaches_end.add((run, rows["task"][i]))
+    return {key: series[-(last_rows or END_ROWS) :] for key, series in indices.items() if key in reaches_end}
+
+
+def _why_no_point(table: Table, rows: Table, ends: Table, metric: str, split: str) -> str:
+    if not len(table):
+        return f'no row in split "{split}"'
+    if not len(rows):
+        text = f"no metric {metric!r}; it has {', '.join(table.unique('metric'))}"
+        if metric == "bpb" and any(name in table["metric"] for name in ("acc", "len_norm")):
+            text += ". From accuracy alone: ladder predict --method paper-single; all else needs bits per byte (bpb)"
+        return text
+    if not len(ends):
+        return f'no final row in split "{split}"; a fit needs runs decayed to their end'
+    return f"no {metric} near the end of a run: {_last_measured(rows, ends)}"
+
+
+def _why_no_task(rows: Table, ends: Table, task: str, known: list[str]) -> str:
+    if task not in rows["task"]:
+        return f"no task {task!r}; it has {', '.join(known)}"
+    return f"no {task!r} near the end of a run: {_last_measured(rows.select(task=task), ends)}"
+
+
+def _last_measured(rows: Table, ends: Table) -> str:
+    """Where the last of some rows lies in its run, for a run with an end."""
+    last_step = dict(zip(ends["run"], ends["step"], strict=True))
+    of_runs = rows.select(run=list(last_step))
+    if not len(of_runs):
+        return f"runs with a final row have no such row ({rows['run'][0]} has no final row)"
+    i = int(np.argmax(of_runs["step"] / [max(last_step[run], 1) for run in of_runs["run"]]))
+    run, step = of_runs["run"][i], of_runs["step"][i]
+    return f"{run} has it at step {step:.15g} of {last_step[run]:.15g}, not in the last {END_SHARE:.0%}"
 
 
 def check_convention(table: Table, n_convention: str) -> None:

@@ -1,12 +1,9 @@
 """CSV and JSON-lines files as columns of cells, with the line number of each row."""
 
-import csv
-import gzip
 import hashlib
-import io
 import json
 import math
-import zlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from fitting.errors import InputError
+from fitting.tables import spreadsheet
+from fitting.tables.files import content
+
+_BLANKS = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,20 @@ class Cells:
 
 
 def read(path, required: tuple[str, ...] = ()) -> Cells:
-    """Read a .csv or .jsonl file, gzipped if its name ends in .gz (str or any path object).
+    """Read a table of any name (str or any path object): CSV, JSON lines or a JSON array of objects, also gzipped.
 
-    Raises InputError, which names file and line, if the file is not readable or lacks a required column.
+    The separator (, ; tab |), decimal commas and the encoding are read from the content. Raises InputError, which names
+    file and line, if the file is not readable or lacks a required column.
     """
     path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     raw, text = content(path)
-    parse = _jsonl_rows if path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")) else _csv_rows
-    header, columns, lines = parse(text, str(path), required)
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty ({len(raw)} bytes): no header and no rows")
+    is_json = text.lstrip()[0] in "[{"
+    header, columns, lines, header_line = (_json_rows if is_json else spreadsheet.parse)(text, str(path))
+    check_header(header, f"{path}:{header_line}", required)
     if not lines:
         raise InputError(f"{path}: the table has a header and no rows")
     return Cells(header, columns, [f"{path}:{line}" for line in lines], hashlib.sha256(raw).hexdigest())
@@ -54,41 +59,52 @@ def as_path(path):
     return Path(path)
 
 
-def content(path) -> tuple[bytes, str]:
-    """A file's bytes, and its text (unzipped if the name ends in .gz)."""
-    try:
-        raw = path.read_bytes()
-        return raw, (gzip.decompress(raw) if path.name.endswith(".gz") else raw).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text: {' '.join(str(error).split())}") from None
-
-
-def _csv_rows(text: str, source: str, required: tuple[str, ...]):
-    """Return the header, the columns of cells, and the line number of each row."""
-    reader = csv.reader(io.StringIO(text), strict=True)
-    rows, lines = [], []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        check_header(header, f"{source}:1", required)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise InputError(f"{source}:{reader.line_num}: not CSV: {error}") from None
-    return header, list(zip(*rows, strict=True)), lines
-
-
-def _jsonl_rows(text: str, source: str, required: tuple[str, ...]):
-    """The same as `_csv_rows`; a key that a line lacks is None."""
-    by_line = dict(json_lines(text, source))
-    objects = by_line.values()
+def _json_rows(text: str, source: str) -> tuple[list[str], list[list], list[int], int]:
+    """The same as spreadsheet.parse; a key that an object lacks is None."""
+    pairs = list(_array_items(text, source) if text.lstrip().startswith("[") else _objects(text, source))
+    objects = [row for _, row in pairs]
     header = list(dict.fromkeys(name for row in objects for name in row))
-    check_header(header, f"{source}:1", required)
-    return header, [[row.get(name) for row in objects] for name in header], list(by_line)
+    return header, [[row.get(name) for row in objects] for name in header], [line for line, _ in pairs], 1
+
+
+def _objects(text: str, source: str) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of JSON lines. Raises InputError if the whole text is one object."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = {}  # several objects, or damaged
+    if whole and all(isinstance(value, dict | list) for value in whole.values()):
+        remedy = "write an array of objects (pandas: to_json(FILE, orient='records')) or CSV"
+        if "results" in whole:
+            remedy = "if it is of lm-evaluation-harness: ladder export FILE --source lm-eval"
+        raise InputError(f"{source}: one JSON object (with {', '.join(whole)[:80]}), not the rows of a table; {remedy}")
+    return iter([(1, whole)]) if whole else json_lines(text, source)
+
+
+def _array_items(text: str, source: str) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of every item of a JSON array."""
+    decode, at, line, counted = json.JSONDecoder().raw_decode, text.index("[") + 1, 1, 0
+    while True:
+        at = _BLANKS.match(text, at).end()
+        line, counted = line + text.count("\n", counted, at), at
+        if text[at : at + 1] == "]" and not text[at + 1 :].strip():
+            return
+        try:
+            item, at = decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{source}:{line}: not a JSON array ({_reason(error)}); is the file cut off?") from None
+        if not isinstance(item, dict):
+            raise InputError(f"{source}:{line}: an item of the JSON array is not an object, but {type(item).__name__}")
+        yield line, item
+        at = _BLANKS.match(text, at).end()
+        if text[at : at + 1] == ",":
+            at += 1
+        elif text[at : at + 1] != "]":
+            raise InputError(f"{source}:{line}: not a JSON array (no comma or ] behind the item); is the file cut off?")
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[int, dict]]:
@@ -102,9 +118,8 @@ def json_object(line: str, where: str) -> dict:
     """The JSON object that a line holds."""
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        raise InputError(f"{where}: not a JSON object ({reason}); is the file cut off?") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a JSON object ({_reason(error)}); is the file cut off?") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: not a JSON object, but {type(value).__name__}")
     return value
@@ -121,18 +136,29 @@ def check_header(header: list[str], where: str, required: Sequence[str]) -> None
 
 
 def numbers(name: str, cells: Sequence, places: Sequence[str], *, required: bool) -> np.ndarray:
-    """float64[rows]; an empty cell is nan. Raises InputError for any other cell that is not a finite number, and for an
-    empty cell if the column is required."""
+    """float64[rows]; a cell without a value is nan. Raises InputError for any other cell that is not a finite number,
+    and for one without a value if the column is required."""
+    if set(map(type, cells)) == {str}:
+        try:
+            values = np.fromiter(map(float, cells), float, len(cells))
+            if np.isfinite(values).all():
+                return values
+        except ValueError:
+            pass  # the loop says which cell
     values = np.full(len(cells), math.nan)
     for i, (cell, place) in enumerate(zip(cells, places, strict=True)):
         if cell is None or cell == "":
             if required:
                 raise InputError(f"{place}: {name} is empty")
             continue
+        if not required and (spreadsheet.is_missing(cell) or cell != cell):
+            continue
         try:
             values[i] = math.nan if isinstance(cell, bool) else float(cell)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{place}: {name} is {str(cell)[:40]!r}, not a number") from None
+            remedy = "; drop the row" if spreadsheet.is_missing(cell) else ""
+            remedy = f"; {spreadsheet.MEND_NUMBERS}" if isinstance(cell, str) and "," in cell else remedy
+            raise InputError(f"{place}: {name} is {str(cell)[:40]!r}, not a number{remedy}") from None
         if not math.isfinite(values[i]):
             raise InputError(f"{place}: {name} is {cell!r}, not a finite number; drop the row")
     return values

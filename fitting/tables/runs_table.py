@@ -1,7 +1,7 @@
 """The runs table: tidy rows, one metric of one task at one step of one run.
 
-It is read from CSV (.csv, .csv.gz), JSON lines (.jsonl, .jsonl.gz) or a folder of run directories, checked, and kept
-as numpy columns. Every error message names the file and the line.
+It is read from CSV, JSON lines or a JSON array (each also gzipped), or from a folder of run directories, checked, and
+kept as numpy columns. Every error message names the file and the line.
 """
 
 import csv
@@ -9,10 +9,12 @@ import gzip
 import hashlib
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fitting import files
 from fitting.errors import InputError
 from fitting.tables import reader
 
@@ -29,14 +31,18 @@ KEY = ("run", "task", "metric", "step")
 SPLITS = ("train", "extra", "target")
 # Columns that must hold the same value in all rows of a run.
 PER_RUN = ("n_params", "split")
+SAME_TOKENS = 0.005  # relative difference below which the tokens of a run's step are the same
+# Metrics that are shares of documents, and columns of such shares: 0 to 1, not percent.
+SHARES, SHARE_COLUMNS = ("acc", "len_norm", "acc_norm", "soft", "exact_match"), ("chance", "majority")
 
 
 @dataclass(frozen=True)
 class Table:
     """Columns of equal length. Text columns hold str ("" = absent), numbers float64 (nan = absent).
 
-    columns["final"] (bool) marks the last row of each run that was decayed to its end. left_out: runs that were not
-    read, with the reason. sha256: of the file, or of the rows as `write` would write them.
+    columns["final"] (bool) marks the last row of each run that was decayed to its end. left_out: what was not read, or
+    not as it stands (runs, final rows before a run's last; of an import also files, tasks, columns), with the reason.
+    sha256: of the file, or of the rows as `write` would write them.
     """
 
     columns: dict[str, np.ndarray]
@@ -101,7 +107,8 @@ def write(table: Table, path) -> None:
     path = reader.as_path(path)
     raw = _csv_text(table).encode()
     # mtime=0: no time stamp, so the same table gives the same bytes.
-    path.write_bytes(gzip.compress(raw, mtime=0) if path.name.endswith(".gz") else raw)
+    with files.replaced(path) as part:
+        part.write_bytes(gzip.compress(raw, mtime=0) if path.name.endswith(".gz") else raw)
 
 
 def _csv_text(table: Table) -> str:
@@ -144,45 +151,96 @@ def _check(header, columns, places: list[str], source: str, sha256: str, left_ou
     bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))
     if bad.size:
         raise InputError(f"{places[bad[0]]}: split is {split[bad[0]]!r}; use {', '.join(SPLITS)}")
+    _check_shares(columns, places)
     _check_rows(columns, places)
-    if "final" not in columns:
+    earlier = ()
+    if "final" in columns:
+        columns["final"], earlier = _last_final(columns, places)
+    else:
         columns["final"] = _final(columns)
-    return Table(columns, source, sha256, left_out)
+    return Table(columns, source, sha256, (*left_out, *earlier))
 
 
 def _typed(name: str, cells, places: list[str]) -> np.ndarray:
     if name in NUMBERS:
         return reader.numbers(name, cells, places, required=name in REQUIRED)
-    texts = ["" if cell is None else str(cell).strip() for cell in cells]
-    for text, cell, place in zip(texts, cells, places, strict=True):
-        if name in ("run", "task", "metric") and not text:
-            raise InputError(f"{place}: {name} is empty")
-        if name == "final" and text.lower() not in ("true", "false", "1", "0"):
-            raise InputError(f"{place}: final is {cell!r}; use true or false")
+    texts = [cell.strip() if type(cell) is str else "" if cell is None else str(cell).strip() for cell in cells]
+    if name in ("run", "task", "metric") and "" in texts:
+        raise InputError(f"{places[texts.index('')]}: {name} is empty")
     if name == "final":
+        bad = [i for i, text in enumerate(texts) if text.lower() not in ("true", "false", "1", "0")]
+        if bad:
+            raise InputError(f"{places[bad[0]]}: final is {cells[bad[0]]!r}; use true or false")
         return np.array([text.lower() in ("true", "1") for text in texts])
     return np.array(texts, object)
 
 
+def _check_shares(columns: dict, places: list[str]) -> None:
+    """Raises InputError if a share of documents is not between 0 and 1."""
+    of_rows = np.isin(columns["metric"], SHARES)
+    for name, checked in {"value": of_rows, **dict.fromkeys(SHARE_COLUMNS, True)}.items():
+        values = columns.get(name, np.full(len(places), np.nan))
+        bad = np.flatnonzero(checked & ((values < 0) | (values > 1 + 1e-9)))
+        if bad.size:
+            what = columns["metric"][bad[0]] if name == "value" else name
+            text = f"{what} is {values[bad[0]]:g}; it must lie between 0 and 1 (percent? divide by 100)"
+            raise InputError(f"{places[bad[0]]}: {text}")
+
+
 def _check_rows(columns: dict, places: list[str]) -> None:
-    """Raises InputError if two rows have the same KEY, or two rows of a run differ in a column of PER_RUN."""
-    first_row, first_value = {}, {}
-    for i, key in enumerate(zip(*(columns[name].tolist() for name in KEY), strict=True)):
-        if key in first_row:
-            described = ", ".join(f"{name}={value}" for name, value in zip(KEY, key, strict=True))
-            raise InputError(f"{places[i]}: {described} appears twice (first at {places[first_row[key]]})")
-        first_row[key] = i
+    """Raises InputError if two rows have the same KEY, or two rows of a run differ in a column of PER_RUN, or two of a
+    run's step in their tokens."""
+    keys = [columns[name].tolist() for name in KEY]
+    if len(set(zip(*keys, strict=True))) < len(places):
+        first_row = {}
+        for i, key in enumerate(zip(*keys, strict=True)):
+            if (first := first_row.setdefault(key, i)) != i:
+                described = ", ".join(f"{name}={value}" for name, value in zip(KEY, key, strict=True))
+                raise InputError(f"{places[i]}: {described} appears twice (first at {places[first]})")
+    runs, steps, tokens = (columns[name].tolist() for name in ("run", "step", "tokens"))
     for name in PER_RUN:
-        for run, value, place in zip(columns["run"], columns[name].tolist(), places, strict=True):
-            first = first_value.setdefault((name, run), value)
-            if first != value:
-                raise InputError(f"{place}: run {run!r} has {name} {first} and {value}")
+        for i, run, first, value in _different(runs, columns[name].tolist()):
+            raise InputError(f"{places[i]}: run {run!r} has {name} {first} and {value}")
+    for i, (run, step), first, value in _different(list(zip(runs, steps, strict=True)), tokens):
+        if abs(value - first) > SAME_TOKENS * first:
+            both = f"{first:.15g} and {value:.15g} tokens at step {step:.15g}"
+            raise InputError(f"{places[i]}: run {run!r} has {both}; give every checkpoint its step, every run its name")
+
+
+def _different(keys: list, values: list) -> Iterator[tuple]:
+    """(row, key, first value, value) of the rows whose value is not that of the first row of their key."""
+    first_value = {}
+    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if first_value.setdefault(key, value) != value:
+            yield i, key, first_value[key], value
 
 
 def _final(columns: dict) -> np.ndarray:
     """bool[rows]: whether a row is at the last step of its run; False for trunks."""
-    last_step = {}
-    for run, step in zip(columns["run"], columns["step"], strict=True):
-        last_step[run] = max(step, last_step.get(run, -math.inf))
-    final = np.array([step == last_step[run] for run, step in zip(columns["run"], columns["step"], strict=True)])
+    final = columns["step"] == _last_steps(columns, np.ones(len(columns["step"]), bool))
     return final & (columns["kind"] != "trunk") if "kind" in columns else final
+
+
+def _last_steps(columns: dict, is_end: np.ndarray) -> np.ndarray:
+    """[rows]: the largest step of the rows `is_end` of each row's run; nan where there are none."""
+    last_step = {}
+    for run, step in zip(columns["run"][is_end].tolist(), columns["step"][is_end].tolist(), strict=True):
+        if step > last_step.get(run, -math.inf):
+            last_step[run] = step
+    return np.array([last_step.get(run, math.nan) for run in columns["run"].tolist()])
+
+
+def _last_final(columns: dict, places: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """bool[rows]: `final` without the rows before the last final step of their run, and a line that counts those.
+
+    Checkpoints that were exported one by one and joined each say that they are the end of the run.
+    """
+    is_final = columns["final"]
+    ends = _last_steps(columns, is_final)
+    earlier = np.flatnonzero(is_final & (columns["step"] < ends))
+    if not earlier.size:
+        return is_final, ()
+    n_runs, first = len(set(columns["run"][earlier])), places[earlier[0]]
+    runs = "1 run" if n_runs == 1 else f"{n_runs} runs"
+    line = f"{earlier.size} rows as ends of {runs}: marked final before the last step of their run (first at {first})"
+    return is_final & (columns["step"] == ends), (line,)

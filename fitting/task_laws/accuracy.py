@@ -7,6 +7,7 @@ from scipy import stats
 
 from fitting.inference import bootstrap
 from fitting.laws.sigmoid import SIGMOID
+from fitting.tables.points import last_rows_of
 from fitting.tables.runs_table import Table, smoothed
 
 ACCURACY_METRICS = ("len_norm", "acc")  # length-normalised where a task has both, as published
@@ -89,7 +90,7 @@ def fit_all(table: Table, tasks, n_resamples: int, seed: int) -> dict[str, Accur
         return {}
     chances, fitted = [], []
     for i, (task, metric) in enumerate(zip(grid.tasks, grid.metrics, strict=True)):
-        chances.append(_chance(rows.select(task=task, metric=metric, final=True)))
+        chances.append(chance_of(rows, task, metric))
         runs_n = grid.groups_n[grid.weights_Tn[i] > 0]
         if chances[i].above and len(set(runs_n)) >= MIN_RUNS and len(runs_n) > len(SIGMOID.params):
             fitted.append(i)
@@ -183,12 +184,14 @@ def _correlation(bpb_n: np.ndarray, acc_n: np.ndarray) -> float:
     return float(np.corrcoef(bpb_n, acc_n)[0, 1])
 
 
-def _chance(final: Table) -> Chance:
-    """Binomial test of every decayed run's accuracy against the larger of chance level and majority class."""
-    if "n_docs" not in final or "chance" not in final or not len(final):
+def chance_of(rows: Table, task: str, metric: str) -> Chance:
+    """Whether the accuracy of a task is above chance in these runs: a binomial test of that of every decayed run
+    against the larger of chance level and majority class."""
+    ends = last_rows_of(rows, task, metric)
+    if "n_docs" not in ends or "chance" not in ends or not len(ends):
         return Chance(None, True, "chance not tested: the table has no n_docs and chance")
-    chance, n_docs, acc = final["chance"], final["n_docs"], final["value"]
-    floor = np.fmax(chance, final["majority"]) if "majority" in final else chance
+    chance, n_docs, acc = ends["chance"], ends["n_docs"], ends["value"]
+    floor = np.fmax(chance, ends["majority"]) if "majority" in ends else chance
     if np.isnan(floor).any() or np.isnan(n_docs).any():
         return Chance(None, True, "chance not tested: n_docs or chance is missing in some rows")
     p_n = stats.binom.sf(np.round(acc * n_docs) - 1, n_docs, floor)  # P(as many correct answers or more)

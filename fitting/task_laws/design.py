@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitting.errors import InputError
+from fitting.errors import InputError, check_positive
 from fitting.inference.bootstrap import Fit, Resampling, Solver
 from fitting.inference.bootstrap import fit as fit_law
 from fitting.inference.noise import linearised
@@ -130,6 +130,7 @@ def frontier(runs: Candidates, budgets=()) -> list[dict]:
     """The best set for each budget in FLOPs (default: SHARES): budget, runs (indices), flops, sd and half_width of the
     target's ln bpb (half of its 80 % interval)."""
     rows = []
+    check_positive("budget", *budgets)
     for budget in budgets if len(budgets) else np.multiply(SHARES, runs.flops_n.sum()):
         chosen, sd = best(runs, budget)
         row = {"budget": float(budget), "runs": np.flatnonzero(chosen).tolist(), "sd": sd, "half_width": 1.2816 * sd}

@@ -55,6 +55,8 @@ def read(path: Path) -> Pretrained:
         raise InputError(f"{path}: {error.args[0]} is missing") from None
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: {error}") from None
+    except (IndexError, TypeError, AttributeError) as error:  # a number out of range, or a text where a list belongs
+        raise InputError(f"{path}: its metadata cannot be used ({error})") from None
     if tensors:
         raise InputError(f"{path}: our llama has no parameter for its tensor {min(tensors)}, so it cannot be read")
     return pretrained
@@ -140,7 +142,13 @@ def _tokenizer(metadata: dict) -> tokenizer.Tokenizer:
         raise ValueError(f"its tokenizer is {kind!r} with pre-tokenizer {pre!r}; only 'gpt2' with {known} can be read")
     tokens, types = fields["tokens"], fields["token_type"]
     merges = [tuple(merge.split(" ")) for merge in fields["merges"]]
-    engine = Engine(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    for merge in merges:
+        absent = [repr(token) for token in (*merge, "".join(merge)) if token not in vocabulary]
+        if absent or len(merge) != 2:
+            reason = f"needs {absent[0]}, which its vocabulary lacks" if absent else "is not two tokens"
+            raise ValueError(f"the merge {' '.join(merge)!r} of its tokenizer {reason}; take a file with all of it")
+    engine = Engine(models.BPE(vocab=vocabulary, merges=merges))
     engine.pre_tokenizer = pre_tokenizers.Sequence([*PRE_SPLITS[pre], pre_tokenizers.ByteLevel(add_prefix_space=False)])
     engine.decoder = decoders.ByteLevel()
     added = [

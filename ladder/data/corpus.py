@@ -27,7 +27,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from ladder.config import Data, canonical_json
-from ladder.data import records, seal, text, tfds_source
+from ladder.data import records, seal, text, text_files, tfds_source
 from ladder.data import tokenizer as tokenizers
 from ladder.data.seal import CARD
 from ladder.errors import InputError
@@ -160,7 +160,8 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             leftover.rmtree()
     # A file without a name: the system deletes it when this process ends.
     with tempfile.TemporaryFile(dir=root if local else None) as spool, _progress_bars(progress) as start_bar:
-        texts = _read(_documents(data, distributions), spool, start_bar("reading", None))
+        sources = [{"source": source, "documents": 0, "bytes": 0} for source in data.text]
+        texts = _read(_documents(data, distributions, sources), spool, start_bar("reading", None))
         texts = texts.first(data.max_bytes, data.validation)
         bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
         tokenizer = None if bpe else tokenizers.load(data.tokenizer)
@@ -178,7 +179,8 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             else:
                 # ArrayRecord writes only to a disk.
                 with contextlib.nullcontext(root) if local else tempfile.TemporaryDirectory() as folder:
-                    corpus = _write(epath.Path(folder), name, recipe, data, seq_len, tokenizer, texts, start_bar)
+                    about = {"text": list(data.text), "sources": sources}
+                    corpus = _write(epath.Path(folder), name, recipe, data, about, seq_len, tokenizer, texts, start_bar)
                     corpus = corpus if local else _uploaded(corpus, root / name)
     if data.corpus and corpus.hash != data.corpus:
         reason = f"data.corpus = {data.corpus!r}, but the text has changed and now gives {corpus.hash!r}"
@@ -198,26 +200,19 @@ def _find(root: epath.Path, recipe: str) -> Corpus | None:
     return None
 
 
-def _documents(data: Data, distributions: Iterable[str] | None) -> Iterator[bytes]:
-    """The documents of data.text, in the order in which they are read, as UTF-8."""
-    for source in data.text:
+def _documents(data: Data, distributions: Iterable[str] | None, sources: list[dict]) -> Iterator[bytes]:
+    """The documents of data.text, in the order in which they are read, as UTF-8; counted in `sources`."""
+    for source, counts in zip(data.text, sources, strict=True):
         if source == "python":
-            yield from text.python_documents(distributions)
+            documents = text.python_documents(distributions)
         elif source.startswith("tfds:"):
-            yield from _tfds_documents(source, data.field)
+            documents = tfds_source.documents(source, data.field)
         else:
-            yield from text.path_documents(epath.Path(source), data.field)
-
-
-def _tfds_documents(spec: str, field: str) -> Iterator[bytes]:
-    for where, example in tfds_source.examples(spec, "train"):
-        value = example.get(field)
-        if isinstance(value, bytes) and text.is_utf8(value):
-            yield value
-        elif isinstance(value, str):
-            yield text.encoded(value, where)
-        else:
-            raise InputError(f"{where}: no text under {field!r} (it has: {', '.join(example)}); set data.field")
+            documents = text_files.path_documents(epath.Path(source), data.field)
+        for document in documents:
+            counts["documents"] += 1
+            counts["bytes"] += len(document)
+            yield document
 
 
 @dataclass(frozen=True)
@@ -279,7 +274,9 @@ def _read(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], N
     return _Texts(file, keys[distinct], offset[order][distinct], size[order][distinct], int((~distinct).sum()))
 
 
-def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, texts: _Texts, start_bar) -> Corpus:
+def _write(
+    root, name: str, recipe: str, data: Data, about: dict, seq_len: int, tokenizer, texts: _Texts, start_bar
+) -> Corpus:
     """Build in a temporary directory, then rename it: `_find` never sees a corpus of a build that was killed."""
     per_record = max(1, RECORD_TOKENS // seq_len)
     rows = {split: texts.rows(split) for split in SPLITS}
@@ -289,7 +286,7 @@ def _write(root, name: str, recipe: str, data: Data, seq_len: int, tokenizer, te
         "format_version": FORMAT_VERSION,
         "hash": name,
         "request": recipe,
-        "text": list(data.text),
+        **about,
         "tokenizer": data.tokenizer,
         "tokenizer_hash": tokenizer.hash,
         "vocab_size": tokenizer.vocab_size,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
+from ladder.data import text
 from ladder.errors import InputError
 
 NAME = re.compile(r"tfds:([^:@]+(?::\d+\.\d+\.\d+)?)(?::([^@]+))?(?:@(.+))?")
@@ -30,3 +31,15 @@ def examples(spec: str, split: str) -> Iterator[tuple[str, dict]]:
         indices = range(start, min(start + 64, count))
         for i, example in zip(indices, source.__getitems__(list(indices)), strict=True):
             yield f"{spec}, record {i}", example
+
+
+def documents(spec: str, field: str) -> Iterator[bytes]:
+    """The texts under `field`, as UTF-8. Raises InputError where an example has none."""
+    for where, example in examples(spec, "train"):
+        value = example.get(field)
+        if isinstance(value, bytes) and text.is_utf8(value):
+            yield value
+        elif isinstance(value, str):
+            yield text.encoded(value, where)
+        else:
+            raise InputError(f"{where}: no text under {field!r} (it has: {', '.join(example)}); set data.field")

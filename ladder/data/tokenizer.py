@@ -22,6 +22,13 @@ FILE = "tokenizer.json"
 END_OF_TEXT = "<|endoftext|>"
 # Names of the document separator in published tokenizers, the most likely first.
 SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
+SEPARATORS += (
+    "<|eos|>",
+    "<EOS>",
+    "[EOS]",
+    "<|EOS|>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)
 # Words with one leading mark or space; up to three digits; punctuation with its line ends; white space. As in Llama 3,
 # but without the pattern for English contractions, which would split 'return' in code into 're and turn.
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -34,6 +41,10 @@ PROBES = (
     " a",
     "\n\n",
     'def f(x):\n    return {"é": "日本", 1: "🙂"}  # two  spaces\r\n\ttab 12345 <|endoftext|> ',
+    # Capitals, characters that a normal form would replace by others, kinds of space.
+    "The STONE of \u00c9lan",
+    "\ufb01ne x\u00b2 \u212b \u2460 \uff26\uff55\uff4c\uff4c e\u0301 \u00e9",
+    "a\u00a0b\u3000c\u2009d  ",
 )
 
 
@@ -144,18 +155,37 @@ def from_definition(definition: str) -> Tokenizer:
     if eos is None:
         raise InputError(f"it has no token that ends a document (none of {', '.join(SEPARATORS)})")
     byte_level = "ByteLevel" in json.dumps([parsed.get("pre_tokenizer"), parsed.get("decoder")])
+    text_of = {
+        i: piece.encode() if i in added else _piece_bytes(piece, byte_level)
+        for piece, i in vocabulary.items()
+        if i not in special and i != eos
+    }
     token_bytes = np.zeros(max(vocabulary.values()) + 1, np.int32)
-    for piece, i in vocabulary.items():
-        if i not in special and i != eos:
-            token_bytes[i] = len(piece.encode() if i in added else _piece_bytes(piece, byte_level))
+    token_bytes[list(text_of)] = [len(content) for content in text_of.values()]
 
     bos = first_id[0] if first_id and first_id[0] in special else None
     fields = (len(token_bytes), eos, bos, token_bytes, _hash(definition), definition)
     tokenizer = Tokenizer(*fields, _encoder(engine, parsed, special), engine.decode)
-    for text in PROBES:
-        if int(token_bytes[tokenizer.encode(text)].sum()) != len(text.encode("utf-8")):
-            raise InputError(f"it loses bytes of {text!r}, so bits per byte cannot be counted")
+    _refuse_lossy(tokenizer, text_of, sorted(token.content for token in added.values()))
     return tokenizer
+
+
+def _refuse_lossy(tokenizer: Tokenizer, text_of: dict[int, bytes], added: list[str]) -> None:
+    """Raises InputError where the tokens of a text are not the text. text_of: of each token but the special ones."""
+
+    def kept(text: str) -> bytes:
+        return b"".join(text_of.get(int(i), b"") for i in tokenizer.encode(text))
+
+    between_blanks = [f"x  {content}  y" for content in added]
+    together = "\n".join(between_blanks)
+    probes = PROBES if kept(together) == together.encode() else (*PROBES, *between_blanks, together)
+    for text in probes:
+        if (now := kept(text)) != text.encode():
+            now = now.decode("utf-8", errors="replace")
+            raise InputError(
+                f"it loses bytes of {text!r:.60}, which becomes {now!r:.60}, so bits per byte cannot be counted; take"
+                " its normalizer, and lstrip and rstrip of its added tokens, out of the file"
+            )
 
 
 def _encoder(engine: Engine, parsed: dict, special: set[int]) -> Callable:

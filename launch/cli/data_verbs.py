@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from configs import loader
 from ladder.errors import InputError
-from ladder.rundir.files import as_path
+from ladder.rundir.files import as_path, read_json
 from launch import terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root
 
@@ -56,10 +56,11 @@ def data(
     *,
     corpora: Corpora = CORPORA,
 ) -> None:
-    """Build the corpora of a ladder, unless they exist; fetch the OLMES requests or the paper's runs.
+    """Build the corpora of a ladder, unless they exist, and count what each source holds; or fetch public data.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
     """
+    from ladder.data.seal import CARD
     from launch import prepare
     from launch.fetch import olmes, paper_runs
 
@@ -73,3 +74,5 @@ def data(
     built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora))
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")
+        for counts in read_json(directory / CARD).get("sources", []):  # corpora of earlier versions name none
+            print(f"  {counts['source']}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")

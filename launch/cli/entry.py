@@ -7,9 +7,19 @@ import sys
 import tyro
 
 from fitting.errors import InputError as FitInputError
+from fitting.files import OF_THE_MACHINE
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
-from launch.cli import check_verbs, data_verbs, ladder_verbs, loss_law_verbs, run_verbs, task_law_verbs
+from launch.cli import (
+    allocation_verbs,
+    check_verbs,
+    data_verbs,
+    export_verbs,
+    ladder_verbs,
+    loss_law_verbs,
+    run_verbs,
+    task_law_verbs,
+)
 from launch.scheduler.foreground import Failed
 
 VERBS = {
@@ -27,7 +37,7 @@ VERBS = {
     "logs": ladder_verbs.logs,
     "verify": ladder_verbs.verify,
     "fit": loss_law_verbs.fit,
-    "allocate": loss_law_verbs.allocate,
+    "allocate": allocation_verbs.allocate,
     "extrapolate": loss_law_verbs.extrapolate,
     "predict": task_law_verbs.predict,
     "backtest": task_law_verbs.backtest,
@@ -35,10 +45,18 @@ VERBS = {
     "design": task_law_verbs.design,
     "study": task_law_verbs.study,
     "report": task_law_verbs.report,
-    "export": task_law_verbs.export,
+    "export": export_verbs.export,
 }
 # Flags with another name than the library's argument.
-FLAGS = {"huber_delta": "huber", "resamples": "bootstrap", "labels": "vary", "n_params": "n", "targets": "target"}
+FLAGS = {
+    "huber_delta": "huber",
+    "resamples": "bootstrap",
+    "labels": "vary",
+    "groups": "runs",
+    "n_params": "n",
+    "targets": "target",
+}
+OURS = ("ladder", "fitting", "configs", "launch", "tests")
 DESCRIPTION = "Know what your large model will score before you train it."
 
 
@@ -61,6 +79,27 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `ladder ... | head` closed the pipe; the interpreter must not flush the rest into it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (OSError, MemoryError, RecursionError, ModuleNotFoundError, UnicodeError) as error:
+        return _report(*_of_the_system(error))
+
+
+def _of_the_system(error: Exception) -> tuple[str, int]:
+    """One line and the exit code for what no verb foresaw: a file, a disk, memory or a package. Raises bugs of ours."""
+    match error:
+        case OSError():
+            where = "" if error.filename is None else f"{error.filename}: "
+            of_the_machine = error.errno in OF_THE_MACHINE or isinstance(error, ConnectionError | TimeoutError)
+            reason = f"{where}{error.strerror or ' '.join(str(error).split()) or type(error).__name__}"
+            return (f"not now, try again later: {reason}", 75) if of_the_machine else (f"error: {reason}", 2)
+        case MemoryError():
+            return "not now, try again later: not enough memory for this; ask for less, or use a larger machine", 75
+        case RecursionError():
+            return "error: an input is nested too deeply to be read (JSON in JSON, hundreds of levels); flatten it", 2
+        case ModuleNotFoundError() if (error.name or "ladder").partition(".")[0] not in OURS:
+            return f"error: the package {error.name} is not installed; run: pip install {error.name}", 2
+        case UnicodeError():
+            return f"error: a file or a name is not UTF-8 text ({error}); convert it to UTF-8", 2
+    raise error
 
 
 def _flag(error: InputError | FitInputError) -> str:

@@ -9,7 +9,7 @@ from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
 from launch.scheduler import runs
 from launch.settings import FILE
 
@@ -53,6 +53,9 @@ def submit(
 
     if at_once < 1 or processes < 1:
         raise InputError("--at-once and --processes: must be at least 1")
+    if backend != "local":
+        one_machine = {"at_once": at_once > 1, "processes": processes > 1}
+        refuse(f"with --backend {backend}, which starts as many as {FILE} says", one_machine)
     config = submission.BackendConfig(backend, at_once, processes, load(settings))
     opened = config.open()  # before anything is built: a missing setting is reported at once
     if backend == "tpu":
@@ -99,8 +102,8 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
     """
     from launch.scheduler import screen, submission
 
-    if every <= 0:
-        raise InputError(f"--every {every}: must be positive")
+    if not 0 < every < 86_400:
+        raise InputError(f"--every {every}: must be positive, and less than a day")
     folder = runs.folder(name, as_path(root))
     return screen.watch(folder, submission.read(folder), every, terminal.console())
 
@@ -139,6 +142,8 @@ def logs(
     from launch import run_log
     from launch.scheduler import submission
 
+    if lines < 1:
+        raise InputError(f"--lines {lines}: must be at least 1")
     directory = runs.directory(run, rung, as_path(root))
     backend_lines = submission.backend_logs(directory)  # where there is no log.txt
     for line in backend_lines[-lines:] or run_log.tail(directory, lines):

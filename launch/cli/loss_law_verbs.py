@@ -1,16 +1,15 @@
 """Verbs about scaling laws of the loss."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from fitting.errors import InputError as FitInputError
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
-from launch.cli.options import Json
+from launch.cli.options import Json, given, preset, refuse
 
 Losses = Annotated[
     Positional[str],
@@ -42,6 +41,9 @@ class Reading:
     """wide: column of the fitted quantity (loss)"""
     weights: Column = None
     """wide: column of how much each row counts"""
+    runs: Column = None
+    """wide: column that says which rows are of one run (trunk, parent, run; others such as run_name where their values
+    repeat); none: every row is a run of its own"""
     task: str = "validation"
     """runs table: what was measured"""
     metric: str = "bpb"
@@ -73,10 +75,16 @@ class Reading:
             curves,
             self.reach,
             self.weights,
+            self.runs,
             against=self.against,
             labels=labels,
         )
         return loss_points.read(table, how)
+
+    def given(self, *without: str) -> dict:
+        """The flags of this class that were given, but for those named."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default and name not in without}
 
     def critical(self) -> dict | None:
         """Constants of B_crit(L), where they are given."""
@@ -93,6 +101,7 @@ class Reading:
 
 
 Read = Annotated[Reading, arg(name="")]
+DEFAULTS = Reading()
 
 
 def fit(
@@ -101,15 +110,15 @@ def fit(
     *,
     law: str = "chinchilla",
     published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
-    huber: float = 1e-3,
-    overestimate_penalty: float = 1.0,
-    starts: Literal["data", "grid"] = "data",
-    bootstrap: int = 4000,
-    seed: int = 0,
-    precision: Literal["float64", "float32"] = "float64",
+    huber: Annotated[float | None, preset(1e-3)] = None,
+    overestimate_penalty: Annotated[float | None, preset(1.0)] = None,
+    starts: Annotated[Literal["data", "grid"] | None, preset("data")] = None,
+    bootstrap: Annotated[int | None, preset(4000)] = None,
+    seed: Annotated[int | None, preset(0)] = None,
+    precision: Annotated[Literal["float64", "float32"] | None, preset("float64")] = None,
     reading: Read = Reading(),
     plot: Plot = None,
-    figure: Literal["law", "against", "pairs", "landscape"] = "law",
+    figure: Annotated[Literal["law", "against", "pairs", "landscape"] | None, preset("law")] = None,
     json: Json = None,
 ) -> None:
     """Fit a scaling law of the loss: parameters, standard errors, intervals.
@@ -127,15 +136,21 @@ def fit(
         figure: what --plot draws: the law, loss against N, D and C, pairs of resampled parameters, or the objective
         precision: of the resamples; float32 is for accelerators without float64, refused where it differs by 0.2 %
     """
-    points = reading.points(table)
+    settings = {"delta": huber, "penalty": overestimate_penalty, "n_resamples": bootstrap, "seed": seed}
+    settings = given(settings | {"grid": starts == "grid", "precision": precision})
+    if not plot:
+        refuse("without --plot", {"figure": figure})
     if published:
-        return _against_published(published, law, points, json)
-    _keep_compiled()
+        flags = {"huber": huber, "overestimate_penalty": overestimate_penalty, "starts": starts, "bootstrap": bootstrap}
+        flags |= {"seed": seed, "precision": precision, "plot": plot}
+        refuse("with --published, which fits nothing", flags)
+        return _against_published(published, law, reading.points(table), json)
+    points = reading.points(table)
+    keep_compiled()
     from fitting.api import loss
     from fitting.report import loss_tables
 
-    settings = {"n_resamples": bootstrap, "seed": seed, "grid": starts == "grid", "precision": precision}
-    fitted = loss.fit_points(points, law, delta=huber, penalty=overestimate_penalty, **settings)
+    fitted = loss.fit_points(points, law, **settings)
     terminal.console().print(display.table(fitted.grids()[0]))
     terminal.console().print("\n".join(loss_tables.summary(fitted)))
     display.flags(fitted.flags)
@@ -144,10 +159,10 @@ def fit(
     if plot:
         from fitting.report import loss_figures
 
-        display.save(loss_figures.FIGURES[figure](fitted), plot)
+        display.save(loss_figures.FIGURES[figure or "law"](fitted), plot)
 
 
-def _keep_compiled() -> None:
+def keep_compiled() -> None:
     """Compiled programs stay in the user's cache folder."""
     from ladder.loop import compile_cache
 
@@ -162,126 +177,6 @@ def _against_published(name: str, law: str, points, json) -> None:
     result = published.find(name, law).json(points) | comparable.in_json(points.flags)
     terminal.console().print(loss_tables.against_published(result))
     display.flags(points.flags)
-    if json:
-        terminal.write_json(json, result)
-
-
-def allocate(
-    table: Annotated[Positional[str | None], arg(metavar="[TABLE]", help_behavior_hint="")] = None,
-    /,
-    *,
-    budget: Annotated[tuple[float, ...], arg(metavar="FLOPS ...")],
-    approach: Literal[1, 2, 3] = 3,
-    law: str = "chinchilla",
-    published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
-    huber: float = 1e-3,
-    isoflop: Annotated[tuple[float, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
-    unique: Annotated[float | None, arg(metavar="TOKENS", help_behavior_hint="")] = None,
-    vary: Annotated[tuple[str, ...], arg(metavar="FACTOR ...", help_behavior_hint="")] = (),
-    bootstrap: int = 4000,
-    seed: int = 0,
-    reading: Read = Reading(),
-    plot: Plot = None,
-    json: Json = None,
-) -> None:
-    """What to train with a budget: compute-optimal parameters and tokens, with intervals.
-
-    Example: ladder allocate points.csv --budget 1e22 5.76e23
-
-    Args:
-        budget: training FLOPs (6 N D)
-        approach: of Hoffmann et al. 2022: 1 envelope of learning curves, 2 IsoFLOP parabolas, 3 a fitted law
-        law: of approach 3: chinchilla, chinchilla-tied, kaplan-nd, kaplan-ns
-        published: what a published fit says, without a table: hoffmann, besiroglu, muennighoff, kaplan
-        huber: approach 3: threshold of the Huber loss, in ln loss
-        isoflop: approach 2: the budgets that the table's runs were trained for, where they do not stand apart
-        unique: how many tokens there are, where they must be repeated (fits the law muennighoff)
-        vary: how the exponent of N_opt moves with these choices: columns of settings (tuning), or columns to count by
-            (n=non_embedding,params c=6ND,flops)
-        bootstrap: resamples behind the intervals
-        seed: of the resamples
-    """
-    _keep_compiled()
-    from fitting.loss_laws import allocation
-    from fitting.report import loss_tables
-
-    options = {"delta": huber, "n_resamples": bootstrap}
-    ways = _approaches(law, options, isoflop, reading.critical())
-    if (table is None) == (published is None):
-        raise InputError("give a TABLE, or --published NAME and no table")
-    if unique and table:
-        return _limited(reading.points(table), unique, budget, options | {"seed": seed}, json)
-    if vary:
-        return _decomposed(table, reading, approach, vary, ways[approach], seed, json)
-    points = None if published else reading.points(table, curves=approach == 1)
-    frontier = allocation.of_published(published) if published else ways[approach](points, seed)
-    result = frontier.json(budget)
-    notes = [*result["notes"], *_bias(points, isoflop, huber, approach)]
-    _report(loss_tables.allocations(result), result, notes, json)
-    if plot:
-        from fitting.report import loss_figures
-
-        display.save(loss_figures.allocation(frontier, points, budget), plot)
-
-
-def _approaches(law: str, options: dict, budgets: tuple[float, ...], critical: dict | None) -> dict:
-    """{approach: function of (points, seed) -> Frontier}."""
-    from fitting.laws import kaplan_relations as kaplan
-    from fitting.loss_laws import allocation, envelope, isoflop, loss_fit
-
-    n_resamples, batch = options["n_resamples"], critical or kaplan.BATCH
-    return {
-        1: lambda points, seed: envelope.envelope(points, n_resamples, seed),
-        2: lambda points, seed: isoflop.isoflop(points, n_resamples, seed, budgets),
-        3: lambda points, seed: allocation.of_law(loss_fit.fit(points, law, **options, seed=seed), batch),
-    }
-
-
-def _limited(points, unique: float, budget: tuple[float, ...], options: dict, json) -> None:
-    from fitting.loss_laws import allocation, loss_fit
-    from fitting.report import loss_tables
-
-    fitted = loss_fit.fit(points, "muennighoff", **options)
-    result = {"unique_tokens": unique, "allocations": allocation.repeated(fitted, budget, unique)}
-    result["notes"] = fitted.flags
-    _report(loss_tables.limited_data(result), result, result["notes"], json)
-
-
-def _report(grid, result: dict, notes: list[str], json) -> None:
-    terminal.console().print(display.table(grid))
-    display.flags(notes)
-    if json:
-        terminal.write_json(json, result)
-
-
-def _decomposed(
-    table: str | None, reading: Reading, approach: int, vary: tuple[str, ...], fit, seed: int, json
-) -> None:
-    from fitting.loss_laws import decomposition
-    from fitting.report import loss_tables
-    from fitting.tables import comparable
-
-    if table is None or (approach == 3 and any(v.startswith("c=") for v in vary)):
-        raise InputError("--vary: needs a TABLE, and for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
-    factors = [decomposition.parse(text) for text in vary]
-    labels, flags = tuple(f.name for f in factors if not f.counts), {}
-
-    def read(columns: dict):
-        try:
-            points = replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
-            flags.update(dict.fromkeys(points.flags))
-            return points
-        except FitInputError as error:
-            if error.argument and error.argument.lower() in columns:
-                error.argument = "vary"
-            raise
-
-    factors, frontiers = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
-    result = decomposition.json(factors, frontiers) | comparable.in_json(flags)
-    moves = loss_tables.moves(result)
-    terminal.console().print(display.table(loss_tables.exponents(result)))
-    terminal.console().print(moves if isinstance(moves, str) else display.table(moves))
-    display.flags(flags)
     if json:
         terminal.write_json(json, result)
 
@@ -307,7 +202,7 @@ def extrapolate(
         metric: and how
         n: how parameters are counted (n_params)
     """
-    _keep_compiled()
+    keep_compiled()
     from fitting.loss_laws import learning_curves
     from fitting.report import loss_tables
     from fitting.tables import comparable, runs_table
@@ -330,18 +225,3 @@ def extrapolate(
         from fitting.report import curve_figures
 
         display.save(curve_figures.ends(ends, read, f"{metric} of {task}"), plot)
-
-
-def _bias(points, budgets: tuple[float, ...], huber: float, approach: int) -> list[str]:
-    """What the shape of the grid does to parabolas, in words."""
-    if approach != 2:
-        return []
-    import numpy as np
-
-    from fitting.loss_laws import isoflop, loss_fit
-
-    of_a, of_n = isoflop.isoflop_bias(points, loss_fit.fit(points, delta=huber, n_resamples=2), budgets)
-    return [
-        f"bias of approach 2 on this grid, of a law without noise: {of_a:+.3f} in the exponent of N_opt,"
-        f" {np.expm1(of_n):+.1%} in N_opt at the largest budget"
-    ]

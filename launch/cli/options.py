@@ -1,9 +1,11 @@
 """Flags that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
+
+from ladder.errors import InputError
 
 RUNS, CORPORA = "runs", "corpora"
 
@@ -20,3 +22,20 @@ Json = Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON
 Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
 Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
 Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to write")]
+
+
+def preset(value: Any) -> Any:
+    """The help of a flag whose value is None where it is not given, and `value` where that matters."""
+    return arg(help_behavior_hint=f"(default: {value})")
+
+
+def given(flags: dict) -> dict:
+    """The flags of a verb that were given: those that are not None, False or empty; 0 is a value."""
+    return {name: value for name, value in flags.items() if value is not None and value is not False and value != ()}
+
+
+def refuse(where: str, flags: dict) -> None:
+    """Raises InputError for flags that were given but have no effect there, for example "with --vary"."""
+    names = [f"--{name.replace('_', '-')}" for name in given(flags)]
+    if names:
+        raise InputError(f"{' and '.join(names)}: no effect {where}; leave {'it' if len(names) == 1 else 'them'} out")

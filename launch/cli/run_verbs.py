@@ -12,7 +12,7 @@ from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
 from launch.scheduler import runs
 
 
@@ -129,8 +129,15 @@ def evaluate(
 
     if missing and step is not None:
         raise InputError("--missing and --step: choose one")
+    if max_docs is not None and max_docs < 1:
+        raise InputError(f"--max-docs {max_docs}: must be at least 1")
+    if tasks is not None:
+        tasks = tuple(name for names in tasks for name in names.split(",") if name.strip())
+        if not tasks:
+            raise InputError("--tasks: names no task; leave it out for the tasks of the run's config")
     directories, checkpoint_step = _directories(run, rung, as_path(root))
-    tasks = tasks and tuple(name for names in tasks for name in names.split(",") if name)
+    if checkpoint_step is not None:
+        refuse(f"with the checkpoint {run}", {"step": step, "missing": missing})
     step, evaluations = step if checkpoint_step is None else checkpoint_step, []
     with terminal.progress(BarColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=len(directories))

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
 from launch import display, terminal
-from launch.cli.options import Json, Out, Table, Targets
+from launch.cli.options import Json, Out, Table, Targets, preset, refuse
 
 
 def predict(
@@ -18,8 +18,8 @@ def predict(
     target: Targets = (),
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
     method: Literal["default", "paper", "paper-c", "paper-single"] = "default",
-    bootstrap: int = 1000,
-    seed: int = 0,
+    bootstrap: Annotated[int | None, preset(1000)] = None,
+    seed: Annotated[int | None, preset(0)] = None,
     json: Json = None,
 ) -> None:
     """Predict the bpb and the accuracy of a larger model from a table of runs.
@@ -35,14 +35,24 @@ def predict(
     """
     fitting = _fitting()
     targets = _targets(target)
+    if method != "default":
+        refuse(f"with --method {method}, which has no intervals", {"bootstrap": bootstrap, "seed": seed})
+    chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
-    chosen = None if tasks == ("all",) else list(tasks)
-    result = fitting.forecast(runs, targets, tasks=chosen, method=method, resamples=bootstrap, seed=seed)
+    draws = {"resamples": 1000 if bootstrap is None else bootstrap, "seed": seed or 0}
+    result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
     display.show(result)
     if json:
         about = {"table_sha256": runs.sha256, "method": method, "n_convention": "n_params"}
         about |= {"targets": [t.json() for t in targets or _in_table(runs)]}
         terminal.write_json(json, about | result.json())
+
+
+def _named(tasks: tuple[str, ...]) -> list[str]:
+    """The tasks, each once."""
+    if not all(name.strip() for name in tasks) or not tasks:
+        raise InputError("--tasks: names no task; leave it out for all")
+    return list(dict.fromkeys(tasks))
 
 
 def _fitting():
@@ -63,9 +73,17 @@ def _runs(table: str):
 
 def _targets(texts: tuple[str, ...]) -> list | None:
     """Targets from NAME=N,D; None for those in the table."""
+    from fitting.tables import comparable
     from fitting.tables.points import parse_target
 
-    return [parse_target(text) for text in texts] or None
+    targets = [parse_target(text) for text in texts]
+    for target in targets:
+        if target.C is not None and comparable.far_from_6nd(target.N, target.D, target.C):
+            raise InputError(
+                f"--target {target.name}: {target.C:.4g} FLOPs, but 6 N D is {6 * target.N * target.D:.4g}; write"
+                " NAME=N,D,FLOPS with the FLOPs of the whole training, or leave them out"
+            )
+    return targets or None
 
 
 def _in_table(runs) -> list:
@@ -184,8 +202,11 @@ def study(
     if errors:
         console.print(display.table(task_tables.smaller_ladders(errors, targets[0].name)))
     else:
-        console.print("no target in the table has been measured, so errors of smaller ladders are unknown")
+        console.print("no target in the table has been measured above chance, so errors of smaller ladders are unknown")
     flags = diagnostics.mixed(ends, {})
+    flags += [
+        f"{task}: left out of the errors of accuracy, {why}" for task, why in error_analysis.at_chance(runs).items()
+    ]
     display.flags(flags)
     if json:
         about = {"run": chosen, "variance": noise, "compute_versus_error": errors}
@@ -217,58 +238,3 @@ def report(
 
     task_report.report(runs, result.prediction, out, {"commands": [f"ladder report {table} -o {out}"]})
     print(out)
-
-
-def export(
-    table: Table,
-    /,
-    *,
-    out: Out,
-    source: Literal["ladder", "paper", "lm-eval", "wandb"] = "ladder",
-    run: Annotated[str | None, arg(metavar="NAME=N,D")] = None,
-    step: float = 0,
-    tokens: str = "tokens",
-) -> None:
-    """Write runs as one runs table: the finished runs of a folder, or another project's results.
-
-    Example: ladder export runs/demo -o demo.csv.gz
-
-    Args:
-        source: paper: a folder of the task-ladder paper's CSVs; lm-eval: a result JSON; wandb: a history CSV
-        run: name and parameters of the run (lm-eval, wandb), and its training tokens (lm-eval): 1B-10xC=1.3e9,2.6e11
-        step: of the run when lm-eval evaluated it
-        tokens: wandb: the column with training tokens, or the number of tokens in a step
-    """
-    from fitting.tables import importers, runs_table
-
-    if not out.name.endswith((".csv", ".csv.gz")):
-        raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
-    if source == "ladder":
-        runs = runs_table.read(table)
-    elif source == "paper":
-        runs = importers.paper(table)
-    else:
-        name, numbers = _run(run, 2 if source == "lm-eval" else 1)
-        if source == "lm-eval":
-            runs = importers.lm_eval(table, name, *numbers, step)
-        else:
-            runs = importers.wandb(table, name, *numbers, tokens)
-    try:
-        runs_table.write(runs, out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
-    left_out = f"; left out: {'; '.join(runs.left_out)}" if runs.left_out else ""
-    print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs{left_out}")
-
-
-def _run(text: str | None, n_numbers: int) -> tuple[str, list[float]]:
-    """ "NAME=N" or "NAME=N,D" -> (name, numbers)."""
-    name, _, numbers = (text or "").partition("=")
-    try:
-        values = [float(v) for v in numbers.split(",")]
-    except ValueError:
-        values = []
-    if not name or len(values) != n_numbers or not all(0 < v < float("inf") for v in values):
-        form = "NAME=N,D" if n_numbers == 2 else "NAME=N"
-        raise InputError(f"--run {text or ''!r}: write {form}, positive numbers, such as 1B-10xC=1.3e9,2.6e11")
-    return name, values

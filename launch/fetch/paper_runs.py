@@ -16,6 +16,7 @@ FOLDER = Path(".cache/paper")
 def install(folder: Path = FOLDER, repository: str = REPOSITORY, commit: str = COMMIT) -> Path:
     """Write `folder`/runs.csv.gz, the published runs as a runs table, and return its path. Idempotent.
 
+    Prints what of the published files is not in the table.
     Raises InputError where git is missing or cannot fetch the commit.
     """
     table = folder / "runs.csv.gz"
@@ -25,7 +26,10 @@ def install(folder: Path = FOLDER, repository: str = REPOSITORY, commit: str = C
         _git("-C", clone, "sparse-checkout", "set", "--no-cone", f"/{RUNS}/*.csv")
         _git("-C", clone, "fetch", "--quiet", "--depth", "1", "--filter", "blob:none", repository, commit)
         _git("-C", clone, "checkout", "--quiet", "FETCH_HEAD")
-        runs_table.write(importers.paper(clone / RUNS), table)
+        runs = importers.paper(clone / RUNS)
+        for line in runs.left_out:
+            print(f"left out: {line}")
+        runs_table.write(runs, table)
     return table
 
 

@@ -71,6 +71,9 @@ def _outcome(last: Round) -> Outcome:
     failed = [f"{r.run_id} {r.state}: {r.detail}" for r in last.runs.values() if r.state in states]
     if failed:
         raise Failed("\n  ".join(failed), 1 if {"failed", "damaged"} & {*last.states.values()} else 75)
+    cancelled = [run_id for run_id, state in last.states.items() if state == "cancelled"]
+    if cancelled:
+        raise Preempted(f"{len(cancelled)} runs were cancelled; the same command resumes them")
     ends = ("done", "diverged", "skipped")
     return Outcome(*([run_id for run_id, state in last.states.items() if state == end] for end in ends))
 

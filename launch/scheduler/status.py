@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fitting.report.numbers import si
 from ladder.errors import InputError
@@ -158,7 +158,7 @@ def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -
     for s in statuses:
         state = (states or {}).get(s.run_id, s.state)
         state = s.state if state in ("ended", "ready") else state
-        grid.add_row(s.run_id, f"[{COLOURS.get(state, 'dim')}]{state}", *_cells(s))
+        grid.add_row(s.run_id, Text(state, COLOURS.get(state, "dim")), *_cells(s))
     return grid
 
 
@@ -171,7 +171,7 @@ def _cells(s: Status) -> list[str]:
         si(s.rate, 4) if s.rate and s.state == "running" else "",
         str(s.restarts) if s.restarts else "",
         "" if s.seconds_left is None else terminal.duration(s.seconds_left),
-        escape(s.detail),
+        s.detail,
     ]
 
 

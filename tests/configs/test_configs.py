@@ -148,6 +148,10 @@ def wrong():
 def other():
     return 3
 
+def leaves():
+    import sys
+    sys.exit("no GPU")
+
 def needs(argument):
     return None
 """
@@ -171,6 +175,7 @@ def test_a_users_own_ladder(own):
         ("broken", "own.py:14: ValueError: oh no"),
         ("wrong", "own.py:17: rung 190M-1xC: tokens = 0"),
         ("other", "returned int, not a ladder.config.Ladder"),
+        ("leaves", "own.py:24: it ends the program (sys.exit('no GPU')); a ladder file must only return a ladder"),
         ("needs", "TypeError: needs() missing 1 required positional argument"),
     ],
 )

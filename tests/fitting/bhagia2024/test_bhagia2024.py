@@ -97,3 +97,12 @@ def test_targets_and_extra_runs_enter_no_fit(published):
         all_rows = methods.predict(published, [target], [task])
         train_only = methods.predict(published.select(split="train"), [target], [task])
         assert all_rows == train_only
+
+
+def test_tasks_at_chance_are_left_out_of_the_errors_of_accuracy(simulate):
+    for skilled in (True, False):
+        table = simulate(skilled=skilled, n_docs=200)
+        [target] = targets_of(table)
+        assert set(error_analysis.at_chance(table)) == (set() if skilled else {"quiz"})
+        smaller = error_analysis.ladders(table)[-1:]
+        assert bool(list(error_analysis.compute_versus_error(table, target, smaller))) == skilled

@@ -79,7 +79,7 @@ def test_files_that_are_no_tables(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         runs_table.read(tmp_path / "absent.csv")
     binary = tmp_path / "b.csv"
-    binary.write_bytes(b"\xff\xfe\x00\x80" * 9)
+    binary.write_bytes(b"\xff\x00\xfe\x80" * 9)
     with pytest.raises(InputError, match="not readable as text"):
         runs_table.read(binary)
     cut = tmp_path / "c.csv.gz"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -227,3 +228,19 @@ def test_wrong_input_is_one_line(tmp_path, content, arguments, says, capsys):
     assert cli.main(["eval", str(path), *arguments]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {path}: ") and says in said and said.count("\n") == 1
+
+
+CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
+
+
+def test_a_merge_outside_the_vocabulary_is_one_line(tmp_path, capsys):
+    with pytest.raises(InputError, match="the merge 'a z1' of its tokenizer needs 'z1', which its vocabulary lacks"):
+        converter.read(save(tmp_path / "a.gguf", weights(True), **{"tokenizer.ggml.merges": [*MERGES, "a z1"]}))
+    with pytest.raises(InputError, match="the merge 'a' of its tokenizer is not two tokens"):
+        converter.read(save(tmp_path / "b.gguf", weights(True), **{"tokenizer.ggml.merges": [*MERGES, "a"]}))
+    shared = CASES / "gguf-merge-outside-vocabulary" / "model.gguf"
+    if not shared.exists():
+        pytest.skip("the cases are not beside the repository")
+    assert cli.main(["eval", str(shared), "--tasks", "olmes"]) == 2
+    said = capsys.readouterr().err
+    assert "which its vocabulary lacks" in said and said.count("\n") == 1

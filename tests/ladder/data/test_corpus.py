@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from ladder.config import Data
 from ladder.data import corpus as corpora
-from ladder.data import records, text, tokenizer
+from ladder.data import records, text, text_files, tokenizer
 from ladder.errors import InputError
 
 WORDS = Path(tokenizer.__file__).read_text().split()
@@ -150,11 +150,11 @@ def test_one_long_text_is_cut_at_line_ends(tmp_path):
     lines = [f"line {i} é\n" for i in range(40_000)]
     (tmp_path / "book.txt").write_text("".join(lines), encoding="utf-8")
     (tmp_path / "one_line.txt").write_text("é日" * 60_000, encoding="utf-8")
-    pieces = list(text.path_documents(corpora.epath.Path(tmp_path / "book.txt"), "text"))
+    pieces = list(text_files.path_documents(corpora.epath.Path(tmp_path / "book.txt"), "text"))
     assert len(pieces) > 5 and "".join(p.decode() for p in pieces) == "".join(lines)
-    assert all(p.endswith(b"\n") and len(p) <= text.DOCUMENT_BYTES for p in pieces)
+    assert all(p.endswith(b"\n") and len(p) <= text_files.DOCUMENT_BYTES for p in pieces)
     assert (
-        "".join(p.decode() for p in text.path_documents(corpora.epath.Path(tmp_path / "one_line.txt"), ""))
+        "".join(p.decode() for p in text_files.path_documents(corpora.epath.Path(tmp_path / "one_line.txt"), ""))
         == "é日" * 60_000
     )
     built = make(tmp_path / "book.txt", tmp_path / "out", validation=0.02)
@@ -173,7 +173,7 @@ def bad_text(tmp_path) -> list[tuple[str, bytes, str]]:
         ("field.jsonl", b'{"id": 1, "body": "x"}\n', "field.jsonl:1: no text under 'text' (it has: id, body)"),
         ("number.jsonl", b'{"text": 1}\n', "number.jsonl:1: no text under"),
         ("half.jsonl", b'{"text": "\\ud800"}\n', "half.jsonl:1: its text contains a lone surrogate"),
-        ("latin.jsonl", good + b'\n{"text": "\xe9"}\n', "latin.jsonl:2: not a line of JSON"),
+        ("latin.jsonl", good + b'\n{"text": "\xe9"}\n', "latin.jsonl:2: not UTF-8 (byte 0xe9); convert it"),
         ("cut.jsonl.gz", zipped[:-20], "cut.jsonl.gz:"),
         ("no.jsonl.gz", b"plain", "no.jsonl.gz:1: the gzip file is damaged"),
         ("empty.txt", b"", "data.text contains no text"),

@@ -216,3 +216,48 @@ def test_a_plain_split_is_used_by_both_encoders():
     words = [word for word, _ in split.pre_tokenize_str(text)]
     assert "".join(words) == text
     assert words[:8] == ["def", " f", "(x", "123", "4", "):\n", "   ", " return"]
+
+
+CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "tokenizer-that-loses-text"
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("lower", "loses bytes of 'The STONE of Élan', which becomes 'the stone of élan'"),
+        ("added_strip", "loses bytes of 'x stone river y', which becomes 'xstone rivery'"),
+        ("eos_bar", None),
+    ],
+)
+def test_the_shared_cases(name, says):
+    if not CASES.exists():
+        pytest.skip("the cases are not beside the repository")
+    if says is None:
+        assert tokenizer.load(CASES / f"{name}.json").eos == 2
+        return
+    with pytest.raises(InputError, match=says):
+        tokenizer.load(CASES / f"{name}.json")
+
+
+LOSSY = {
+    "Lowercase": normalizers.Lowercase(),
+    "NFKC": normalizers.NFKC(),
+    "NFC": normalizers.NFC(),
+    "NFD": normalizers.NFD(),
+    "two spaces are one": normalizers.Replace(Regex(" +"), " "),
+    "white space is a space": normalizers.Replace(Regex(r"\s"), " "),
+    "Strip": normalizers.Strip(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_normalizer_that_changes_text_is_refused(name):
+    engine = gpt2_like()
+    engine.normalizer = LOSSY[name]
+    with pytest.raises(InputError, match="loses bytes of"):
+        tokenizer.from_definition(engine.to_str())
+
+
+@pytest.mark.parametrize("separator", tokenizer.SEPARATORS)
+def test_separators_of_published_tokenizers(separator):
+    assert tokenizer.from_definition(gpt2_like(separator).to_str()).eos == 0

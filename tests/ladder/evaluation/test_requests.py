@@ -26,8 +26,18 @@ def test_reads_docs_in_file_order_and_choices_by_idx(tmp_path):
 
 
 def test_unconditional_requests_are_skipped(tmp_path):
-    docs = read(tmp_path, line(999_999), line(1_000_000, continuation=""), line(1_000_007))
-    assert [doc.id for doc in docs] == [999_999]
+    skipped = line(1_000_009, continuation="", context="Answer:")
+    docs = read(tmp_path, line(9), skipped, line(999_999), line(1_000_007))
+    assert [doc.id for doc in docs] == [9, 999_999, 1_000_007]
+    with pytest.raises(InputError, match="is an unconditional request of doc 8, which the file lacks"):
+        read(tmp_path, line(9), line(1_000_008, context="Answer:"))
+
+
+def test_a_mark_of_utf8_and_gzip_are_told_by_the_content(tmp_path):
+    content = b"\xef\xbb\xbf" + json.dumps(line(3)).encode() + b"\n"
+    for name, stored in (("a.jsonl", content), ("b.jsonl", gzip.compress(content)), ("c.gz", gzip.compress(content))):
+        (tmp_path / name).write_bytes(stored)
+        assert [doc.id for doc in read_requests(tmp_path / name)] == [3]
 
 
 @pytest.mark.parametrize("label", [None, "def f(): pass", ["white", "grey"], 0])
@@ -100,7 +110,7 @@ def test_refuses_a_truncated_or_false_gzip_and_a_missing_or_empty_file(tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
         read_requests(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="the file has no requests"):
-        read(tmp_path, line(1_000_000))
+        read(tmp_path, "")
 
 
 json_values = st.recursive(

@@ -167,7 +167,7 @@ def test_a_checkpoint_and_a_ladder_can_be_named(trained, quiz, tmp_path):
         (["--step", "7"], "no checkpoint of step 7; there are 45, 60"),
         (["--tasks", "arc_eazy"], "unknown task 'arc_eazy'"),
         (["--tasks", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
-        (["--max-docs", "0"], "eval.max_docs = 0: must be at least 1"),
+        (["--max-docs", "0"], "--max-docs 0: must be at least 1"),
         (["--missing", "--step", "45"], "choose one"),
     ],
 )

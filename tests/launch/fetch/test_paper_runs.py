@@ -24,7 +24,8 @@ def published(tmp_path):
     (repository / paper_runs.RUNS).mkdir(parents=True)
     header = "_step,throughput/total_tokens,eval/downstream_bpb/piqa_val_rc_5shot_bpb\n"
     (repository / paper_runs.RUNS / "190M-1xC.csv").write_text(f"{header}7272,3812622336,1.2\n")
-    (repository / paper_runs.RUNS / "peteish7_eval_anneal.csv").write_text(f"{header}940577,3945065873408,0.5\n")
+    header = f"{header.removeprefix('_step,').strip()},batch_size_in_tokens\n"  # as the published file has it: no step
+    (repository / paper_runs.RUNS / "peteish7_eval_anneal.csv").write_text(f"{header}3945065873408,0.5,4194304\n")
     (repository / "large.bin").write_text("not wanted")
     git("init", "--quiet", folder=repository)
     git("add", ".", folder=repository)
@@ -39,6 +40,7 @@ def test_the_runs_of_one_commit_become_a_table(published, tmp_path):
     folder = tmp_path / "cache"
     runs = runs_table.read(paper_runs.install(folder, repository.as_uri(), commit))
     assert dict(zip(runs["run"], runs["split"], strict=True)) == {"190M-1xC": "train", "7B-4T": "target"}
+    assert runs.select(run="7B-4T")["step"] == [940577]
     assert not (folder / "repository" / "large.bin").exists()
     assert paper_runs.install(folder, "nowhere", commit) == folder / "runs.csv.gz"  # exists already
 

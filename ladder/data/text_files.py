@@ -1,0 +1,216 @@
+"""Read documents from files and folders: plain text, JSON lines, JSON arrays, each also gzipped.
+
+What a file holds is told by its content: the first bytes say whether it is compressed and how its characters are
+encoded, and JSON is recognised by a line or an array of objects with the field of the text. A name that ends in .json,
+.jsonl or .ndjson promises JSON, so that a file with such a name is never read as plain text.
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from itertools import chain
+
+from etils import epath
+
+from ladder.data.text import encoded
+from ladder.errors import InputError
+
+DOCUMENT_BYTES = 1 << 16  # longer plain text is split at line ends, so that even one book gives a validation split
+LINE_BYTES = 1 << 28  # of a line of JSON, and of a whole JSON document
+# A gzip file that unpacks to more than both is no text: text shrinks to a third or a tenth.
+UNPACKED_BYTES, UNPACKED_RATIO = 1 << 30, 200
+JSON_NAMES = (".json", ".jsonl", ".ndjson")
+UTF8_MARK = b"\xef\xbb\xbf"
+# First bytes of files that are not read: what it is, and how to mend it.
+REFUSED = {
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it: zstd -d FILE",
+    b"BZh": "compressed by bzip2; unpack it: bzip2 -d FILE",
+    b"\xfd7zXZ\0": "compressed by xz; unpack it: xz -d FILE",
+    b"PK\x03\x04": "a ZIP archive; unpack it: unzip FILE",
+    b"PAR1": "a Parquet file; write it as JSON lines, with pandas: to_json(NAME, orient='records', lines=True)",
+    b"\xff\xfe\0\0": "UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE > NEW",
+    b"\xff\xfe": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+    b"\xfe\xff": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+}
+
+
+def path_documents(path: epath.Path, field: str) -> Iterator[bytes]:
+    """The documents of a file, or of all files in a folder except hidden ones. field: where JSON objects have the text.
+
+    Raises InputError with file and line."""
+    if path.is_dir():
+        for child in sorted(path.iterdir()):
+            if not child.name.startswith("."):
+                yield from path_documents(child, field)
+    elif not path.is_file():
+        raise InputError(f"data.text: {path}: no such file or folder")
+    else:
+        with path.open("rb") as file:
+            yield from _file_documents(_Stream(file, path), path, field)
+
+
+class _Stream:
+    """A file as it is without gzip and without the mark of UTF-8. lines: how many were read so far."""
+
+    def __init__(self, file, path: epath.Path):
+        self.path, self.file, self.unpacked, self.lines = path, file, 0, 0
+        head = file.read(4)
+        file.seek(0)
+        self.name = path.name.removesuffix(".gz")
+        self.zipped = head.startswith(b"\x1f\x8b") or path.name.endswith(".gz")
+        self.reader = io.BufferedReader(gzip.GzipFile(fileobj=file) if self.zipped else file, DOCUMENT_BYTES)
+        start = self._checked(lambda: self.reader.peek(64))[:64]
+        for magic, what in REFUSED.items():
+            if start.startswith(magic):
+                raise InputError(f"{path}:1: {what}")
+        if start.startswith(UTF8_MARK):
+            self.reader.read(len(UTF8_MARK))
+        elif len(start) > 3 and not any(start[1::2]) and all(start[::2]):
+            raise InputError(f"{path}:1: UTF-16; convert it: iconv -f UTF-16LE -t UTF-8 FILE > NEW")
+
+    def _checked(self, read) -> bytes:
+        try:
+            return read()
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise InputError(f"{self.path}:{self.lines + 1}: the gzip file is damaged or truncated") from None
+
+    def peek(self) -> bytes:
+        """The next bytes; at least one unless the file ends."""
+        return self._checked(lambda: self.reader.peek(1))
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._checked(lambda: self.reader.read(size)))
+
+    def line(self) -> bytes:
+        """The next line, "" at the end."""
+        line = self._counted(self._checked(lambda: self.reader.readline(LINE_BYTES)))
+        self.lines += bool(line)
+        if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+            raise InputError(
+                f"{self.path}:{self.lines}: a line of more than {LINE_BYTES >> 20} MiB; write one document a line"
+            )
+        return line
+
+    def _counted(self, content: bytes) -> bytes:
+        self.unpacked += len(content)
+        if self.zipped and self.unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * self.file.tell()):
+            raise InputError(f"{self.path}: unpacks to more than {UNPACKED_RATIO} times its size; this is not text")
+        return content
+
+
+def _file_documents(stream: _Stream, path: epath.Path, field: str) -> Iterator[bytes]:
+    promised = stream.name.endswith(JSON_NAMES)
+    if not promised and not stream.peek().startswith(b"{"):
+        yield from _plain_documents(stream, path)
+        return
+    first = stream.line()
+    while promised and first and not first.strip():
+        first = stream.line()
+    if promised or _is_json_line(first, field):
+        yield from _json_documents(stream, first, field, path)
+    else:
+        yield from _plain_documents(stream, path, first)
+
+
+def _is_json_line(line: bytes, field: str) -> bool:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get(field), str)
+
+
+def _plain_documents(stream: _Stream, path: epath.Path, first: bytes = b"") -> Iterator[bytes]:
+    line = 1
+    for piece in _pieces(stream, first):
+        if b"\0" in piece:
+            line += piece.count(b"\n", 0, piece.find(b"\0"))
+            raise InputError(f"{path}:{line}: a binary file, not text; leave it out")
+        try:
+            piece.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line += piece.count(b"\n", 0, error.start)
+            raise InputError(f"{path}:{line}: {_not_utf8(error)}") from None
+        line += piece.count(b"\n")
+        yield piece
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    byte = error.object[error.start]
+    return f"not UTF-8 (byte 0x{byte:02x}); convert it, for example: iconv -f ISO-8859-1 -t UTF-8 FILE > NEW"
+
+
+def _pieces(stream: _Stream, buffer: bytes) -> Iterator[bytes]:
+    """The text, cut at line ends into pieces of at most DOCUMENT_BYTES. buffer: what was read of it before."""
+    while chunk := stream.read(DOCUMENT_BYTES):
+        buffer += chunk
+        while len(buffer) > DOCUMENT_BYTES:
+            cut = buffer.rfind(b"\n", 0, DOCUMENT_BYTES) + 1 or DOCUMENT_BYTES
+            while cut > DOCUMENT_BYTES - 4 and buffer[cut] & 0xC0 == 0x80:  # inside a character
+                cut -= 1
+            yield buffer[:cut]
+            buffer = buffer[cut:]
+    if buffer:
+        yield buffer
+
+
+def _json_documents(stream: _Stream, first: bytes, field: str, path: epath.Path) -> Iterator[bytes]:
+    """Texts of JSON lines; or of one JSON document that is an array of objects, or one object."""
+    if not first:
+        return
+    where, second = f"{path}:{stream.lines}", b""
+    try:
+        value = _parsed(first, where)
+        second = stream.line() if isinstance(value, list) else b""
+        is_lines = not isinstance(value, list) or second.strip()
+    except InputError:
+        if first.strip()[:1] not in (b"[", b"{"):
+            raise
+        value, is_lines = _document(first, stream), False
+        if value is None:
+            raise
+    if not is_lines:
+        for i, record in enumerate(value if isinstance(value, list) else [value], 1):
+            yield _text(record, field, f"{path}: object {i}")
+        return
+    yield _text(value, field, where)
+    for line in chain([second], iter(stream.line, b"")):
+        if line.strip():
+            where = f"{path}:{stream.lines}"
+            yield _text(_parsed(line, where), field, where)
+
+
+def _document(first: bytes, stream: _Stream) -> dict | list | None:
+    """A JSON document over many lines; None where it is none, or longer than LINE_BYTES."""
+    try:
+        return json.loads(first + stream.read(LINE_BYTES))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parsed(line: bytes, where: str):
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: {_not_utf8(error)}") from None
+    except RecursionError:
+        raise InputError(f"{where}: JSON nested too deeply to be read; leave the line out") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not a line of JSON (is the file truncated?): {error}") from None
+
+
+def _text(value, field: str, where: str) -> bytes:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: no text under {field!r} (it has: {type(value).__name__}); write one object a line")
+    if field not in value:
+        has = ", ".join(map(str, value))
+        raise InputError(f"{where}: no text under {field!r} (it has: {has}); name the field: data.field=NAME")
+    text = value[field]
+    if text is None:
+        raise InputError(f"{where}: no text under {field!r}: it is null; leave out the documents without text")
+    if not isinstance(text, str):
+        kind = {list: "a list", dict: "an object", bool: "true or false"}.get(type(text), "a number")
+        raise InputError(f"{where}: no text under {field!r}: it is {kind}; make it one string")
+    return encoded(text, where)

@@ -1,0 +1,126 @@
+"""`ladder export`: runs, or other projects' results, as one runs table."""
+
+import math
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from ladder.errors import InputError
+from launch.cli.options import Out
+
+Source = Literal["ladder", "paper", "lm-eval", "llm-foundry", "wandb"]
+# Which flags each source reads; any other is refused.
+FLAGS = {
+    "ladder": (),
+    "paper": (),
+    "lm-eval": ("run", "step"),
+    "llm-foundry": ("run", "step"),
+    "wandb": ("run", "tokens", "step-column"),
+}
+
+
+def export(
+    tables: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="TABLE ...", help="runs/NAME, a runs table, or another project's files", help_behavior_hint=""),
+    ],
+    /,
+    *,
+    out: Out,
+    source: Source = "ladder",
+    run: Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")] = (),
+    step: Annotated[tuple[str, ...], arg(metavar="STEP ...")] = (),
+    tokens: Annotated[str | None, arg(metavar="COLUMN|NUMBER")] = None,
+    step_column: Annotated[str | None, arg(metavar="COLUMN")] = None,
+    where: Annotated[tuple[str, ...], arg(metavar="COLUMN=VALUE ...")] = (),
+) -> None:
+    """Write runs as one runs table: the finished runs of a folder, or other projects' results.
+
+    Example: ladder export runs/demo -o demo.csv.gz
+
+    Example: ladder export 1B.json 3B.json --source lm-eval --run 1B=1.3B,26B 3B=3.2B,64B -o table.csv
+
+    Args:
+        source: paper: a folder of the task-ladder paper's CSVs; lm-eval: result JSONs, samples or folders of them;
+            llm-foundry: result JSONs; wandb: CSVs of histories or panels
+        run: name, parameters and training tokens of each file's run (one for all files: the same run); for wandb name
+            and parameters, for a panel of every run in it; 1B-10xC=1.3B,260B
+        step: of the run when it was evaluated, of each file or one for all (lm-eval, llm-foundry; 0 without it)
+        tokens: wandb: the column with training tokens, or the number of tokens in a step ("tokens" without it)
+        step_column: wandb: the column with the training step (_step, or Step of a panel, without it)
+        where: only rows with this value in this column, for example task=piqa_val; of one column, any of several values
+    """
+    from fitting.tables import join, runs_table
+
+    if not tables:
+        raise InputError("name what to export, for example: ladder export runs/demo -o demo.csv.gz")
+    if not out.name.endswith((".csv", ".csv.gz")):
+        raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
+    given = {"run": run, "step": step, "tokens": tokens, "step-column": step_column}
+    for flag, value in given.items():
+        if value and flag not in FLAGS[source]:
+            raise InputError(f"--source {source} does not read --{flag}; leave it out")
+    runs = join.where(join.join(_read(tables, source, run, step, tokens or "tokens", step_column)), where)
+    try:
+        runs_table.write(runs, out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
+    for line in runs.left_out:
+        print(f"left out: {line}")
+    print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
+
+
+def _read(files: tuple[str, ...], source: Source, run, step, tokens: str, step_column: str | None) -> list:
+    """The table of each file."""
+    from fitting.tables import importers, runs_table
+
+    if source == "ladder":
+        return [runs_table.read(file) for file in files]
+    if source == "paper":
+        return [importers.paper(file) for file in files]
+    runs = [_run(text, 1 if source == "wandb" else 2) for text in run or ("",)]
+    if source == "wandb":
+        everyone = {name: n_params for name, (n_params,) in runs}
+        if any(everyone[name] != n_params for name, (n_params,) in runs):
+            raise InputError("--run: a run has two numbers of parameters")
+        panels = [importers.is_panel(file) for file in files]
+        # A panel is asked for every run; a history is one run's, in the order of the files.
+        of_file = [everyone] * len(files) if all(panels) else [{name: n} for name, (n,) in _each(runs, files, "run")]
+        of_file = [everyone if panel else own for panel, own in zip(panels, of_file, strict=True)]
+        return [importers.wandb(file, own, tokens, step_column) for file, own in zip(files, of_file, strict=True)]
+    read = importers.lm_eval if source == "lm-eval" else importers.llm_foundry
+    steps = _each([_step(text) for text in step or ("0",)], files, "step")
+    of_file = zip(files, _each(runs, files, "run"), steps, strict=True)
+    return [read(file, name, *sizes, at) for file, (name, sizes), at in of_file]
+
+
+def _each(values: list, files: tuple[str, ...], flag: str) -> list:
+    """One value for each file. Raises InputError unless there is one for each, or one for all."""
+    if len(values) not in (1, len(files)):
+        raise InputError(f"--{flag}: {len(values)} values for {len(files)} files; give one for each, or one for all")
+    return values * len(files) if len(values) == 1 else values
+
+
+def _step(text: str) -> float:
+    from fitting.tables.quantities import quantity
+
+    value = quantity(text)
+    if not 0 <= value < math.inf:
+        raise InputError(f"--step {text}: a step is 0 or more")
+    return value
+
+
+def _run(text: str, n_numbers: int) -> tuple[str, list[float]]:
+    """ "NAME=N" or "NAME=N,D" -> (name, numbers). A name may contain "="."""
+    from fitting.errors import InputError as NotANumber
+    from fitting.tables.quantities import quantity
+
+    name, _, numbers = text.rpartition("=")
+    try:
+        values = [quantity(v) for v in numbers.split(",")]
+    except NotANumber:
+        values = []
+    if not name or len(values) != n_numbers or not all(0 < v < math.inf for v in values):
+        form, example = ("NAME=N,D", "1B-10xC=1.3B,260B") if n_numbers == 2 else ("NAME=N", "1B-10xC=1.3B")
+        raise InputError(f"--run {text!r}: write {form}, positive numbers, such as {example}")
+    return name, values
