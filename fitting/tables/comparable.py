@@ -39,7 +39,7 @@ def scored(*parts: Table) -> dict[str, tuple]:
 
 
 def other_docs(by_run: Mapping[str, tuple]) -> list[str]:
-    """A line where the values of `scored` differ. The keys may also be names of whole tables."""
+    """One line if not all runs were scored on the same docs. by_run: as from `scored`; a key may also name a table."""
     groups = {}
     for run, values in by_run.items():
         groups.setdefault(values, []).append(run)

@@ -35,7 +35,8 @@ def join(tables: Sequence[Table]) -> Table:
 
 
 def _final(tables: Sequence[Table], columns: dict[str, list]) -> list[bool]:
-    """Of a run in one table what that table says; of others, whether a row is at the run's last step."""
+    """Whether each row is final. A run that stands in one table keeps that table's column; a run that stands in several
+    is final at its last step."""
     n_tables, last_step = {}, {}
     for table in tables:
         for run in table.unique("run"):

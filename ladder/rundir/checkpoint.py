@@ -37,6 +37,7 @@ from ladder.rundir.files import (
     entries_under,
     is_local,
     is_store_error,
+    manifests,
     published_steps,
     read_bytes,
     read_sealed,
@@ -137,12 +138,15 @@ class Checkpoints:
         if not created and step in self._closed:
             write_atomic(self._path(step) / MANIFEST, sealed(manifest))
         elif not created:
-            raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
+            raise self._published_by_another(step)
 
     def _open(self, step):
         """Raise Preempted if another process has published the step that this one begins to save."""
         if self.process_index == 0 and self._is_published(step):
-            raise Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
+            raise self._published_by_another(step)
+
+    def _published_by_another(self, step):
+        return Preempted(f"{self._path(step)}: another process trains this run: it has published this step")
 
     def close(self):
         """Let no earlier holder of the lease publish a step that it is still saving."""
@@ -152,11 +156,11 @@ class Checkpoints:
 
     def steps(self):
         """The published steps, ascending."""
-        return published_steps(entries_under(self.directory))
+        return published_steps(manifests(self.directory))
 
     def cut_steps(self):
         """The steps whose manifest is too short to be one, ascending: they are ignored."""
-        entries = {name.removesuffix(f"/{MANIFEST}"): entry for name, entry in entries_under(self.directory).items()}
+        entries = {name.removesuffix(f"/{MANIFEST}"): entry for name, entry in manifests(self.directory).items()}
         short = {int(s): e.path for s, e in entries.items() if s.isdigit() and e.size <= len(CLOSED)}
         return [step for step, path in sorted(short.items()) if read_bytes(path) != CLOSED.encode()]
 

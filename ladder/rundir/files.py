@@ -229,6 +229,23 @@ def _bucket_entries(directory):
         yield name, Entry(directory / name, info["size"], info.get("generation"), info.get("crc32c"))
 
 
+def manifests(folder):
+    """{relative name: Entry} of the manifests in a run directory's "checkpoints" folder; in a bucket, which lists all
+    files with one request, of the other files too."""
+    if not is_local(folder):
+        return entries_under(folder)
+    try:
+        paths = [path / MANIFEST for path in epath.Path(folder).iterdir()]
+    except FileNotFoundError:
+        return {}
+    entries = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if not os.path.isdir(path):
+                entries[f"{path.parent.name}/{MANIFEST}"] = Entry(path, os.stat(path).st_size, None)
+    return entries
+
+
 def published_steps(entries):
     """The steps of the published checkpoints in a run directory, ascending: their manifests (checkpoint.py) hold more
     than CLOSED. entries: of the run directory's "checkpoints" folder."""

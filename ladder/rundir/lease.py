@@ -117,7 +117,7 @@ def read_lease(directory, files=None):
         lease = path and (_read(path) if files is None else _checked(files.contents[f"leases/{path.name}"], path))
     except InputError:
         lease = {"owner": "an unknown process", "host": "", "pid": 0, "expires": path.stat().mtime + SECONDS}
-    except FileNotFoundError:
+    except (FileNotFoundError, KeyError):  # deleted since it was listed
         return None
     return lease if lease and lease["expires"] else None
 

@@ -30,8 +30,8 @@ from ladder.errors import DamagedError, InputError
 from ladder.rundir import segments
 from ladder.rundir.files import (
     create,
-    entries_under,
     is_local,
+    manifests,
     published_steps,
     read_bytes,
     read_many,
@@ -152,7 +152,7 @@ class Record:
         """The steps of the published checkpoints, ascending; a crash loses nothing up to the last of them."""
         if self._files is not None:
             return self._files.saved_steps
-        return published_steps(entries_under(self.directory / "checkpoints"))
+        return published_steps(manifests(self.directory / "checkpoints"))
 
     def log(self, rows):
         """Buffer metric rows (with ROW_KEYS, perhaps more) in memory until `publish`."""
