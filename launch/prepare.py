@@ -9,7 +9,7 @@ from pathlib import Path
 from ladder.config import NUMERICS_VERSION, Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.rundir import config_file
-from ladder.rundir.files import absolute
+from ladder.rundir.files import absolute, read_json
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
 
@@ -18,10 +18,14 @@ PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 @dataclass(frozen=True)
 class Built:
-    """A ladder whose corpora are built: every rung has its corpus and tokenizer hashes, so its run_id is final."""
+    """A ladder whose corpora are built: every rung has its corpus and tokenizer hashes, so its run_id is final.
+
+    corpora: {corpus hash: its folder}. skipped: a line for each source of text of which documents were left out.
+    """
 
     ladder: Ladder
-    corpora: dict[str, Path]  # corpus hash -> its folder
+    corpora: dict[str, Path]
+    skipped: tuple[str, ...] = ()
 
 
 def check_tasks(ladder: Ladder) -> None:
@@ -45,7 +49,23 @@ def build(ladder: Ladder, corpora: Path) -> Built:
         data = built[rung.data, rung.model.seq_len]
         return replace(rung, data=replace(rung.data, corpus=data.hash, tokenizer_hash=data.tokenizer_hash))
 
-    return Built(ladder.map(with_hashes), {c.hash: _sealed(c.directory) for c in built.values()})
+    folders = {c.hash: _sealed(c.directory) for c in built.values()}
+    skipped = tuple(line for folder in folders.values() for line in _skipped(folder))
+    return Built(ladder.map(with_hashes), folders, skipped)
+
+
+def sources(corpus: Path) -> list[dict]:
+    """What each source of a corpus held when it was built: {"source", "documents", "bytes", "null_texts"}."""
+    from ladder.data.seal import CARD
+
+    # Corpora of earlier versions name no sources, or do not count the documents whose text is null.
+    return [{"null_texts": 0} | counts for counts in read_json(corpus / CARD).get("sources", [])]
+
+
+def _skipped(corpus: Path) -> list[str]:
+    """A line for each source some of whose documents were skipped because their text is null."""
+    rows = [row for row in sources(corpus) if row["null_texts"]]
+    return [f"{row['source']}: {row['null_texts']:,} documents without a text (null) skipped" for row in rows]
 
 
 def _sealed(directory) -> Path:

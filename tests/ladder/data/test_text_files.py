@@ -17,8 +17,9 @@ ARRAY = json.dumps([{"text": t, "id": i} for i, t in enumerate(TEXTS)])
 MARK = b"\xef\xbb\xbf"
 
 
-def read(path: Path) -> list[str]:
-    return [document.decode() for document in text_files.path_documents(epath.Path(path), "text")]
+def read(path: Path) -> list[str | None]:
+    documents = text_files.path_documents(epath.Path(path), "text")
+    return [None if document is None else document.decode() for document in documents]
 
 
 READ = {
@@ -37,6 +38,9 @@ READ = {
     "mark.txt": (MARK + b"one\n", ["one\n"]),
     "program.txt": (b'{"a": 1}\n{"text": 2}\n', ['{"a": 1}\n{"text": 2}\n']),
     "empty.json": (b"", []),
+    "null.jsonl": (b'{"text": "one"}\n{"text": null}\n', ["one", None]),
+    "null-first-without-suffix": (b'{"text": null}\n{"text": "one"}\n', [None, "one"]),
+    "null-array.json": (b'[{"text": null}, {"text": ""}]', [None, ""]),
 }
 
 
@@ -82,7 +86,6 @@ def test_a_gzip_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
 
 
 SHARED = {
-    "null.jsonl": "null.jsonl:2: no text under 'text': it is null",
     "list.jsonl": "list.jsonl:1: no text under 'text': it is a list",
     "latin1.jsonl": "latin1.jsonl:1: not UTF-8 (byte 0xe9); convert it",
     "utf16.txt": "utf16.txt:1: UTF-16; convert it",
@@ -97,6 +100,7 @@ def test_the_shared_cases():
             read(CASES / "odd-lines-of-jsonl" / name)
         assert says in str(caught.value)
     assert read(CASES / "odd-lines-of-jsonl" / "bom.jsonl") == ["one", "two"]
+    assert read(CASES / "odd-lines-of-jsonl" / "null.jsonl").count(None) == 1
     folder = CASES / "json-lines-named-otherwise"
     texts = read(folder / "corpus.jsonl")
     assert texts[0].startswith("Document 0.")

@@ -67,6 +67,18 @@ def test_what_answers_at_once_imports_no_jax(runs, arguments):
     assert done.stdout
 
 
+def test_documents_without_a_text_are_skipped_and_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    texts = [None if i % 20 == 3 else f"document {i} says {i * i} and {i**3}" for i in range(60)]
+    Path("mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    overrides = ["data.text=mine.jsonl", "data.validation=0.2", "data.tokenizer=bytes", "model.seq_len=16"]
+    assert cli.main(["data", "build", "demo", *overrides]) == 0
+    n_bytes = sum(len(text) for text in texts if text)
+    assert f"mine.jsonl: 57 documents, {n_bytes:,} bytes; 3 without a text (null) skipped\n" in capsys.readouterr().out
+    built = prepare.build(loader.overridden(loader.load("demo"), tuple(overrides)), Path("corpora"))
+    assert built.skipped == ("mine.jsonl: 3 documents without a text (null) skipped",)
+
+
 WRITE_TARGET = "write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12 (--target)\n"
 WRONG = {
     "plan unknown": (["plan", "demoo"], "no ladder 'demoo'; did you mean 'demo'?"),
