@@ -50,8 +50,12 @@ class Fit(Shown, LossFit):
 
     @property
     def cov(self) -> np.ndarray:
-        """Covariance [P, P] of the parameters, in the order of `params`. `stderr` is the root of its diagonal."""
-        deviations = self.deviations()
+        """Covariance [P, P] of the parameters, in the order of `params`; nan for a scale that is not determined.
+
+        `stderr` is the root of its diagonal."""
+        with np.errstate(invalid="ignore"):  # of what is not determined
+            deviations = self.deviations()
+        deviations |= {name: np.full_like(deviations[name], np.nan) for name in self._too_wide()}
         zero_R = np.zeros(self.bootstrap.noise_TR.shape[1])
         return np.atleast_2d(np.cov(np.stack([deviations.get(name, zero_R) for name in self.params])))
 

@@ -33,7 +33,7 @@ SPLITS = ("train", "extra", "target")
 PER_RUN = ("n_params", "split")
 SAME_TOKENS = 0.005  # relative difference below which the tokens of a run's step are the same
 # Metrics that are shares of documents, and columns of such shares: 0 to 1, not percent.
-SHARES, SHARE_COLUMNS = ("acc", "len_norm", "acc_norm", "soft", "exact_match"), ("chance", "majority")
+SHARES, SHARE_COLUMNS = ("acc", "len_norm", "acc_norm", "soft", "exact_match", "f1"), ("chance", "majority")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Table:
     """Columns of equal length. Text columns hold str ("" = absent), numbers float64 (nan = absent).
 
     columns["final"] (bool) marks the last row of each run that was decayed to its end. left_out: what was not read, or
-    not as it stands (runs, final rows before a run's last; of an import also files, tasks, columns), with the reason.
+    is not used as the table says (runs, final rows before a run's last, rows after it; of an import also files, tasks,
+    columns), with the reason.
     sha256: of the file, or of the rows as `write` would write them.
     """
 
@@ -231,16 +232,22 @@ def _last_steps(columns: dict, is_end: np.ndarray) -> np.ndarray:
 
 
 def _last_final(columns: dict, places: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """bool[rows]: `final` without the rows before the last final step of their run, and a line that counts those.
+    """bool[rows]: `final` without the rows before the last final step of their run; and a line that counts those, and
+    one that counts the rows after that step.
 
-    Checkpoints that were exported one by one and joined each say that they are the end of the run.
+    Checkpoints that were exported one by one and joined each say that they are the end of the run. A run whose later
+    rows are not final went on from a decayed checkpoint, or two runs have one name: its end is the last final row.
     """
     is_final = columns["final"]
     ends = _last_steps(columns, is_final)
-    earlier = np.flatnonzero(is_final & (columns["step"] < ends))
-    if not earlier.size:
-        return is_final, ()
-    n_runs, first = len(set(columns["run"][earlier])), places[earlier[0]]
-    runs = "1 run" if n_runs == 1 else f"{n_runs} runs"
-    line = f"{earlier.size} rows as ends of {runs}: marked final before the last step of their run (first at {first})"
-    return is_final & (columns["step"] == ends), (line,)
+    reasons = {
+        "marked final before the last step of their run": is_final & (columns["step"] < ends),
+        "later than the last row of their run that is marked final": columns["step"] > ends,
+    }
+    lines = []
+    for reason, rows in reasons.items():
+        if rows.any():
+            n_runs, first = len(set(columns["run"][rows])), places[np.flatnonzero(rows)[0]]
+            runs = "1 run" if n_runs == 1 else f"{n_runs} runs"
+            lines.append(f"{rows.sum()} rows as ends of {runs}: {reason} (first at {first})")
+    return is_final & (columns["step"] == ends), tuple(lines)

@@ -73,6 +73,7 @@ TABLES = {  # header, rows, split or task asked for, message
         HEADER, ["a,1,1,0,t,bpb,1", "a,1,2,0,v,bpb,1"], "t", ":3: run 'a' has 1 and 2 tokens at step 0; give every"),
     "percent": (HEADER, ["a,1,1,1,t,len_norm,50"], "t", ":2: len_norm is 50; it must lie between 0 and 1"),
     "chance in percent": (HEADER + ",chance", ["a,1,1,1,t,acc,0.5,25"], "t", ":2: chance is 25; it must lie"),
+    "f1 in percent": (HEADER, ["a,1,1,1,t,f1,45.3"], "t", ":2: f1 is 45.3; it must lie between 0 and 1 (percent?"),
     "negative": (HEADER, ["a,1,1,1,t,acc,-0.5"], "t", ":2: acc is -0.5"),
 }  # fmt: skip
 
@@ -84,6 +85,16 @@ def test_what_a_table_lacks(tmp_path, name):
     with pytest.raises(InputError) as error:
         points.ladder_points(runs_table.read(tmp_path / "t.csv"), [task], "n_params")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_rows_after_the_last_final_row_are_stated_and_do_not_move_the_end_of_a_run(tmp_path):
+    rows = ["a,1,1,100,t,bpb,2,true", "a,1,2,200,t,bpb,1,false", "b,2,1,100,t,bpb,3,false", "b,2,2,200,t,bpb,2,true"]
+    (tmp_path / "t.csv").write_text("\n".join([HEADER + ",final", *rows]))
+    runs = runs_table.read(tmp_path / "t.csv")
+    reason = "later than the last row of their run that is marked final"
+    assert runs.left_out == (f"1 rows as ends of 1 run: {reason} (first at {tmp_path}/t.csv:3)",)
+    ends = points.ladder_points(runs, None, "n_params")
+    assert ends.features["D"].tolist() == [1, 2] and ends.bpb_Tn.tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import InputError
-from fitting.tables import points
+from fitting.tables import comparable, points
 from fitting.tables.points import Target
 from fitting.task_laws import model_average, two_step
 
@@ -90,6 +90,14 @@ def test_the_json_is_plain_and_carries_what_a_report_must_state(predicted):
     assert (out["settings"]["resamples"], out["settings"]["draws"], out["settings"]["starts"]) == (25, 200, 16)
     assert form.params_TRP.shape[1] == 1 + 25 and model_average.N_STARTS == 16
     assert out["settings"]["bounds"]["alpha"] == list(form.law.bounds[2]) == [0.01, 2.0]
+
+
+@pytest.mark.parametrize("factor, flagged", [(1.0, False), (5.0, False), (20.0, True), (1 / 8.64e19, True)])
+def test_flops_that_are_not_within_a_factor_of_10_of_6nd_are_flagged(table, factor, flagged):
+    """Such as PF-days in a column of FLOPs."""
+    flops = {"flops": 6 * table["n_params"] * table["tokens"] * factor}
+    e = entry(two_step.predict(replace(table, columns=table.columns | flops), n_resamples=200), "quiz")
+    assert any(comparable.FAR_FLOPS in flag and "d10000-1xC" in flag for flag in e.flags) == flagged
 
 
 def test_another_seed_draws_other_resamples(table, predicted):
