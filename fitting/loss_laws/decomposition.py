@@ -6,7 +6,7 @@ choice, its *levels* are the alternatives; a *cell* is one level of each factor,
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,16 +100,19 @@ def moves(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> list
     return rows
 
 
-def json(factors: list[Factor], frontiers: dict[tuple, Frontier | str]) -> dict:
-    """For programs: the exponent of every cell, and by how much each factor moves it."""
+def json(factors: list[Factor], frontiers: dict[tuple, Frontier | str], budgets: Sequence[float] = ()) -> dict:
+    """For programs: the exponent of every cell, what to train there with each budget (FLOPs), and by how much each
+    factor moves the exponent."""
     rows = []
     for cell, frontier in frontiers.items():
         row = {"settings": dict(zip((f.name for f in factors), cell, strict=True))}
         if isinstance(frontier, Frontier):
             ends = frontier.interval(frontier.a_R, False)
             row |= {"exponent": float(frontier.a_R[0]), "exponent_ci95": [float(end) for end in ends], "why": ""}
+            row |= {"allocations": frontier.json(budgets)["allocations"]}
         else:
-            row |= {"exponent": None, "exponent_ci95": None, "why": frontier}
+            row |= {"exponent": None, "exponent_ci95": None, "why": frontier, "allocations": []}
         rows.append(row)
     by_factor = moves(factors, frontiers)
-    return {"cells": rows, "moves": by_factor, "total": math.fsum(m["moves"] for m in by_factor) if by_factor else None}
+    total = math.fsum(m["moves"] for m in by_factor) if by_factor else None
+    return {"budgets": list(budgets), "cells": rows, "moves": by_factor, "total": total}

@@ -81,12 +81,15 @@ def _by_budget(title: str, rows: Sequence[dict]) -> Grid:
 
 def exponents(result: dict) -> Grid:
     """result: of decomposition.json."""
-    body = [
-        [*cell["settings"].values(), optional(cell["exponent"]), interval(cell["exponent_ci95"]), cell["why"]]
-        for cell in result["cells"]
-    ]
+    body = []
+    for cell in result["cells"]:
+        sizes = [_with_range(row, "n_params", _si) for row in cell["allocations"]] or [""] * len(result["budgets"])
+        flags = dict.fromkeys(flag for row in cell["allocations"] for flag in row["flags"])
+        numbers = [optional(cell["exponent"]), interval(cell["exponent_ci95"]), *sizes]
+        body.append([*cell["settings"].values(), *numbers, cell["why"] or "; ".join(flags)])
     names = list(result["cells"][0]["settings"])
-    return Grid("exponent of N_opt in C, by setting", [*names, "#exponent", "#95 % interval", "why not"], body)
+    sizes = [f"#parameters for {c:.4g} FLOPs" for c in result["budgets"]]
+    return Grid("exponent of N_opt in C, by setting", [*names, "#exponent", "#95 % interval", *sizes, "flags"], body)
 
 
 def moves(result: dict) -> Grid | str:

@@ -14,6 +14,7 @@ COLUMNS = {"N": "params", "D": "tokens", "C": "flops", "S": "steps", "B": "batch
 COLUMNS |= {"T": "position"}
 POSITIVE = (*COLUMNS, "y", "weights")  # other features, of a user's own law, may have any sign
 VALUE = "loss"
+TASK, METRIC = "validation", "bpb"  # of a runs table, unless others are named
 FROM_N_AND_D = "6ND"  # given as the column of C: C = 6 N D even if the table has a column of FLOPs
 EXCLUDED = "excluded"
 NO = ("", "0", "0.0", "false", "no")
@@ -27,7 +28,8 @@ class LossPoints:
     same group share noise and are resampled together. quantity: what y is. n_convention: how N is counted. left_out:
     reasons why points were dropped. derived: {feature that the table lacks: the formula it was computed by}. weights_n:
     how much each point counts. labels: {column of settings: str[n]}. flags: reasons why points do not compare.
-    unit: the column of a wide table that groups_n are from, None where every row is a group.
+    unit: the column of a wide table that groups_n are from, None where every row is a group. made_of: {feature that the
+    table lacks: the features it was computed from}.
     """
 
     features: dict[str, np.ndarray]
@@ -43,6 +45,11 @@ class LossPoints:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     unit: str | None = None
+    made_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def behind(self, *features: str) -> set[str]:
+        """These features, and those that they were computed from."""
+        return set(features).union(*(self.behind(*self.made_of.get(name, ())) for name in features))
 
     @property
     def described(self) -> str:
@@ -82,14 +89,15 @@ class Reading:
     weights: the column of how much each row counts. labels: columns of settings. units: the column that says which rows
     share noise (see tables/units.py for the default), or units.EACH_ROW.
 
-    Runs tables: task and metric of the fitted quantity. curves: use every row of every run, not only the ends of the
-    decayed runs. reach: fit the steps to this loss (see `reached`). against: the task whose loss is the feature L.
+    Runs tables: task and metric of the fitted quantity ("validation" and "bpb" where they are None). curves: use every
+    row of every run, not only the ends of the decayed runs. reach: fit the steps to this loss (see `reached`). against:
+    the task whose loss is the feature L.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
     y: str | None = None
-    task: str = "validation"
-    metric: str = "bpb"
+    task: str | None = None
+    metric: str | None = None
     keep_excluded: bool = False
     drop_above: float | None = None
     critical: dict | None = None
@@ -131,6 +139,8 @@ def reached(curves: LossPoints, loss: float) -> LossPoints:
     This is the sample efficiency of Kaplan et al. 2020: figure 2 (against N), section 5.1 (against the batch size).
     Runs that start below the loss or never reach it are left out; raises InputError if all are.
     """
+    if curves.weights_n is not None:
+        raise InputError(f"{curves.source}: steps to a loss have no weights; leave them out", "weights")
     if "S" not in curves.features:
         raise InputError(f"{curves.source}: steps to a loss need steps, or tokens and tokens of a batch")
     runs, rows_reached, steps = np.unique(curves.groups_n), [], []
@@ -174,6 +184,9 @@ def _with_values(table: reader.Cells, y: str) -> tuple[reader.Cells, tuple[str, 
 
 
 def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
+    for argument in ("task", "metric", "against"):
+        if getattr(how, argument) is not None:
+            raise InputError(f"{source}: a wide table; {argument} is for runs tables, y names its column", argument)
     y = how.y or VALUE
     table, left_out = _with_values(table, y)
     cells_of = dict(zip(table.header, table.columns, strict=True))
@@ -226,13 +239,17 @@ def _from_runs(table: runs_table.Table, how: Reading) -> LossPoints:
         raise InputError(f"{table.source}: a runs table; its column run says which rows are of one run", "groups")
     if how.weights or how.labels:
         raise InputError(f"{table.source}: a runs table; weights and labels are columns of a wide table", "weights")
+    if how.against and how.against == (how.task or TASK):
+        raise InputError(f"against: {how.against} is the fitted task itself; name another", "against")
+    if how.keep_excluded:
+        raise InputError(f"{table.source}: a runs table; a column 'excluded' is of wide tables", "keep_excluded")
     if how.against and (how.curves or how.reach):
         raise InputError("against: is for the ends of runs, not for curves; leave one of them out", "against")
     if how.y or set(how.columns) - {"N"}:
         raise InputError(
             f"{table.source}: a runs table; task and metric say what is fitted, N how parameters are counted", "y"
         )
-    task, metric, against = how.task, how.metric, how.against
+    task, metric, against = how.task or TASK, how.metric or METRIC, how.against
     for argument, name in (("task", task), ("against", against)):
         if name and name not in table["task"]:
             raise InputError(f"{table.source}: no task {name!r}; it has {', '.join(table.unique('task'))}", argument)
@@ -272,7 +289,7 @@ def _completed(points: LossPoints, critical: dict) -> LossPoints:
         ("S_min", steps_formula, ("S", "B", "L"), lambda s, b, loss: kaplan.fewest_steps(s, b, loss, critical)),
         ("C_min", compute_formula, ("C", "B", "L"), lambda c, b, loss: kaplan.least_compute(c, b, loss, critical)),
     )
-    features, derived = dict(points.features), {}
+    features, derived, made_of = dict(points.features), {}, {}
     if {"N", "D", "C"} <= set(features) and points.n_convention != "n_non_embedding":
         far_n = comparable.far_from_6nd(*(features[name] for name in "NDC"))
         if far_n.any() and not any(comparable.FAR_FLOPS in flag for flag in points.flags):
@@ -282,5 +299,5 @@ def _completed(points: LossPoints, critical: dict) -> LossPoints:
     for name, formula, needed, compute in rules:
         if name not in features and set(needed) <= set(features):
             features[name] = compute(*(features[other] for other in needed))
-            derived[name] = f"{name} = {formula}"
-    return replace(points, features=features, derived=derived)
+            derived[name], made_of[name] = f"{name} = {formula}", needed
+    return replace(points, features=features, derived=derived, made_of=made_of)

@@ -8,6 +8,8 @@ from ladder.sizes import memory_bytes
 
 MIN_ROWS = 16  # of a weight on a device: fewer do not fill a tile, and XLA gathers by sums, which send twice as much
 MEMORY_SHARE = 0.9  # of a device's memory that a step may take
+# Fields of Mesh that `candidates` chooses.
+SEARCHED = ("replica", "fsdp", "tensor", "sequence", "accumulation", "remat")
 REMAT = ("none", "dots", "full")  # fastest first
 
 

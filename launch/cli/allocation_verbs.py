@@ -1,6 +1,8 @@
 """`ladder allocate`: what to train with a budget."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -8,7 +10,8 @@ from tyro.conf import Positional, arg
 from fitting.errors import InputError as FitInputError
 from ladder.errors import InputError
 from launch import display, terminal
-from launch.cli.loss_law_verbs import DEFAULTS, Plot, Read, Reading, keep_compiled
+from launch.cli.loss_law_verbs import Plot, keep_compiled
+from launch.cli.loss_reading import DEFAULTS, Read, Reading
 from launch.cli.options import Json, preset, refuse
 
 LAW, HUBER, RESAMPLES = "chinchilla", 1e-3, 4000
@@ -49,8 +52,7 @@ def allocate(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    if (table is None) == (published is None):
-        raise InputError("give a TABLE, or --published NAME and no table")
+    _check(table, published, budget)
     batch = reading.critical()
     keep_compiled()
     if published:
@@ -61,12 +63,34 @@ def allocate(
     huber, seed = HUBER if huber is None else huber, seed or 0
     options = {"delta": huber, "n_resamples": RESAMPLES if bootstrap is None else bootstrap}
     if unique is not None:
-        return _limited(reading.points(table), unique, budget, options | {"seed": seed}, json)
+        return _limited(table, reading, unique, budget, options | {"seed": seed}, json)
     approach, way = approach or 3, _approaches(law or LAW, options, isoflop, batch)[approach or 3]
+    read = partial(_points, table, approach, law)
     if vary:
-        return _decomposed(table, reading, approach, vary, way, seed, json)
-    points = reading.points(table, curves=approach == 1)
+        return _decomposed(read, reading, approach, vary, way, seed, budget, json)
+    points = read(reading)
     _show(way(points, seed), points, budget, _bias(points, isoflop, huber, approach), plot, json)
+
+
+def _check(table: str | None, published: str | None, budget: tuple[float, ...]) -> None:
+    """Raises InputError, before a fit that takes long, unless there are budgets and something to allocate them by."""
+    from fitting.errors import check_positive
+
+    if (table is None) == (published is None):
+        raise InputError("give a TABLE, or --published NAME and no table")
+    if not budget:
+        raise InputError("--budget: name at least one, in FLOPs, for example --budget 1e22")
+    check_positive("budget", *budget)
+
+
+def _points(table: str, approach: int, law: str | None, reading: Reading, labels: tuple[str, ...] = ()):
+    """The points for an approach. Raises InputError for flags that it does not use."""
+    from fitting.laws.catalogue import LAWS
+
+    points = reading.points(table, curves=approach == 1, labels=labels)
+    features = LAWS[law or LAW].features if approach == 3 and (law or LAW) in LAWS else ("N", "D", "C")
+    reading.refuse_unused(f"with --approach {approach}" + (f" and the law {law}" if law else ""), points, features)
+    return points
 
 
 def _refuse_with_published(law: str | None, unique: float | None, reading: Reading, **flags) -> None:
@@ -102,7 +126,9 @@ def _refuse_of_table(approach: int, law, huber, isoflop, unique, vary, reading: 
         refuse("with --vary", {"plot": plot})
     if approach != 2:
         refuse(f"with --approach {approach}", {"isoflop": isoflop})
+    refuse("with ladder allocate, which needs the loss", {"reach": reading.reach})
     if approach != 3:
+        refuse(f"with --approach {approach}", {"weights": reading.weights})
         refuse(f"with --approach {approach}", of_law | {"huber": huber if approach == 1 else None})
     elif law != "kaplan-ns":
         refuse(f"with the law {law or LAW}", {"critical_batch": reading.critical_batch})
@@ -112,9 +138,9 @@ def _show(frontier, points, budget: tuple[float, ...], notes: list[str], plot, j
     from fitting.report import loss_tables
 
     result = frontier.json(budget)
-    if points:
-        terminal.console().print(points.described)
-    _report(loss_tables.allocations(result), result, [*result["notes"], *notes], json)
+    _describe(points)
+    of_points = points.flags if points else ()
+    _report(loss_tables.allocations(result), result, dict.fromkeys([*result["notes"], *of_points, *notes]), json)
     if plot:
         from fitting.report import loss_figures
 
@@ -134,12 +160,15 @@ def _approaches(law: str, options: dict, budgets: tuple[float, ...], critical: d
     }
 
 
-def _limited(points, unique: float, budget: tuple[float, ...], options: dict, json) -> None:
+def _limited(table: str, reading: Reading, unique: float, budget: tuple[float, ...], options: dict, json) -> None:
+    from fitting.laws.catalogue import LAWS
     from fitting.loss_laws import allocation, loss_fit
 
+    points = reading.points(table)
+    reading.refuse_unused("with --unique, which fits the law muennighoff", points, LAWS["muennighoff"].features)
     allocation.check_limited(budget, unique)  # before the fit, which takes long
     fitted = loss_fit.fit(points, "muennighoff", **options)
-    terminal.console().print(points.described)
+    _describe(points)
     _show_limited(allocation.repeated(fitted, budget, unique), unique, fitted.flags, json)
 
 
@@ -150,7 +179,13 @@ def _show_limited(rows: list[dict], unique: float, notes: list[str], json) -> No
     _report(loss_tables.limited_data(result), result, notes, json)
 
 
-def _report(grid, result: dict, notes: list[str], json) -> None:
+def _describe(points) -> None:
+    """Print how many points there are, and what was left out. points: None where a published law needs none."""
+    for line in [points.described, *(f"left out: {reason}" for reason in points.left_out)] if points else ():
+        terminal.console().print(line)
+
+
+def _report(grid, result: dict, notes: Iterable[str], json) -> None:
     terminal.console().print(display.table(grid))
     display.flags(notes)
     if json:
@@ -158,22 +193,24 @@ def _report(grid, result: dict, notes: list[str], json) -> None:
 
 
 def _decomposed(
-    table: str | None, reading: Reading, approach: int, vary: tuple[str, ...], fit, seed: int, json
+    read_points, reading: Reading, approach: int, vary: tuple[str, ...], fit, seed: int, budget: tuple[float, ...], json
 ) -> None:
+    """read_points(reading, labels) -> points; fit(points, seed) -> Frontier."""
     from fitting.loss_laws import decomposition
     from fitting.report import loss_tables
     from fitting.tables import comparable
 
-    if table is None or (approach == 3 and any(v.startswith("c=") for v in vary)):
-        raise InputError("--vary: needs a TABLE, and for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
+    if approach == 3 and any(v.startswith("c=") for v in vary):
+        raise InputError("--vary: for c= --approach 1 or 2 (approach 3 takes C for 6 N D)")
     factors = [decomposition.parse(text) for text in vary]
+    refuse("with --vary, which names its columns", {f.name: getattr(reading, f.name) for f in factors if f.counts})
     labels, flags, described = tuple(f.name for f in factors if not f.counts), {}, {}
 
     def read(columns: dict):
         try:
-            points = replace(reading, **columns).points(table, curves=approach == 1, labels=labels)
+            points = read_points(replace(reading, **columns), labels)
             flags.update(dict.fromkeys(points.flags))
-            described[points.described] = None
+            described.update(dict.fromkeys([points.described, *(f"left out: {line}" for line in points.left_out)]))
             return points
         except FitInputError as error:
             if error.argument and error.argument.lower() in columns:
@@ -181,7 +218,7 @@ def _decomposed(
             raise
 
     factors, frontiers = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
-    result = decomposition.json(factors, frontiers) | comparable.in_json(flags)
+    result = decomposition.json(factors, frontiers, budget) | comparable.in_json(flags)
     moves = loss_tables.moves(result)
     terminal.console().print(display.table(loss_tables.exponents(result)))
     terminal.console().print(moves if isinstance(moves, str) else display.table(moves))

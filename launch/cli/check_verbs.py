@@ -42,6 +42,11 @@ def check(
     """
     if slices < 1:
         raise InputError(f"--slices {slices}: must be at least 1")
+    if recommend:
+        chosen_meshes = {f"mesh.{name}" for name in mesh_search.SEARCHED}
+        fixed = [override for override in overrides if override.partition("=")[0] in chosen_meshes]
+        if fixed:
+            raise InputError(f"{' '.join(fixed)}: no effect with --recommend, which tries meshes; leave it out")
     chosen = runs.pick(loader.overridden(loader.load(name), overrides), rung)
     if recommend:
         chosen = _recommend(chosen, topology, slices) or chosen

@@ -58,8 +58,10 @@ def export(
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
     given = {"run": run, "step": step, "tokens": tokens, "step-column": step_column}
     for flag, value in given.items():
-        if value and flag not in FLAGS[source]:
+        if value not in (None, ()) and flag not in FLAGS[source]:
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
+        if value == "":
+            raise InputError(f"--{flag}: is empty; leave it out")
     runs = join.where(join.join(_read(tables, source, run, step, tokens or "tokens", step_column)), where)
     try:
         runs_table.write(runs, out)

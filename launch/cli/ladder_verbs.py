@@ -9,7 +9,7 @@ from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
 from launch.scheduler import runs
 from launch.settings import FILE
 
@@ -56,6 +56,8 @@ def submit(
     if backend != "local":
         one_machine = {"at_once": at_once > 1, "processes": processes > 1}
         refuse(f"with --backend {backend}, which starts as many as {FILE} says", one_machine)
+    if dry_run:
+        refuse("with --dry-run, which submits nothing", {"retry": retry})
     config = submission.BackendConfig(backend, at_once, processes, load(settings))
     opened = config.open()  # before anything is built: a missing setting is reported at once
     if backend == "tpu":
@@ -106,7 +108,7 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
 
     if not 0 < every < 86_400:
         raise InputError(f"--every {every}: must be positive, and less than a day")
-    folder = runs.folder(name, as_path(root))
+    folder = runs.folder(name, root_of(name, root))
     return screen.watch(folder, submission.read(folder), every, terminal.console())
 
 
@@ -117,7 +119,7 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     """
     from launch.scheduler import status as statuses
 
-    ladder_status = statuses.read(runs.folder(name, as_path(root)))
+    ladder_status = statuses.read(runs.folder(name, root_of(name, root)))
     terminal.console().print(statuses.table(ladder_status))
     if json:
         terminal.write_json(json, statuses.to_json(ladder_status))
@@ -146,11 +148,14 @@ def logs(
 
     if lines < 1:
         raise InputError(f"--lines {lines}: must be at least 1")
-    directory = runs.directory(run, rung, as_path(root))
+    refuse_rung(run, rung)
+    directory = runs.directory(run, rung, root_of(run, root))
     backend_lines = submission.backend_logs(directory)  # where there is no log.txt
+    if backend_lines:
+        refuse("on a log that the backend keeps", {"follow": follow})
     for line in backend_lines[-lines:] or run_log.tail(directory, lines):
         print(line)
-    if follow and not backend_lines:
+    if follow:
         for text in run_log.follow(directory):
             print(text, end="", flush=True)
 
@@ -162,7 +167,7 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
     """
     from launch.scheduler import loop, submission
 
-    submitted = submission.read(runs.folder(name, as_path(root)))
+    submitted = submission.read(runs.folder(name, root_of(name, root)))
     jobs = submitted.jobs
     if rung is not None:
         jobs = (runs.match(rung, {job.run_id: job for job in jobs}),)
@@ -177,8 +182,9 @@ def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = 
     """
     from launch import verify as verifying
 
-    folder = runs.folder(name, as_path(root))
-    directories = [runs.directory(name, rung, as_path(root))] if rung else runs.directories(folder)
+    refuse_rung(name, rung)
+    folder = runs.folder(name, root_of(name, root))
+    directories = [runs.directory(name, rung, root_of(name, root))] if rung else runs.directories(folder)
     fits = [] if rung else sorted(config.parent for config in folder.glob("fit/*/config.json"))
     checked = [verifying.check(path) for path in (*directories, *fits)] + verifying.check_corpora(directories)
     terminal.console().print(verifying.table(checked))

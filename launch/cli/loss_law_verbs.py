@@ -1,107 +1,20 @@
 """Verbs about scaling laws of the loss."""
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
+from launch.cli.loss_reading import DEFAULTS, Column, Read, Reading
 from launch.cli.options import Json, given, preset, refuse
 
 Losses = Annotated[
     Positional[str],
     arg(metavar="TABLE", help="a wide table (a row per run), a runs table (.csv, .csv.gz, .jsonl) or runs/NAME"),
 ]
-Column = Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="")]
 Plot = Annotated[Path | None, arg(metavar="FILE", help="draw it: .png, .svg or .pdf", help_behavior_hint="")]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a table of losses is read."""
-
-    n: Column = None
-    """wide: column of parameters (params); runs table: how they are counted (n_params)"""
-    d: Column = None
-    """wide: column of training tokens (tokens; without it, flops / 6 N)"""
-    c: Column = None
-    """wide: column of training FLOPs (flops; without it, 6 N D)"""
-    s: Column = None
-    """wide: column of training steps (steps)"""
-    b: Column = None
-    """wide: column of the batch size in tokens (batch_tokens)"""
-    u: Column = None
-    """wide: column of the unique tokens of the training data (unique_tokens)"""
-    t: Column = None
-    """wide: column of the position of the predicted token (position)"""
-    y: Column = None
-    """wide: column of the fitted quantity (loss)"""
-    weights: Column = None
-    """wide: column of how much each row counts"""
-    runs: Column = None
-    """wide: column that says which rows are of one run (trunk, parent, run; others such as run_name where their values
-    repeat); none: every row is a run of its own"""
-    task: str = "validation"
-    """runs table: what was measured"""
-    metric: str = "bpb"
-    """runs table: and how"""
-    against: Annotated[str | None, arg(metavar="TASK", help_behavior_hint="")] = None
-    """runs table: the task whose loss is L, for --law transfer"""
-    reach: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None
-    """fit the steps that learning curves take to this loss instead of the loss"""
-    drop_above: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None
-    """leave out points with a larger loss"""
-    keep_excluded: bool = False
-    """also use rows marked in a column "excluded" """
-    critical_batch: Annotated[str | None, arg(metavar="B_STAR,ALPHA_B", help_behavior_hint="")] = None
-    """constants of B_crit(L), by which S_min and C_min follow from S, B and C (Kaplan's 2e8,0.21)"""
-
-    def points(self, table: str, curves: bool = False, labels: tuple[str, ...] = ()):
-        """loss_points.LossPoints of a table."""
-        from fitting.tables import loss_points
-
-        columns = {"N": self.n, "D": self.d, "C": self.c, "S": self.s, "B": self.b, "U": self.u, "T": self.t}
-        how = loss_points.Reading(
-            {feature: column for feature, column in columns.items() if column},
-            self.y,
-            self.task,
-            self.metric,
-            self.keep_excluded,
-            self.drop_above,
-            self.critical(),
-            curves,
-            self.reach,
-            self.weights,
-            self.runs,
-            against=self.against,
-            labels=labels,
-        )
-        return loss_points.read(table, how)
-
-    def given(self, *without: str) -> dict:
-        """The flags of this class that were given, but for those named."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
-        return {name: value for name, (value, default) in values.items() if value != default and name not in without}
-
-    def critical(self) -> dict | None:
-        """Constants of B_crit(L), where they are given."""
-        text = self.critical_batch
-        if text is None:
-            return None
-        try:
-            b_star, alpha_b = (float(v) for v in text.split(","))
-        except ValueError:
-            b_star = alpha_b = 0.0
-        if not (0 < b_star < float("inf") and 0 < alpha_b < float("inf")):
-            raise InputError(f"--critical-batch {text!r}: write B_STAR,ALPHA_B, positive numbers, such as 2e8,0.21")
-        return {"B_star": b_star, "alpha_B": alpha_b}
-
-
-Read = Annotated[Reading, arg(name="")]
-DEFAULTS = Reading()
 
 
 def fit(
@@ -116,7 +29,7 @@ def fit(
     bootstrap: Annotated[int | None, preset(4000)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     precision: Annotated[Literal["float64", "float32"] | None, preset("float64")] = None,
-    reading: Read = Reading(),
+    reading: Read = DEFAULTS,
     plot: Plot = None,
     figure: Annotated[Literal["law", "against", "pairs", "landscape"] | None, preset("law")] = None,
     json: Json = None,
@@ -142,10 +55,10 @@ def fit(
         refuse("without --plot", {"figure": figure})
     if published:
         flags = {"huber": huber, "overestimate_penalty": overestimate_penalty, "starts": starts, "bootstrap": bootstrap}
-        flags |= {"seed": seed, "precision": precision, "plot": plot}
+        flags |= {"seed": seed, "precision": precision, "plot": plot, "weights": reading.weights, "runs": reading.runs}
         refuse("with --published, which fits nothing", flags)
-        return _against_published(published, law, reading.points(table), json)
-    points = reading.points(table)
+        return _against_published(published, law, _points(table, law, reading), json)
+    points = _points(table, law, reading)
     keep_compiled()
     from fitting.api import loss
     from fitting.report import loss_tables
@@ -160,6 +73,16 @@ def fit(
         from fitting.report import loss_figures
 
         display.save(loss_figures.FIGURES[figure or "law"](fitted), plot)
+
+
+def _points(table: str, law: str, reading: Reading):
+    """The points for a law. Raises InputError for flags that it does not use."""
+    from fitting.laws.catalogue import LAWS
+
+    points = reading.points(table)
+    if law in LAWS:  # the fit lists the laws
+        reading.refuse_unused(f"with the law {law}", points, LAWS[law].features)
+    return points
 
 
 def keep_compiled() -> None:

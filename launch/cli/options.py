@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
+from ladder.rundir.files import as_path
 
 RUNS, CORPORA = "runs", "corpora"
 
@@ -22,6 +23,19 @@ Json = Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON
 Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
 Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
 Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to write")]
+
+
+def root_of(name: str, root: str) -> Path:
+    """Where the run directories of the ladder `name` are. Raises InputError for --root beside a folder of runs."""
+    if as_path(name).is_dir():
+        refuse(f"with the folder {name}", {"root": root != RUNS})
+    return as_path(root)
+
+
+def refuse_rung(run: str, rung: str | None) -> None:
+    """Raises InputError for --rung beside a run directory."""
+    if (as_path(run) / "config.json").exists():
+        refuse(f"with the run directory {run}", {"rung": rung})
 
 
 def preset(value: Any) -> Any:

@@ -12,7 +12,7 @@ from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
 from launch import display, terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse
+from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
 from launch.scheduler import runs
 
 
@@ -58,7 +58,12 @@ def train(
         processes: how many processes train the run (LADDER_PROCESSES)
         process: the index of this process (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
     """
-    if not as_path(run).is_dir() and (coordinator or "LADDER_COORDINATOR" in os.environ):
+    coordinated = coordinator or "LADDER_COORDINATOR" in os.environ
+    if not coordinated:
+        refuse("without --coordinator", {"processes": processes, "process": process})
+    if as_path(run).is_dir():
+        refuse(f"with the run directory {run}", {"root": root != RUNS, "corpora": corpora != CORPORA})
+    elif coordinated:
         raise InputError(f"{run}: several processes need a run directory: ladder train runs/LADDER/RUN_ID")
     directory = _run_directory(run, overrides, rung, as_path(root), as_path(corpora), vmap)
     from launch.scheduler import worker
@@ -136,9 +141,10 @@ def evaluate(
         tasks = tuple(name for names in tasks for name in names.split(",") if name.strip())
         if not tasks:
             raise InputError("--tasks: names no task; leave it out for the tasks of the run's config")
-    directories, checkpoint_step = _directories(run, rung, as_path(root))
+    refuse_rung(run, rung)
+    directories, checkpoint_step = _directories(run, rung, root_of(run, root))
     if checkpoint_step is not None:
-        refuse(f"with the checkpoint {run}", {"step": step, "missing": missing})
+        refuse(f"with the checkpoint {run}", {"step": step, "missing": missing, "rung": rung})
     step, evaluations = step if checkpoint_step is None else checkpoint_step, []
     with terminal.progress(BarColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=len(directories))
@@ -158,7 +164,8 @@ def evaluate(
 def _directories(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
     """The run directories (or the published model) to evaluate, and the step where `run` is one checkpoint."""
     path = as_path(run)
-    if path.suffix == ".gguf" and rung is None:
+    if path.suffix == ".gguf" and not path.is_dir():
+        refuse(f"with the model file {run}", {"rung": rung, "root": root != as_path(RUNS)})
         return [path], None
     if path.parent.name == "checkpoints" and path.name.isdigit():
         return [path.parent.parent], int(path.name)

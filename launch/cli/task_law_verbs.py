@@ -86,6 +86,13 @@ def _targets(texts: tuple[str, ...]) -> list | None:
     return targets or None
 
 
+def _one_target(texts: tuple[str, ...]):
+    """The target from NAME=N,D, or None. Raises InputError for several."""
+    if len(texts) > 1:
+        raise InputError(f"--target: one target at a time, and these are {len(texts)}: {', '.join(texts)}")
+    return (_targets(texts) or [None])[0]
+
+
 def _in_table(runs) -> list:
     from fitting.tables.points import targets_of
 
@@ -122,13 +129,14 @@ def compare(
     Example: ladder compare mine.csv theirs.csv --target 7B-4T=6887575552,3945065873408
 
     Args:
-        target: name, parameters and tokens of the model that both would train (the first counts)
+        target: name, parameters and tokens of the model that both would train
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
     fitting = _fitting()
+    first = _one_target(target)
     a, b = _runs(table), _runs(other)
-    first = (_targets(target) or _in_table(a) or [None])[0]
+    first = first or next(iter(_in_table(a)), None)
     if first is None:
         raise InputError(f"{table}: no target to compare at: add --target NAME=N,D")
     result = fitting.compare(a, b, first, resamples=bootstrap, seed=seed)
@@ -150,15 +158,15 @@ def design(
     Example: ladder design runs.csv.gz --target 7B-4T=6887575552,3945065873408 --budget 7e20 1.4e21
 
     Args:
-        target: name, parameters and tokens of a model (the first is designed for)
+        target: name, parameters and tokens of a model; without it, the first target in the table
         budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
     """
-    fitting = _fitting()
+    fitting, chosen = _fitting(), _one_target(target)
     runs = _runs(table)
-    targets = _targets(target) or _in_table(runs)
-    if not targets:
+    chosen = chosen or next(iter(_in_table(runs)), None)
+    if chosen is None:
         raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
-    result = fitting.design(runs, targets[0], budget or None)
+    result = fitting.design(runs, chosen, budget or None)
     display.show(result)
     if json:
         terminal.write_json(json, result.json())
@@ -185,8 +193,9 @@ def study(
     from fitting.tables import comparable
     from fitting.task_laws import diagnostics
 
+    chosen_target = _one_target(target)
     runs = _runs(table)
-    targets = _targets(target) or _in_table(runs)
+    chosen_target = chosen_target or next(iter(_in_table(runs)), None)
     ends = methods.points(runs, None)
     chosen = run or ends.runs[-1]
     if chosen not in runs["run"]:
@@ -194,13 +203,13 @@ def study(
     noise, console = error_analysis.variance(runs, chosen), terminal.console()
     console.print(display.table(task_tables.noise(noise, chosen)))
     errors = []
-    if targets:
+    if chosen_target:
         smaller = error_analysis.ladders(runs)
-        rows = error_analysis.compute_versus_error(runs, targets[0], smaller)
+        rows = error_analysis.compute_versus_error(runs, chosen_target, smaller)
         with terminal.progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
             errors = list(progress.track(rows, total=len(smaller), description="smaller ladders"))
     if errors:
-        console.print(display.table(task_tables.smaller_ladders(errors, targets[0].name)))
+        console.print(display.table(task_tables.smaller_ladders(errors, chosen_target.name)))
     else:
         console.print("no target in the table has been measured above chance, so errors of smaller ladders are unknown")
     flags = diagnostics.mixed(ends, {})

@@ -55,7 +55,65 @@ REFUSED = {
     "fit TABLE --overestimate-penalty inf": "the penalty is inf",
     "fit TABLE --figure pairs": "--figure: no effect without --plot",
     "fit TABLE --law kaplan-nd --published kaplan --huber 1": f"--huber: {LEAVE_OUT}",
+    "fit TABLE --law kaplan-nd --published kaplan --weights tokens": f"--weights: {LEAVE_OUT}",
+    "fit TABLE --task train": "a wide table; task is for runs tables, y names its column (--task)",
+    "fit TABLE --metric bpb": "a wide table; metric is for runs tables, y names its column (--metric)",
+    "fit TABLE --against train": "a wide table; against is for runs tables, y names its column (--against)",
+    "fit TABLE --critical-batch 2e8,0.21": "--critical-batch: no effect with the law chinchilla; leave it out",
+    "fit TABLE --u tokens --t tokens": "--u and --t: no effect with the law chinchilla; leave them out",
+    "fit TABLE --b tokens": "--b: no effect with the law chinchilla; leave it out",  # D is in the table
+    "fit TABLE --s tokens --law kaplan-n": "--s: no effect with the law kaplan-n; leave it out",
+    "fit TABLE --s tokens --b tokens --reach 3 --weights tokens": "steps to a loss have no weights",
+    "fit RUNS --keep-excluded": "a runs table; a column 'excluded' is of wide tables (--keep-excluded)",
+    "fit RUNS --against validation": "against: validation is the fitted task itself; name another (--against)",
+    "fit RUNS --against train": "--against: no effect with the law chinchilla; leave it out",
+    "fit RUNS --weights tokens": "weights and labels are columns of a wide table (--weights)",
+    "fit RUNS --law kaplan-n --critical-batch 2e8,0.21": "--critical-batch: no effect with the law kaplan-n; leave it",
+    "allocate TABLE --budget": "--budget: name at least one, in FLOPs",
+    "allocate TABLE --budget 0": f"0: {NUMBER} (--budget)",
+    "allocate TABLE --budget 1e21 --critical-batch 2e8,0.2": "--critical-batch: no effect with the law chinchilla",
+    "allocate TABLE --budget 1e21 --u tokens": "--u: no effect with --approach 3; leave it out",
+    "allocate TABLE --budget 1e21 --unique 1e9 --t tokens": "--t: no effect with --unique, which fits the law",
+    "allocate TABLE --budget 1e21 --approach 2 --weights tokens": "--weights: no effect with --approach 2",
+    "allocate TABLE --budget 1e21 --reach 3": "--reach: no effect with ladder allocate, which needs the loss",
+    "allocate TABLE --budget 1e21 --vary n=params,tokens --n params": "--n: no effect with --vary, which names its",
+    "allocate TABLE --budget 1e21 --vary n=params,tokens --u tokens": "--u: no effect with --approach 3; leave it out",
+    "compare TABLE TABLE --target a=1,2 b=1,2": "--target: one target at a time, and these are 2: a=1,2, b=1,2",
+    "design TABLE --target a=1,2 b=1,2": "--target: one target at a time",
+    "study TABLE --target a=1,2 b=1,2": "--target: one target at a time",
+    "data olmes --corpora elsewhere": "--corpora: no effect with ladder data olmes; leave it out",
+    "check demo --rung x --topology v5e:4x4 --recommend mesh.fsdp=4": "mesh.fsdp=4: no effect with --recommend",
+    "train mine --root elsewhere": "--root: no effect with the run directory mine; leave it out",
+    "train mine --corpora elsewhere": "--corpora: no effect with the run directory mine; leave it out",
+    "train mine --rung x": "its config.json fixes what is trained; leave out --rung",
+    "train demo --rung x --processes 2": "--processes: no effect without --coordinator; leave it out",
+    "train mine --process 0": "--process: no effect without --coordinator; leave it out",
+    "eval mine --rung x": "--rung: no effect with the run directory mine; leave it out",
+    "eval mine --root elsewhere": "--root: no effect with the folder mine; leave it out",
+    "eval mine/checkpoints/7 --rung x": "--rung: no effect with the checkpoint mine/checkpoints/7; leave it out",
+    "eval model.gguf --tasks a --rung x": "--rung: no effect with the model file model.gguf; leave it out",
+    "eval model.gguf --tasks a --root elsewhere": "--root: no effect with the model file model.gguf; leave it out",
+    "eval model.gguf --tasks a --missing": "a model file has no checkpoints to choose from (--missing)",
+    "logs mine --rung x": "--rung: no effect with the run directory mine; leave it out",
+    "verify mine --rung x": "--rung: no effect with the run directory mine; leave it out",
+    "status mine --root elsewhere": "--root: no effect with the folder mine; leave it out",
+    "watch mine --root elsewhere": "--root: no effect with the folder mine; leave it out",
+    "cancel mine --root elsewhere": "--root: no effect with the folder mine; leave it out",
+    "submit demo --dry-run --retry": "--retry: no effect with --dry-run, which submits nothing; leave it out",
 }
+# Flags of other sources, and empty ones.
+NOT_READ = {
+    "ladder": {"run": "r=1,2", "step": "0", "tokens": "8", "step-column": "a"},
+    "paper": {"run": "r=1,2", "step": "0", "tokens": "8", "step-column": "a"},
+    "lm-eval": {"tokens": "8", "step-column": "a"},
+    "llm-foundry": {"tokens": "EMPTY", "step-column": "a"},
+    "wandb": {"step": "0"},
+}
+for source, flags in NOT_READ.items():
+    for flag, value in flags.items():
+        command = f"export RUNS -o out.csv --source {source} --{flag} {value}"
+        REFUSED[command] = f"--source {source} does not read --{flag}; leave it out"
+REFUSED["export RUNS -o out.csv --source wandb --run a=1 --tokens EMPTY"] = "--tokens: is empty; leave it out"
 
 
 @pytest.fixture
@@ -69,10 +127,17 @@ def table(tmp_path):
 
 
 @pytest.mark.parametrize("command", REFUSED)
-def test_a_flag_without_effect_or_a_wrong_number_is_one_line(command, table, capsys):
+def test_a_flag_without_effect_or_a_wrong_number_is_one_line(command, table, capsys, monkeypatch):
     same = Path(table).with_name("same.csv")
     same.write_text("params,tokens,loss\n" + "1e8,2e9,3.1\n" * 30)
-    words = {"TABLE": table, "SAME": str(same), "EMPTY": ""}
+    runs, run = same.with_name("runs.csv"), same.with_name("mine")
+    tasks = ("validation", "train")
+    rows = [f"r{i},{2**i}e6,{3**i}e8,9,{task},bpb,{3 + 1 / (i + 1)}" for i in range(8) for task in tasks]
+    runs.write_text("run,n_params,tokens,step,task,metric,value\n" + "\n".join(rows) + "\n")
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    monkeypatch.chdir(same.parent)
+    words = {"TABLE": table, "SAME": str(same), "EMPTY": "", "RUNS": str(runs)}
     assert cli.main([words.get(word, word) for word in command.split()]) == 2
     err = capsys.readouterr().err
     assert REFUSED[command] in err and err.startswith("error: ") and err.count("\n") == 1
@@ -110,3 +175,20 @@ def test_flops_in_another_unit_are_flagged(table):
         Path(table).write_text("\n".join(["params,tokens,loss,flops", *lines]) + "\n")
         flags = loss_points.read(table).flags
         assert any(comparable.FAR_FLOPS in flag for flag in flags) == flagged
+
+
+def test_allocate_obeys_the_budget_with_vary(tmp_path, capsys):
+    n, ratio = np.repeat(np.geomspace(1e7, 3e9, 8), 4), np.tile(np.geomspace(5, 100, 4), 8)
+    rows = [
+        f"{a},{1.2 * a},{a * r},{1.8 + 480 / a**0.35 + 2000 / (a * r) ** 0.37}" for a, r in zip(n, ratio, strict=True)
+    ]
+    path, out = tmp_path / "losses.csv", tmp_path / "out.json"
+    path.write_text("\n".join(["params,total,tokens,loss", *rows]) + "\n")
+    command = ["allocate", str(path), "--bootstrap", "20", "--json", str(out), "--budget", "1e20", "1e21"]
+    assert cli.main([*command, "--vary", "n=params,total"]) == 0
+    shown, by_params = capsys.readouterr().out, json.loads(out.read_text())["cells"][0]["allocations"]
+    assert "parameters for 1e+20 FLOPs" in shown and "parameters for 1e+21 FLOPs" in shown
+    assert cli.main(command) == 0
+    alone = json.loads(out.read_text())["allocations"]
+    assert [row["flops"] for row in by_params] == [1e20, 1e21]
+    assert [row["n_params"] for row in by_params] == pytest.approx([row["n_params"] for row in alone], rel=1e-6)
