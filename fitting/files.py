@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fitting.errors import InputError
 
-# What the machine is to blame for, not the user; the same command may succeed later.
+# Error numbers of a failing machine (a full disk, a lost network), not of wrong input: the command may succeed later.
 OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
 
 
@@ -18,7 +18,7 @@ def replaced(path) -> Iterator[Path]:
     """Yield a path to write to. At the end that file replaces `path`; after an error `path` is as it was.
 
     The folder of `path` is made. A path that is no ordinary file (/dev/stdout, a pipe) or lies in a bucket is written
-    directly. Raises InputError where the path cannot be written to, and OSError where the machine is to blame.
+    directly. Raises InputError where the path cannot be written to, and OSError for those of OF_THE_MACHINE.
     """
     if "://" in str(path):
         yield path

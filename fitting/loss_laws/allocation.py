@@ -137,7 +137,11 @@ def of_law(fitted: LossFit, batch: dict = kaplan.BATCH) -> Frontier:
 
 
 def _parametric(law: Law, source: str, natural: dict, batch: dict, values: Callable) -> Frontier:
-    """natural: parameters {name: [1 + R]}. values: law at features {name: [1 + R, m]}."""
+    """Approach 3 from a law's parameters.
+
+    natural: {parameter: its value [1 + R] in the units of the printed formula}; row 0 is the fit, the others its
+    resamples. values({feature: [1 + R, m]}) -> [1 + R, m]: the law's loss.
+    """
     k_R, a_R = np.broadcast_arrays(*law.optimum(natural, batch))
     frontier = Frontier(PARAMETRIC, source, k_R, a_R, law=law.name, batch=batch)
 
@@ -184,7 +188,7 @@ def repeated_published(name: str, budgets, unique: float) -> list[dict]:
 
 
 def _repeated(natural: dict, values: Callable, interval: Callable, budgets, unique: float) -> list[dict]:
-    """natural: parameters {name: [1 + R]}. values: law at features {name: [1 + R, m]}.
+    """The allocations of `repeated`. natural, values: see `_parametric`.
 
     One row for each budget: n_params, tokens, epochs, loss, with 95 % intervals. It is searched on two grids of
     N, because the optimum is no power law once data repeat (Muennighoff et al. 2023, section 5).

@@ -141,7 +141,6 @@ def evaluate(
         tasks = tuple(name for names in tasks for name in names.split(",") if name.strip())
         if not tasks:
             raise InputError("--tasks: names no task; leave it out for the tasks of the run's config")
-    refuse_rung(run, rung)
     directories, checkpoint_step = _directories(run, rung, root_of(run, root))
     if checkpoint_step is not None:
         refuse(f"with the checkpoint {run}", {"step": step, "missing": missing, "rung": rung})
@@ -163,6 +162,7 @@ def evaluate(
 
 def _directories(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
     """The run directories (or the published model) to evaluate, and the step where `run` is one checkpoint."""
+    refuse_rung(run, rung)
     path = as_path(run)
     if path.suffix == ".gguf" and not path.is_dir():
         refuse(f"with the model file {run}", {"rung": rung, "root": root != as_path(RUNS)})

@@ -22,7 +22,7 @@ SHOTS = re.compile(r"\d+-shot")
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one run. column: where its values stand. stderr: the column of its standard errors, or None."""
+    """One metric of one run. column: the CSV's column of its values. stderr: that of their standard errors, or None."""
 
     run: str
     task: str

@@ -15,34 +15,9 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from ladder.errors import InputError, Preempted
+from ladder.errors import InputError
 from ladder.rundir.checkpoint import Checkpoints
-from ladder.rundir.files import as_path, read_bytes
-
-
-def make_state(step):
-    return {
-        "params": {"w": jnp.arange(12.0).reshape(3, 4) + step, "b": jnp.ones(4, jnp.bfloat16)},
-        "moments": [jnp.full((2,), step, jnp.float32), jnp.int32(step)],
-        "key": jax.random.key(step),
-    }
-
-
-def abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-
-
-ABSTRACT = abstract(make_state(0))
-
-
-def plain(state):
-    leaves = jax.tree.leaves(state | {"key": jax.random.key_data(state["key"])})
-    return [np.asarray(leaf).tolist() for leaf in leaves]
-
-
-def save(checkpoints, step):
-    checkpoints.start(step, make_state(step))
-    checkpoints.commit(step)
+from tests.ladder.rundir.states import ABSTRACT, abstract, make_state, plain, save
 
 
 def assert_restores(directory, step):
@@ -50,20 +25,6 @@ def assert_restores(directory, step):
     assert restored is not None
     assert restored[0] == step
     assert plain(restored[1]) == plain(make_state(step))
-
-
-@pytest.fixture(scope="module")
-def three_steps(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("saved") / "run" / "checkpoints"
-    checkpoints = Checkpoints(directory)
-    for step in (10, 20, 30):
-        save(checkpoints, step)
-    return directory
-
-
-@pytest.fixture
-def saved(three_steps, tmp_path):
-    return shutil.copytree(three_steps, tmp_path / "run" / "checkpoints")
 
 
 def files_of(directory):
@@ -191,72 +152,6 @@ def test_checkpoints_from_before_manifests_named_the_run_still_restore(saved):
     assert_restores(saved, 30)
     flip(next(path for path in files_of(step / "state") if path.stat().st_size), 5)
     assert_restores(saved, 20)
-
-
-def test_a_holder_that_lost_its_lease_publishes_nothing(saved):
-    """It is paused after it checked its lease; another process takes over and is saving the same step."""
-    loser = Checkpoints(saved, lease=1)
-    loser.start(40, make_state(40))
-
-    winner = Checkpoints(saved, lease=2)
-
-    def paused():
-        assert winner.restore(ABSTRACT)[0] == 30
-        winner.start(50, make_state(50))
-        winner.commit(50)
-
-    with pytest.raises(Preempted, match="another process trains this run"):
-        loser.commit(40, check=paused)
-    assert Checkpoints(saved).steps() == [10, 20, 30, 50]
-    with pytest.raises(Preempted):
-        loser.start(50, make_state(50))
-    save(winner, 40)
-    assert [winner.verify(step) for step in (40, 50)] == [[], []]
-
-
-@pytest.mark.parametrize("goes_on", ["before the winner saves", "while it saves", "when it has saved", "when deleted"])
-@pytest.mark.parametrize("where", ["disk", "bucket"])
-def test_nor_does_it_publish_the_step_that_the_winner_saves(tmp_path, bucket, where, goes_on):
-    """Both save step 40; the loser goes on at four moments, with the lease as it was when it checked it."""
-    root = as_path(bucket.url) if where == "bucket" else tmp_path
-    loser, winner = (Checkpoints(root / "run" / "checkpoints", lease=n) for n in (1, 2))
-    save(loser, 30)
-    loser.start(40, make_state(40))
-
-    def paused():
-        if winner.steps() != [30]:
-            return  # asked again
-        assert winner.restore(ABSTRACT)[0] == 30
-        if goes_on == "before the winner saves":
-            return
-        winner.start(40, make_state(40))
-        if goes_on == "while it saves":
-            return
-        winner.commit(40)
-        if goes_on == "when deleted":
-            save(winner, 50)
-            winner.retain([50])
-
-    with pytest.raises((Preempted, OSError)):
-        loser.commit(40, check=paused)
-    if goes_on == "while it saves":
-        winner.commit(40)
-    expected = {"before the winner saves": [30], "when deleted": [50]}.get(goes_on, [30, 40])
-    assert winner.steps() == expected
-    manifests = [json.loads(read_bytes(winner.directory / str(step) / "MANIFEST.json")) for step in expected]
-    assert [m["data"] for m in manifests] == ["data-1" if step == 30 else "data-2" for step in expected]
-    assert [winner.verify(step) for step in expected] == [[]] * len(expected)
-
-
-def test_a_lost_lease_is_noticed_before_the_manifest(saved):
-    def lost():
-        raise Preempted("lost")
-
-    checkpoints = Checkpoints(saved)
-    checkpoints.start(40, make_state(40))
-    with pytest.raises(Preempted, match="lost"):
-        checkpoints.commit(40, check=lost)
-    assert checkpoints.steps() == [10, 20, 30]
 
 
 def test_all_bad_means_nothing_restored_and_nothing_deleted(saved):
