@@ -27,14 +27,14 @@ Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to writ
 
 def root_of(name: str, root: str) -> Path:
     """Where the run directories of the ladder `name` are. Raises InputError for --root beside a folder of runs."""
-    if as_path(name).is_dir():
-        refuse(f"with the folder {name}", {"root": root != RUNS})
+    if root != RUNS and as_path(name).is_dir():  # in this order: a folder in a bucket costs requests
+        refuse(f"with the folder {name}", {"root": True})
     return as_path(root)
 
 
 def refuse_rung(run: str, rung: str | None) -> None:
     """Raises InputError for --rung beside a run directory."""
-    if (as_path(run) / "config.json").exists():
+    if rung is not None and (as_path(run) / "config.json").exists():
         refuse(f"with the run directory {run}", {"rung": rung})
 
 
