@@ -13,7 +13,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
-.PHONY: proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install
+.PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,9 @@ lint: $(READY)  ## ruff: rules and format
 format: $(READY)  ## let ruff mend what it can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+reproduce: $(READY)  ## the paper's forecasts and ours from its runs, checked against the record (3 minutes)
+	$(RUN) tools/reproduce.py $(ARGS)
 
 # Proofs are long: run one when you change what it proves, and quote its output. The tests hold a small form of each.
 proof-goldens: $(READY)  ## fits and tiny trained runs equal what tests/golden recorded (2 to 5 minutes)

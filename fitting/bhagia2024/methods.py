@@ -191,4 +191,4 @@ def _mixed(table: Table, ends: Points, task: str, fits: dict[str, Fit]) -> list[
 def _features(target: Target, method: str) -> dict:
     if method == "paper-c" and target.C is None:
         raise InputError(f"target {target.name}: the method paper-c needs its FLOPs: NAME=N,D,FLOPS", "target")
-    return target.features | ({"C": target.C} if target.C else {})
+    return target.features | ({"C": float(target.C)} if target.C else {})  # np.log takes no int above 2**64
