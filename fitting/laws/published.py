@@ -12,7 +12,7 @@ from fitting.errors import InputError
 from fitting.laws.catalogue import LAWS
 
 PF_DAY = 8.64e19
-MUENNIGHOFF = {"E": np.exp(0.6254804), "A": np.exp(6.255414), "B": np.exp(7.3049724), "alpha": 0.3526596}
+MUENNIGHOFF = {"E": np.exp(0.6254804), "A": np.exp(6.255414), "B": np.exp(7.3049974), "alpha": 0.3526596}
 
 
 @dataclass(frozen=True)
