@@ -115,9 +115,11 @@ def read(path, how: Reading | None = None, **settings) -> LossPoints:
     settings: fields of Reading, if `how` is not given. Raises InputError with file and line.
     """
     how, path = how or Reading(**settings), reader.as_path(path)
-    table = None if path.is_dir() else reader.read(path)
-    if table is None or set(runs_table.REQUIRED) <= set(table.header):
+    if path.is_dir():
         return _finished(_from_runs(runs_table.read(path), how), how)
+    table = reader.read(path, numeric=runs_table.numeric)
+    if set(runs_table.REQUIRED) <= set(table.header):
+        return _finished(_from_runs(runs_table.of_cells(table, str(path)), how), how)
     return of_cells(table, str(path), how)
 
 

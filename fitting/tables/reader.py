@@ -1,10 +1,12 @@
 """CSV and JSON-lines files as columns of cells, with the line number of each row."""
 
+import contextlib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,28 +26,32 @@ class Cells:
 
     header: list[str]
     columns: list
-    places: list[str]
+    places: Sequence[str]
     sha256: str
 
 
-def read(path, required: tuple[str, ...] = ()) -> Cells:
+def read(path, required: tuple[str, ...] = (), numeric: Callable = lambda header: ()) -> Cells:
     """Read a table of any name (str or any path object): CSV, JSON lines or a JSON array of objects, also gzipped.
 
-    The separator (, ; tab |), decimal commas and the encoding are read from the content. Raises InputError, which names
-    file and line, if the file is not readable or lacks a required column.
+    The separator (, ; tab |), decimal commas and the encoding are read from the content. numeric(header): names of the
+    columns of a CSV that are read as numbers where they hold nothing else, which saves time and memory. Raises
+    InputError, which names file and line, if the file is not readable or lacks a required column.
     """
     path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     raw, text = content(path)
-    if not text.strip():
+    if not text or text.isspace():
         raise InputError(f"{path}: the file is empty ({len(raw)} bytes): no header and no rows")
+    sha256 = hashlib.sha256(raw).hexdigest()
+    del raw
     is_json = text.lstrip()[0] in "[{"
-    header, columns, lines, header_line = (_json_rows if is_json else spreadsheet.parse)(text, str(path))
+    parsed = _json_rows(text, str(path)) if is_json else spreadsheet.parse(text, str(path), numeric)
+    header, columns, lines, header_line = parsed
     check_header(header, f"{path}:{header_line}", required)
     if not lines:
         raise InputError(f"{path}: the table has a header and no rows")
-    return Cells(header, columns, [f"{path}:{line}" for line in lines], hashlib.sha256(raw).hexdigest())
+    return Cells(header, columns, spreadsheet.Places(str(path), lines), sha256)
 
 
 def as_path(path):
@@ -138,18 +144,24 @@ def check_header(header: list[str], where: str, required: Sequence[str]) -> None
 def numbers(name: str, cells: Sequence, places: Sequence[str], *, required: bool) -> np.ndarray:
     """float64[rows]; a cell without a value is nan. Raises InputError for any other cell that is not a finite number,
     and for one without a value if the column is required."""
-    if set(map(type, cells)) == {str}:
-        try:
-            values = np.fromiter(map(float, cells), float, len(cells))
-            if np.isfinite(values).all():
-                return values
-        except ValueError:
-            pass  # the loop says which cell
+    if isinstance(cells, array):  # of numbers that are finite
+        return np.array(cells)
+    if set(map(type, cells)) <= {str, float}:
+        distinct = list(set(cells))
+        with contextlib.suppress(InputError):  # the loop below says which row it is
+            values = _numbers(name, distinct, [""] * len(distinct), required)
+            value_of = dict(zip(distinct, values.tolist(), strict=True))
+            return np.fromiter(map(value_of.__getitem__, cells), float, len(cells))
+    return _numbers(name, cells, places, required)
+
+
+def _numbers(name: str, cells: Sequence, places: Sequence[str], required: bool) -> np.ndarray:
+    """The same, cell by cell."""
     values = np.full(len(cells), math.nan)
-    for i, (cell, place) in enumerate(zip(cells, places, strict=True)):
+    for i, cell in enumerate(cells):
         if cell is None or cell == "":
             if required:
-                raise InputError(f"{place}: {name} is empty")
+                raise InputError(f"{places[i]}: {name} is empty")
             continue
         if not required and (spreadsheet.is_missing(cell) or cell != cell):
             continue
@@ -158,7 +170,7 @@ def numbers(name: str, cells: Sequence, places: Sequence[str], *, required: bool
         except (TypeError, ValueError, OverflowError):
             remedy = "; drop the row" if spreadsheet.is_missing(cell) else ""
             remedy = f"; {spreadsheet.MEND_NUMBERS}" if isinstance(cell, str) and "," in cell else remedy
-            raise InputError(f"{place}: {name} is {str(cell)[:40]!r}, not a number{remedy}") from None
+            raise InputError(f"{places[i]}: {name} is {str(cell)[:40]!r}, not a number{remedy}") from None
         if not math.isfinite(values[i]):
-            raise InputError(f"{place}: {name} is {cell!r}, not a finite number; drop the row")
+            raise InputError(f"{places[i]}: {name} is {cell!r}, not a finite number; drop the row")
     return values

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,7 +85,12 @@ def read(path, unfinished: bool = False) -> Table:
         from fitting.tables.run_directories import read_runs  # it imports Table from this module
 
         return read_runs(path, unfinished)
-    return of_cells(reader.read(path, REQUIRED), str(path))
+    return of_cells(reader.read(path, REQUIRED, numeric), str(path))
+
+
+def numeric(header: Sequence[str]) -> tuple[str, ...]:
+    """The columns of numbers, if the header is that of a runs table."""
+    return NUMBERS if set(REQUIRED) <= set(header) else ()
 
 
 def of_cells(cells: reader.Cells, source: str) -> Table:
@@ -140,7 +145,7 @@ def smoothed(values_nm: np.ndarray, window: int) -> np.ndarray:
     return sums / counts.reshape(-1, *[1] * (np.ndim(values_nm) - 1))
 
 
-def _check(header, columns, places: list[str], source: str, sha256: str, left_out=()) -> Table:
+def _check(header, columns, places: Sequence[str], source: str, sha256: str, left_out=()) -> Table:
     """Typed, finite columns with unique keys. columns: of cells. places: "file:line" of each row."""
     columns = {name: _typed(name, cells, places) for name, cells in zip(header, columns, strict=True)}
     for name in (name for name in POSITIVE if name in columns):
@@ -162,10 +167,14 @@ def _check(header, columns, places: list[str], source: str, sha256: str, left_ou
     return Table(columns, source, sha256, (*left_out, *earlier))
 
 
-def _typed(name: str, cells, places: list[str]) -> np.ndarray:
+def _typed(name: str, cells, places: Sequence[str]) -> np.ndarray:
     if name in NUMBERS:
         return reader.numbers(name, cells, places, required=name in REQUIRED)
-    texts = [cell.strip() if type(cell) is str else "" if cell is None else str(cell).strip() for cell in cells]
+    if set(map(type, cells)) == {str}:
+        stripped = {cell: cell.strip() for cell in set(cells)}
+        texts = list(map(stripped.__getitem__, cells))
+    else:
+        texts = ["" if cell is None else str(cell).strip() for cell in cells]
     if name in ("run", "task", "metric") and "" in texts:
         raise InputError(f"{places[texts.index('')]}: {name} is empty")
     if name == "final":
@@ -176,7 +185,7 @@ def _typed(name: str, cells, places: list[str]) -> np.ndarray:
     return np.array(texts, object)
 
 
-def _check_shares(columns: dict, places: list[str]) -> None:
+def _check_shares(columns: dict, places: Sequence[str]) -> None:
     """Raises InputError if a share of documents is not between 0 and 1."""
     of_rows = np.isin(columns["metric"], SHARES)
     for name, checked in {"value": of_rows, **dict.fromkeys(SHARE_COLUMNS, True)}.items():
@@ -188,32 +197,52 @@ def _check_shares(columns: dict, places: list[str]) -> None:
             raise InputError(f"{places[bad[0]]}: {text}")
 
 
-def _check_rows(columns: dict, places: list[str]) -> None:
+def _check_rows(columns: dict, places: Sequence[str]) -> None:
     """Raises InputError if two rows have the same KEY, or two rows of a run differ in a column of PER_RUN, or two of a
     run's step in their tokens."""
-    keys = [columns[name].tolist() for name in KEY]
-    if len(set(zip(*keys, strict=True))) < len(places):
-        first_row = {}
-        for i, key in enumerate(zip(*keys, strict=True)):
-            if (first := first_row.setdefault(key, i)) != i:
-                described = ", ".join(f"{name}={value}" for name, value in zip(KEY, key, strict=True))
-                raise InputError(f"{places[i]}: {described} appears twice (first at {places[first]})")
-    runs, steps, tokens = (columns[name].tolist() for name in ("run", "step", "tokens"))
+    runs = _numbered(columns["run"])
+    steps = _numbered(runs, columns["step"])
+    rows = _numbered(steps, columns["task"], columns["metric"])
+    first = _first_rows(rows)
+    repeated = np.flatnonzero(first != np.arange(len(first)))
+    if repeated.size:
+        i = repeated[0]
+        described = ", ".join(f"{name}={columns[name][i]}" for name in KEY)
+        raise InputError(f"{places[i]}: {described} appears twice (first at {places[first[i]]})")
+    first = _first_rows(runs)
     for name in PER_RUN:
-        for i, run, first, value in _different(runs, columns[name].tolist()):
-            raise InputError(f"{places[i]}: run {run!r} has {name} {first} and {value}")
-    for i, (run, step), first, value in _different(list(zip(runs, steps, strict=True)), tokens):
-        if abs(value - first) > SAME_TOKENS * first:
-            both = f"{first:.15g} and {value:.15g} tokens at step {step:.15g}"
-            raise InputError(f"{places[i]}: run {run!r} has {both}; give every checkpoint its step, every run its name")
+        values = columns[name]
+        differ = np.flatnonzero(values != values[first])
+        if differ.size:
+            i = differ[0]
+            raise InputError(f"{places[i]}: run {columns['run'][i]!r} has {name} {values[first[i]]} and {values[i]}")
+    tokens, before = columns["tokens"], columns["tokens"][_first_rows(steps)]
+    differ = np.flatnonzero(np.abs(tokens - before) > SAME_TOKENS * before)
+    if differ.size:
+        i = differ[0]
+        both = f"{before[i]:.15g} and {tokens[i]:.15g} tokens at step {columns['step'][i]:.15g}"
+        run = columns["run"][i]
+        raise InputError(f"{places[i]}: run {run!r} has {both}; give every checkpoint its step, every run its name")
 
 
-def _different(keys: list, values: list) -> Iterator[tuple]:
-    """(row, key, first value, value) of the rows whose value is not that of the first row of their key."""
-    first_value = {}
-    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
-        if first_value.setdefault(key, value) != value:
-            yield i, key, first_value[key], value
+def _numbered(*columns: np.ndarray) -> np.ndarray:
+    """int[rows]: equal numbers, from 0 on, where the rows are equal in all columns."""
+    numbers = np.zeros(len(columns[0]), int)
+    for column in columns:
+        if column.dtype == object:
+            number_of = {text: i for i, text in enumerate(dict.fromkeys(column.tolist()))}
+            column = np.fromiter(map(number_of.__getitem__, column.tolist()), int, len(column))
+        else:
+            column = np.unique(column, return_inverse=True)[1]
+        numbers = np.unique(numbers * (column.max(initial=0) + 1) + column, return_inverse=True)[1]
+    return numbers
+
+
+def _first_rows(numbers: np.ndarray) -> np.ndarray:
+    """[rows]: the first row with the number of each row."""
+    first = np.zeros(numbers.max(initial=-1) + 1, int)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # of a number's rows the last one written stays
+    return first[numbers]
 
 
 def _final(columns: dict) -> np.ndarray:
@@ -224,14 +253,13 @@ def _final(columns: dict) -> np.ndarray:
 
 def _last_steps(columns: dict, is_end: np.ndarray) -> np.ndarray:
     """[rows]: the largest step of the rows `is_end` of each row's run; nan where there are none."""
-    last_step = {}
-    for run, step in zip(columns["run"][is_end].tolist(), columns["step"][is_end].tolist(), strict=True):
-        if step > last_step.get(run, -math.inf):
-            last_step[run] = step
-    return np.array([last_step.get(run, math.nan) for run in columns["run"].tolist()])
+    runs = _numbered(columns["run"])
+    last_steps = np.full(runs.max(initial=-1) + 1, -math.inf)
+    np.maximum.at(last_steps, runs[is_end], columns["step"][is_end])
+    return np.where(np.isinf(last_steps), math.nan, last_steps)[runs]
 
 
-def _last_final(columns: dict, places: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _last_final(columns: dict, places: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """bool[rows]: `final` without the rows before the last final step of their run; and a line that counts those, and
     one that counts the rows after that step.
 

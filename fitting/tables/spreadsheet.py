@@ -5,7 +5,11 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from fitting.errors import InputError
 
@@ -13,6 +17,7 @@ SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n")  # the first line that Excel writes and reads
 _LINE_ENDS = re.compile(r"\s*[\r\n]+\s*")  # of headings that are wrapped in their cell
 _ROWS_AT_ONCE = 4096
+_BLOCK = 2**16  # characters that are parsed at once: their cells stay in the cache of a core
 # Words for "no value"; nan and None are what pandas and Python write.
 _NO_VALUE = {"", "n/a", "na", "#n/a", "#na", "<na>", "n.a.", "nan", "null", "none", "-", "--", "?"}
 _NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?")
@@ -26,46 +31,151 @@ def is_missing(cell) -> bool:
     return cell is None or (isinstance(cell, str) and cell.strip().lower() in _NO_VALUE)
 
 
-def parse(text: str, source: str) -> tuple[list[str], list[Sequence], list[int], int]:
+def parse(text: str, source: str, numeric: Callable) -> tuple[list[str], list[Sequence], Sequence[int], int]:
     """The header, the columns of cells, the line number of each row, and that of the header.
 
-    Empty rows, and empty columns without a name, are left out. Raises InputError with file and line.
+    numeric(header): names of columns that become an array of doubles where every cell is a finite number. Empty rows,
+    and empty columns without a name, are left out. Raises InputError with file and line.
     """
     separator, skipped = _separator(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, columns, lines, header, header_line = [], [], [], [], 1
-    try:
-        for row in itertools.islice(reader, skipped, None):
-            if not any(map(str.strip, row)):
-                continue
-            if not header:
-                header, header_line = [_LINE_ENDS.sub(" ", name.strip()) for name in row], reader.line_num
-                columns = [[] for _ in header]
-                continue
-            if len(row) > len(header) and not any(cell.strip() for cell in row[len(header) :]):
-                row = row[: len(header)]
-            if len(row) != len(header):
-                raise InputError(f"{source}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
-            rows.append(row)
-            lines.append(reader.line_num)
-            if len(rows) == _ROWS_AT_ONCE:
-                _append(columns, rows)
-    except csv.Error as error:
-        raise InputError(f"{source}:{reader.line_num}: not CSV: {error}") from None
+    header, header_line, columns, lines, line = [], 1, _Columns(), array("q"), 0
+    for block in _blocks(text):
+        cells = _split(block, separator, len(header)) if header else None
+        if cells is not None:
+            columns.extend(cells)
+            lines.extend(range(line + 1, line + 1 + len(cells[0])))
+        else:
+            for row, number in _csv_rows(block, separator, source, line, 0 if line else skipped):
+                if not header:
+                    header, header_line = [_LINE_ENDS.sub(" ", name.strip()) for name in row], number
+                    columns.begin(header, numeric(header) if separator == "," else ())
+                    continue
+                columns.append(_of_length(row, len(header), f"{source}:{number}"))
+                lines.append(number)
+            columns.flush()
+        line += block.count("\n") + block.count("\r") - block.count("\r\n")
     if len(header) == 1 and len(header[0].split()) > 1:
         raise InputError(f"{source}:{header_line}: blanks separate the columns; separate them by commas or tabs")
-    _append(columns, rows)
-    header, columns = _without_empty_columns(header, columns, f"{source}:{header_line}")
+    header, cells = _without_empty_columns(header, columns.cells, f"{source}:{header_line}")
     if separator != ",":
-        columns = _with_points(header, columns, [f"{source}:{line}" for line in lines])
-    return header, columns, lines, header_line
+        cells = _with_points(header, cells, Places(source, lines))
+    return header, cells, lines, header_line
 
 
-def _append(columns: list[list], rows: list) -> None:
-    """Move rows into columns; cells with the same text become one string, because names and sizes repeat."""
-    for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
-        column += map({}.setdefault, cells, cells)
-    rows.clear()
+@dataclass(frozen=True, eq=False)
+class Places(Sequence):
+    """ "file:line" of each row, written when it is asked for."""
+
+    source: str
+    lines: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, i: int) -> str:
+        return f"{self.source}:{self.lines[i]}"
+
+    def __eq__(self, other) -> bool:
+        return list(self) == list(other)
+
+
+class _Columns:
+    """Columns of cells that grow by rows or blocks. Cells of a column with the same text become one string, because
+    names and sizes repeat; not in a column where most cells differ."""
+
+    def __init__(self):
+        self.begin([], ())
+
+    def begin(self, header: Sequence[str], numeric: Sequence[str]) -> None:
+        self.cells: list = [array("d") if name in numeric else [] for name in header]
+        self._rows, self._known = [], [{} for _ in header]
+
+    def append(self, row: list[str]) -> None:
+        self._rows.append(row)
+        if len(self._rows) == _ROWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self.extend([list(cells) for cells in zip(*self._rows, strict=True)])
+            self._rows = []
+
+    def extend(self, block: list[list[str]]) -> None:
+        for i, cells in enumerate(block):
+            if isinstance(self.cells[i], array):
+                if values := _finite(cells):
+                    self.cells[i].frombytes(values)
+                    continue
+                self.cells[i] = list(self.cells[i])
+            if (known := self._known[i]) is not None:
+                self.cells[i] += map(known.setdefault, cells, cells)
+                if len(known) > len(self.cells[i]) / 2 > _ROWS_AT_ONCE / 2:
+                    self._known[i] = None
+            else:
+                self.cells[i] += cells
+
+
+def _finite(cells: list[str]) -> bytes | None:
+    """The numbers that the cells hold, as bytes of doubles; None if one holds none, or nan or infinity."""
+    try:
+        values = np.fromiter(map(float, cells), float, len(cells))
+    except ValueError:
+        return None
+    return values.tobytes() if np.isfinite(values).all() else None
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Parts of the text that end at the end of a line; the whole text where a cell may hold a line end."""
+    if '"' in text:
+        yield text
+        return
+    at = 0
+    while at < len(text):
+        end = text.find("\n", at + _BLOCK) + 1 or len(text)
+        yield text[at:end]
+        at = end
+
+
+def _split(block: str, separator: str, n: int) -> list[list[str]] | None:
+    """The cells of n columns, or None if the block needs the csv module or has an empty row or a wrong one."""
+    block = block.replace("\r\n", "\n")
+    if '"' in block or "\r" in block:
+        return None
+    lines = block.removesuffix("\n").split("\n")
+    if set(map(str.count, lines, itertools.repeat(separator))) != {n - 1}:
+        return None
+    cells = separator.join(lines).split(separator)
+    columns = [cells[i::n] for i in range(n)]
+    return columns if all(map(str.strip, columns[0])) else None
+
+
+def _csv_rows(block: str, separator: str, source: str, before: int, skipped: int) -> Iterator[tuple[list[str], int]]:
+    """(cells, line number) of the rows that are not empty. before: lines before the block. skipped: rows to skip."""
+    reader = csv.reader(_lines(block), delimiter=separator, strict=True)
+    try:
+        for row in itertools.islice(reader, skipped, None):
+            if any(map(str.strip, row)):
+                yield row, before + reader.line_num
+    except csv.Error as error:
+        raise InputError(f"{source}:{before + reader.line_num}: not CSV: {error}") from None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends. Not io.StringIO(text), which takes four bytes a character."""
+    at = 0
+    while at < len(text):
+        end = text.find("\n", at + _BLOCK) + 1 or len(text)
+        yield from io.StringIO(text[at:end], newline="")
+        at = end
+
+
+def _of_length(row: list[str], n: int, place: str) -> list[str]:
+    """The row without empty cells behind its end. Raises InputError if it has not n cells."""
+    if len(row) > n and not any(cell.strip() for cell in row[n:]):
+        row = row[:n]
+    if len(row) != n:
+        raise InputError(f"{place}: {len(row)} fields, the header has {n}")
+    return row
 
 
 def _separator(text: str) -> tuple[str, int]:
@@ -73,7 +183,7 @@ def _separator(text: str) -> tuple[str, int]:
     fields, or else the header the most."""
     if match := _SEPARATOR_LINE.match(text):
         return match[1], 1
-    first = list(itertools.islice((line for line in io.StringIO(text) if line.strip()), 2))
+    first = list(itertools.islice((line for line in _lines(text) if line.strip()), 2))
 
     def fitness(separator: str) -> tuple[bool, int]:
         n_fields = [len(line.split(separator)) for line in first]
@@ -93,7 +203,7 @@ def _without_empty_columns(header: list[str], columns: list, where: str) -> tupl
     return [header[i] for i in used], [columns[i] for i in used]
 
 
-def _with_points(header: list[str], columns: list, places: list[str]) -> list:
+def _with_points(header: list[str], columns: list, places: Sequence[str]) -> list:
     """Columns of numbers with decimal points in place of decimal commas.
 
     Raises InputError where a comma may separate thousands, or where points and commas stand in the numbers of one file.

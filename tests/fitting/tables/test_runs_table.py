@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitting.errors import InputError
-from fitting.tables import runs_table
+from fitting.tables import runs_table, spreadsheet
 
 HEADER = "run,n_params,tokens,step,task,metric,value"
 GOOD = [
@@ -253,3 +253,34 @@ def test_damaged_run_directories_are_named(tmp_path, file, content, message):
     with pytest.raises(InputError) as error:
         runs_table.read(tmp_path)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_long_table_has_the_same_cells_checks_and_lines_as_a_short_one(tmp_path, monkeypatch):
+    """Tables are parsed in blocks; a row that differs is parsed alone."""
+    monkeypatch.setattr(spreadsheet, "_BLOCK", 64)
+    lines = [f"r{i // 10},1e6,{1e7 + i % 10},{i % 10},piqa,bpb,{1 + i / 1000!r}" for i in range(400)]
+    plain = runs_table.read(written(tmp_path, lines))
+    assert plain["value"].tolist() == [1 + i / 1000 for i in range(400)] and plain["run"][-1] == "r39"
+    others = {
+        "line ends of Windows": "\r\n".join([HEADER, *lines]),
+        "line ends of old Macs": "\r".join([HEADER, *lines]),
+        "a quoted cell": "\n".join([HEADER, *lines[:200], lines[200].replace("piqa", '"piqa"'), *lines[201:]]),
+        "empty rows": "\n".join([HEADER, *lines[:200], ",,,,,,", "", *lines[200:], "", ""]),
+        "empty cells behind the end": "\n".join([HEADER, *lines[:200], lines[200] + ",,", *lines[201:]]),
+        "blanks": "\n".join([HEADER, *lines[:200], lines[200].replace(",", " , "), *lines[201:]]),
+    }
+    for name, text in others.items():
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        read = runs_table.read(tmp_path / "t.csv")
+        assert all((read[column] == plain[column]).all() for column in plain.columns), name
+    for wrong, said in (
+        (lines[300] + ",7", "t.csv:302: 8 fields, the header has 7"),
+        (lines[300].replace("1.3", "x"), "t.csv:302: value is 'x', not a number"),
+        (lines[300].replace("1.3", "inf"), "t.csv:302: value is 'inf', not a finite number"),
+        (lines[300].replace("1.3", ""), "t.csv:302: value is empty"),
+        (lines[300].replace("1e6", "-1"), "t.csv:302: n_params is -1; it must be positive"),
+        (lines[299], r"t.csv:302: run=r29, task=piqa, metric=bpb, step=9.0 appears twice \(first at .*t.csv:301\)"),
+        (lines[309].replace("1e6", "2e6").replace(",9,", ",10,"), "t.csv:303: run 'r30' has n_params 2000000.0 and 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            runs_table.read(written(tmp_path, [*lines[:300], wrong, *lines[301:]]))
