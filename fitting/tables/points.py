@@ -174,16 +174,14 @@ def ladder_points(
 def _end_rows(rows: Table, last_step: dict, last_rows: int | None) -> dict[tuple, list[int]]:
     """{(run, task): indices of the rows that its point is the mean of}, for the runs in last_step; without those whose
     last row lies before the last END_SHARE of the run's steps."""
-    indices, reaches_end = {}, set()
-    for i in np.argsort(rows["step"], kind="stable"):
-        run, step = rows["run"][i], rows["step"][i]
-        if run not in last_step or step > last_step[run]:
-            continue
-        is_end = step >= (1 - END_SHARE) * last_step[run]
-        if last_rows or is_end:
-            indices.setdefault((run, rows["task"][i]), []).append(i)
-        if is_end:
-            reaches_end.add((run, rows["task"][i]))
+    runs, tasks, steps = rows["run"].tolist(), rows["task"].tolist(), rows["step"]
+    ends = np.array([last_step.get(run, np.nan) for run in runs], float)
+    is_end = (steps >= (1 - END_SHARE) * ends) & (steps <= ends)
+    used = np.flatnonzero(steps <= ends if last_rows else is_end)
+    indices = {}
+    for i in used[np.argsort(steps[used], kind="stable")].tolist():
+        indices.setdefault((runs[i], tasks[i]), []).append(i)
+    reaches_end = {(runs[i], tasks[i]) for i in np.flatnonzero(is_end).tolist()}
     return {key: series[-(last_rows or END_ROWS) :] for key, series in indices.items() if key in reaches_end}
 
 

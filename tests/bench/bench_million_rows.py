@@ -69,5 +69,9 @@ def main(n_rows: int = MILLION, commands: tuple[str, ...] = ("read", "fit", "pre
                 print(f"{name:8} {what:16} {measured(arguments)}", flush=True)
 
 
+def test_reading():
+    main(commands=("read",))
+
+
 if __name__ == "__main__":
     main(*map(int, sys.argv[1:2]), *([tuple(sys.argv[2:])] if sys.argv[2:] else []))
