@@ -24,6 +24,8 @@ def check_positive(argument: str, *values: float) -> None:
 def check_seed(seed: int) -> None:
     if seed < 0:
         raise InputError(f"seed {seed}: must not be negative", "seed")
+    if seed >= 2**63:
+        raise InputError(f"seed {seed}: must be less than 2^63", "seed")
 
 
 def check_resamples(n: int, least: int = 2) -> None:

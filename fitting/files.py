@@ -13,6 +13,24 @@ from fitting.errors import InputError
 OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
 
 
+def check_writable(path) -> None:
+    """Raises InputError where `replaced` could not write to `path`, before the work that is to be written."""
+    if "://" in str(path):
+        return
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise InputError(f"{path}: is a folder; name a file in it")
+        if target.exists():
+            return
+        folder = next(parent for parent in target.parents if parent.exists())
+        reason = None if folder.is_dir() else os.strerror(errno.ENOTDIR)
+    except OSError as error:  # such as a name that is too long
+        folder, reason = target, error.strerror
+    if reason or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written ({reason or os.strerror(errno.EACCES)})")
+
+
 @contextmanager
 def replaced(path) -> Iterator[Path]:
     """Yield a path to write to. At the end that file replaces `path`; after an error `path` is as it was.

@@ -15,6 +15,8 @@ from ladder.errors import InputError
 NUMERICS_VERSION = 1
 
 INF = float("inf")
+MOST = 2**31 - 1  # of every side of an array, and so of token ids: int32
+MOST_TOKENS = 2**63 - 1
 Family = Literal["olmo2", "llama", "gpt2"]
 Kind = Literal["full", "trunk", "branch"]
 
@@ -49,9 +51,10 @@ class Model:
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self):
-        for name in ("d_model", "n_layers", "n_heads", "d_ff", "seq_len"):
-            _check(getattr(self, name) >= 1, f"model.{name} = {getattr(self, name)}: must be at least 1")
-        _check(self.vocab_size >= 2, f"model.vocab_size = {self.vocab_size}: must be at least 2")
+        for name in ("d_model", "n_layers", "n_heads", "d_ff", "seq_len", "vocab_size"):
+            value, least = getattr(self, name), 2 if name == "vocab_size" else 1
+            _check(value >= least, f"model.{name} = {value}: must be at least {least}")
+            _check(value <= MOST, f"model.{name} = {value}: must be at most 2^31 - 1")
         _check(self.kv_heads >= 1, f"model.n_kv_heads = {self.n_kv_heads}: must be at least 1")
         _check(
             self.d_model % self.n_heads == 0,
@@ -102,6 +105,7 @@ class Optimizer:
     def __post_init__(self):
         _check(0 < self.peak_lr < 1, f"optimizer.peak_lr = {self.peak_lr}: must lie between 0 and 1")
         _check(self.warmup_tokens >= 0, f"optimizer.warmup_tokens = {self.warmup_tokens}: must not be negative")
+        _check(self.warmup_tokens <= MOST_TOKENS, f"optimizer.warmup_tokens = {self.warmup_tokens}: must be below 2^63")
         for name in ("lr_final_fraction", "decay_fraction", "beta1", "beta2", "weight_decay", "z_loss"):
             value = getattr(self, name)
             _check(0 <= value < INF, f"optimizer.{name} = {value}: must not be negative or infinite")
@@ -145,6 +149,7 @@ class Data:
         valid = self.tokenizer == "bytes" or bpe or self.tokenizer.endswith(".json")
         _check(valid, f'data.tokenizer = {self.tokenizer!r}: write "bytes", "bpe:8000" or the path of a tokenizer.json')
         _check(not bpe or int(bpe[1]) >= 300, f"data.tokenizer = {self.tokenizer!r}: a BPE needs at least 300 tokens")
+        _check(not bpe or int(bpe[1]) <= MOST, f"data.tokenizer = {self.tokenizer!r}: must be at most 2^31 - 1 tokens")
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,9 @@ class Rung:
         _check(size_is_valid, f"rung size = {self.size!r}: must have letters and digits only")
         where, seq_len = f"rung {self.label}", self.model.seq_len
         _check(self.tokens >= 1, f"{where}: tokens = {self.tokens}, must be at least 1")
+        for name in ("tokens", "batch_tokens"):
+            value = getattr(self, name)
+            _check(value <= MOST_TOKENS, f"{where}: {name} = {value}, must be less than 2^63")
         _check(
             self.batch_tokens % seq_len == 0 and self.batch_tokens >= seq_len,
             f"{where}: batch_tokens = {self.batch_tokens} is not a multiple of model.seq_len = {seq_len}; "
@@ -241,11 +249,13 @@ class Rung:
             f"{where}: kind = {self.kind} with multiple = {self.multiple}; a trunk has none, other kinds have one",
         )
         _check(
-            self.multiple is None or 0 < self.multiple < INF, f"{where}: multiple = {self.multiple}, must be positive"
+            self.multiple is None or 0 < self.multiple <= 1e9,
+            f"{where}: multiple = {self.multiple}, must be positive, and at most 1e9",
         )
         for name in ("seed", "save_every"):
             _check(getattr(self, name) >= 0, f"{where}: {name} must not be negative")
         _check(self.seed < 2**63, f"{where}: seed = {self.seed}, must be less than 2^63")
+        _check(all(step >= 1 for step in self.save_at), f"{where}: save_at = {self.save_at}, steps begin at 1")
         _check(
             self.parent_step is None or 0 < self.parent_step <= self.steps - self.decay_steps,
             f"{where}: parent_step = {self.parent_step} must lie between 1 and "

@@ -9,7 +9,7 @@ from pathlib import Path
 from ladder.config import NUMERICS_VERSION, Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.rundir import config_file
-from ladder.rundir.files import absolute, read_json
+from ladder.rundir.files import absolute, as_path, read_json
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
 
@@ -34,6 +34,23 @@ def check_tasks(ladder: Ladder) -> None:
 
     for task in sorted({task for rung in ladder.all for task in tasks.expand(rung.eval.tasks)}):
         tasks.load_task(task)
+
+
+def check_tokenizers(ladder: Ladder, named: bool) -> None:
+    """Raise InputError where a tokenizer.json cannot be used, or does not fit a model.
+
+    One that does not exist (yet) is an error only where the user has `named` it.
+    """
+    files = {rung.data.tokenizer for rung in ladder.all if rung.data.tokenizer.endswith(".json")}
+    wanted = sorted(file for file in files if named or as_path(file).exists())
+    if not wanted:
+        return
+    from ladder.data import tokenizer
+
+    loaded = {file: tokenizer.load(file) for file in wanted}
+    for rung in ladder.all:
+        if rung.data.tokenizer in loaded:
+            _check_vocabulary(rung, loaded[rung.data.tokenizer].vocab_size)
 
 
 def build(ladder: Ladder, corpora: Path) -> Built:

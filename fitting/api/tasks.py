@@ -8,7 +8,7 @@ import numpy as np
 
 from fitting.api.results import Shown, drawn, to_frame
 from fitting.bhagia2024 import methods
-from fitting.errors import InputError
+from fitting.errors import InputError, check_resamples, check_seed
 from fitting.report import task_figures, task_report, task_tables
 from fitting.report.grid import Grid
 from fitting.tables import comparable, frames, points, runs_table
@@ -122,8 +122,8 @@ def forecast(
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
-    if resamples < 2:
-        raise InputError(f"{resamples} resamples: an interval needs at least 2", "resamples")
+    check_resamples(resamples)
+    check_seed(seed)
     targets, tasks = None if targets is None else list(targets), None if tasks is None else list(tasks)
     if method != "default":
         targets = points.targets_of(runs) if targets is None else targets
@@ -166,6 +166,7 @@ class Backtests(Shown):
 
 def backtest(runs: Table, *, seed: int = 0) -> Backtests:
     """Hide the large runs of a ladder and predict them from the others. Raises InputError where it is too short."""
+    check_seed(seed)
     ends = points.ladder_points(runs, None, "n_params")
     step2 = accuracy.fit_all(runs, ends.tasks, 100, seed)
     report = backtests.report(runs, ends, step2, "n_params", seed)

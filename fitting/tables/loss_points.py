@@ -209,9 +209,13 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
     def texts(name: str, argument: str) -> list[str]:
         return ["" if cell is None else str(cell) for cell in cells(name, argument)]
 
-    features = {}
+    features, roles = {}, {y: "y"}  # {column: what it is read for}
     for feature, name in (COLUMNS | how.columns).items():
         if name != FROM_N_AND_D and (feature in how.columns or name in cells_of):
+            if name in roles:
+                other = roles[name]
+                raise InputError(f"{source}: column {name!r} is given for both {other} and {feature}", feature)
+            roles[name] = feature
             features[feature] = numbers(name, feature)
     y_n = numbers(y, "y")
     features["L"] = y_n if y == VALUE or VALUE not in cells_of else numbers(VALUE, "y")

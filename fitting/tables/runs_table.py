@@ -152,6 +152,9 @@ def _check(header, columns, places: Sequence[str], source: str, sha256: str, lef
         bad = np.flatnonzero(columns[name] <= 0)
         if bad.size:
             raise InputError(f"{places[bad[0]]}: {name} is {columns[name][bad[0]]:g}; it must be positive")
+    bad = np.flatnonzero(columns["step"] < 0)
+    if bad.size:
+        raise InputError(f"{places[bad[0]]}: step is {columns['step'][bad[0]]:g}; it must not be negative")
     split = columns.get("split", np.full(len(places), "", object))
     columns["split"] = np.where(split == "", "train", split)
     bad = np.flatnonzero(~np.isin(columns["split"], SPLITS))

@@ -20,13 +20,17 @@ from ladder.loop.run import Run
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 
+MOST = 1000  # runs of a group
+
 
 def members(rung: Rung, text: str) -> tuple[Rung, ...]:
     """The rungs of a group: text is "seeds=8" (8 seeds, from the rung's own upwards) or "peak_lr=1e-3,2e-3"."""
     name, _, values = text.partition("=")
     try:
         if name == "seeds":
-            rungs = tuple(replace(rung, seed=rung.seed + i) for i in range(int(values)))
+            if (n := int(values)) > MOST:
+                raise InputError(f"group {text!r}: at most {MOST} runs train together", "vmap")
+            rungs = tuple(replace(rung, seed=rung.seed + i) for i in range(n))
         elif name == "peak_lr":
             rates = [float(value) for value in values.split(",")]
             rungs = tuple(replace(rung, optimizer=replace(rung.optimizer, peak_lr=rate)) for rate in rates)

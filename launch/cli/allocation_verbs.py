@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from fitting.errors import InputError as FitInputError
+from fitting.errors import check_positive
 from ladder.errors import InputError
 from launch import display, terminal
 from launch.cli.loss_law_verbs import Plot, keep_compiled
@@ -74,8 +75,6 @@ def allocate(
 
 def _check(table: str | None, published: str | None, budget: tuple[float, ...]) -> None:
     """Raises InputError, before a fit that takes long, unless there are budgets and something to allocate them by."""
-    from fitting.errors import check_positive
-
     if (table is None) == (published is None):
         raise InputError("give a TABLE, or --published NAME and no table")
     if not budget:

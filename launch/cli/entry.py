@@ -20,6 +20,7 @@ from launch.cli import (
     run_verbs,
     task_law_verbs,
 )
+from launch.cli.arguments import checked
 from launch.scheduler.foreground import Failed
 
 VERBS = {
@@ -63,7 +64,8 @@ DESCRIPTION = "Know what your large model will score before you train it."
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     try:
-        return tyro.extras.subcommand_cli_from_dict(VERBS, prog="ladder", description=DESCRIPTION, args=arguments) or 0
+        verbs = {name: checked(verb) for name, verb in VERBS.items()}
+        return tyro.extras.subcommand_cli_from_dict(verbs, prog="ladder", description=DESCRIPTION, args=arguments) or 0
     except (InputError, FitInputError) as error:
         return _report(f"error: {error}{_flag(error)}", 2)
     except Preempted as error:

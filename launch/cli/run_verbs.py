@@ -15,6 +15,8 @@ from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
 from launch.scheduler import runs
 
+MOST_DEVICES = 10_000_000
+
 
 def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Json = None) -> None:
     """Show what every run of a ladder costs: size, tokens, steps, learning rate, FLOPs, share of each target, memory.
@@ -25,10 +27,13 @@ def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Js
         devices: over how many devices state and batch are split, for the memory estimate
     """
     from launch import plan as planning
+    from launch import prepare
 
-    if devices < 1:
-        raise InputError(f"--devices {devices}: must be at least 1")
-    ladder_plan = planning.make(loader.overridden(loader.load(name), overrides), devices)
+    if not 1 <= devices <= MOST_DEVICES:
+        raise InputError(f"--devices {devices}: must be 1 to {MOST_DEVICES:,}")
+    ladder = loader.overridden(loader.load(name), overrides)
+    prepare.check_tokenizers(ladder, named=any(text.startswith("data.tokenizer=") for text in overrides))
+    ladder_plan = planning.make(ladder, devices)
     terminal.console().print(planning.table(ladder_plan))
     if json:
         terminal.write_json(json, planning.to_json(ladder_plan))
@@ -89,12 +94,14 @@ def _run_directory(
     if rung is None:
         raise InputError(f"ladder {run} has {len(ladder.all)} runs; name one: --rung {ladder.all[0].label}")
     chosen = ladder.all.index(runs.pick(ladder, rung))
+    if vmap:
+        from ladder.loop import group
+
+        group.members(ladder.all[chosen], vmap)  # before the corpus is built, which takes long
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, corpora)
     display.flags(built.skipped)
     if vmap:
-        from ladder.loop import group
-
         return prepare.write_group(built, group.members(built.ladder.all[chosen], vmap), root)
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]
 
