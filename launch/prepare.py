@@ -37,26 +37,25 @@ def check_tasks(ladder: Ladder) -> None:
 
 
 def check_tokenizers(ladder: Ladder, named: bool) -> None:
-    """Raise InputError where a tokenizer.json cannot be used, or does not fit a model.
+    """Raise InputError where a tokenizer.json cannot be used, or where a tokenizer does not fit a model.
 
     One that does not exist (yet) is an error only where the user has `named` it.
     """
     files = {rung.data.tokenizer for rung in ladder.all if rung.data.tokenizer.endswith(".json")}
-    wanted = sorted(file for file in files if named or as_path(file).exists())
-    if not wanted:
-        return
-    from ladder.data import tokenizer
+    sizes = {"bytes": 256}
+    if existing := sorted(file for file in files if named or as_path(file).exists()):
+        from ladder.data import tokenizer
 
-    loaded = {file: tokenizer.load(file) for file in wanted}
+        sizes |= {file: tokenizer.load(file).vocab_size for file in existing}
     for rung in ladder.all:
-        if rung.data.tokenizer in loaded:
-            _check_vocabulary(rung, loaded[rung.data.tokenizer].vocab_size)
+        _check_vocabulary(rung, sizes.get(rung.data.tokenizer, 0))
 
 
 def build(ladder: Ladder, corpora: Path) -> Built:
     """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model."""
     from ladder.data import corpus
 
+    check_tokenizers(ladder, named=False)
     rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
     built = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in rungs}
     for key, rung in rungs.items():

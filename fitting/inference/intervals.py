@@ -69,7 +69,7 @@ def noise_correction(fitted: bootstrap.Fit, task: int, delta: float) -> np.ndarr
     They remove two parts of the simulated noise: its own uncertainty, which Student's t already allows for; and the
     excess of the residuals of Huber's fit over those of least squares. Without simulated noise they are 1.
     """
-    if fitted.method != "residuals":
+    if fitted.method != "residuals" or fitted.noise_T[task] == 0:
         return np.ones(fitted.noise_TR.shape[1])
     excess = excess_variance(delta / fitted.noise_T[task]) - 1
     inflation = np.sqrt(1 + len(fitted.law.params) * excess / fitted.dof_T[task])

@@ -229,6 +229,11 @@ def _features(form: Law | custom.Law, points: LossPoints) -> dict[str, np.ndarra
             f"{points.source}: {form.name} needs {', '.join(missing)}, and the table has {known}",
             missing[0] if missing[0] in COLUMNS else None,
         )
+    if "L" in form.features and np.array_equal(points.features["L"], points.y_n):
+        raise InputError(
+            f"{points.source}: {form.name} is a law of the loss L, and L itself would be fitted; name what is fitted"
+            " by y (wide table), or the task whose loss is L by against (runs table)"
+        )
     return {k: points.features[k] for k in form.features}
 
 

@@ -190,6 +190,8 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
         if getattr(how, argument) is not None:
             raise InputError(f"{source}: a wide table; {argument} is for runs tables, y names its column", argument)
     y = how.y or VALUE
+    if how.weights == y:
+        raise InputError(f"{source}: column {y!r} is given for both y and weights; name two columns", "weights")
     table, left_out = _with_values(table, y)
     cells_of = dict(zip(table.header, table.columns, strict=True))
 
@@ -214,7 +216,9 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
         if name != FROM_N_AND_D and (feature in how.columns or name in cells_of):
             if name in roles:
                 other = roles[name]
-                raise InputError(f"{source}: column {name!r} is given for both {other} and {feature}", feature)
+                raise InputError(
+                    f"{source}: column {name!r} is given for both {other} and {feature}; name two columns", feature
+                )
             roles[name] = feature
             features[feature] = numbers(name, feature)
     y_n = numbers(y, "y")

@@ -189,7 +189,10 @@ def _typed(name: str, cells, places: Sequence[str]) -> np.ndarray:
 
 
 def _check_shares(columns: dict, places: Sequence[str]) -> None:
-    """Raises InputError if a share of documents is not between 0 and 1."""
+    """Raises InputError if a share of documents is not between 0 and 1, or a number of bits is negative."""
+    bad = np.flatnonzero((columns["metric"] == "bpb") & (columns["value"] < 0))
+    if bad.size:
+        raise InputError(f"{places[bad[0]]}: bpb is {columns['value'][bad[0]]:g}; it must not be negative")
     of_rows = np.isin(columns["metric"], SHARES)
     for name, checked in {"value": of_rows, **dict.fromkeys(SHARE_COLUMNS, True)}.items():
         values = columns.get(name, np.full(len(places), np.nan))

@@ -153,6 +153,8 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             reason = f"its windows are for seq_len {corpus.seq_len}, not {seq_len}"
             raise InputError(f"{corpus.directory}: {reason}; unset data.corpus, or change model.seq_len")
         return corpus
+    bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
+    tokenizer = None if bpe else tokenizers.load(data.tokenizer)  # before the text, which takes long to read
     root.mkdir(parents=True, exist_ok=True)
     local = is_local(root)
     for leftover in root.glob(".building-*") if local else ():
@@ -163,8 +165,6 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
         sources = [{"source": source, "documents": 0, "bytes": 0, "null_texts": 0} for source in data.text]
         texts = _read(_documents(data, distributions, sources), spool, start_bar("reading", None))
         texts = texts.first(data.max_bytes, data.validation)
-        bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
-        tokenizer = None if bpe else tokenizers.load(data.tokenizer)
         content = {"documents": texts.hash, "seq_len": seq_len, "validation": data.validation, "format": FORMAT_VERSION}
         # The vocabulary size and the documents determine a BPE, so an existing corpus is found without training it.
         recipe = _sha256(content | {"tokenizer": tokenizer.hash if tokenizer else data.tokenizer})

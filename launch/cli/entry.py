@@ -63,6 +63,9 @@ DESCRIPTION = "Know what your large model will score before you train it."
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
+    for stream in ("stdout", "stderr"):  # None where the caller closed it, as some services do
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
     try:
         verbs = {name: checked(verb) for name, verb in VERBS.items()}
         return tyro.extras.subcommand_cli_from_dict(verbs, prog="ladder", description=DESCRIPTION, args=arguments) or 0

@@ -63,10 +63,7 @@ def export(
         if value == "":
             raise InputError(f"--{flag}: is empty; leave it out")
     runs = join.where(join.join(_read(tables, source, run, step, tokens or "tokens", step_column)), where)
-    try:
-        runs_table.write(runs, out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
+    runs_table.write(runs, out)
     for line in runs.left_out:
         print(f"left out: {line}")
     print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
