@@ -122,6 +122,8 @@ def forecast(
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
+    if resamples < 2:
+        raise InputError(f"{resamples} resamples: an interval needs at least 2", "resamples")
     check_resamples(resamples)
     check_seed(seed)
     targets, tasks = None if targets is None else list(targets), None if tasks is None else list(tasks)

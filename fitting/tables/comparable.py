@@ -10,6 +10,7 @@ NAMED = 3  # so many runs are named, more are counted
 # Attention and embeddings add less than this factor to 6 N D; more is another unit, or N without most of the model.
 FAR = 10.0
 FAR_FLOPS = f"flops are not within a factor {FAR:g} of 6 N D: are they those of the whole training, in FLOPs?"
+FEW = 1000  # parameters or tokens; no model that is measured has fewer
 
 
 def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
@@ -20,7 +21,8 @@ def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
     trunks: whether a trunk counts as a run without an end.
     """
     decayed = parts if trunks else [p.select(p["kind"] != "trunk") if "kind" in p else p for p in parts]
-    return (*other_docs(scored(*parts)), *before_the_end(*decayed), *other_flops(*parts))
+    counts = (np.concatenate([rows[name] for rows in parts]) for name in ("n_params", "tokens"))
+    return (*other_docs(scored(*parts)), *before_the_end(*decayed), *other_flops(*parts), *other_units(*counts))
 
 
 def scored(*parts: Table) -> dict[str, tuple]:
@@ -85,6 +87,20 @@ def far_from_6nd(n, d, c) -> np.ndarray:
     """Which FLOPs differ from 6 N D by more than a factor FAR; not those that are nan."""
     ratio = np.asarray(c, float) / (6 * np.asarray(n, float) * np.asarray(d, float))
     return (ratio > FAR) | (ratio < 1 / FAR)
+
+
+def other_units(n: np.ndarray, d: np.ndarray) -> list[str]:
+    """Lines about parameters N and tokens D that seem to be in millions or billions, or exchanged."""
+    lines = []
+    for name, values in (("parameters", n), ("tokens", d)):
+        if few := int((values < FEW).sum()):
+            lines.append(
+                f"{few} of {len(values)} points have fewer than {FEW:,} {name}: are they counted in millions or"
+                " billions? the law then is in that unit; write the numbers out"
+            )
+    if not lines and len(n) and (d < n).all():
+        lines.append("every point has fewer tokens than parameters: are the two columns exchanged?")
+    return lines
 
 
 def in_json(flags: Iterable[str]) -> dict:

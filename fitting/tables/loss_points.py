@@ -223,6 +223,7 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
             features[feature] = numbers(name, feature)
     y_n = numbers(y, "y")
     features["L"] = y_n if y == VALUE or VALUE not in cells_of else numbers(VALUE, "y")
+    other_units = comparable.other_units(features["N"], features["D"]) if {"N", "D"} <= set(features) else []
     unit, groups = units.units(cells_of, features, how.units, f"{source}:1")
     points = LossPoints(
         features,
@@ -235,7 +236,7 @@ def _from_wide(table: reader.Cells, source: str, how: Reading) -> LossPoints:
         left_out,
         weights_n=numbers(how.weights, "weights") if how.weights else None,
         labels={name: np.array([text.strip() for text in texts(name, "labels")]) for name in how.labels},
-        flags=tuple(units.flags(cells_of, features, unit or how.units, table.places)),
+        flags=(*units.flags(cells_of, features, unit or how.units, table.places), *other_units),
         unit=unit,
     )
     if EXCLUDED in cells_of and not how.keep_excluded:

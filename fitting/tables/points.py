@@ -86,6 +86,8 @@ def parse_target(text: str) -> Target:
         raise InputError(
             f"target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12", "target"
         )
+    if min(values[:2]) < comparable.FEW:
+        raise InputError(f"target {text!r}: N and D are numbers of parameters and tokens, such as 6.9B,3.9T", "target")
     return Target(name.strip(), *values)
 
 

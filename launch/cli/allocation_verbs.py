@@ -15,6 +15,7 @@ from launch.cli.loss_law_verbs import Plot, keep_compiled
 from launch.cli.loss_reading import DEFAULTS, Read, Reading
 from launch.cli.options import Json, preset, refuse
 
+LEAST_BUDGET = 6e6  # a thousand parameters, a thousand tokens
 LAW, HUBER, RESAMPLES = "chinchilla", 1e-3, 4000
 
 
@@ -80,6 +81,8 @@ def _check(table: str | None, published: str | None, budget: tuple[float, ...]) 
     if not budget:
         raise InputError("--budget: name at least one, in FLOPs, for example --budget 1e22")
     check_positive("budget", *budget)
+    if min(budget) < LEAST_BUDGET:
+        raise InputError(f"--budget {min(budget):g}: FLOPs of a whole training, at least {LEAST_BUDGET:g}; 1e21, say")
 
 
 def _points(table: str, approach: int, law: str | None, reading: Reading, labels: tuple[str, ...] = ()):

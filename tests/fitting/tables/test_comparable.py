@@ -105,3 +105,15 @@ def test_every_result_names_the_runs(tmp_path, capsys, monkeypatch):
 def prediction(runs: runs_table.Table) -> SimpleNamespace:
     points = ladder_points(runs, None, "n_params")
     return SimpleNamespace(points=points, step2={}, fitted=points.tasks)
+
+
+def test_numbers_in_another_unit_or_column_are_flagged():
+    n, d = np.array([1e8, 1e9]), np.array([2e9, 2e10])
+    assert comparable.other_units(n, d) == []
+    [line] = comparable.other_units(n / 1e7, d)
+    assert line.startswith("2 of 2 points have fewer than 1,000 parameters: are they counted in millions")
+    [line] = comparable.other_units(n, np.array([2.0, 2e10]))
+    assert line.startswith("1 of 2 points have fewer than 1,000 tokens")
+    assert comparable.other_units(d, n) == [
+        "every point has fewer tokens than parameters: are the two columns exchanged?"
+    ]

@@ -17,7 +17,7 @@ def wide(tmp_path, names, *, header="params,tokens,loss", size=lambda i: 10 + i,
     for i in range(4):
         for k in range(rows_each):
             lines.append(
-                ",".join([*(str(of(i)) for of in names.values()), f"{size(i)},{k + 1},{2 + i / 7 + k / 9:.6f}"])
+                ",".join([*(str(of(i)) for of in names.values()), f"{size(i)}e6,{k + 1}e9,{2 + i / 7 + k / 9:.6f}"])
             )
     path = tmp_path / "wide.csv"
     path.write_text("\n".join(lines))

@@ -217,7 +217,7 @@ NUMBERS = {
     "allocate losses.csv --budget 1e21 --approach": ("0", "4", "-1", "x", "", "1.0"),
     "allocate losses.csv --budget 1e21 --unique": POSITIVE,
     "allocate losses.csv --budget 1e21 --approach 2 --isoflop": POSITIVE,
-    "allocate --published hoffmann --budget": POSITIVE,
+    "allocate --published hoffmann --budget": (*POSITIVE, "1000"),
     "design runs.csv --budget": POSITIVE,
     "extrapolate runs.csv --first": ("-1", "0", "1", "1.5", "nan", "inf", "x", ""),
     "plan demo --devices": ("-1", "0", "1.5", "x", "", "nan", "99999999999999999999999999"),
@@ -241,7 +241,7 @@ NUMBERS = {
 }  # fmt: skip
 TARGETS = (
     "7B", "7B=", "=1e9,1e10", "7B=1e9", "7B=1e9,1e10,1e20,1", "7B=0,1", "7B=-1,1e9", "7B=nan,1e9", "7B=1e9,inf",
-    "7B=a,b", "7B=1e9,1e10,1", "", "[/red]", "7B=1e400,1e10", "7B=1e9;1e10", "7B=1e9,1e10,",
+    "7B=a,b", "7B=1e9,1e10,1", "", "[/red]", "7B=1e400,1e10", "7B=1e9;1e10", "7B=1e9,1e10,", "7B=7,1e12", "7B=7e9,1",
 )  # fmt: skip
 RUNS_OF_EXPORT = ("a", "a=", "=1e9,1e10", "a=1e9", "a=1e9,1e10,3", "a=0,1", "a=nan,1", "a=x,y", "a=-1,5", "a=1e400,1")
 
