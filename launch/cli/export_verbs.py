@@ -60,8 +60,6 @@ def export(
     for flag, value in given.items():
         if value not in (None, ()) and flag not in FLAGS[source]:
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
-        if value == "":
-            raise InputError(f"--{flag}: is empty; leave it out")
     runs = join.where(join.join(_read(tables, source, run, step, tokens or "tokens", step_column)), where)
     runs_table.write(runs, out)
     for line in runs.left_out:

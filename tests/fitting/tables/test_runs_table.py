@@ -128,7 +128,7 @@ def test_damaged_tables_are_read_or_refused_in_one_line(tmp_path_factory, damage
     st.lists(
         st.tuples(
             st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8),
-            st.floats(allow_nan=False, allow_infinity=False),
+            st.floats(min_value=0, allow_nan=False, allow_infinity=False),
         ),
         min_size=1,
         max_size=6,

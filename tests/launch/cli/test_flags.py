@@ -60,10 +60,10 @@ REFUSED = {
     "fit TABLE --metric bpb": "a wide table; metric is for runs tables, y names its column (--metric)",
     "fit TABLE --against train": "a wide table; against is for runs tables, y names its column (--against)",
     "fit TABLE --critical-batch 2e8,0.21": "--critical-batch: no effect with the law chinchilla; leave it out",
-    "fit TABLE --u tokens --t tokens": "--u and --t: no effect with the law chinchilla; leave them out",
-    "fit TABLE --b tokens": "--b: no effect with the law chinchilla; leave it out",  # D is in the table
-    "fit TABLE --s tokens --law kaplan-n": "--s: no effect with the law kaplan-n; leave it out",
-    "fit TABLE --s tokens --b tokens --reach 3 --weights tokens": "steps to a loss have no weights",
+    "fit TABLE --u size --t length": "--u and --t: no effect with the law chinchilla; leave them out",
+    "fit TABLE --b size": "--b: no effect with the law chinchilla; leave it out",  # D is in the table
+    "fit TABLE --s size --law kaplan-n": "--s: no effect with the law kaplan-n; leave it out",
+    "fit TABLE --s size --b length --reach 3 --weights width": "steps to a loss have no weights",
     "fit RUNS --keep-excluded": "a runs table; a column 'excluded' is of wide tables (--keep-excluded)",
     "fit RUNS --against validation": "against: validation is the fitted task itself; name another (--against)",
     "fit RUNS --against train": "--against: no effect with the law chinchilla; leave it out",
@@ -72,12 +72,12 @@ REFUSED = {
     "allocate TABLE --budget": "--budget: name at least one, in FLOPs",
     "allocate TABLE --budget 0": f"0: {NUMBER} (--budget)",
     "allocate TABLE --budget 1e21 --critical-batch 2e8,0.2": "--critical-batch: no effect with the law chinchilla",
-    "allocate TABLE --budget 1e21 --u tokens": "--u: no effect with --approach 3; leave it out",
-    "allocate TABLE --budget 1e21 --unique 1e9 --t tokens": "--t: no effect with --unique, which fits the law",
+    "allocate TABLE --budget 1e21 --u size": "--u: no effect with --approach 3; leave it out",
+    "allocate TABLE --budget 1e21 --unique 1e9 --t size": "--t: no effect with --unique, which fits the law",
     "allocate TABLE --budget 1e21 --approach 2 --weights tokens": "--weights: no effect with --approach 2",
     "allocate TABLE --budget 1e21 --reach 3": "--reach: no effect with ladder allocate, which needs the loss",
     "allocate TABLE --budget 1e21 --vary n=params,tokens --n params": "--n: no effect with --vary, which names its",
-    "allocate TABLE --budget 1e21 --vary n=params,tokens --u tokens": "--u: no effect with --approach 3; leave it out",
+    "allocate TABLE --budget 1e21 --vary n=params,tokens --u size": "--u: no effect with --approach 3; leave it out",
     "compare TABLE TABLE --target a=1,2 b=1,2": "--target: one target at a time, and these are 2: a=1,2, b=1,2",
     "design TABLE --target a=1,2 b=1,2": "--target: one target at a time",
     "study TABLE --target a=1,2 b=1,2": "--target: one target at a time",
@@ -106,23 +106,28 @@ NOT_READ = {
     "ladder": {"run": "r=1,2", "step": "0", "tokens": "8", "step-column": "a"},
     "paper": {"run": "r=1,2", "step": "0", "tokens": "8", "step-column": "a"},
     "lm-eval": {"tokens": "8", "step-column": "a"},
-    "llm-foundry": {"tokens": "EMPTY", "step-column": "a"},
+    "llm-foundry": {"tokens": "8", "step-column": "a"},
     "wandb": {"step": "0"},
 }
 for source, flags in NOT_READ.items():
     for flag, value in flags.items():
         command = f"export RUNS -o out.csv --source {source} --{flag} {value}"
         REFUSED[command] = f"--source {source} does not read --{flag}; leave it out"
-REFUSED["export RUNS -o out.csv --source wandb --run a=1 --tokens EMPTY"] = "--tokens: is empty; leave it out"
+REFUSED["export RUNS -o out.csv --source wandb --run a=1 --tokens EMPTY"] = (
+    "--tokens is empty; give it a value, or leave it out"
+)
 
 
 @pytest.fixture
 def table(tmp_path):
     """Thirty-two runs of a law without noise."""
     n, ratio = np.repeat(np.geomspace(1e7, 3e9, 8), 4), np.tile(np.geomspace(5, 100, 4), 8)
-    rows = [f"{a},{a * r},{1.8 + 480 / a**0.35 + 2000 / (a * r) ** 0.37}" for a, r in zip(n, ratio, strict=True)]
+    rows = [
+        f"{a},{a * r},7e5,1024,768,{1.8 + 480 / a**0.35 + 2000 / (a * r) ** 0.37}"
+        for a, r in zip(n, ratio, strict=True)
+    ]
     path = tmp_path / "losses.csv"
-    path.write_text("\n".join(["params,tokens,loss", *rows]) + "\n")
+    path.write_text("\n".join(["params,tokens,size,length,width,loss", *rows]) + "\n")
     return str(path)
 
 
@@ -171,7 +176,7 @@ def test_flops_in_another_unit_are_flagged(table):
 
     rows = [line.split(",") for line in Path(table).read_text().splitlines()[1:]]
     for unit, flagged in ((1.0, False), (1.3, False), (8.64e19, True)):
-        lines = [f"{n},{d},{loss},{6 * float(n) * float(d) / unit}" for n, d, loss in rows]
+        lines = [f"{n},{d},{loss},{6 * float(n) * float(d) / unit}" for n, d, *_, loss in rows]
         Path(table).write_text("\n".join(["params,tokens,loss,flops", *lines]) + "\n")
         flags = loss_points.read(table).flags
         assert any(comparable.FAR_FLOPS in flag for flag in flags) == flagged
