@@ -23,7 +23,7 @@ _MODULES = {
     "compare": "api.tasks",
     "design": "api.tasks",
     "Target": "tables.points",
-    "TaskForecast": "task_laws.forecasts",
+    "TaskForecast": "forecasting.results",
     "Law": "laws.custom",
     "Param": "laws.base",
     "LAWS": "laws.catalogue",

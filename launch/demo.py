@@ -19,7 +19,7 @@ from launch import display, plan, prepare, terminal
 from launch.backends.local import Local
 from launch.scheduler import foreground
 
-RESAMPLES = 1000
+RESAMPLES = 200
 
 
 def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
@@ -46,9 +46,9 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     prediction.json is written before the targets are trained, from the rungs alone.
     """
     prepare.check_tasks(ladder)
+    from fitting.forecasting import predict
     from fitting.report import task_report, task_tables
     from fitting.tables import points, runs_table
-    from fitting.task_laws import two_step
 
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
@@ -65,7 +65,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
             points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
             for rung in built.ladder.targets
         ]
-        predicted = two_step.predict(trained, targets, n_resamples=RESAMPLES)
+        predicted = predict.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
         display.tables(task_tables.predictions(predicted.tasks), console)
     with stages("target"):
@@ -73,7 +73,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         _train(held_out, console)
     with stages("report"):
         everything = _read_runs(folder, rungs + held_out)
-        display.tables(task_tables.predictions(two_step.with_measured(predicted, everything)), console)
+        display.tables(task_tables.predictions(predict.with_measured(predicted, everything)), console)
         page = folder / "report.html"
         task_report.report(everything, predicted, page, _about(built, folder, targets))
         task_report.hero(everything, predicted, folder / "prediction.png")

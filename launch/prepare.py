@@ -129,7 +129,7 @@ def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
         {"name": t.label, "n_params": float(n_params(t.model)), "tokens": float(t.steps * t.batch_tokens)}
         for t in built.ladder.targets
     ]
-    config = {"run_id": run_id, "ladder": built.ladder.name, "runs": runs, "targets": targets, "resamples": 1000}
+    config = {"run_id": run_id, "ladder": built.ladder.name, "runs": runs, "targets": targets, "resamples": 200}
     Record(directory).write_config(config | {"derived": {"steps": 0}})
     return directory
 

@@ -19,7 +19,10 @@ ARROWS = {
 # named here (errors, config, sizes ...) is the ground.
 LAYERS = {
     "ladder": ("model", "optim", "parallel", "rundir", "data", "evaluation", "convert", "loop"),
-    "fitting": ("laws", "solvers", "tables", "inference", "task_laws", "loss_laws", "bhagia2024", "report", "api"),
+    "fitting": (
+        *("laws", "solvers", "tables", "inference", "forecasting", "loss_laws", "bhagia2024"),
+        *("bench", "report", "api"),
+    ),
     "configs": (),
     "launch": ("run_log", "plan", "prepare", "verify", "fetch", "aot", "backends", "scheduler", "demo", "cli"),
 }

@@ -42,8 +42,7 @@ END = "<!-- /reproduce -->\n"
 def computed(table: Path, methods: tuple[str, ...]) -> tuple[dict, str]:
     """{target: {task: {"measured" or method: {figure: value}}}}, and the table's sha256."""
     import fitting
-    from fitting.tables import points
-    from fitting.task_laws import accuracy
+    from fitting.tables import accuracies, points
     from ladder.loop import compile_cache
 
     compile_cache.keep()
@@ -52,7 +51,7 @@ def computed(table: Path, methods: tuple[str, ...]) -> tuple[dict, str]:
     figures = {target.name: {task: {"measured": {}} for task in TASKS} for target in targets}
     for target in targets:
         for task in TASKS:
-            for figure, metric in (("bpb", "bpb"), ("acc", accuracy.metric_of(runs, task))):
+            for figure, metric in (("bpb", "bpb"), ("acc", accuracies.metric_of(runs, task))):
                 value = points.measured(runs, target, task, metric)
                 figures[target.name][task]["measured"] |= {} if value is None else {figure: value}
     for method in methods:

@@ -7,7 +7,6 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
-from fitting.report.style import style
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ def to_frame(rows: Sequence[dict]):
 
 def drawn(ax, draw: Callable, *arguments, **options):
     """`draw(ax, ...)` in the style of the reports, on the axes of a new figure if `ax` is None; returns the axes."""
+    from fitting.report.style import style  # imports matplotlib, which a forecast without a figure does not need
+
     if ax is None:
         from matplotlib import pyplot
 

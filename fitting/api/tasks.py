@@ -6,37 +6,41 @@ from typing import Literal
 
 import numpy as np
 
+from fitting.api.inputs import points_of
 from fitting.api.results import Shown, drawn, to_frame
 from fitting.bhagia2024 import methods
 from fitting.errors import InputError, check_resamples, check_seed
-from fitting.report import task_figures, task_report, task_tables
+from fitting.forecasting import backtest as backtests
+from fitting.forecasting import compare as comparing
+from fitting.forecasting import design as designing
+from fitting.forecasting import diagnostics, measurements, predict
+from fitting.forecasting.results import SuiteForecast, TaskForecast
+from fitting.report import task_tables
 from fitting.report.grid import Grid
 from fitting.tables import comparable, frames, points, runs_table
+from fitting.tables.importers import wide
 from fitting.tables.points import Target
 from fitting.tables.runs_table import SCHEMA_VERSION, Table
-from fitting.task_laws import accuracy, diagnostics, two_step
-from fitting.task_laws import backtest as backtests
-from fitting.task_laws import compare as comparing
-from fitting.task_laws import design as designing
-from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
 
 METHODS = ("default", *methods.METHODS)
 
 
 def read_runs(path, unfinished: bool = False) -> Table:
-    """A runs table from a file (.csv, .jsonl, either .gz) or a folder of run directories.
+    """A runs table from a file (.csv, .jsonl, either .gz) or a folder of run directories. A wide table of losses
+    (params, tokens, loss) is read as one whose only task is "loss".
 
-    unfinished: also runs that are not done. Raises InputError with file and line.
+    unfinished: of a folder, also runs that are not done. Raises InputError with file and line.
     """
-    return runs_table.read(path, unfinished)
+    return runs_table.read(path, True) if unfinished else wide.read(path)
 
 
 def runs_table_of(data) -> Table:
-    """A runs table from a data frame or a dictionary of columns: run, n_params, tokens, step, task, metric, value.
+    """A runs table from a data frame or a dictionary of columns: run, n_params, tokens, step, task, metric, value. Or
+    of columns params, tokens, loss, a row for each run.
 
     Raises InputError where a column is missing or a value cannot be used.
     """
-    return runs_table.of_cells(frames.cells(data), "data")
+    return wide.of_cells(frames.cells(data), "data")
 
 
 class Forecast(Shown):
@@ -46,7 +50,7 @@ class Forecast(Shown):
     the paper's methods.
     """
 
-    def __init__(self, table: Table, entries: Sequence[TaskForecast], prediction: two_step.Prediction | None = None):
+    def __init__(self, table: Table, entries: Sequence[TaskForecast], prediction: predict.Prediction | None = None):
         self.table, self.entries, self.prediction = table, tuple(entries), prediction
 
     def __getitem__(self, key: tuple[str, str]) -> TaskForecast:
@@ -63,6 +67,10 @@ class Forecast(Shown):
         return len(self.entries)
 
     @property
+    def _loss(self) -> str:
+        return self.prediction.measurements.metric if self.prediction else "bpb"
+
+    @property
     def suite(self) -> tuple[SuiteForecast, ...]:
         """For each target the mean over its tasks."""
         return self.prediction.suite if self.prediction else ()
@@ -75,6 +83,8 @@ class Forecast(Shown):
 
     def to_html(self, path) -> None:
         """Write the report: one self-contained page. Raises InputError for the paper's methods, which have none."""
+        from fitting.report import task_report  # imports matplotlib
+
         task_report.report(self.table, self._default("a report"), path)
 
     def plot(self, target: str, task: str, step: Literal[1, 2] = 1, ax=None):
@@ -82,6 +92,8 @@ class Forecast(Shown):
 
         step: 1 for bpb against training tokens, 2 for accuracy against bpb.
         """
+        from fitting.report import task_figures  # imports matplotlib
+
         prediction = self._default("a figure")
         self[target, task]  # raises KeyError where it is not predicted
         [model] = [t for t in prediction.targets if t.name == target]
@@ -91,7 +103,7 @@ class Forecast(Shown):
             return drawn(ax, task_figures.draw_step1, self.table, prediction, model, task, large=True)
         return drawn(ax, task_figures.draw_step2, self.table, prediction, model, task)
 
-    def _default(self, what: str) -> two_step.Prediction:
+    def _default(self, what: str) -> predict.Prediction:
         if self.prediction is None:
             raise InputError(f"{what} needs the default method; the paper's methods have none", "method")
         return self.prediction
@@ -103,56 +115,58 @@ class Forecast(Shown):
         return {"schema_version": SCHEMA_VERSION, "predictions": [entry.json() for entry in self.entries]}
 
     def grids(self) -> list[Grid]:
-        return task_tables.predictions(self.entries, self.suite)
+        return task_tables.predictions(self.entries, self.suite, self._loss)
 
     def lines(self) -> list[str]:
         return task_tables.flags(self.entries)
 
 
 def forecast(
-    runs: Table, targets: Sequence[Target] | None = None, *, tasks: Sequence[str] | None = None,
-    method: str = "default", resamples: int = 1000, seed: int = 0,
+    runs: Table | None = None, targets: Sequence[Target] | None = None, *, N=None, D=None, y=None,
+    tasks: Sequence[str] | None = None, method: str = "default", resamples: int = 200, seed: int = 0,
 ) -> Forecast:  # fmt: skip
     """Predict bpb and accuracy of larger models from a ladder's runs.
 
-    runs: from `read_runs` or `runs_table`. targets: by default those in the table (split "target"). tasks: by default
-    all. method: "default", or the task-ladder paper's "paper", "paper-c", "paper-single", to the letter and without
-    intervals. resamples, seed: of the intervals. Raises InputError where nothing can be predicted, or where a target
-    counts its parameters otherwise than the others.
+    runs: from `read_runs` or `runs_table`; or, in its place, arrays N (parameters), D (tokens) and y (loss), an entry
+    for each run. targets: by default those in the table (split "target"). tasks: by default all. method: "default", or
+    the task-ladder paper's "paper", "paper-c", "paper-single", to the letter and without intervals. resamples, seed:
+    resamples of the runs behind the spread of each parameter. Raises InputError where nothing can be predicted, or
+    where a target counts its parameters otherwise than the others.
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
     if resamples < 2:
-        raise InputError(f"{resamples} resamples: an interval needs at least 2", "resamples")
+        raise InputError(f"{resamples} resamples: a spread needs at least 2", "resamples")
     check_resamples(resamples)
     check_seed(seed)
+    arrays = {"N": N, "D": D, "y": y}
+    missing = [name for name, values in arrays.items() if values is None]
+    if (runs is None) == bool(missing) or (runs is not None and len(missing) < len(arrays)):
+        raise InputError("give runs, or the arrays N, D and y of runs", "runs")
+    if runs is None:
+        runs = wide.of_points(points_of(None, {"N": N, "D": D}, y, None, None))
     targets, tasks = None if targets is None else list(targets), None if tasks is None else list(tasks)
     if method != "default":
         targets = points.targets_of(runs) if targets is None else targets
         return Forecast(runs, methods.predict(runs, targets, tasks, method))
     convention = targets[0].n_is if targets else "n_params"
-    prediction = two_step.predict(runs, targets, tasks=tasks, n_convention=convention, n_resamples=resamples, seed=seed)
-    return Forecast(runs, two_step.with_measured(prediction, runs), prediction)
+    prediction = predict.predict(runs, targets, tasks=tasks, n_convention=convention, n_resamples=resamples, seed=seed)
+    return Forecast(runs, predict.with_measured(prediction, runs), prediction)
 
 
 @dataclass(frozen=True, repr=False)
 class Backtests(Shown):
     """Errors of predictions of a ladder's own held-out large runs.
 
-    bpb, accuracy: a row for each holdout, in ln bpb and in points. factor_bpb, factor_accuracy: interval scale factors;
-    scaled by them, the 80 % intervals hold 80 % of the held-out runs. weights: of the forms. flags: reasons why runs do
-    not compare.
+    bpb, accuracy: a row for each holdout, in ln bpb and in points. flags: reasons why runs do not compare.
     """
 
     bpb: list[dict]
     accuracy: list[dict]
-    factor_bpb: float
-    factor_accuracy: float
-    weights: dict[str, float]
     flags: Sequence[str] = ()
 
     def json(self) -> dict:
-        result = {"bpb": self.bpb, "accuracy": self.accuracy, "form_weights": self.weights}
+        result = {"bpb": self.bpb, "accuracy": self.accuracy}
         return result | comparable.in_json(self.flags)
 
     def grids(self) -> list[Grid]:
@@ -162,28 +176,24 @@ class Backtests(Shown):
         return grids
 
     def lines(self) -> list[str]:
-        weights = task_tables.form_weights(list(self.weights), list(self.weights.values()))
-        return [weights, task_tables.scale_factors(self.factor_bpb, self.factor_accuracy), *self.flags]
+        return [task_tables.BACKTEST_NOTE, *self.flags]
 
 
-def backtest(runs: Table, *, seed: int = 0) -> Backtests:
+def backtest(runs: Table) -> Backtests:
     """Hide the large runs of a ladder and predict them from the others. Raises InputError where it is too short."""
-    check_seed(seed)
-    ends = points.ladder_points(runs, None, "n_params")
-    step2 = accuracy.fit_all(runs, ends.tasks, 100, seed)
-    report = backtests.report(runs, ends, step2, "n_params", seed)
+    read = measurements.read(runs, None, "n_params")
+    report = backtests.report(read)
     if report is None:
         raise InputError(
-            f"{runs.source}: {len(ends.runs)} runs cannot be split; a backtest needs {backtests.MIN_FIT_RUNS} to fit"
+            f"{runs.source}: {len(read.points.runs)} runs cannot be split; a backtest needs"
+            f" {backtests.MIN_FIT_RUNS} to fit"
         )
-    weights = dict(zip((f.name for f in report.bpb.forms), report.weights_FT.mean(axis=1).tolist(), strict=True))
-    flags = diagnostics.mixed(ends, step2)
-    return Backtests(report.bpb.table(), report.acc_rows, report.factor_bpb, report.factor_acc, weights, flags)
+    return Backtests(report.loss, report.accuracy, diagnostics.mixed(read))
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """Two recipes at a target. rows: for each task and their mean, as task_laws.compare documents. flags: reasons why
+    """Two recipes at a target. rows: for each task and their mean, as forecast.compare documents. flags: reasons why
     runs do not compare."""
 
     target: str
@@ -205,13 +215,16 @@ def compare(
 ) -> Comparison:
     """Compare two recipes at a target: which is better, and how much compute that is worth. Each has its own ladder.
 
-    a, b: runs tables, or forecasts of this target. Raises InputError where they share no task.
+    a, b: runs tables, or forecasts of this target. resamples, seed: of the intervals. Raises InputError where they
+    share no task.
     """
     predictions = []
     for runs in (a, b):
-        result = runs if isinstance(runs, Forecast) else forecast(runs, [target], resamples=resamples, seed=seed)
+        result = runs if isinstance(runs, Forecast) else forecast(runs, [target], resamples=2)
         predictions.append(result._default("a comparison"))
-    return Comparison(target.name, comparing.compare(*predictions, target, seed), comparing.mixed(*predictions))
+    return Comparison(
+        target.name, comparing.compare(*predictions, target, resamples, seed), comparing.mixed(*predictions)
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -245,5 +258,5 @@ def design(runs: Table, target: Target, C: Sequence[float] | float | None = None
     candidates = designing.candidates_of(ends, target)
     rows = designing.frontier(candidates, () if C is None else np.atleast_1d(C))
     rows = [row | {"runs": [ends.runs[i] for i in row["runs"]]} for row in rows]
-    flags = diagnostics.mixed(ends, {})
+    flags = diagnostics.mixed(measurements.read(runs, None, target.n_is))
     return Design(target.name, rows, float(candidates.flops_n.sum()), len(ends.runs), flags)

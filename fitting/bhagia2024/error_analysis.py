@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from fitting.bhagia2024 import methods
+from fitting.tables import accuracies
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
-from fitting.task_laws import accuracy
 
 VARIANCE_ROWS = 10
 # Where a ladder does not determine step 1: number of further fits, and the relative change of the losses for these.
@@ -19,7 +19,7 @@ def variance(table: Table, run: str) -> list[dict]:
     rows = []
     for task in table.select(run=run, metric="bpb").unique("task"):
         row = {"run": run, "task": task}
-        for name, metric in (("bpb", "bpb"), ("acc", accuracy.metric_of(table, task))):
+        for name, metric in (("bpb", "bpb"), ("acc", accuracies.metric_of(table, task))):
             series = table.select(run=run, task=task, metric=metric)
             values = series["value"][np.argsort(series["step"])][-VARIANCE_ROWS:]
             if len(values):
@@ -59,8 +59,8 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
     losses that are changed in their tenth digit. Yields nothing where the target's own run is not in the table (split
     target). Tasks at chance are left out, as `forecast` leaves them out.
     """
-    tasks = [t for t in methods.points(table, None).tasks if accuracy.metric_of(table, t)]
-    tasks = [t for t in tasks if measured(table, target, t, accuracy.metric_of(table, t)) is not None]
+    tasks = [t for t in methods.points(table, None).tasks if accuracies.metric_of(table, t)]
+    tasks = [t for t in tasks if measured(table, target, t, accuracies.metric_of(table, t)) is not None]
     tasks = [t for t in tasks if t not in at_chance(table)]
     for name, runs, determined, largest, total in smaller if tasks else ():
         part, perturbed = table.select(run=runs), 0 if determined else PERTURBED
@@ -75,8 +75,8 @@ def compute_versus_error(table: Table, target: Target, smaller: list[tuple]) -> 
 def at_chance(table: Table) -> dict[str, str]:
     """{task: why its accuracy in the ladder's runs is no better than guessing}; sigmoids of such tasks say nothing."""
     rows = table.select(split="train")
-    metrics = {t: metric for t in rows.unique("task") if (metric := accuracy.metric_of(rows, t))}
-    chances = {t: accuracy.chance_of(rows, t, metric) for t, metric in metrics.items()}
+    metrics = {t: metric for t in rows.unique("task") if (metric := accuracies.metric_of(rows, t))}
+    chances = {t: accuracies.chance_of(rows, t, metric) for t, metric in metrics.items()}
     return {t: chance.why for t, chance in chances.items() if not chance.above}
 
 
@@ -85,7 +85,7 @@ def _errors(part: Table, table: Table, target: Target, task: str, perturbed: int
 
     Column 0 is the fit; in the others the losses are changed in their tenth digit.
     """
-    ends, acc_metric = methods.points(part, [task]), accuracy.metric_of(table, task)
+    ends, acc_metric = methods.points(part, [task]), accuracies.metric_of(table, task)
     bpb, acc = (measured(table, target, task, m) for m in ("bpb", acc_metric))
     noise_Rn = np.random.default_rng(0).uniform(-CHANGE, CHANGE, (1 + perturbed, len(ends.runs)))
     noise_Rn[0] = 0

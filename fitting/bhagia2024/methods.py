@@ -7,20 +7,22 @@ the answer depends on them where there are fewer runs than parameters. As publis
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
 
 from fitting.errors import InputError
+from fitting.forecasting.results import TaskForecast
+from fitting.tables import accuracies
 from fitting.tables.points import Points, Target, ladder_points
 from fitting.tables.runs_table import Table, smoothed
-from fitting.task_laws import accuracy
-from fitting.task_laws.forecasts import TaskForecast
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 METHODS = ("paper", "paper-c", "paper-single")
 DELTA, LAST_ROWS, WINDOW, SKIP_SHARE = 1e-3, 5, 5, 0.1
-# Accuracy by guessing, which the paper's step 2 starts from; 0.25 for every other task.
-GUESS = {"piqa": 1 / 2, "boolq": 1 / 2, "winogrande": 1 / 2, "socialiqa": 1 / 3, "csqa": 1 / 5}
+OTHER_GUESS = 0.25  # accuracy by guessing, which step 2 starts from, of tasks that are not well known
 # Further starts of the single step, near the published one: their number, their relative distance (sd), and the number
 # of iterations after which they are compared.
 N_NEAR, NEAR, SHORT_RUN = 11, 0.1, 200
@@ -38,7 +40,8 @@ class Fit:
 
 
 def guess(task: str) -> float:
-    return next((level for name, level in GUESS.items() if task.startswith(name)), 0.25)
+    level = accuracies.known_chance(task)
+    return OTHER_GUESS if level is None else level
 
 
 def step1(features: dict, y_n: np.ndarray) -> Fit:
@@ -87,10 +90,10 @@ def single_step(features: dict, acc_n: np.ndarray, chance: float) -> Fit:
     return _fit(("logA", "logB", "alpha", "beta", "E", "p", "q"), p, sigmoid)
 
 
-def _fit_log_huber(
-    value_and_gradient, features: dict, y_n, start, bounds, max_iterations=10**6
-) -> optimize.OptimizeResult:
+def _fit_log_huber(value_and_gradient, features: dict, y_n, start, bounds, max_iterations=10**6) -> "OptimizeResult":
     """Minimise the sum of Huber(ln fitted - ln measured) as published."""
+
+    from scipy import optimize  # takes half a second to import, and only these methods need it
 
     def objective(p):
         fitted, gradient_Pn = value_and_gradient(p, features)
@@ -108,6 +111,8 @@ def _fit_log_huber(
 def step2(bpb_n: np.ndarray, acc_n: np.ndarray, chance: float) -> Fit:
     """Acc = a / (1 + exp(-k (L - L0))) + b (equation 2), least squares, with the point (0, 1)."""
 
+    from scipy import optimize
+
     def sigmoid(bpb, a, l0, k, b):
         return a / (1 + np.exp(-k * (bpb - l0))) + b
 
@@ -121,7 +126,7 @@ def step2(bpb_n: np.ndarray, acc_n: np.ndarray, chance: float) -> Fit:
 
 def checkpoints(table: Table, task: str, runs, acc_metric: str) -> np.ndarray:
     """[2, n]: bpb and accuracy of step 2: every run without its first tenth, then a trailing mean over 5 rows."""
-    pairs_by_run = accuracy.pairs_by_run(table.select(task=task, run=list(runs)), acc_metric)
+    pairs_by_run = accuracies.pairs_by_run(table.select(task=task, run=list(runs)), acc_metric)
     pairs = [pairs_by_run[run] for run in runs if run in pairs_by_run]
     return np.concatenate([smoothed(p[int(np.ceil(SKIP_SHARE * len(p))) :], WINDOW) for p in pairs]).T
 
@@ -161,13 +166,13 @@ def predict(table: Table, targets: list[Target], tasks=None, method: str = "pape
 
 def _measured_metric(table: Table) -> str:
     """bpb, or the accuracy of a table that has no bpb, which the method paper-single does without."""
-    metrics = ("bpb", *accuracy.ACCURACY_METRICS)
+    metrics = ("bpb", *accuracies.ACCURACY_METRICS)
     return next((metric for metric in metrics if metric in table["metric"]), "bpb")
 
 
 def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> dict[str, Fit]:
     """{"step1", "step2"}, or {"single"}; without what needs an accuracy where the task has none."""
-    metric = accuracy.metric_of(table, task)
+    metric = accuracies.metric_of(table, task)
     if method == "paper-c" and "C" not in features:
         raise InputError(f"{table.source}: no column 'flops' (in every run), which the method paper-c needs", "method")
     if method == "paper-single":
@@ -184,7 +189,7 @@ def _fits(table: Table, method: str, task: str, features: dict, bpb_n, runs) -> 
 def _mixed(table: Table, ends: Points, task: str, fits: dict[str, Fit]) -> list[str]:
     """Reasons why the points of a task do not compare."""
     read = table.select(run=list(ends.runs))
-    others = [accuracy.rows_read(read, task, accuracy.metric_of(table, task))] if "step2" in fits else []
+    others = [accuracies.rows_read(read, task, accuracies.metric_of(table, task))] if "step2" in fits else []
     return list(ends.flags(task, *others))
 
 

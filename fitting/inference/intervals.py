@@ -10,7 +10,7 @@ true value.
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fitting.inference import bootstrap
 
@@ -48,7 +48,7 @@ def student(fitted: bootstrap.Fit, task: int, units: int, delta: float, level: f
     is nearly normal, not the quantity. noise: standard deviation of noise to add (to the logarithm, if log).
     """
     residual_dof = max(units - len(fitted.law.params), 1)
-    t = stats.t.ppf((1 + level) / 2, fitted.dof_T[task] if fitted.method == "residuals" else residual_dof)
+    t = special.stdtrit(fitted.dof_T[task] if fitted.method == "residuals" else residual_dof, (1 + level) / 2)
     shrink_R = noise_correction(fitted, task, delta)
 
     def interval(value_R: np.ndarray, log: bool, noise: float = 0.0) -> np.ndarray:
@@ -79,8 +79,8 @@ def noise_correction(fitted: bootstrap.Fit, task: int, delta: float) -> np.ndarr
 def excess_variance(c: float) -> float:
     """Variance of Huber's estimate divided by that of least squares, for normal noise and a threshold of c standard
     deviations (Huber 1964). For c -> 0, least absolute deviations, it is pi / 2."""
-    inside, density = 2 * stats.norm.cdf(c) - 1, stats.norm.pdf(c)
-    return float((inside - 2 * c * density + 2 * c**2 * stats.norm.sf(c)) / inside**2) if c > 1e-6 else np.pi / 2
+    inside, density = 2 * special.ndtr(c) - 1, np.exp(-(c**2) / 2) / np.sqrt(2 * np.pi)
+    return float((inside - 2 * c * density + 2 * c**2 * special.ndtr(-c)) / inside**2) if c > 1e-6 else np.pi / 2
 
 
 def percentile(fitted: bootstrap.Fit, task: int, level: float = LEVEL) -> dict[str, tuple[float, float]]:

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.signal import lfilter
 
 from fitting.laws.base import INF, Law, Param, log_scale
 
@@ -38,6 +37,8 @@ def rates(schedule: str, steps: int, warmup_steps: int, decay_steps: int, final:
 
 def areas(rate_s: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
     """(S1, S2) after each step: sum_i rate_i and sum_i m_i, m_i = decay m_(i-1) + rate_(i-1) - rate_i."""
+    from scipy.signal import lfilter  # takes a second to import, and only these laws need it
+
     momentum_s = lfilter([1.0], [1.0, -decay], -np.diff(rate_s, prepend=rate_s[0]))
     return np.cumsum(rate_s), np.cumsum(momentum_s)
 

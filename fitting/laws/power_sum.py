@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.laws.base import FREE, INF, NO_E, Law, Param, floor, level
+from fitting.laws.forms import SUM
 
 EXPONENT, EXPONENT_OF_ONE_TERM = (0.0, 2.0), (1e-3, 3.0)
 # T is the position of the predicted token: Kaplan et al. 2020, appendix D.5.
@@ -110,7 +111,7 @@ CHINCHILLA = _power_sum(
     name="chinchilla",
     formula="L = E + A/N^alpha + B/D^beta",
     source="Hoffmann et al. 2022, approach 3; Bhagia et al. 2024, step 1",
-    curve=lambda p, x: p.E + p.A / x.N**p.alpha + p.B / x.D**p.beta,
+    curve=lambda p, x: SUM.loss(x.N, x.D, p.E, p.A, p.B, p.alpha, p.beta),
     starts=_starts_of_two,
     optimum=lambda p, batch: optimum_of_terms(np.log(p["A"]), p["alpha"], np.log(p["B"]), p["beta"]),
 )
@@ -153,7 +154,7 @@ TIED = Law(
         Param("B", "scale", "{y} * tokens^alpha", (0.0, INF)),
         Param("alpha", "exponent", "1", EXPONENT),
     ),
-    curve=lambda p, x: p.E + p.A / x.N**p.alpha + p.B / x.D**p.alpha,
+    curve=lambda p, x: SUM.loss(x.N, x.D, p.E, p.A, p.B, p.alpha, p.alpha),
     bounds=(FREE, FREE, FREE, EXPONENT),
     form=lambda theta, x: CHINCHILLA.form(_untied(theta), x),
     natural=_natural_tied,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.laws.base import Law, Param, log_scale
+from fitting.laws.forms import SUM
 from fitting.laws.power_sum import TIED, tied_starts
 
 LOG_R = (np.log(0.05), np.log(1e4))
@@ -31,7 +32,7 @@ def _curve(p, x):
     log_u_n = jnp.log(jnp.minimum(x.U, x.D)) + (jnp.log(p.A) - jnp.log(p.B)) / p.alpha
     n = jnp.exp(_effective(jnp.log(x.N), log_u_n, jnp.log(p.R_N)))
     d = jnp.exp(_effective(jnp.log(x.D), jnp.log(x.U), jnp.log(p.R_D)))
-    return p.E + p.A / n**p.alpha + p.B / d**p.alpha
+    return SUM.loss(n, d, p.E, p.A, p.B, p.alpha, p.alpha)
 
 
 REPEATED = Law(

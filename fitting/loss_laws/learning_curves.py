@@ -7,7 +7,7 @@ prediction of the end is corrected by its mean error (in ln y) over the last kno
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fitting.errors import InputError
 from fitting.inference import bootstrap
@@ -236,5 +236,5 @@ def _interval(end: End, ends: list[End]) -> tuple[float, float] | None:
     errors = [e.error for e in others if e.error is not None]
     if end.y is None or len(errors) < MIN_ERRORS:
         return None
-    half = stats.t.ppf((1 + LEVEL) / 2, len(errors)) * np.sqrt(np.mean(np.square(errors)))
+    half = special.stdtrit(len(errors), (1 + LEVEL) / 2) * np.sqrt(np.mean(np.square(errors)))
     return float(end.y / (1 + half)), float(end.y * (1 + half))

@@ -7,17 +7,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from fitting.inference import bootstrap
+from fitting.forecasting.predict import Prediction
+from fitting.forecasting.results import TaskForecast
+from fitting.inference.calibration import QUANTILE, calibration
 from fitting.report.numbers import si
 from fitting.report.style import INK, INSIDE, MUTED, OUTSIDE, SIZES, STAR, TARGET, new_figure, si_ticks
 from fitting.tables.points import Target, measured
 from fitting.tables.runs_table import Table
-from fitting.task_laws.forecasts import TaskForecast
-from fitting.task_laws.two_step import Prediction
 
 # Learning curves are drawn as means over intervals of this width in ln tokens, because the loss of a batch is noisy.
 BIN = 0.08
-BAND_DRAWS = 300
 
 
 def step1(table: Table, prediction: Prediction, target: Target, task: str, *, large: bool = False) -> Figure:
@@ -32,16 +31,16 @@ def draw_step1(axes, table: Table, prediction: Prediction, target: Target, task:
     points = prediction.points
     bpb_n = points.bpb_Tn[points.tasks.index(task)]
     if large:
-        _curves(axes, table, task, "bpb", colors, alpha=0.35, width=0.9)
+        _curves(axes, table, task, prediction.measurements.metric, colors, alpha=0.35, width=0.9)
     for d, bpb, size in zip(points.features["D"], bpb_n, points.sizes, strict=True):
         axes.plot(d, bpb, "o", color=colors[size], ms=7 if large else 4.5, mec="white", mew=0.8, zorder=4)
     if task in prediction.fitted:
         _laws(axes, prediction, target, task, colors, large)
-    measured_bpb = measured(table, target, task, "bpb")
+    measured_bpb = measured(table, target, task, prediction.measurements.metric)
     if measured_bpb is not None:
         axes.plot(target.D, measured_bpb, "*", color=STAR, mec=INK, mew=0.9, ms=19 if large else 12, zorder=7)
     _token_axis(axes)
-    axes.set_ylabel("bits per byte")
+    axes.set_ylabel(prediction.measurements.loss_name)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.set_title(task)
     if large:
@@ -54,7 +53,7 @@ def draw_step1(axes, table: Table, prediction: Prediction, target: Target, task:
 def curves(table: Table, prediction: Prediction, task: str) -> Figure:
     """Training loss of every run against tokens, or bpb of a task where the table has no training loss; targets red."""
     loss = len(table.select(task="train", metric="loss")) > 0
-    shown = ("train", "loss") if loss else (task, "bpb")
+    shown = ("train", "loss") if loss else (task, prediction.measurements.metric)
     with new_figure(8.6, 4.0) as figure:
         axes = figure.add_subplot()
         colors = _colors(prediction)
@@ -65,7 +64,7 @@ def curves(table: Table, prediction: Prediction, task: str) -> Figure:
             color_n = [colors[s] for s in points.sizes]
             axes.scatter(points.features["D"], bpb_n, c=color_n, s=26, zorder=4, edgecolors="white")
         _token_axis(axes)
-        axes.set_ylabel("training loss, nats per token" if loss else f"{task}, bits per byte")
+        axes.set_ylabel("training loss, nats per token" if loss else f"{task}, {prediction.measurements.loss_name}")
         handles = [Line2D([], [], color=c, label=_size_label(prediction, s)) for s, c in colors.items()]
         if len(table.select(split="target", task=shown[0], metric=shown[1])):
             handles.append(Line2D([], [], color=TARGET, label="target"))
@@ -105,28 +104,30 @@ def step2(table: Table, prediction: Prediction, target: Target, task: str) -> Fi
 
 def draw_step2(axes, table: Table, prediction: Prediction, target: Target, task: str) -> None:
     accuracy, entry = prediction.step2[task], prediction.entry(target, task)
-    color = SIZES(0.45) if accuracy.fit else MUTED
-    axes.plot(accuracy.bpb_n, accuracy.acc_n, "o", color=color, ms=3.5, alpha=0.7, mec="white", mew=0.4)
+    is_fitted = accuracy.chance.above and bool(accuracy.sigmoids)
+    color = SIZES(0.45) if is_fitted else MUTED
+    loss_k, acc_k = accuracy.pairs[0].T if accuracy.checkpoints else (accuracy.loss_n, accuracy.acc_n)
+    axes.plot(loss_k, acc_k, "o", color=color, ms=3.5, alpha=0.7, mec="white", mew=0.4)
     if accuracy.chance.level is not None:
         axes.axhline(accuracy.chance.level, color=MUTED, ls=":", lw=1.2)
         at = {"ha": "right", "va": "bottom", "transform": axes.get_yaxis_transform()}
         axes.text(0.99, accuracy.chance.level, "chance ", color=MUTED, fontsize=8, **at)
-    if accuracy.fit and entry.bpb is not None:
-        x = np.linspace(min(entry.bpb, accuracy.bpb_n.min()) * 0.98, accuracy.bpb_n.max(), 80)
-        y = accuracy.predict(x)
-        axes.fill_between(x, *bootstrap.interval(y[1:], 0.8, axis=0), color=color, alpha=0.18, lw=0)
-        axes.plot(x, y[0], color=color, lw=1.6)
+    if is_fitted and entry.bpb is not None:
+        x = np.linspace(min(entry.bpb, loss_k.min()) * 0.98, loss_k.max(), 80)
+        y, sd = accuracy.curve(x)
+        axes.fill_between(x, y - QUANTILE * sd, y + QUANTILE * sd, color=color, alpha=0.18, lw=0)
+        axes.plot(x, y, color=color, lw=1.6)
         errors = _lengths(entry.accuracy, entry.accuracy_interval), _lengths(entry.bpb, entry.bpb_interval)
         axes.errorbar(entry.bpb, entry.accuracy, *errors, color=TARGET, fmt="D", ms=5, lw=1.6, zorder=5)
-    bpb, acc = (measured(table, target, task, m) for m in ("bpb", accuracy.metric))
+    bpb, acc = (measured(table, target, task, m) for m in (prediction.measurements.metric, accuracy.metric))
     if bpb is not None and acc is not None:
         axes.plot(bpb, acc, "*", color=STAR, mec=INK, mew=0.9, ms=12, zorder=7)
-    if not accuracy.fit:
+    if not is_fitted:
         axes.set_ylim(0, max(0.5, 1.4 * float(np.max(accuracy.acc_n, initial=0.3))))
     axes.invert_xaxis()
-    axes.set_xlabel("bits per byte (better to the right)")
+    axes.set_xlabel(f"{prediction.measurements.loss_name} (better to the right)")
     axes.set_ylabel("accuracy" if accuracy.metric == "acc" else "accuracy (length-normalised)")
-    axes.set_title(task if accuracy.fit else f"{task}: not fitted")
+    axes.set_title(task if is_fitted else f"{task}: not fitted")
 
 
 def _lengths(value: float, interval: tuple[float, float]) -> list[list[float]]:
@@ -165,21 +166,19 @@ def _thinned(tokens: np.ndarray, values: np.ndarray) -> list[list]:
 
 def _laws(axes, prediction: Prediction, target: Target, task: str, colors: dict, large: bool) -> None:
     """The fitted law at every size, and at the target with its 80 % prediction band."""
-    points, step1_fit = prediction.points, prediction.step1
-    t = prediction.fitted.index(task)
+    points, law = prediction.points, prediction.laws[target.name, task]
     for size, color in colors.items():
         has_size = np.array(points.sizes) == size
         trained_n = points.features["D"][has_size]
         d = np.geomspace(trained_n.min() / 1.15, trained_n.max() * 1.15, 30)
         n = np.full_like(d, points.features["N"][has_size][0])
-        axes.plot(d, step1_fit.predict({"N": n, "D": d})[t], color=color, lw=2 if large else 1.3, zorder=3)
+        axes.plot(d, np.exp(law.predict(n, d)[0]), color=color, lw=2 if large else 1.3, zorder=3)
     lo_d = min(target.D / 6, np.median(points.features["D"]))
     d = np.geomspace(lo_d, target.D * 1.25, 40)
-    features = {"N": np.full_like(d, target.N), "D": d}
-    y = step1_fit.predict(features)[t]
-    ratio_Rm = step1_fit.draws(features, BAND_DRAWS, 0)[t] / y
-    band = bootstrap.interval(y * ratio_Rm**prediction.factor_bpb, 0.8, axis=0)
-    axes.fill_between(d, *band, color=TARGET, alpha=0.15, lw=0, zorder=1)
+    mean, spread = law.predict(np.full_like(d, target.N), d)
+    half = calibration().loss_half_width(law.noise, law.best_run - mean, spread)
+    y = np.exp(mean)
+    axes.fill_between(d, y * np.exp(-half), y * np.exp(half), color=TARGET, alpha=0.15, lw=0, zorder=1)
     axes.plot(d, y, color=TARGET, lw=2 if large else 1.4, ls=(0, (4, 2)), zorder=3)
     entry = prediction.entry(target, task)
     sizes = {"ms": 8, "capsize": 4} if large else {"ms": 5.5, "capsize": 2.5}

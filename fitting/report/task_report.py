@@ -6,14 +6,15 @@ from html import escape
 import numpy as np
 
 from fitting import files
+from fitting.forecasting import backtest, diagnostics, predict
+from fitting.forecasting.predict import Prediction
+from fitting.forecasting.results import TaskForecast
+from fitting.laws.forms import FORMS
 from fitting.report import html, style, task_figures, task_tables
 from fitting.report.grid import Grid
 from fitting.report.html import section
 from fitting.report.numbers import si
 from fitting.tables.runs_table import Table
-from fitting.task_laws import diagnostics, two_step
-from fitting.task_laws.forecasts import TaskForecast
-from fitting.task_laws.two_step import Prediction
 
 MAIN_TASK = "validation"
 # Columns of the table of runs that are shown where the runs table has them: heading of each.
@@ -43,7 +44,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
     (list of shell lines that reproduce the page), "facts" ({name: value}).
     """
     meta = meta or {}
-    entries = two_step.with_measured(prediction, table)
+    entries = predict.with_measured(prediction, table)
     title = meta.get("title") or "What the ladder predicts"
     task, target = _main_task(prediction), prediction.targets[0]
     hero_figure = task_figures.step1(table, prediction, target, task, large=True)
@@ -57,11 +58,13 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         _summary(entries, prediction, task),
         html.figure(hero_figure, f"prediction of {task}"),
         f'<p class="caption">{escape(caption)}</p>',
-        section("Predicted and measured", _predictions(entries)),
+        section("Predicted and measured", _predictions(entries, prediction.measurements.metric)),
         section("What was trained", _trained(table, prediction)),
         section("Learning curves", html.figure(task_figures.curves(table, prediction, task), "learning curves")),
-        section("Step 1: from parameters and tokens to bits per byte", _step1(table, prediction)),
-        section("Step 2: from bits per byte to accuracy", _step2(table, prediction)),
+        section(
+            f"Step 1: from parameters and tokens to {prediction.measurements.loss_name}", _step1(table, prediction)
+        ),
+        section(f"Step 2: from {prediction.measurements.loss_name} to accuracy", _step2(table, prediction)),
         section("Backtests: the ladder's own large rungs, predicted from its small ones", _backtests(prediction)),
         section("What to be careful about", _flags(entries, table)),
         section("How it was fitted", _settings(prediction)),
@@ -83,7 +86,8 @@ def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str)
     if entry.bpb is None:
         return f'<p class="lead">{text}No prediction for {escape(task)}: {escape("; ".join(entry.flags))}.</p>'
     lo, hi = entry.bpb_interval
-    text += f"Bits per byte on {escape(task)}: predicted <b>{entry.bpb:.3f}</b> (80 % interval {lo:.3f} to {hi:.3f})"
+    text += f"{prediction.measurements.loss_name.capitalize()} on {escape(task)}: predicted <b>{entry.bpb:.3f}</b>"
+    text += f" (80 % interval {lo:.3f} to {hi:.3f})"
     if entry.measured_bpb is None:
         return f'<p class="lead">{text}. The target has not been trained.</p>'
     css, word = ("yes", "inside") if entry.inside else ("no", "outside")
@@ -94,10 +98,10 @@ def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str)
     )
 
 
-def _predictions(entries: Sequence[TaskForecast]) -> str:
+def _predictions(entries: Sequence[TaskForecast], loss: str) -> str:
     text = "".join(
         f"<h3>{grid.title.capitalize()}</h3>{grid.html()}" + "".join(f"<p>{note}</p>" for note in grid.notes)
-        for grid in task_tables.predictions(entries)
+        for grid in task_tables.predictions(entries, (), loss)
     )
     text += f'<p class="note">{task_tables.INTERVAL_NOTE}</p>'
     if any(e.bpb is not None for e in entries):
@@ -138,21 +142,21 @@ def _step1(table: Table, prediction: Prediction) -> str:
         html.figure(task_figures.step1(table, prediction, target, task), f"step 1 of {task}")
         for task in prediction.points.tasks
     ]
-    step1 = prediction.step1
-    if step1 is None:
+    if not prediction.fitted:
         return "<p>No task has enough runs for a law.</p>" + "".join(images)
+    head = ["task", "#run noise", "#runs that count", *(f"#{form.name}" for form in FORMS), "#alpha", "#beta", "#E"]
     body = []
-    for t, task in enumerate(prediction.fitted):
-        order = np.argsort(-step1.weights_FT[:, t])[:3]
-        heaviest = ", ".join(f"{step1.forms[f].name} ({step1.weights_FT[f, t]:.0%})" for f in order)
-        body.append([task, f"{step1.noise_T[t]:.2%}", str(step1.points_T[t]), heaviest])
-    forms = [[f.name, f.formula, f"{w:.1%}"] for f, w in zip(step1.forms, step1.weights_FT.mean(axis=1), strict=True)]
+    for task in prediction.fitted:
+        law = prediction.laws[target.name, task]
+        weights = [f"{law.form_weights[form.name]:.0%}" for form in FORMS]
+        means = [f"{value:.3g}" for value in law.summary().values()]
+        body.append([task, f"{law.noise:.2%}", str(law.n_runs), *weights, *means])
+    forms = "".join(f"<li><b>{form.name}</b>: <code>{escape(form.formula)}</code></li>" for form in FORMS)
     return (
-        f"<p>Law: <code>{escape(settings['law'])}</code>, with N = {escape(settings['n_convention'])}, D = tokens."
-        " Each task has its own fits and its own weights, from how well a form predicted held-out rungs.</p>"
-        f"{Grid('', ['task', '#run noise', '#runs', 'heaviest forms (weight)'], body).html()}"
-        f"<h3>The forms and their mean weights</h3>{Grid('', ['form', 'formula', '#weight'], forms).html()}"
-        f"<div class='grid'>{''.join(images)}</div>"
+        f"<p>Three forms, with N = {escape(settings['n_convention'])}, D = tokens:</p><ul>{forms}</ul>"
+        "<p>Each task has its own posterior near the target. The forecast is its mean over forms, exponents and floors;"
+        " alpha, beta and E are posterior means.</p>"
+        f"{Grid('', head, body).html()}<div class='grid'>{''.join(images)}</div>"
     )
 
 
@@ -163,24 +167,24 @@ def _step2(table: Table, prediction: Prediction) -> str:
     images = [html.figure(task_figures.step2(table, prediction, target, t), f"step 2 of {t}") for t in prediction.step2]
     reasons = [f"<li><b>{escape(t)}</b>: {escape(a.chance.why)}</li>" for t, a in prediction.step2.items()]
     text = (
-        f"<p>Where accuracy is above chance: <code>{escape(prediction.settings['step2'])}</code>.</p>"
-        if any(a.fit for a in prediction.step2.values())
+        f"<p>Where accuracy is above chance: {escape(prediction.settings['step2'])}.</p>"
+        if any(a.chance.above for a in prediction.step2.values())
         else "<p>No task's accuracy is above chance on this ladder, so no sigmoid is fitted: accuracies at chance do"
-        " not determine it. The bits per byte of the same tasks are still predicted.</p>"
+        " not determine it. The loss of the same tasks is still predicted.</p>"
     )
     return f"{text}<ul>{''.join(reasons)}</ul><div class='grid'>{''.join(images)}</div>"
 
 
 def _backtests(prediction: Prediction) -> str:
-    """Errors and coverage of every holdout; weights and factor come from the other holdouts."""
-    tested = prediction.tested
+    """Errors and coverage of every holdout."""
+    tested = backtest.report(prediction.measurements)
     if tested is None:
-        return "<p>The ladder is too short for backtests: forms have equal weights, and intervals are not scaled.</p>"
-    grids = [task_tables.backtests(tested.bpb.table(), "Bits per byte", 100, " %")]
-    if tested.acc_rows:
-        grids.append(task_tables.backtests(tested.acc_rows, "Accuracy, through both steps", 1, " points"))
+        return "<p>The ladder is too short for backtests.</p>"
+    grids = [task_tables.backtests(tested.loss, prediction.measurements.loss_name.capitalize(), 100, " %")]
+    if tested.accuracy:
+        grids.append(task_tables.backtests(tested.accuracy, "Accuracy, through both steps", 1, " points"))
     text = "".join(f"<h3>{grid.title}</h3>{grid.html()}" for grid in grids)
-    return text + f'<p class="note">{task_tables.scale_factors(tested.factor_bpb, tested.factor_acc)}</p>'
+    return text + f'<p class="note">{task_tables.BACKTEST_NOTE}</p>'
 
 
 def _flags(entries: Sequence[TaskForecast], table: Table) -> str:
@@ -192,9 +196,8 @@ def _flags(entries: Sequence[TaskForecast], table: Table) -> str:
 def _settings(prediction: Prediction) -> str:
     body = [[k.replace("_", " "), _setting(v)] for k, v in prediction.settings.items()]
     text = (
-        "<p>The interval has three sources: the form (a draw is one form, with its weight as probability), the form's"
-        " parameters (resampled), and the noise of a run (scatter around the law, with the residual degrees of"
-        " freedom). It is scaled by the factor from the backtests.</p>"
+        "<p>The interval has two sources: the noise of a run (scatter around the law) and the error of the form, which"
+        " in public families of runs is proportional to the predicted improvement over the largest run.</p>"
     )
     return text + Grid("", ["setting", "value"], body).html()
 

@@ -3,20 +3,22 @@
 import math
 from collections.abc import Sequence
 
+from fitting.forecasting import diagnostics
+from fitting.forecasting.measurements import LOSS_NAMES
+from fitting.forecasting.results import SuiteForecast, TaskForecast
 from fitting.report.grid import Grid
 from fitting.report.numbers import interval, optional
-from fitting.task_laws import diagnostics
-from fitting.task_laws.forecasts import SuiteForecast, TaskForecast
 
 INTERVAL_NOTE = "An 80 % interval is meant to miss one time in five."
 AT_CHANCE = "at chance: not predicted"
 CHANCE_NOTE = "Chance level: the ladder's runs are not above it (binomial test)."
+BACKTEST_NOTE = "Coverage: share of the hidden runs in the 80 % intervals. Score: interval score, lower is better."
 SUITE_NAME = "mean of the tasks"
 VERDICTS = {True: "yes", False: "no", None: ""}
 
 
-def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] = ()) -> list[Grid]:
-    """A table of bpb and, where accuracies are predicted, one of these; with measurements where there are any."""
+def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] = (), loss: str = "bpb") -> list[Grid]:
+    """A table of bpb (or another loss) and, where accuracies are predicted, one of these; with measurements, if any."""
     several = len({e.target for e in entries}) > 1
     measured = any(e.measured_bpb is not None for e in entries)
     name = ["target", "task"] if several else ["task"]
@@ -25,7 +27,8 @@ def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] 
     for e in entries:
         row = [e.target, e.task] if several else [e.task]
         truth = [optional(e.measured_bpb), optional(e.error, "+.1%"), VERDICTS[e.inside]]
-        bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
+        if any(entry.bpb is not None for entry in entries):
+            bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
         if e.accuracy is not None:
             # The paper's methods, which have `fits`, give no intervals.
             ends = AT_CHANCE if e.accuracy_interval is None and e.fits is None else interval(e.accuracy_interval)
@@ -37,10 +40,10 @@ def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] 
         row = [mean.target, SUITE_NAME] if several else [SUITE_NAME]
         for rows, name in ((bpb, "bpb"), (accuracy, "accuracy")):
             value, ends = getattr(mean, name), getattr(mean, f"{name}_interval")
-            if value is not None:
+            if value is not None and len(getattr(mean, f"{name}_tasks")) > 1:
                 rows.append([*row, optional(value), interval(ends), *[""] * 3 * measured])
-    grids = [Grid("bits per byte", head, bpb), Grid("accuracy", head, accuracy, notes)]
-    return grids if accuracy else grids[:1]
+    grids = [Grid(LOSS_NAMES[loss], head, bpb), Grid("accuracy", head, accuracy, notes)]
+    return [grid for grid in grids if grid.rows]
 
 
 def flags(entries: Sequence[TaskForecast]) -> list[str]:
@@ -50,27 +53,16 @@ def flags(entries: Sequence[TaskForecast]) -> list[str]:
 
 def backtests(rows: Sequence[dict], title: str, scale: float, unit: str) -> Grid:
     """rows: of backtest.Backtest.table, or accuracies. scale: 100 for relative errors in %."""
-    head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#raw coverage", "#coverage"]
+    head = ["held out", "#fitted", "#tested", "#compute", "#mean error", "#bias", "#coverage"]
     head += ["#width", "#score", "#score, constant width"]
     body = [
         [r["holdout"], str(r["fitted"]), str(r["tested"]), f"{math.exp(r['distance']):.1f}x",
-         f"{scale * r['error']:.2f}{unit}", f"{scale * r['bias']:+.2f}", f"{r['coverage_raw']:.0%}",
-         f"{r['coverage']:.0%}", f"{scale * r['width']:.2f}", f"{scale * r['score']:.2f}",
+         f"{scale * r['error']:.2f}{unit}", f"{scale * r['bias']:+.2f}", f"{r['coverage']:.0%}",
+         f"{scale * r['width']:.2f}", f"{scale * r['score']:.2f}",
          f"{scale * r['constant_score']:.2f}"]
         for r in rows
     ]  # fmt: skip
     return Grid(title, head, body)
-
-
-def scale_factors(factor_bpb: float, factor_acc: float) -> str:
-    return (
-        f"Interval scale factors: {factor_bpb:.2f} (bpb) and {factor_acc:.2f} (accuracy), with which the 80 % intervals"
-        " hold 80 % of the held-out rungs. Score: interval score, lower is better."
-    )
-
-
-def form_weights(names: Sequence[str], weights: Sequence[float]) -> str:
-    return "weights of the forms: " + ", ".join(f"{n} {w:.1%}" for n, w in zip(names, weights, strict=True))
 
 
 def noise(rows: Sequence[dict], run: str) -> Grid:
@@ -97,7 +89,7 @@ def smaller_ladders(rows: Sequence[dict], target: str) -> Grid:
 
 
 def comparison(rows: Sequence[dict], target: str) -> Grid:
-    """rows: of task_laws.compare."""
+    """rows: of forecast.compare."""
     body = []
     for r in rows:
         gains = ["beyond" if g is None else f"{g:.2f}x" for g in (r["gain"], *r["gain_pi80"])]
@@ -109,7 +101,7 @@ def comparison(rows: Sequence[dict], target: str) -> Grid:
 
 
 def design(rows: Sequence[dict], target: str, all_flops: float, n_runs: int) -> Grid:
-    """rows: of task_laws.design.frontier, with the names of the runs."""
+    """rows: of forecast.design.frontier, with the names of the runs."""
     body = [
         [f"{r['budget']:.3g}", f"{r['flops'] / all_flops:.0%}", f"{r['half_width']:.1%}", ", ".join(r["runs"])]
         for r in rows

@@ -10,9 +10,11 @@ FREE_LIMIT = 40.0
 
 def from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
     """Parameters from free numbers: by the identity, softplus, or a scaled logistic function."""
+    clipped_P = jax.lax.clamp(-FREE_LIMIT, free_P, FREE_LIMIT)
+    if not np.isfinite(bounds).any():
+        return clipped_P
     columns = []
-    for z, (lo, hi) in zip(jnp.unstack(free_P, axis=-1), bounds, strict=True):
-        z = jnp.clip(z, -FREE_LIMIT, FREE_LIMIT)
+    for z, (lo, hi) in zip(jnp.unstack(clipped_P, axis=-1), bounds, strict=True):
         if np.isfinite(lo) and np.isfinite(hi):
             columns.append(lo + (hi - lo) * jax.nn.sigmoid(z))
         elif np.isfinite(lo):

@@ -7,7 +7,7 @@ import numpy as np
 from fitting.errors import InputError
 from fitting.tables import comparable
 from fitting.tables.quantities import quantity
-from fitting.tables.runs_table import Table
+from fitting.tables.runs_table import SHARES, Table
 
 SAME = 0.005  # relative difference below which two N, or two D, are the same
 CONVENTIONS = ("n_params", "n_non_embedding", "n_total")
@@ -162,7 +162,7 @@ def ladder_points(
         if task in tasks:
             bpb_Tn[tasks.index(task), runs.index(run)] = np.mean(rows["value"][series])
             is_used[series] = True
-    if np.nanmin(bpb_Tn) <= 0:
+    if metric not in SHARES and np.nanmin(bpb_Tn) <= 0:
         raise InputError(f"{table.source}: {metric} is {np.nanmin(bpb_Tn):g}; it must be positive")
     parents = end["parent"][order] if "parent" in end else np.full(len(runs), "")
     sizes = end["size"][order] if "size" in end else [f"{n:.3g}" for n in end[n_convention][order]]
@@ -193,7 +193,7 @@ def _why_no_point(table: Table, rows: Table, ends: Table, metric: str, split: st
     if not len(rows):
         text = f"no metric {metric!r}; it has {', '.join(table.unique('metric'))}"
         if metric == "bpb" and any(name in table["metric"] for name in ("acc", "len_norm")):
-            text += ". From accuracy alone: ladder predict --method paper-single; all else needs bits per byte (bpb)"
+            text += ". From accuracy alone: ladder predict; all else needs bits per byte (bpb)"
         return text
     if not len(ends):
         return f'no final row in split "{split}"; a fit needs runs decayed to their end'

@@ -12,6 +12,7 @@ from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
 from launch.cli import (
     allocation_verbs,
+    bench_verbs,
     check_verbs,
     data_verbs,
     export_verbs,
@@ -46,6 +47,7 @@ VERBS = {
     "design": task_law_verbs.design,
     "study": task_law_verbs.study,
     "report": task_law_verbs.report,
+    "bench": bench_verbs.bench,
     "export": export_verbs.export,
 }
 # Flags with another name than the library's argument.

@@ -18,7 +18,7 @@ def predict(
     target: Targets = (),
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
     method: Literal["default", "paper", "paper-c", "paper-single"] = "default",
-    bootstrap: Annotated[int | None, preset(1000)] = None,
+    bootstrap: Annotated[int | None, preset(200)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     json: Json = None,
 ) -> None:
@@ -30,7 +30,7 @@ def predict(
         target: name, parameters and tokens of a model; without it, the targets in the table
         tasks: which tasks
         method: paper, paper-c, paper-single: the task-ladder paper's methods to the letter (no intervals)
-        bootstrap: resamples behind the intervals
+        bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
     """
     fitting = _fitting()
@@ -39,7 +39,7 @@ def predict(
         refuse(f"with --method {method}, which has no intervals", {"bootstrap": bootstrap, "seed": seed})
     chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
-    draws = {"resamples": 1000 if bootstrap is None else bootstrap, "seed": seed or 0}
+    draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0}
     result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
     display.show(result)
     if json:
@@ -99,16 +99,13 @@ def _in_table(runs) -> list:
     return targets_of(runs)
 
 
-def backtest(table: Table, /, *, seed: int = 0, json: Json = None) -> None:
-    """How well the ladder's small runs predict its large ones: errors, coverage and the forms' weights.
+def backtest(table: Table, /, *, json: Json = None) -> None:
+    """How well the ladder's small runs predict its large ones: errors and coverage.
 
     Example: ladder backtest runs.csv.gz
-
-    Args:
-        seed: of the resamples
     """
     fitting = _fitting()
-    result = fitting.backtest(_runs(table), seed=seed)
+    result = fitting.backtest(_runs(table))
     display.show(result)
     if json:
         terminal.write_json(json, result.json())
@@ -130,8 +127,8 @@ def compare(
 
     Args:
         target: name, parameters and tokens of the model that both would train
-        bootstrap: resamples behind the intervals
-        seed: of the resamples
+        bootstrap: draws of both forecasts behind the intervals
+        seed: of the draws
     """
     fitting = _fitting()
     first = _one_target(target)
@@ -189,9 +186,9 @@ def study(
         run: whose last ten evaluations say how noisy a task is; without it, the largest run
     """
     from fitting.bhagia2024 import error_analysis, methods
+    from fitting.forecasting import diagnostics, measurements
     from fitting.report import task_tables
     from fitting.tables import comparable
-    from fitting.task_laws import diagnostics
 
     chosen_target = _one_target(target)
     runs = _runs(table)
@@ -212,7 +209,7 @@ def study(
         console.print(display.table(task_tables.smaller_ladders(errors, chosen_target.name)))
     else:
         console.print("no target in the table has been measured above chance, so errors of smaller ladders are unknown")
-    flags = diagnostics.mixed(ends, {})
+    flags = diagnostics.mixed(measurements.read(runs, None, "n_params"))
     flags += [
         f"{task}: left out of the errors of accuracy, {why}" for task, why in error_analysis.at_chance(runs).items()
     ]
@@ -227,7 +224,7 @@ def report(
     /,
     *,
     target: Targets = (),
-    bootstrap: int = 1000,
+    bootstrap: int = 200,
     seed: int = 0,
     out: Out = Path("report.html"),
 ) -> None:
@@ -237,7 +234,7 @@ def report(
 
     Args:
         target: name, parameters and tokens of a model; without it, the targets in the table
-        bootstrap: resamples behind the intervals
+        bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
     """
     fitting, targets = _fitting(), _targets(target)

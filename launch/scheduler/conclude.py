@@ -22,16 +22,16 @@ def conclude(directory) -> None:
         unfinished = [run for run in left_out if states[run].name != "diverged" and not _skipped(folder, run, states)]
         if unfinished:
             raise InputError(f"{folder}: {', '.join(unfinished)} not over yet; to train what is left: ladder submit")
+        from fitting.forecasting import predict
         from fitting.report import task_report
         from fitting.tables import points, runs_table
-        from fitting.task_laws import two_step
 
         table = runs_table.read(folder)
         read = table.select(run=[run for run in states if run not in left_out])
         damaged = {run: why for run, _, why in (line.partition(": ") for line in table.left_out) if run in states}
         left_out = damaged | left_out
         targets = [points.Target(t["name"], t["n_params"], t["tokens"]) for t in config["targets"]]
-        predicted = two_step.predict(read, targets, n_resamples=config["resamples"])
+        predicted = predict.predict(read, targets, n_resamples=config["resamples"])
         terminal.write_json(record.directory / "prediction.json", predicted.json())
         about = {
             "title": f"ladder {config['ladder']}: prediction",

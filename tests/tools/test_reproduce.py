@@ -26,7 +26,7 @@ def test_a_figure_that_has_moved_is_named():
         assert moved(method, figure, points=0.04) == moved(method, figure, points=-0.04) == []
         for points in (0.06, -0.06):
             [line] = moved(method, figure, points=points)
-            assert line.startswith(f"7B-4T piqa_val, {method}: {figure} was 0.8")
+            assert line.startswith(f"7B-4T piqa_val, {method}: {figure} was 0.")
             assert line.endswith(f": {points:+.3f} points, more than 0.05")
     assert moved("paper", "bpb", percent=0.04) == []
     assert moved("paper", "bpb", percent=-0.06)[0].endswith(": -0.060 %, more than 0.05")

@@ -8,10 +8,9 @@ import pytest
 
 from fitting.api import tasks
 from fitting.bhagia2024 import methods
+from fitting.forecasting import compare, design, measurements
 from fitting.loss_laws import envelope
 from fitting.tables import comparable, loss_points, runs_table
-from fitting.tables.points import ladder_points
-from fitting.task_laws import compare, design
 from launch import cli
 from tests.fitting.conftest import scored_on, simulated
 
@@ -82,7 +81,7 @@ def test_every_result_names_the_runs(tmp_path, capsys, monkeypatch):
         assert cli.main([verb, str(path), *options, "--json", str(out)]) == 0
         assert json.loads(out.read_text())["flags"] == [line]
         assert line in " ".join(capsys.readouterr().out.split())
-    result = tasks.Backtests([], [], 1.0, 1.0, {}, [line])
+    result = tasks.Backtests([], [], [line])
     assert result.json()["flags"] == [line] == result.lines()[-1:]
 
     paper = methods._mixed(mixed, methods.points(mixed, None), "quiz", {"step2": None})
@@ -103,8 +102,8 @@ def test_every_result_names_the_runs(tmp_path, capsys, monkeypatch):
 
 
 def prediction(runs: runs_table.Table) -> SimpleNamespace:
-    points = ladder_points(runs, None, "n_params")
-    return SimpleNamespace(points=points, step2={}, fitted=points.tasks)
+    read = measurements.read(runs, None, "n_params")
+    return SimpleNamespace(points=read.points, measurements=read, fitted=read.points.tasks)
 
 
 def test_numbers_in_another_unit_or_column_are_flagged():

@@ -45,7 +45,7 @@ def test_a_validation_before_the_last_step_has_its_own_tokens(case):
 
 def test_a_table_without_bpb_says_what_it_has_and_what_reads_it(case, monkeypatch):
     runs = runs_table.read(case("metric-absent-blamed-on-decay/acc_only.csv"))
-    with pytest.raises(InputError, match=r"no metric 'bpb'; it has acc\. .*--method paper-single") as error:
+    with pytest.raises(InputError, match=r"no metric 'bpb'; it has acc\. .*ladder predict") as error:
         points.ladder_points(runs, None, "n_params")
     assert "decayed" not in str(error.value)
     # The real fit takes many seconds (it has five parameters for eight points); here the mean stands for it.

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from fitting.errors import InputError
+from fitting.forecasting import design
 from fitting.inference import bootstrap
 from fitting.inference.bootstrap import Resampling, Solver
 from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables.points import Target, ladder_points
-from fitting.task_laws import design
 
 TARGET = {"N": 6887575552.0, "D": 3945065873408.0}
 

@@ -11,7 +11,8 @@ class TaskForecast:
 
     bpb: bits per byte of the correct answers; None where it cannot be predicted (flags say why). accuracy: the chance
     level where the ladder is not above chance; None where the table has none. Intervals hold 80 %: (lo, hi), None where
-    there is none. flags: reasons not to trust a number. fits: parameters of the paper's methods.
+    there is none. flags: reasons not to trust a number. fits: parameters of the paper's methods. routes: accuracy by
+    each route of step 2.
     """
 
     target: str
@@ -24,6 +25,7 @@ class TaskForecast:
     measured_bpb: float | None = None
     measured_accuracy: float | None = None
     fits: dict | None = None
+    routes: dict[str, float] | None = None
 
     @property
     def error(self) -> float | None:
@@ -50,7 +52,8 @@ class TaskForecast:
         """An entry of pred.json."""
         entry = {"target": self.target, "task": self.task, "bpb": self.bpb, "bpb_pi80": self.bpb_interval}
         entry |= {"acc": self.accuracy, "acc_pi80": self.accuracy_interval, "flags": list(self.flags)}
-        return entry if self.fits is None else entry | {"fits": self.fits}
+        further = {"fits": self.fits, "acc_routes": self.routes}
+        return entry | {name: value for name, value in further.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fitting.errors import InputError
+from fitting.forecasting import predict
 from fitting.tables import comparable, points
 from fitting.tables.points import Target
-from fitting.task_laws import model_average, two_step
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def table(simulate):
 
 @pytest.fixture(scope="module")
 def predicted(table):
-    return two_step.predict(table, n_resamples=200)
+    return predict.predict(table, n_resamples=20)
 
 
 def entry(prediction, task):
@@ -34,7 +34,7 @@ def altered(table, change):
 
 
 def test_bpb_and_accuracy_of_the_target_are_predicted(table, predicted):
-    entries = two_step.with_measured(predicted, table)
+    entries = predict.with_measured(predicted, table)
     for e in entries:
         assert abs(e.error) < 0.03 and e.inside, e
         lo, hi = e.bpb_interval
@@ -48,7 +48,7 @@ def test_three_seeds_stay_within_3_percent_and_inside_on_most(simulate):
     entries = []
     for seed in (1, 2, 3):
         table = simulate(noise=0.005, seed=seed)
-        entries += two_step.with_measured(two_step.predict(table, tasks=["validation"], n_resamples=200), table)
+        entries += predict.with_measured(predict.predict(table, tasks=["validation"], n_resamples=20), table)
     good = [abs(e.error) < 0.03 and e.inside for e in entries]
     assert sum(good) >= 2 and len(good) == 3
 
@@ -66,7 +66,7 @@ def test_the_target_is_never_read_by_a_fit(table, predicted):
     def lie(columns):
         columns["value"][columns["split"] == "target"] *= 3
 
-    again = two_step.predict(altered(table, lie), targets, n_resamples=200)  # the same seed: the same resamples
+    again = predict.predict(altered(table, lie), targets, n_resamples=20)  # the same seed: the same resamples
     assert again.json() == predicted.json()
 
 
@@ -74,7 +74,7 @@ def test_undecayed_rows_do_not_move_step_1(table, predicted):
     def lie(columns):
         columns["value"][(columns["kind"] == "trunk") & (columns["task"] == "validation")] *= 2
 
-    again = two_step.predict(altered(table, lie), n_resamples=200)
+    again = predict.predict(altered(table, lie), n_resamples=20)
     assert entry(again, "validation") == entry(predicted, "validation")
 
 
@@ -83,33 +83,34 @@ def test_the_json_is_plain_and_carries_what_a_report_must_state(predicted):
     assert out["schema_version"] == 1 and out["method"] == "default" and out["n_convention"] == "n_params"
     assert out["table_sha256"] == "0" * 64
     assert set(out["predictions"][0]) == {"target", "task", "bpb", "bpb_pi80", "acc", "acc_pi80", "flags"}
-    for item in ("law", "objective", "huber_delta", "solver", "starts", "runs_used", "resamples", "seed", "converged"):
+    for item in ("law", "objective", "priors", "solver", "runs_used", "resamples", "seed", "converged", "interval"):
         assert out["settings"][item] is not None, item
     assert out["settings"]["converged"] > 0.97
-    form = predicted.step1.fit  # what was done, not what the defaults of another fit are
-    assert (out["settings"]["resamples"], out["settings"]["draws"], out["settings"]["starts"]) == (25, 200, 16)
-    assert form.params_TRP.shape[1] == 1 + 25 and model_average.N_STARTS == 16
-    assert out["settings"]["bounds"]["alpha"] == list(form.law.bounds[2]) == [0.01, 2.0]
+    assert out["settings"]["resamples"] == 20
+    assert sum(out["settings"]["form_weights"].values()) == pytest.approx(1, abs=1e-3)
+    assert [row["form"] for row in out["parameters"][:3]] == ["sum", "kaplan", "product"]
+    for row in out["parameters"]:
+        for name in ("alpha", "beta", "E"):
+            value, lo, hi = row[name]
+            assert lo <= hi and 0.5 * lo < value < 2 * hi
 
 
 @pytest.mark.parametrize("factor, flagged", [(1.0, False), (5.0, False), (20.0, True), (1 / 8.64e19, True)])
 def test_flops_that_are_not_within_a_factor_of_10_of_6nd_are_flagged(table, factor, flagged):
     """Such as PF-days in a column of FLOPs."""
     flops = {"flops": 6 * table["n_params"] * table["tokens"] * factor}
-    e = entry(two_step.predict(replace(table, columns=table.columns | flops), n_resamples=200), "quiz")
+    e = entry(predict.predict(replace(table, columns=table.columns | flops), n_resamples=20), "quiz")
     assert any(comparable.FAR_FLOPS in flag and "d10000-1xC" in flag for flag in e.flags) == flagged
 
 
-def test_another_seed_draws_other_resamples(table, predicted):
-    other = entry(two_step.predict(table, n_resamples=200, seed=1), "validation")
-    mine = entry(predicted, "validation")
-    assert other.bpb_interval != mine.bpb_interval
-    assert other.bpb == pytest.approx(mine.bpb, rel=1e-6)
+def test_another_seed_draws_other_resamples_and_leaves_the_forecast_alone(table, predicted):
+    other, mine = predict.predict(table, n_resamples=20, seed=1).json(), predicted.json()
+    assert other["predictions"] == mine["predictions"] and other["parameters"] != mine["parameters"]
 
 
 def test_accuracy_at_chance_is_flagged_and_not_predicted(simulate):
     table = simulate(skilled=False, n_docs=200)
-    quiz = entry(two_step.predict(table, tasks=["quiz"], n_resamples=50), "quiz")
+    quiz = entry(predict.predict(table, tasks=["quiz"], n_resamples=20), "quiz")
     assert quiz.accuracy == 0.25 and quiz.accuracy_interval is None and quiz.bpb_interval is not None
     assert any(flag.startswith("at chance: 0 of 12 runs") for flag in quiz.flags)
 
@@ -118,43 +119,41 @@ def test_a_majority_above_chance_is_the_floor(table, simulate):
     def add(columns):
         columns["majority"] = np.where(columns["metric"] == "acc", 0.8, np.nan)
 
-    quiz = entry(two_step.predict(altered(table, add), tasks=["quiz"], n_resamples=50), "quiz")
+    quiz = entry(predict.predict(altered(table, add), tasks=["quiz"], n_resamples=20), "quiz")
     assert any("against 0.800" in flag for flag in quiz.flags) and quiz.accuracy_interval is None
 
 
 def test_without_counts_of_documents_chance_is_said_to_be_untested(table):
     columns = {k: v for k, v in table.columns.items() if k not in ("n_docs", "chance")}
-    quiz = entry(two_step.predict(replace(table, columns=columns), tasks=["quiz"], n_resamples=50), "quiz")
+    quiz = entry(predict.predict(replace(table, columns=columns), tasks=["quiz"], n_resamples=20), "quiz")
     assert "chance not tested: the table has no n_docs and chance" in quiz.flags and quiz.accuracy_interval
 
 
 def test_a_short_ladder_is_predicted_too(simulate):
     short = simulate(sizes=(26_000, 34_000, 45_000, 60_000))
-    prediction = two_step.predict(short, n_resamples=50)
+    prediction = predict.predict(short, n_resamples=20)
     truth = points.measured(short, prediction.targets[0], "validation", "bpb")
     assert abs(entry(prediction, "validation").bpb / truth - 1) < 0.02
 
 
 def test_few_runs_are_flagged_and_too_few_are_not_fitted(simulate):
-    eight = simulate(multiples=(1, 4))
-    flags = entry(two_step.predict(eight, tasks=["validation"], n_resamples=50), "validation").flags
-    assert "few runs: 8 for a law of 5 parameters" in flags
-    two = simulate(sizes=(10_000, 20_000))
-    low = entry(two_step.predict(two, tasks=["validation"], n_resamples=50), "validation")
-    assert low.bpb is None and low.bpb_interval is None and low.flags[0].startswith("too few runs: 6 decayed")
-    one_length = simulate(sizes=(1e4, 2e4, 3e4, 4e4, 5e4, 6e4), multiples=(1,))
-    assert entry(two_step.predict(one_length, tasks=["quiz"], n_resamples=50), "quiz").bpb is None
+    two_sizes = simulate(sizes=(10_000, 20_000))
+    e = entry(predict.predict(two_sizes, tasks=["validation"], n_resamples=20), "validation")
+    assert "few runs: 6 for a law of 5 parameters" in e.flags and e.bpb is not None
+    three_runs = simulate(sizes=(10_000,))
+    with pytest.raises(InputError, match="no task can be predicted: too few runs: 3 decayed runs; a forecast needs 4"):
+        predict.predict(three_runs, tasks=["validation"], n_resamples=20)
 
 
 def test_a_task_that_some_runs_lack_is_fitted_to_the_others(table):
     lost = (table["run"] == "d10000-1xC") & (table["task"] == "quiz")
-    prediction = two_step.predict(table.select(~lost), n_resamples=50)
-    assert prediction.step1.points_T.tolist() == [12, 11]
-    assert "few runs: 11 for a law of 5 parameters" in entry(prediction, "quiz").flags
+    prediction = predict.predict(table.select(~lost), n_resamples=20)
+    laws = [prediction.laws["target-2xC", task] for task in ("validation", "quiz")]
+    assert [law.weights_Fn.shape[1] for law in laws] == [12, 11]
 
 
 def test_far_targets_are_flagged_and_their_intervals_wider(table, predicted):
-    far = two_step.predict(table, [Target("far", 2e7, 1e9)], tasks=["validation"], n_resamples=200)
+    far = predict.predict(table, [Target("far", 2e7, 1e9)], tasks=["validation"], n_resamples=20)
     e = entry(far, "validation")
     assert any(f.startswith("far extrapolation: 333 times the largest run's parameters") for f in e.flags)
     near = entry(predicted, "validation")
@@ -166,25 +165,25 @@ def test_other_counts_of_parameters(table):
         columns["n_total"] = columns["n_params"] * 2
 
     doubled = altered(table, add)
-    prediction = two_step.predict(doubled, tasks=["validation"], n_convention="n_total", n_resamples=50)
+    prediction = predict.predict(doubled, tasks=["validation"], n_convention="n_total", n_resamples=20)
     assert prediction.targets[0] == Target("target-2xC", 380_000, 7_600_000, n_is="n_total")
     assert prediction.json()["n_convention"] == "n_total"
     with pytest.raises(InputError, match="no count of parameters 'n_non_embedding'; it has n_params, n_total"):
-        two_step.predict(doubled, n_convention="n_non_embedding")
+        predict.predict(doubled, n_convention="n_non_embedding")
     with pytest.raises(InputError, match="its N is n_params, and the ladder's sizes are counted as n_total") as refused:
-        two_step.predict(doubled, [Target("t", 1e6, 1e6)], n_convention="n_total")
+        predict.predict(doubled, [Target("t", 1e6, 1e6)], n_convention="n_total")
     assert refused.value.argument == "target"
 
 
 def test_what_is_not_there_is_named(table):
     with pytest.raises(InputError, match="no target to predict") as refused:
-        two_step.predict(table.select(split="train"))
+        predict.predict(table.select(split="train"))
     assert refused.value.argument == "target"
     with pytest.raises(InputError, match="no task 'mmlu'; it has validation, quiz") as refused:
-        two_step.predict(table, tasks=["mmlu"])
+        predict.predict(table, tasks=["mmlu"])
     assert refused.value.argument == "tasks"
     with pytest.raises(InputError, match="runs decayed to their end"):
-        two_step.predict(table.select(kind="trunk"), [Target("t", 1e6, 1e6)])
+        predict.predict(table.select(kind="trunk"), [Target("t", 1e6, 1e6)])
 
 
 @pytest.mark.parametrize(

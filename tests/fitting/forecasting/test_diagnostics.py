@@ -2,8 +2,8 @@
 
 import pytest
 
-from fitting.task_laws.diagnostics import EVERY_TASK, lines
-from fitting.task_laws.forecasts import TaskForecast
+from fitting.forecasting.diagnostics import EVERY_TASK, lines
+from fitting.forecasting.results import TaskForecast
 
 # (target, task, flags) of each prediction -> the lines that people read: (whose, flag).
 CASES = [

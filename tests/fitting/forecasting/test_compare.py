@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from fitting.errors import InputError
-from fitting.task_laws import compare, two_step
-from fitting.task_laws.forecasts import SUITE
+from fitting.forecasting import compare, predict
+from fitting.forecasting.results import SUITE
 
 
 @pytest.fixture(scope="module")
 def mine(simulate):
     table = simulate()
-    return table, two_step.predict(table, n_resamples=300)
+    return table, predict.predict(table, n_resamples=2)
 
 
 def test_a_ladder_is_no_better_than_itself(mine):
@@ -29,7 +29,7 @@ def test_a_recipe_that_needs_a_quarter_of_the_compute_gains_four(mine):
     columns = {k: v.copy() for k, v in table.columns.items()}
     for name in ("n_params", "tokens"):  # the same losses at twice the N and twice the D
         columns[name] = columns[name] * 2
-    worse = two_step.predict(replace(table, columns=columns), list(p.targets), n_resamples=300)
+    worse = predict.predict(replace(table, columns=columns), list(p.targets), n_resamples=2)
     for row in compare.compare(p, worse, p.targets[0]):
         assert row["probability"] > 0.95 and row["difference"] < 0
         assert row["gain"] == pytest.approx(4, rel=0.15)
@@ -40,7 +40,7 @@ def test_a_recipe_that_needs_a_quarter_of_the_compute_gains_four(mine):
 
 def test_ladders_without_a_common_task_are_refused(mine):
     table, p = mine
-    other = two_step.predict(table, tasks=["quiz"], n_resamples=50)
-    only = two_step.predict(table, tasks=["validation"], n_resamples=50)
+    other = predict.predict(table, tasks=["quiz"], n_resamples=2)
+    only = predict.predict(table, tasks=["validation"], n_resamples=2)
     with pytest.raises(InputError, match="share no task: quiz and validation"):
         compare.compare(other, only, p.targets[0])
