@@ -135,10 +135,7 @@ def forecast(
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
-    if resamples < 2:
-        raise InputError(f"{resamples} resamples: a spread needs at least 2", "resamples")
-    check_resamples(resamples)
-    check_seed(seed)
+    _check_draws(resamples, seed)
     arrays = {"N": N, "D": D, "y": y}
     missing = [name for name, values in arrays.items() if values is None]
     if (runs is None) == bool(missing) or (runs is not None and len(missing) < len(arrays)):
@@ -152,6 +149,13 @@ def forecast(
     convention = targets[0].n_is if targets else "n_params"
     prediction = predict.predict(runs, targets, tasks=tasks, n_convention=convention, n_resamples=resamples, seed=seed)
     return Forecast(runs, predict.with_measured(prediction, runs), prediction)
+
+
+def _check_draws(resamples: int, seed: int) -> None:
+    if resamples < 2:
+        raise InputError(f"{resamples} resamples: an interval needs at least 2", "resamples")
+    check_resamples(resamples)
+    check_seed(seed)
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,6 +222,7 @@ def compare(
     a, b: runs tables, or forecasts of this target. resamples, seed: of the intervals. Raises InputError where they
     share no task.
     """
+    _check_draws(resamples, seed)
     predictions = []
     for runs in (a, b):
         result = runs if isinstance(runs, Forecast) else forecast(runs, [target], resamples=2)

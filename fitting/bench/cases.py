@@ -23,13 +23,15 @@ def cases(folder) -> list[Case]:
     """The tables of a folder. index.json, if it is there, names family and kind of each (name, family, inrun); without
     it every table is a family. Raises InputError where there is no table."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     if (folder / INDEX).exists():
         found = _listed(folder)
     else:
         paths = sorted(path for path in folder.glob("*") if path.name.endswith((".csv", ".csv.gz", ".jsonl")))
         found = [Case(path.name.partition(".")[0], path.name.partition(".")[0], path) for path in paths]
     if not found:
-        raise InputError(f"{folder}: no table (.csv, .csv.gz, .jsonl) to forecast", "folder")
+        raise InputError(f"{folder}: no table (.csv, .csv.gz, .jsonl) to forecast")
     return found
 
 
@@ -40,7 +42,7 @@ def _listed(folder: Path) -> list[Case]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         named = [(str(e["name"]), str(e["family"]), bool(e.get("inrun", False))) for e in entries]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a list of objects with name and family ({error!r})", "folder") from error
+        raise InputError(f"{path}: not a list of objects with name and family ({error!r})") from error
     return [Case(name, family, _table_of(folder, name), in_run) for name, family, in_run in named]
 
 
@@ -48,4 +50,4 @@ def _table_of(folder: Path, name: str) -> Path:
     for suffix in (".csv.gz", ".csv", ".jsonl"):
         if (path := folder / f"{name}{suffix}").exists():
             return path
-    raise InputError(f"{folder / INDEX}: names {name!r}, but there is no {name}.csv.gz beside it", "folder")
+    raise InputError(f"{folder / INDEX}: names {name!r}, but there is no {name}.csv.gz beside it")

@@ -40,7 +40,7 @@ def rows(case: Case) -> list[Row]:
     table = runs_table.read(case.path)
     targets = targets_of(table)
     if not targets:
-        raise InputError(f'{case.path}: no row has split "target", so there is nothing to forecast', "folder")
+        raise InputError(f'{case.path}: no row has split "target", so there is nothing to forecast')
     read = measurements.read(table, None, "n_params")
     laws = {}
     for target in targets:

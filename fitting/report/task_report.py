@@ -50,8 +50,8 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
     hero_figure = task_figures.step1(table, prediction, target, task, large=True)
     caption = (
         "Each dot is the end of a fully decayed run; only dots enter the fit. Lines through them: the fitted law. Red:"
-        " the law at the target's size, with the 80 % prediction interval. Thin lines, if any: the same task measured"
-        " during training."
+        " the law at the target's size, with the 80 % prediction interval. Runs near the target count most, so the law"
+        " may pass beside small and early runs. Thin lines, if any: the same task measured during training."
     )
     parts = [
         f"<h1>{escape(str(title))}</h1>",

@@ -197,7 +197,6 @@ NUMBERS = {
     "fit losses.csv --seed": SEEDS,
     "allocate losses.csv --budget 1e21 --seed": SEEDS,
     f"predict runs.csv --target {TARGET} --seed": SEEDS,
-    "backtest runs.csv --seed": SEEDS,
     f"compare runs.csv runs.csv --target {TARGET} --seed": SEEDS,
     f"report runs.csv --target {TARGET} -o out.html --seed": SEEDS,
     "demo --seed": SEEDS,
@@ -397,6 +396,10 @@ OF_OUTPUTS = {
     "extrapolate runs.csv --task piqa --metric bpb --plot": "svg",
     f"predict runs.csv --target {TARGET} --json": "json",
     "backtest runs.csv --json": "json",
+    "bench afolder --json": "json",
+    "bench afolder -o": "html",
+    "bench afolder --calibrate": "json",
+    "bench afolder --markdown": "md",
     f"compare runs.csv runs.csv --target {TARGET} --json": "json",
     f"design runs.csv --target {TARGET} --json": "json",
     "study runs.csv --json": "json",
@@ -421,6 +424,9 @@ def outputs() -> list[Case]:
         for command in ("fit losses.csv", "allocate losses.csv --budget 1e21", "extrapolate runs.csv")
         for name in ("out", "out.docx", "out.", ".png")
     ]
+    folders = {"no/such": "no such folder", "afile": "not a folder", "runs.csv": "not a folder", "afolder": "no table"}
+    folders |= {"[bold]": "no such folder", "[/]": "no such folder", "x" * 300: ""}
+    figures += [case("bench FILE", said, FILE=name) for name, said in folders.items()]
     return paths + figures + [case(f"export runs.csv -o {name}") for name in ("out", "out.json", "out.csv.zip")]
 
 
