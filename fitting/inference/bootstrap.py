@@ -128,20 +128,15 @@ class Fit:
         return [p.name for p, is_on in zip(self.law.params, on, strict=True) if is_on]
 
 
-def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3, always_n=None) -> np.ndarray:
+def resample_weights(groups_n, n_resamples: int, seed: int, min_groups: int = 3) -> np.ndarray:
     """int[R, n]: how often each row is drawn when whole groups are drawn with replacement.
 
-    groups_n: the label of each row's group (its run or trunk). always_n: rows that are assumptions, not measurements,
-    which every resample holds once. A draw with fewer than min_groups distinct groups is drawn again, because no law
-    could be fitted to it. Raises InputError if there are fewer groups.
+    groups_n: the label of each row's group (its run or trunk). A draw with fewer than min_groups distinct groups is
+    drawn again, because no law could be fitted to it. Raises InputError if there are fewer groups.
     """
     check_seed(seed)
     check_resamples(n_resamples)
     groups_n = np.asarray(groups_n)
-    if always_n is not None:
-        weights_Rn = np.ones((n_resamples, len(groups_n)), int)
-        weights_Rn[:, ~always_n] = resample_weights(groups_n[~always_n], n_resamples, seed, min_groups)
-        return weights_Rn
     labels, group_n = np.unique(groups_n, return_inverse=True)
     if len(labels) < min_groups:
         raise InputError(f"{len(labels)} groups to resample; at least {min_groups} are needed")
@@ -176,19 +171,15 @@ def fit(
     resampling: Resampling,
     weights_Tn: np.ndarray | None = None,
     groups_n: np.ndarray | None = None,
-    always_n: np.ndarray | None = None,
 ) -> Fit:
     """Fit one law to T tasks on the same n points.
 
     features: {name: [n] or [T, n]}. weights_Tn: 0 where a task lacks a point. groups_n: points of the same group (the
-    branches of a trunk) share noise; by default every point is a group. always_n: see `resample_weights`. Raises
-    InputError if a task has too few points.
+    branches of a trunk) share noise; by default every point is a group. Raises InputError if a task has too few points.
     """
     given_Rn = resampling.given_Rn
     n_resamples = resampling.n if given_Rn is None else len(given_Rn)
-    features, y_Tn, weights_Tn, groups_n, always_n, given_Rn = _padded(
-        features, y_Tn, weights_Tn, groups_n, always_n, given_Rn
-    )
+    features, y_Tn, weights_Tn, groups_n, given_Rn = _padded(features, y_Tn, weights_Tn, groups_n, given_Rn)
     points_T = (weights_Tn > 0).sum(axis=1)
     _check(law, points_T.min(), n_resamples)
     rng = np.random.default_rng(resampling.seed)
@@ -201,7 +192,7 @@ def fit(
     if method == "residuals":
         lanes = simulated_lanes(law, best.params_RP, lanes, noise_TR, groups_n, rng)
     if method == "pairs":
-        given_Rn = resample_weights(groups_n, n_resamples, resampling.seed, always_n=always_n)
+        given_Rn = resample_weights(groups_n, n_resamples, resampling.seed)
     times_Rn = np.ones((n_resamples, 1)) if given_Rn is None else given_Rn
     weights_Rn = (weights_Tn[:, None] * times_Rn).reshape(-1, weights_Tn.shape[1])
     starts_TSP = np.concatenate([best.params_RP[:, None], starts_TSP[:, : solver.resample_starts]], axis=1)
@@ -231,7 +222,7 @@ def _method(resampling: Resampling, groups_n: np.ndarray) -> str:
     return "pairs" if len(np.unique(groups_n)) >= MIN_PAIRS_UNITS else "residuals"
 
 
-def _padded(features, y_Tn, weights_Tn, groups_n, always_n, given_Rn):
+def _padded(features, y_Tn, weights_Tn, groups_n, given_Rn):
     """The arguments of `fit` as arrays over a multiple of PAD points."""
     y_Tn = np.atleast_2d(np.asarray(y_Tn, float))
     weights_Tn = np.ones_like(y_Tn) if weights_Tn is None else np.asarray(weights_Tn, float)
@@ -240,9 +231,8 @@ def _padded(features, y_Tn, weights_Tn, groups_n, always_n, given_Rn):
     pad = 0, -y_Tn.shape[1] % PAD
     features = {k: np.pad(v, ((0, 0), pad), mode="edge") for k, v in features.items()}
     y_Tn, groups_n = np.pad(y_Tn, ((0, 0), pad), mode="edge"), np.pad(groups_n, pad, mode="edge")
-    always_n = None if always_n is None else np.pad(always_n, pad, mode="edge")
     given_Rn = None if given_Rn is None else np.pad(given_Rn, ((0, 0), pad))
-    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, always_n, given_Rn
+    return features, y_Tn, np.pad(weights_Tn, ((0, 0), pad)), groups_n, given_Rn
 
 
 def _check(law: Law, n_points: int, n_resamples: int) -> None:

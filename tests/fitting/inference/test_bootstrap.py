@@ -218,10 +218,3 @@ def test_tasks_do_not_change_each_others_fits():
     y = np.exp(0.1 * x + 0.01 * rng.standard_normal((3, 8)))
     alone = fit(LINE, {"N": x}, y[1], n=2).params(0)
     assert fit(LINE, {"N": x}, y, n=2).params(1) == pytest.approx(alone, abs=1e-9)
-
-
-def test_an_assumption_is_in_every_resample():
-    groups, always = np.array(["a", "a", "b", "c", "assumed"]), np.array([False, False, False, False, True])
-    counts = bootstrap.resample_weights(groups, 200, 0, min_groups=2, always_n=always)
-    assert (counts[:, -1] == 1).all() and (counts[:, :4] != 1).any()
-    assert np.array_equal(counts[:, :4], bootstrap.resample_weights(groups[:4], 200, 0, min_groups=2))
