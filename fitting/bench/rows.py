@@ -1,6 +1,7 @@
 """Every hidden run of a case, forecast by the default and by other methods."""
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Row:
     """One hidden run of one task. error, half: of ln loss, or of an accuracy in points, with their 80 % half-width.
 
     others: {method: its error}. noise, improvement: what the half-width is made of. distance: ln of its compute over
-    that of the largest fitted run.
+    that of the largest fitted run. seconds: of the default's law.
     """
 
     case: Case
@@ -33,6 +34,7 @@ class Row:
     noise: float = 0.0
     improvement: float = 0.0
     distance: float = 0.0
+    seconds: float = 0.0
 
 
 def rows(case: Case) -> list[Row]:
@@ -42,12 +44,14 @@ def rows(case: Case) -> list[Row]:
     if not targets:
         raise InputError(f'{case.path}: no row has split "target", so there is nothing to forecast')
     read = measurements.read(table, None, "n_params")
-    laws = {}
+    laws, seconds = {}, {}
     for target in targets:
         for task in read.tasks:
+            began = time.perf_counter()
             law, _ = law_of(read, target, task)
             if law:
                 laws[target.name, task] = law
+                seconds[target.name, task] = time.perf_counter() - began
     compared = others(table, read, laws, targets)
     found = []
     for target in targets:
@@ -56,7 +60,8 @@ def rows(case: Case) -> list[Row]:
             forecast = law and law.forecast(target.N, target.D)
             truth = law and measured(table, target, task, read.metric)
             if truth:
-                found.append(_loss_row(case, read, target, task, law, forecast, truth, compared[target.name, task]))
+                row = _loss_row(case, read, target, task, law, forecast, truth, compared[target.name, task])
+                found.append(replace(row, seconds=seconds[target.name, task]))
             if row := _accuracy_row(case, table, read, target, task, forecast):
                 found.append(row)
     return found

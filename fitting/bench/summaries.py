@@ -19,9 +19,9 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 class Summary:
     """Scores of one family (or "mean of the families") and metric. Errors in % of the loss, or in points.
 
-    penalised_score: interval score of the penalised optimum with the same half-widths. medians: {method: median
-    |error|}. constant: (coverage, mean width, interval score) of the leave-family-out constant
-    width on the default's forecasts.
+    medians: {method: median |error|}. constant: (coverage, mean width, interval score) of the leave-family-out constant
+    width on the default's forecasts. penalised_score: interval score of the penalised optimum with the same
+    half-widths. seconds: median time of the default for one target and task.
     """
 
     family: str
@@ -34,6 +34,7 @@ class Summary:
     score: float
     constant: tuple[float, float, float]
     penalised_score: float = float("nan")
+    seconds: float = 0.0
 
 
 def summaries(rows: list[Row], metric: str, in_run: bool = False) -> list[Summary]:
@@ -72,6 +73,7 @@ def _summary(family: str, metric: str, part: list[Row], constant: float) -> Summ
         float(2 * half.mean()), scores.interval_score(error, half),
         (scores.coverage(error, fixed), 2 * scale * constant, scores.interval_score(error, fixed)),
         scores.interval_score(penalised, half),
+        float(np.median([row.seconds for row in part])),
     )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ def _mean(table: list[Summary], metric: str) -> Summary:
         mean(row.coverage for row in table), mean(row.width for row in table), mean(row.score for row in table),
         tuple(mean(row.constant[i] for row in table) for i in range(3)),
         mean(row.penalised_score for row in table),
+        mean(row.seconds for row in table),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ TITLES = {
 UNITS = {"loss": "% of the loss", "accuracy": "points"}
 NOTE = (
     "score: interval score, lower is better. constant: the default's forecast with one width for all, which holds 80 %"
-    " of the other families' errors. The mean weighs families alike."
+    " of the other families' errors. The mean weighs families alike. seconds: of one target and task."
 )
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
@@ -46,11 +46,23 @@ def _errors(key: tuple[str, bool], table: list[Summary]) -> Grid:
 
 
 def _intervals(key: tuple[str, bool], table: list[Summary]) -> Grid:
-    head = ["family", "#cases", "#targets", "#held", "#width", "#score", "#held, constant", "#width", "#score"]
+    head = [
+        "family",
+        "#cases",
+        "#targets",
+        "#held",
+        "#width",
+        "#score",
+        "#held, constant",
+        "#width",
+        "#score",
+        *(["#seconds"] if key[0] == "loss" else []),
+    ]
     body = [
         [row.family, str(row.cases), str(row.targets), f"{row.coverage:.0%}", f"{row.width:.1f}", f"{row.score:.1f}",
          *(["", "", ""] if math.isnan(row.constant[1]) else
-           [f"{row.constant[0]:.0%}", *(f"{value:.1f}" for value in row.constant[1:])])]
+           [f"{row.constant[0]:.0%}", *(f"{value:.1f}" for value in row.constant[1:])]),
+         *([f"{row.seconds:.2f}"] if key[0] == "loss" else [])]
         for row in table
     ]  # fmt: skip
     return Grid(f"{TITLES[key]}: 80 % intervals, {UNITS[key[0]]}", head, body, (NOTE,))
