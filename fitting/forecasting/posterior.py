@@ -27,6 +27,7 @@ TEMPER, PRIOR_RUNS = 0.15, 4.0
 # Nodes whose weight is less than this, relative to the heaviest, are dropped.
 NEGLIGIBLE = 1e-6
 LEAST_TERM = 1e-4  # a coefficient of 0 becomes this where its logarithm is needed
+AT_ONCE = 4096  # runs whose residuals at all nodes are in memory at once: 13 MB
 MAIN_RUNS = 0.05  # runs with a weight above this, relative to the heaviest, are counted as the law's runs
 
 
@@ -96,7 +97,7 @@ class LossForecast:
 class Posterior:
     """The law of one task near one target.
 
-    noise: weighted residual standard deviation of the runs, in ln L (`n3` of the study). best_run: ln L of the run
+    noise: weighted residual standard deviation of the runs, in ln L. best_run: ln L of the run
     with the largest compute. n_runs: those with a weight that counts. outliers_n: bool[n], runs weighed down to less
     than half by their residual. weights_Fn: of the runs, for each form. scales_F: standard deviation of a residual of
     weight 1 under the tempered likelihood, at each form's best node. best_FP: that node of each form: ln a, ln b (terms
@@ -128,11 +129,6 @@ class Posterior:
         [mean], [sd] = self.predict([N], [D])
         half = calibration().loss_half_width(self.noise, self.best_run - mean, sd)
         return LossForecast(float(mean), float(half), float(sd))
-
-    def best_forecast(self, N: float, D: float) -> float:
-        """ln L by the heaviest node of each form alone, averaged with the forms' weights."""
-        heaviest = [nodes.log_loss([N], [D])[np.argmax(nodes.weights_K), 0] for nodes in self.nodes]
-        return float(np.dot(list(self.form_weights.values()), heaviest))
 
     def summary(self) -> dict[str, float]:
         """Posterior means: alpha and beta (of the logarithm; a product's divided by its factor), floor E."""
@@ -217,7 +213,8 @@ def _solve(form: Form, n, d, y, weights_n):
     """(E [share], RSS, a, b [alpha, beta, share], residuals [n] of the node with the smallest RSS)."""
     E = SHARES * y.min()
     shape = len(EXPONENTS), len(EXPONENTS), len(SHARES)
-    rss, a, b = np.empty(shape), np.zeros(shape), np.zeros(shape)
+    rss, a, b = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    parts = [slice(first, first + AT_ONCE) for first in range(0, len(n), AT_ONCE)]
     for j, beta in enumerate(EXPONENTS):
         above_kn = y - E[:, None]
         if form.is_product:
@@ -228,8 +225,10 @@ def _solve(form: Form, n, d, y, weights_n):
             # d ln L = root (L - E) / (L z) dz: residuals of z in units of ln L.
             scale_kn = weights_n * (root * above_kn / (y * z_kn)) ** 2
             a[:, j], b[:, j] = _non_negative(u_in, np.broadcast_to(v_n, (1, len(n))), z_kn, scale_kn)
-        fitted_ikn = form.loss(n, d, E[:, None], a[:, j, :, None], b[:, j, :, None], EXPONENTS[:, None, None], beta)
-        rss[:, j] = np.log(fitted_ikn / y) ** 2 @ weights_n
+        for part in parts:
+            coefficients = E[:, None], a[:, j, :, None], b[:, j, :, None]
+            fitted_ikn = form.loss(n[part], d[part], *coefficients, EXPONENTS[:, None, None], beta)
+            rss[:, j] += np.log(fitted_ikn / y[part]) ** 2 @ weights_n[part]
     i, j, k = np.unravel_index(np.argmin(rss), shape)
     fitted_n = form.loss(n, d, E[k], a[i, j, k], b[i, j, k], EXPONENTS[i], EXPONENTS[j])
     return E, rss, a, b, np.log(fitted_n / y)
