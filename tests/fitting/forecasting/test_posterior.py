@@ -126,3 +126,10 @@ def test_constants_have_a_source_and_a_mean_is_narrower_than_its_parts():
     assert wide == pytest.approx(QUANTILE * 0.3, rel=0.01)  # the runs say nothing: the prior's width
     assert half_width_of_mean([1.0, 1.0], 1.0) == 1.0
     assert half_width_of_mean([1.0, 1.0], 0.0) == pytest.approx(np.sqrt(0.5))
+
+
+def test_a_long_table_is_read_in_parts(monkeypatch):
+    y = LAWS["sum"](N, D)
+    whole = posterior.fit(N, D, y, *TARGET).forecast(*TARGET)
+    monkeypatch.setattr(posterior, "AT_ONCE", 5)
+    assert posterior.fit(N, D, y, *TARGET).forecast(*TARGET).log_loss == pytest.approx(whole.log_loss, abs=1e-12)
