@@ -4,95 +4,10 @@ A case is a line of words, in the folder of those files, and a part of the messa
 any one line will do). Most are products: a kind of fault times the verbs that can meet it.
 """
 
-import gzip
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
-MACHINE = 75  # exit code where the machine is at fault
-USAGE = "<usage>"  # in place of a message: the box in which tyro says that a flag cannot be read
-
-
-@dataclass(frozen=True)
-class Case:
-    words: tuple[str, ...]
-    says: str = ""
-
-    @property
-    def verb(self) -> str:
-        return self.words[0] if self.words else ""
-
-    def __str__(self) -> str:
-        return " ".join(word if word and " " not in word else repr(word)[:60] for word in self.words)
-
-
-def case(command: str, says: str = "", **words: str) -> Case:
-    """A case from one line; a word in capitals that is named in `words` becomes that text, blanks and all."""
-    return Case(tuple(words.get(word, word) for word in command.split()), says)
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-LOSSES = "params,tokens,loss\n" + "".join(
-    f"{n:.6g},{n * r:.6g},{1.8 + 480 / n**0.35 + 2000 / (n * r) ** 0.37:.6f}\n"
-    for n in (1e7, 3e7, 1e8, 3e8, 1e9, 3e9)
-    for r in (5, 20, 80)
-)
-RUNS_HEADER = "run,n_params,tokens,step,task,metric,value"
-RUNS = RUNS_HEADER + "\n" + "".join(
-    f"{n:.0e}-{r}xC,{n:.6g},{20 * n * r:.6g},100,{task},bpb,{0.5 + 90 / n**0.3 + 300 / (20 * n * r) ** 0.3:.6f}\n"
-    for n in (1e7, 3e7, 1e8, 3e8, 1e9)
-    for r in (1, 2, 5)
-    for task in ("piqa", "arc")
-)  # fmt: skip
-DEEP = 200_000  # levels of JSON
-
-# Files that are no table: their bytes, and what the message says.
-NO_TABLES = {
-    "empty.csv": (b"", "the file is empty"),
-    "blanks.csv": (b" \n\t\n  \n", "the file is empty"),
-    "random.csv": (bytes(range(256)) * 8, ""),
-    "nul.csv": (LOSSES.encode()[:40] + b"\0\0\0" + LOSSES.encode()[40:], "holds zero bytes"),
-    "utf16.csv": (LOSSES.encode("utf-16-le"), "holds zero bytes"),
-    "utf16cut.csv": (b"\xff\xfe" + LOSSES.encode("utf-16-le")[:-1], "begins as UTF-16 but is not"),
-    "latin1.csv": ("größe,loss\n1,2\n".encode("latin-1"), "is not UTF-8"),
-    "cut.csv.gz": (gzip.compress(LOSSES.encode() * 9)[:-30], "the .gz is cut off"),
-    "damaged.csv.gz": (gzip.compress(LOSSES.encode())[:20] + b"\xff" * 200, "damaged .gz"),
-    "endless.csv.gz": (gzip.compress(b"1,2,3\n" * 2_000_000), "unpacks to more than"),
-    "sheet.xlsx": (b"PK\x03\x04" + bytes(200), "Excel workbook"),
-    "table.parquet": (b"PAR1" + bytes(200), "a Parquet file"),
-    "table.csv.xz": (b"\xfd7zXZ\x00" + bytes(50), "compressed by xz"),
-    "table.csv.zst": (b"\x28\xb5\x2f\xfd" + bytes(50), "compressed by Zstandard"),
-    "page.csv": (b"<!DOCTYPE html><html></html>", "a web page"),
-    "pointer.csv": (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
-    "deep.json": (b"[" * DEEP, "nested too deeply"),
-    "deepobject.json": (b'{"a":' * DEEP, "nested too deeply"),
-    "cut.json": (json.dumps([{"run": "a", "loss": 1.5}] * 9).encode()[:-9], "cut off"),
-    "cut.jsonl": (b'{"run": "a"}\n{"run": "b', "not a JSON object"),
-    "numbers.json": (b"[1, 2, 3]", "is not an object"),
-    "results.json": (b'{"results": {"piqa": {"acc": 0.5}}}', "one JSON object"),
-    "header.csv": (f"{RUNS_HEADER},params,loss\n".encode(), "has a header and no rows"),
-    "ragged.csv": (b"run,n_params,tokens,step,task,metric,value,params,loss\n1,2\n", "fields, the header has"),
-    "quote.csv": (b'run,loss\n"a,1\nb,2\n', "not CSV"),
-    "twice.csv": (f"{RUNS_HEADER},params,loss,loss\n{'1,' * 9}1\n".encode(), "appears twice"),
-    "unnamed.csv": (b"run,,,loss\n1,2,3,4\n", "have no name"),
-    "other.csv": (b"colour,shape\nred,round\n", "no column"),
-    "prose.csv": (b"Dear reader,\nthis is no table, is it?\n", ""),
-}  # fmt: skip
-UNREADABLE = {"no/such.csv": "no such file or folder", "afolder": "", "afile/table.csv": "", "x" * 300: ""}
-
-LADDERS = {
-    "syntax.py": ("def ladder(:\n", "invalid syntax"),
-    "raises.py": ("def ladder():\n    return 1 / 0\n", "ZeroDivisionError"),
-    "exits.py": ("import sys\nsys.exit(3)\n", "ends the program"),
-    "nothing.py": ("", "has no function"),
-    "number.py": ("def ladder():\n    return 7\n", "not a ladder.config.Ladder"),
-    "argument.py": ("def ladder(size):\n    return size\n", "TypeError"),
-    "missing_package.py": ("import no_such_package\n", "no_such_package"),
-    "recursion.py": ("def ladder():\n    return ladder()\n", "RecursionError"),
-    "nul.py": ("a\0b", ""),
-    "latin.py": ("# gr\xf6\xdfe\n", ""),
-}
+from tests.launch.cli.bad_files import LADDERS, LOSSES, NO_TABLES, RUNS, TARGET, UNREADABLE, USAGE, Case, case
+from tests.launch.cli.bad_runs import others, runs, write_more
 
 
 def write(folder: Path) -> None:
@@ -112,7 +27,6 @@ def write(folder: Path) -> None:
 
 # --- products ----------------------------------------------------------------------------------------------------
 
-TARGET = "7B=7e9,1e12"
 OF_TABLES = {
     "fit": "fit FILE",
     "allocate": "allocate FILE --budget 1e21",
@@ -428,98 +342,6 @@ def outputs() -> list[Case]:
     folders |= {"[bold]": "no such folder", "[/]": "no such folder", "x" * 300: ""}
     figures += [case("bench FILE", said, FILE=name) for name, said in folders.items()]
     return paths + figures + [case(f"export runs.csv -o {name}") for name in ("out", "out.json", "out.csv.zip")]
-
-
-# --- runs, settings, models, texts -------------------------------------------------------------------------------
-
-CONFIGS = {
-    "empty": b"", "cut": b'{"run_id": "a", "derived": {', "deep": b'{"a":' * DEEP, "list": b"[]", "text": b'"a"',
-    "null": b"null", "random": bytes(range(256)), "nul": b'{"run_id": "a\0"}', "number": b'{"run_id": 3}',
-    "without": b'{"run_id": "RUN"}', "edited": b'{"run_id": "RUN", "derived": {}, "rung": {}, "sha256": "0"}',
-    "nan": b'{"run_id": "RUN", "derived": {"steps": NaN}}', "long": b'{"run_id": "' + b"x" * 5000 + b'"}',
-    "utf16": '{"run_id": "RUN"}'.encode("utf-16"), "surrogate": b'{"run_id": "\\ud800"}',
-}  # fmt: skip
-RUN_ID = "d8-1xC-s0-12345678"
-OF_RUNS = (
-    f"train broken/KIND/{RUN_ID}", f"eval broken/KIND/{RUN_ID}", "eval broken/KIND", "watch broken/KIND",
-    "cancel broken/KIND", f"conclude broken/KIND/fit/{RUN_ID}", "fit broken/KIND", "extrapolate broken/KIND",
-    f"predict broken/KIND --target {TARGET}", "study broken/KIND", "export broken/KIND -o out.csv",
-    "report broken/KIND -o out.html", f"eval broken/KIND/{RUN_ID}/checkpoints/4", "logs broken/KIND --rung no",
-    "verify broken/KIND --rung no",
-)  # fmt: skip
-SETTINGS = {
-    "words": "words", "cut": "[slurm", "twice": "[slurm]\na=1\na=1", "unknown": "[slrm]\n",
-    "key": "[slurm]\npartitions='a'", "type": "[slurm]\nnodes='2'", "zero": "[slurm]\nnodes=0",
-    "minus": "[slurm]\nnodes=-1", "bool": "[slurm]\nnodes=true", "newline": '[slurm]\npartition="a\\nb"',
-    "shell": "[slurm]\npartition='a;rm'", "option": "[slurm]\noptions=['x']", "list": "[slurm]\noptions='--x'",
-    "secret": "[env]\nAPI_KEY='x'", "value": "[env]\nA='sk-012345678901234567890123'", "name": "[env]\na-b='x'",
-    "number": "[env]\nA=1", "table": "slurm=1", "topology": "[gke]\ntopology={default='v5e:3'}",
-    "nan": "[tpu]\nwait_hours=nan", "bucket": "[tpu]\narchive='x'", "both": "[tpu]\nspot=true\nreservation='r'",
-}  # fmt: skip
-TEXTS = (
-    "no/such.txt", "empty.csv", "random.csv", "cut.csv.gz", "damaged.csv.gz", "afolder", "sheet.xlsx", "nul.csv",
-    "utf16cut.csv", "latin1.csv", "cut.jsonl", "numbers.jsonl", "deep.jsonl", "notext.jsonl", "tfds:",
-    "tfds:no_such_set_of_data",
-)  # fmt: skip
-CONTRADICTIONS = (
-    "demo --quick --full", "data olmes demo", "data build", "data no", "allocate --budget 1e21", "train demo",
-    "allocate losses.csv --published hoffmann --budget 1e21", "allocate losses.csv", "predict", "compare runs.csv",
-    "eval runs/mine --missing --step 3", "eval runs/mine/checkpoints/7 --step 3", "export -o out.csv",
-    "export runs.csv", "export runs.csv -o out.csv --run a=1,2", "export runs.csv -o out.csv --tokens 5",
-    "export runs.csv -o runs.csv", "fit losses.csv --json losses.csv", "fit losses.csv --json a.json --plot a.json",
-    "fit losses.csv --json a.png --plot a.png", "export runs.csv -o out.csv --where no=1", "plan demo --json ./",
-    "export runs.csv runs.csv -o out.csv --source lm-eval --run a=1,2 b=1,2 c=1,2", "fit losses.csv --figure law",
-    "export runs.csv -o out.csv --where run", "export runs.csv -o out.csv --where =a", "fit runs.csv --weights value",
-    "export runs.csv runs.csv -o out.csv", "export runs.csv losses.csv -o out.csv", "fit runs.csv --y value",
-    "fit runs.csv --runs run", "fit losses.csv --against piqa --law transfer", "predict losses.csv", "predict runs.csv",
-    "predict runs.csv --method paper --bootstrap 5", "predict runs.csv --method best", "design runs.csv",
-    "compare runs.csv runs.csv", "fit losses.csv --published kaplan", "fit losses.csv --published hoffmann --seed 1",
-    "allocate losses.csv --budget 1e21 --vary a --unique 1e9", "allocate losses.csv --budget 1e21 --vary n=params",
-    "allocate losses.csv --budget 1e21 --vary n=params,no", "allocate losses.csv --budget 1e21 --vary loss=a,b",
-    "train runs/mine/a --rung x --vmap seeds=2", "fit losses.csv losses.csv", "submit demo --backend slurm --at-once 2",
-    "submit demo --backend gke", "submit demo --backend tpu", "watch demo", "status demo --root no", "logs demo",
-    "cancel demo", "verify demo", "status no/such", "fit", "", "no-such-verb", "--no-such-flag", "plan demo --devices",
-    "plan demo demo", "fit losses.csv --drop-above 0.001", "fit losses.csv --reach 0.001", "fit losses.csv --reach 2",
-    "fit losses.csv --starts grid --law kaplan-nd", "extrapolate losses.csv", "conclude no/such", "conclude afile",
-    "extrapolate runs.csv --task piqa --metric bpb --n no", "study runs.csv --run no", "conclude .", "train no/such",
-    "train afile", "train .", "eval afile", "eval .", "train runs --coordinator x:1", "watch demo --every 0",
-    "check demo --rung d24-trunk --topology v5e:4x4 --recommend --slices 0",
-)  # fmt: skip
-
-
-def runs() -> list[Case]:
-    return [case(command.replace("KIND", kind)) for command in OF_RUNS for kind in CONFIGS]
-
-
-def others() -> list[Case]:
-    kinds = [name for name in NO_TABLES if name != "results.json"]
-    cases = [case(f"submit demo-quick --backend slurm --settings {kind}.toml", f"{kind}.toml") for kind in SETTINGS]
-    cases += [
-        case(f"submit demo-quick --settings {name}") for name in (*kinds[2:], "afolder", "no/such.toml", "afile/x")
-    ]
-    cases += [case(f"eval {kind}.gguf --tasks losses.csv", f"{kind}.gguf") for kind in CONFIGS]
-    requests = (*kinds, "no", "afolder", "x" * 300)
-    cases += [case(f"train demo-quick --rung d8-0.25xC eval.tasks={name}") for name in requests]
-    cases += [case(f"data build demo-quick data.text={name}") for name in TEXTS]
-    return cases + [Case(tuple(command.split())) for command in CONTRADICTIONS]
-
-
-def write_more(folder: Path) -> None:
-    """The files of `runs` and `others`."""
-    for kind, raw in CONFIGS.items():
-        raw = raw.replace(b"RUN", RUN_ID.encode())
-        for run in (RUN_ID, f"fit/{RUN_ID}"):
-            (folder / "broken" / kind / run).mkdir(parents=True)
-            (folder / "broken" / kind / run / "config.json").write_bytes(raw)
-        (folder / "broken" / kind / "submit.json").write_bytes(raw)
-        (folder / f"{kind}.gguf").write_bytes(raw)
-    for kind, text in SETTINGS.items():
-        (folder / f"{kind}.toml").write_text(text)
-    (folder / "numbers.jsonl").write_text("1\n2\n")
-    (folder / "notext.jsonl").write_text('{"words": "a"}\n')
-    (folder / "deep.jsonl").write_bytes(b"[" * DEEP)
-    (folder / "afolder.json").mkdir()
-    (folder / "corpora").mkdir()
 
 
 def groups() -> dict[str, list[Case]]:

@@ -17,7 +17,7 @@ import pytest
 from fitting.tables import files
 from launch import cli
 from launch.cli import entry
-from tests.launch.cli import bad_inputs
+from tests.launch.cli import bad_files, bad_inputs
 
 GROUPS = {name: list(dict.fromkeys(cases)) for name, cases in bad_inputs.groups().items()}
 SECONDS = 20  # of one command; most take 0.03
@@ -60,7 +60,7 @@ def answer(words: tuple[str, ...]) -> tuple[int | None, str]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def fault(case: bad_inputs.Case, folder: Path, monkeypatch) -> str | None:
+def fault(case: bad_files.Case, folder: Path, monkeypatch) -> str | None:
     """What is wrong with the answer to a bad input, or None."""
     if case.words and case.words[0] in entry.VERBS:  # two verbs are parsed in half the time of all
         chosen = (case.words[0], "conclude" if case.words[0] != "conclude" else "plan")
@@ -77,7 +77,7 @@ def fault(case: bad_inputs.Case, folder: Path, monkeypatch) -> str | None:
         return f"exit code {code}: {err[-300:]}"
     if "Traceback" in err or not (is_usage or (err.startswith("error: ") and err.count("\n") == 1)):
         return f"not one line: {err[:300]!r}"
-    if (case.says == bad_inputs.USAGE) > is_usage or (case.says != bad_inputs.USAGE and case.says not in err):
+    if (case.says == bad_files.USAGE) > is_usage or (case.says != bad_files.USAGE and case.says not in err):
         return f"does not say {case.says!r}: {err!r}"
     left = sorted(listing(folder) - before)
     return f"leaves {left}" if left else None
@@ -92,7 +92,7 @@ def faults(cases: list, folder: Path, monkeypatch) -> list[str]:
     return [f"ladder {case}\n    {what}" for case, what in found if what]
 
 
-def is_quick(case: bad_inputs.Case) -> bool:
+def is_quick(case: bad_files.Case) -> bool:
     return zlib.crc32("\0".join(case.words).encode("utf-8", "surrogatepass")) % 5 == 0
 
 
