@@ -50,7 +50,7 @@ class Parameters:
         """[F, T, 1 + R]: ln L at N parameters and D tokens."""
         n, d = (value / self.centre_T3[:, i, None] for i, value in enumerate((N, D)))
         by_form = [
-            _loss(form, n, d, self.smallest_T[:, None], np.moveaxis(self.theta_FTRP[f], -1, 0), np)
+            _losses((form,), n, d, self.smallest_T[:, None], np.moveaxis(self.theta_FTRP[f], -1, 0), np)[0]
             for f, form in enumerate(self.forms)
         ]
         return np.log(by_form) + np.log(self.centre_T3[:, 2, None])
@@ -68,19 +68,23 @@ class Parameters:
         return rows
 
 
-def _loss(form: Form, n, d, smallest, theta, xp):
-    """L of a form at ln a, ln b (the terms at the centre), ln alpha, ln beta, logit of E / smallest."""
-    log_a, log_b, alpha, beta = theta[0], theta[1], xp.exp(theta[2]), xp.exp(theta[3])
-    root = beta if form.root_is_beta else 1.0
-    floor = smallest / (1 + xp.exp(-theta[4]))
-    return form.loss(n, d, floor, xp.exp(log_a / root), xp.exp(log_b / root), alpha, beta)
+def _losses(forms: tuple[Form, ...], n, d, smallest, theta, xp) -> list:
+    """L of each form at ln a, ln b (the terms at the centre), ln alpha, ln beta, logit of E / smallest."""
+    log_a, log_b, log_alpha, log_beta, share = theta
+    alpha, beta, floor = xp.exp(log_alpha), xp.exp(log_beta), smallest / (1 + xp.exp(-share))
+    losses = []
+    for form in forms:
+        root = beta if form.root_is_beta else 1.0
+        losses.append(form.loss(n, d, floor, xp.exp(log_a / root), xp.exp(log_b / root), alpha, beta))
+    return losses
 
 
 def _residuals(theta_P, data, lane):
     """[n + N_PRIORS]: residuals of the runs in units of their standard deviation, then those of the prior."""
-    losses = [_loss(form, lane["n"], lane["d"], lane["smallest"], theta_P, jnp) for form in FORMS]
+    theta = tuple(jnp.unstack(theta_P))
+    losses = _losses(FORMS, lane["n"], lane["d"], lane["smallest"], theta, jnp)
     law_n = jax.lax.select_n(lane["form"].astype(np.int32), *losses)
-    log_a, log_b, alpha, beta, share = theta_P
+    log_a, log_b, alpha, beta, share = theta
     priors = jnp.stack([
         (alpha - lane["log_exponent"]) / data["sd"],
         (beta - lane["log_exponent"]) / data["sd"],
