@@ -72,6 +72,25 @@ def check_corpora(directories: Iterable[Path]) -> list[Checked]:
     return checked
 
 
+def token_index(name: str) -> Path | None:
+    """The folder of the index of token files, where `name` is that folder, or a file or folder beside which it lies."""
+    from ladder.data.tokens import formats, index
+
+    is_named = Path(name).is_dir() or (Path(name).is_file() and name.endswith(formats.SUFFIXES))
+    return index.locate([name]) if is_named else None
+
+
+def check_tokens(folder: Path, start_bar: Callable[[int], Callable[[int], None]]) -> Checked:
+    """Check every block of the token files of an index, and the index."""
+    from ladder.data.tokens import index, token_files
+
+    problems: list[str] = []
+    contents = _attempt(problems, lambda: index.read(folder))
+    if contents is not None:
+        problems += token_files.verify(contents, start_bar(sum(entry.size for entry in contents.entries)))
+    return Checked(f"tokens {folder}", problems=tuple(problems))
+
+
 def _attempt(problems: list[str], read: Callable):
     """What read() returns; None where it raises InputError, whose message is then added to the problems."""
     try:

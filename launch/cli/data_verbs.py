@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import terminal
+from launch import terminal, token_index
 from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, refuse
 
 
@@ -47,22 +47,32 @@ def demo(
 
 def data(
     what: Annotated[
-        Positional[Literal["build", "olmes", "paper"]],
-        arg(help="build a ladder's corpora, or fetch the OLMES requests or the paper's runs"),
+        Positional[Literal["build", "index", "olmes", "paper"]],
+        arg(help="build a ladder's corpora, index token files, or fetch the OLMES requests or the paper's runs"),
     ],
-    name: Annotated[Positional[str | None], arg(metavar="[NAME]", help="build: the ladder")] = None,
+    name: Annotated[
+        Positional[str | None], arg(metavar="[NAME]", help="build: the ladder; index: a token file or a folder of them")
+    ] = None,
     overrides: Overrides = (),
     /,
     *,
     corpora: Corpora = CORPORA,
+    indexing: Annotated[token_index.Indexing, arg(name="")] = token_index.NO_FLAGS,
 ) -> None:
-    """Build the corpora of a ladder, unless they exist, and count what each source holds; or fetch public data.
+    """Build the corpora of a ladder, unless they exist, and count what each source holds; index token files, so that
+    they can be trained on where they lie; or fetch public data.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
+    Example: ladder data index my/tokens --dtype uint16 --tokenizer my/tokenizer.json
     """
     from launch import prepare
     from launch.fetch import olmes, paper_runs
 
+    if what == "index":
+        refuse("with ladder data index", {"corpora": corpora != CORPORA})
+        token_index.index(name, overrides, indexing)
+        return
+    refuse(f"with ladder data {what}", indexing.given())
     if what != "build":
         if name is not None:
             raise InputError(f"ladder data {what} takes no {name!r}; leave it out")

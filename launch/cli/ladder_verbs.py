@@ -12,6 +12,7 @@ from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
 from launch.scheduler import runs
 from launch.settings import FILE
+from launch.token_index import bytes_bar
 
 Rung = Annotated[str | None, arg(help="only this run: its label or the start of its run_id")]
 
@@ -176,17 +177,29 @@ def cancel(name: Name, /, *, rung: Rung = None, root: Root = RUNS) -> None:
 
 
 def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = None) -> int:
-    """Check every file of a ladder's runs and their corpora against its hash, and every config.json against its run_id.
+    """Check every file of a ladder's runs and their corpora against its hash, and every config.json against its run_id;
+    or every block of token files that have an index.
 
     Example: ladder verify demo
+    Example: ladder verify my/tokens
     """
     from launch import verify as verifying
 
+    if (index := verifying.token_index(name)) is not None:
+        refuse("with token files", {"rung": rung, "root": root != RUNS})
+        with bytes_bar("checking") as start_bar:
+            return _show([verifying.check_tokens(index, start_bar)], json)
     refuse_rung(name, rung)
     folder = runs.folder(name, root_of(name, root))
     directories = [runs.directory(name, rung, root_of(name, root))] if rung else runs.directories(folder)
     fits = [] if rung else sorted(config.parent for config in folder.glob("fit/*/config.json"))
-    checked = [verifying.check(path) for path in (*directories, *fits)] + verifying.check_corpora(directories)
+    return _show([verifying.check(path) for path in (*directories, *fits)] + verifying.check_corpora(directories), json)
+
+
+def _show(checked: list, json: Json) -> int:
+    """Print what was checked; the exit code of `verify`."""
+    from launch import verify as verifying
+
     terminal.console().print(verifying.table(checked))
     if json:
         terminal.write_json(json, verifying.to_json(checked))
