@@ -77,10 +77,10 @@ def build(
     jobs = _jobs(files, root, whole, eos, fraction)
     folder.mkdir(parents=True, exist_ok=True)
     entries, least = _index_all(folder, jobs, workers, start_bar)
-    _check_eos(jobs, entries)
     if vocabulary is not None:
         check_ids(entries, root, vocabulary.vocab_size)
         vocabulary.save(folder / "tokenizer")
+    _check_eos(jobs, entries)
     held_out = None if any(entry.stretches for entry in entries) or not fraction else least
     made = Index(
         folder=folder,
