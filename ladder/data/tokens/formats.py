@@ -44,6 +44,8 @@ def find(paths: Iterable) -> list[Path]:
     prefixes. Raises InputError where a path names none."""
     files: dict[str, Path] = {}
     for path in map(str, paths):
+        if "://" in path:
+            raise InputError(f"{path}: token files are read from a disk; mount the bucket, and name the folder")
         named = list(_named(path))
         if not named:
             wanted = " or ".join(SUFFIXES)

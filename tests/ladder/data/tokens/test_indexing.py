@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ladder.data import tokenizer
 from ladder.data.tokens import index, indexing, token_files
 from ladder.errors import InputError
 from launch import cli
@@ -166,6 +167,22 @@ def test_wrong_commands(folder, tmp_path, capsys):
         assert message in error and error.count("\n") == 1, error
     assert cli.main(["data", "paper", "--eos", "3"]) == 2
     assert "--eos: no effect with ladder data paper" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    block = (ROOT / "docs" / "data.md").read_text().split("## The index")[1].split("```")[1]
+    commands = [line.partition("#")[0].split()[1:] for line in block.splitlines() if line.startswith("ladder ")]
+    assert len(commands) == 5
+    for command in commands:
+        (tmp_path / "my" / "tokens").mkdir(parents=True, exist_ok=True)
+        eos = int(command[command.index("--eos") + 1]) if "--eos" in command else 255
+        for name in ("0.npy", "1.npy", "held-out.npy"):
+            if command[0] == "data":
+                written.raw(tmp_path / "my" / "tokens" / name, [5, 6, eos, 7, 8, 9, eos, len(name)] * 9, "uint16")
+        written.megatron(tmp_path / "my" / "megatron_text_document.bin", [[1, 2], [3, 4, 5]], "uint16")
+        tokenizer.byte_tokenizer().save(tmp_path / "my")
+        assert cli.main(command) == 0, capsys.readouterr().err
 
 
 def test_a_file_that_is_written_meanwhile_is_not_indexed(folder, monkeypatch):
