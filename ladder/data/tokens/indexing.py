@@ -1,7 +1,7 @@
 """Make the index of token files: hash every block, find the documents, decide which are held out.
 
-One thread reads a file, several files are read at a time (hashing releases the GIL). A file that was indexed is not
-read again, so an indexing that was killed goes on where it was.
+Several files are read at a time, by threads where they are small, else by processes (workers.py). A file that was
+indexed is not read again, so an indexing that was killed goes on with the others.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ from ladder.data.tokens import formats, index
 from ladder.data.tokens.blocks import BLOCK, digests
 from ladder.data.tokens.formats import TokenFile
 from ladder.data.tokens.index import Entry, Index
+from ladder.data.tokens.workers import Workers
 from ladder.errors import InputError
 from ladder.rundir.kill_points import phase
 
 CHUNK = 64 * BLOCK  # bytes read at a time
 WORKERS = max(2, min(16, os.cpu_count() or 2))
+IN_THREADS = 1 << 28  # bytes; for fewer, processes are not worth their start
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A file to index. eos: None where its documents are known otherwise, or not needed."""
 
     file: TokenFile
@@ -99,10 +101,10 @@ def build(
     return made
 
 
-def _jobs(files: list[TokenFile], root: Path, whole: set[str], eos: int | None, fraction: float) -> list[_Job]:
+def _jobs(files: list[TokenFile], root: Path, whole: set[str], eos: int | None, fraction: float) -> list[Job]:
     """whole: real paths of the files that are held out as they are."""
     jobs = [
-        _Job(
+        Job(
             file=file,
             name=os.path.relpath(os.path.abspath(file.path), root),
             whole=os.path.realpath(file.path) in whole,
@@ -140,39 +142,47 @@ def _tokenizer(spec: str | None):
     return tokenizers.load(spec)
 
 
-def _index_all(folder: Path, jobs: list[_Job], workers: int, start_bar) -> tuple[tuple[Entry, ...], tuple | None]:
-    """(entries in order, the document with the least hash as (file, first token, last + 1)); reads what is missing."""
-    results, todo = {}, []
-    for number, job in enumerate(jobs):
-        part = index.read_part(folder, job.name)
-        found = part and {key: value for key, value in part[1].items() if key != "least"} == job.made_from()
-        if found:
-            results[number] = part[0], part[1]["least"]
-        else:
-            todo.append(number)
-    advance = start_bar(sum(jobs[number].file.size for number in todo)) if start_bar else lambda n_bytes: None
-    stop = threading.Event()
+def _index_all(folder: Path, jobs: list[Job], workers: int, start_bar) -> tuple[tuple[Entry, ...], tuple | None]:
+    """(entries in order, document with the least hash as (file, first token, last + 1)); indexes what is not yet."""
+    todo = sorted((job for job in jobs if _finished(folder, job) is None), key=lambda job: -job.file.size)
+    size = sum(job.file.size for job in todo)
+    advance = start_bar(size) if start_bar else lambda n_bytes: None
+    workers = min(workers, len(todo))
+    stop, processes = threading.Event(), Workers(workers) if workers > 1 and size >= IN_THREADS else None
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        largest_first = sorted(todo, key=lambda number: -jobs[number].file.size)
-        futures = {pool.submit(_index_file, folder, jobs[number], advance, stop): number for number in largest_first}
+        work = processes.index_file if processes else index_file
+        futures = [pool.submit(work, folder, job, advance, stop) for job in todo]
         try:
             for future in as_completed(futures):
-                results[futures[future]] = future.result()
-        except BaseException:
-            stop.set()
+                future.result()
+        finally:
+            stop.set()  # where one of them failed, or the user stopped this
+            if processes:
+                processes.close()
             pool.shutdown(cancel_futures=True)
-            raise
-    ordered = [results[number] for number in range(len(jobs))]
-    least = [(key, number, first, last) for number, (_, row) in enumerate(ordered) if row for key, first, last in [row]]
-    return tuple(entry for entry, _ in ordered), min(least)[1:] if least else None
+    results = [_finished(folder, job) for job in jobs]
+    for job, result in zip(jobs, results, strict=True):
+        if result is None:
+            raise InputError(f"{job.file.path}: was written while it was indexed; run the command again")
+    least = [(key, number, first, last) for number, (_, row) in enumerate(results) if row for key, first, last in [row]]
+    return tuple(entry for entry, _ in results), min(least)[1:] if least else None
+
+
+def _finished(folder: Path, job: Job) -> tuple[Entry, list | None] | None:
+    """(entry, [least hash, first token, last token + 1]) of a file that was indexed; None where it was not, or it has
+    been written since."""
+    part = index.read_part(folder, job.name)
+    if part is None or {key: value for key, value in part[1].items() if key != "least"} != job.made_from():
+        return None
+    return part[0], part[1]["least"]
 
 
 class _Stopped(Exception):
     """Another file could not be indexed."""
 
 
-def _index_file(folder: Path, job: _Job, advance: Callable[[int], None], stop: threading.Event) -> tuple:
-    """(entry, [least hash, first token, last + 1]); both are written, so that the file need not be read again."""
+def index_file(folder: Path, job: Job, advance: Callable[[int], None], stop: threading.Event | None = None) -> None:
+    """Write what `_finished` reads. Raises InputError where the file changes meanwhile, _Stopped if `stop` is set."""
     file, made_from = job.file, job.made_from()
     ends = None
     if file.format == "megatron":
@@ -213,17 +223,16 @@ def _index_file(folder: Path, job: _Job, advance: Callable[[int], None], stop: t
         validation="",
     )
     least = None if job.whole else documents.least
-    entry = index.write_part(folder, entry, bytes(hashes), np.array(stretches), made_from | {"least": least})
+    index.write_part(folder, entry, bytes(hashes), np.array(stretches), made_from | {"least": least})
     phase("indexed-file")
-    return entry, least
 
 
-def _chunks(file: TokenFile, stop: threading.Event):
+def _chunks(file: TokenFile, stop: threading.Event | None):
     """Yields (whole tokens, hashes of the blocks that were read for them) of a file."""
     itemsize, carry = np.dtype(file.dtype).itemsize, b""
     with open(file.path, "rb", buffering=0) as source:
         for begin in range(0, file.size, CHUNK):
-            if stop.is_set():
+            if stop is not None and stop.is_set():
                 raise _Stopped
             wanted = min(CHUNK, file.size - begin)
             data = os.pread(source.fileno(), wanted, begin)
@@ -310,7 +319,7 @@ class _Documents:
             self._least, self.least = key, [key.hex(), self._begin, end]
 
 
-def _check_eos(jobs: list[_Job], entries: tuple[Entry, ...]) -> None:
+def _check_eos(jobs: list[Job], entries: tuple[Entry, ...]) -> None:
     """Raises InputError where the id that should end documents is in none of the files."""
     flat = [(job, entry) for job, entry in zip(jobs, entries, strict=True) if job.eos is not None]
     for job, entry in flat:

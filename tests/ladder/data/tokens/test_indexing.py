@@ -1,5 +1,6 @@
 """`ladder data index`: killed and run again it gives the same index; wrong flags and files are one line."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from ladder.data import tokenizer
 from ladder.data.tokens import index, indexing, token_files
-from ladder.errors import InputError
+from ladder.errors import InputError, Preempted
 from launch import cli
 from tests.ladder.data.tokens import written
 
@@ -60,6 +61,56 @@ def test_a_killed_indexing_goes_on_with_the_files_that_are_finished(folder, tmp_
     assert read == sum(sorted(entry.size for entry in made.entries)[: FILES - 3])  # the largest are read first
     assert made.hash == whole.hash and made.entries == whole.entries
     assert build(folder)[1] == 0
+
+
+def test_processes_give_the_same_index(folder, tmp_path, monkeypatch):
+    threads = build(folder, folder=tmp_path / "threads")[0]
+    monkeypatch.setattr(indexing, "IN_THREADS", 0)
+    advanced = []
+    made, _ = build(folder, workers=2, folder=tmp_path / "x", start_bar=lambda n: advanced.append)
+    assert made.entries == threads.entries and made.hash == threads.hash
+    assert sum(advanced) == size_of(made)
+    monkeypatch.setenv("LADDER_KILL_AT", "indexed-file:1")
+    with pytest.raises(Preempted, match="the process that indexes it ended with code -9; run the command again"):
+        build(folder, workers=2)
+    monkeypatch.delenv("LADDER_KILL_AT")
+    made, read = build(folder, workers=2)
+    assert made.hash == threads.hash and read < size_of(made)
+    written.megatron(folder / "part0" / "8.bin", [[1, 2], [4]], "uint16")
+    written.megatron(folder / "part0" / "9.bin", [[1, 2], [4]], "uint16")
+    idx = folder / "part0" / "9.idx"
+    idx.write_bytes(idx.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(InputError, match=r"9\.idx: byte 58: its documents are not its sequences"):
+        build(folder, workers=2)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+def test_no_process_outlives_a_killed_parent(folder):
+    code = "import sys, os, signal, ladder.data.tokens.indexing as i; i.IN_THREADS = 0; "
+    code += "i.build([sys.argv[1]], dtype='uint16', eos=3, workers=2, start_bar=lambda n: lambda m: "
+    code += "os.kill(os.getpid(), signal.SIGKILL))"
+    process = subprocess.run([sys.executable, "-c", code, str(folder)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while left := orphans():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def orphans() -> list[str]:
+    """Processes of workers.py that process 1 has inherited."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if "ladder.data.tokens.workers" in command and parent == "1":
+                commands.append(command)
+    return commands
+
+
+def size_of(made: index.Index) -> int:
+    return sum(entry.size for entry in made.entries)
 
 
 @pytest.mark.chaos
