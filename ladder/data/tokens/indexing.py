@@ -77,7 +77,10 @@ def build(
     fraction = 0.0 if named else validation
     root = index.common_folder(file.path for file in files)
     jobs = _jobs(files, root, whole, eos, fraction)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder", "index") from None
     entries, least = _index_all(folder, jobs, workers, start_bar)
     if vocabulary is not None:
         check_ids(entries, root, vocabulary.vocab_size)

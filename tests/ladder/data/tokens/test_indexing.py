@@ -208,6 +208,7 @@ def test_wrong_commands(folder, tmp_path, capsys):
         f"{folder} --dtype uint16 --eos 3 --workers 0": "--workers 0: must be at least 1",
         f"{folder} --dtype uint16 --eos 3 --corpora x": "--corpora: no effect with ladder data index",
         f"{folder} --dtype uint16 --tokenizer nowhere.json": "nowhere.json: no such tokenizer",
+        f"{folder} --dtype uint16 --eos 3 --index {folder}/part0/0.npy": "cannot be written (File exists)",
         f"{tmp_path}/nowhere": "nowhere: no such file or folder",
         f"{tmp_path / 'empty'}": "no token files here",
     }
