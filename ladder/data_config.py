@@ -1,0 +1,145 @@
+"""The part of a rung's configuration that says which tokens are read, and in which order. Imports no jax."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from ladder.errors import InputError
+
+POSITIONS = 1 << 16  # after so many windows the order of a mixture's sources repeats
+# Bumped by hand when the same weights would give another order (data/mixture.py).
+ORDER_VERSION = 1
+MOST_ID = 2**31 - 1  # of token ids: int32
+INF = float("inf")
+Format = Literal["text"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of a mixture.
+
+    name: in the plan, and of its validation task, validation/NAME. text, field, max_bytes: as in Data.
+    weight: the source's share of the training tokens, relative to the weights of the others.
+    max_epochs: a rung that would read the source more often is refused; None: it is only marked in the plan.
+    format: how the source is stored; the reader of each is chosen in data/sources.py.
+    corpus: content hash, filled in when the source is built; it and the weight enter run_id.
+    """
+
+    name: str
+    text: tuple[str, ...]
+    weight: float
+    max_epochs: float | None = None
+    field: str = "text"
+    format: Format = "text"
+    max_bytes: int | None = None
+    corpus: str = ""
+
+    def __post_init__(self):
+        _check(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name) is not None,
+            f"data.sources: name = {self.name!r}: must have at most 40 letters, digits, dashes and underscores",
+        )
+        where = f"data.sources.{self.name}"
+        _check(
+            not isinstance(self.text, str), f"{where}.text = {self.text!r}: write a tuple of paths, ({self.text!r},)"
+        )
+        _check(len(self.text) > 0, f'{where}.text is empty: name a file, a folder, "python" or "tfds:NAME"')
+        _check(0 < self.weight < INF, f"{where}.weight = {self.weight}: must be positive and finite")
+        _check(
+            self.max_epochs is None or 0 < self.max_epochs < INF,
+            f"{where}.max_epochs = {self.max_epochs}: must be positive and finite, or None",
+        )
+        _check(self.max_bytes is None or self.max_bytes > 0, f"{where}.max_bytes = {self.max_bytes}: must be positive")
+        known = get_args(Format)
+        _check(self.format in known, f"{where}.format = {self.format!r}: choose one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the tokens come from: the text of one source, or a mixture of several.
+
+    text: sources: "python" (the sources of the standard library and of this project's dependencies), files, folders,
+    .jsonl(.gz) files (the text in key `field`) or "tfds:NAME[/CONFIG][:SPLIT]".
+    tokenizer: "bytes", "bpe:SIZE" (trained on the text) or the path of a tokenizer.json.
+    validation: fraction of the text (of each source) that is held out. max_bytes: read at most this much text.
+    corpus, tokenizer_hash: content hashes, filled in when the corpus is built; of this class only they (and of
+    `sources` the corpora and the weights) enter run_id.
+    sources: a mixture, instead of text, field, max_bytes and corpus. All sources share the tokenizer; a BPE is trained
+    on a sample of them by weight.
+    """
+
+    text: tuple[str, ...] = ("python",)
+    tokenizer: str = "bytes"
+    field: str = "text"
+    validation: float = 0.02
+    max_bytes: int | None = None
+    corpus: str = ""
+    tokenizer_hash: str = ""
+    sources: tuple[Source, ...] = ()
+
+    def __post_init__(self):
+        if self.sources:
+            self._check_sources()
+            object.__setattr__(self, "text", ())
+        _check(
+            len(self.text) > 0 or len(self.sources) > 0,
+            'data.text is empty: name a file, a folder, "python" or "tfds:NAME"',
+        )
+        _check(0 < self.validation < 0.5, f"data.validation = {self.validation}: must lie between 0 and 0.5")
+        _check(self.max_bytes is None or self.max_bytes > 0, f"data.max_bytes = {self.max_bytes}: must be positive")
+        bpe = re.fullmatch(r"bpe:(\d+)", self.tokenizer)
+        valid = self.tokenizer == "bytes" or bpe or self.tokenizer.endswith(".json")
+        _check(valid, f'data.tokenizer = {self.tokenizer!r}: write "bytes", "bpe:8000" or the path of a tokenizer.json')
+        _check(not bpe or int(bpe[1]) >= 300, f"data.tokenizer = {self.tokenizer!r}: a BPE needs at least 300 tokens")
+        _check(
+            not bpe or int(bpe[1]) <= MOST_ID, f"data.tokenizer = {self.tokenizer!r}: must be at most 2^31 - 1 tokens"
+        )
+
+    def _check_sources(self) -> None:
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _check(not twice, f"data.sources: {', '.join(twice)} is named twice; rename one")
+        unused = {"text": self.text not in ((), ("python",)), "field": self.field != "text"}
+        unused |= {"max_bytes": self.max_bytes is not None, "corpus": self.corpus != ""}
+        for field, given in unused.items():
+            _check(not given, f"data.{field} and data.sources exclude each other; set it on a source, or leave it out")
+        for source, weight in zip(self.sources, _normalised(self.sources), strict=True):
+            _check(
+                weight * POSITIONS >= 1,
+                f"data.sources.{source.name}.weight = {source.weight}: {float(weight):.2g} of the tokens, fewer than "
+                f"one window in {POSITIONS:,}; raise the weight, or leave the source out",
+            )
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """How many windows of every POSITIONS come from each source: the weights, rounded to whole windows."""
+        exact = [weight * POSITIONS for weight in _normalised(self.sources)]
+        shares = [int(value) for value in exact]
+        by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
+        for i in by_remainder[: POSITIONS - sum(shares)]:
+            shares[i] += 1
+        return tuple(shares)
+
+    @property
+    def content(self) -> str:
+        """Identifies the training tokens and their order, once all corpora are built: the hash of the corpus, for a
+        mixture one of its corpora, shares and order. A mixture of one source is that source."""
+        if len(self.sources) < 2:
+            return self.sources[0].corpus if self.sources else self.corpus
+        pairs = [[source.corpus, share] for source, share in zip(self.sources, self.shares, strict=True)]
+        content = json.dumps({"order": ORDER_VERSION, "sources": pairs}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _normalised(sources: tuple[Source, ...]) -> list[Fraction]:
+    """The weights as exact shares of one, so that no share depends on the order of a sum."""
+    weights = [Fraction(source.weight) for source in sources]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise InputError(message)
