@@ -9,6 +9,8 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from ladder.data_config import Data as Data
+from ladder.data_config import Source as Source
 from ladder.errors import InputError
 
 # Bumped by hand whenever the same config would give different numbers (a change of model, optimizer, data order ...).
@@ -120,36 +122,6 @@ class Optimizer:
             f"optimizer.beta2 = {self.beta2}: a second moment in bfloat16 could never decrease, because of rounding; "
             "set optimizer.nu_dtype=float32, or beta2 to at most 0.996",
         )
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the tokens come from.
-
-    text: sources: "python" (the sources of the standard library and of this project's dependencies), files, folders,
-    .jsonl(.gz) files (the text in key `field`) or "tfds:NAME[/CONFIG][:SPLIT]".
-    tokenizer: "bytes", "bpe:SIZE" (trained on the text) or the path of a tokenizer.json.
-    validation: fraction of the text that is held out. max_bytes: read at most this much text.
-    corpus, tokenizer_hash: content hashes, filled in when the corpus is built; of this class only they enter run_id.
-    """
-
-    text: tuple[str, ...] = ("python",)
-    tokenizer: str = "bytes"
-    field: str = "text"
-    validation: float = 0.02
-    max_bytes: int | None = None
-    corpus: str = ""
-    tokenizer_hash: str = ""
-
-    def __post_init__(self):
-        _check(len(self.text) > 0, 'data.text is empty: name a file, a folder, "python" or "tfds:NAME"')
-        _check(0 < self.validation < 0.5, f"data.validation = {self.validation}: must lie between 0 and 0.5")
-        _check(self.max_bytes is None or self.max_bytes > 0, f"data.max_bytes = {self.max_bytes}: must be positive")
-        bpe = re.fullmatch(r"bpe:(\d+)", self.tokenizer)
-        valid = self.tokenizer == "bytes" or bpe or self.tokenizer.endswith(".json")
-        _check(valid, f'data.tokenizer = {self.tokenizer!r}: write "bytes", "bpe:8000" or the path of a tokenizer.json')
-        _check(not bpe or int(bpe[1]) >= 300, f"data.tokenizer = {self.tokenizer!r}: a BPE needs at least 300 tokens")
-        _check(not bpe or int(bpe[1]) <= MOST, f"data.tokenizer = {self.tokenizer!r}: must be at most 2^31 - 1 tokens")
 
 
 @dataclass(frozen=True)
@@ -301,7 +273,7 @@ class Rung:
             "numerics_version": NUMERICS_VERSION,
             "model": asdict(self.model),
             "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in unset},
-            "corpus": self.data.corpus,
+            "corpus": self.data.content,
             "tokenizer": self.data.tokenizer_hash,
             # A trunk can be extended later: its length does not change the numbers up to a step.
             "tokens": None if self.kind == "trunk" else self.tokens,

@@ -1,6 +1,7 @@
 """Set fields of the dataclasses of config.py from "dotted.path=value" or JSON, with their types and names checked."""
 
 import dataclasses
+import json
 import math
 import types
 from difflib import get_close_matches
@@ -38,6 +39,9 @@ def _apply(config, tree: dict, prefix: str):
         path = f"{prefix}{key}"
         hint = _type_hint(type(config), key, path)
         if isinstance(value, dict):
+            if item_class := _item_class(hint):
+                new[key] = _apply_by_name(getattr(config, key), value, f"{path}.", item_class)
+                continue
             if not dataclasses.is_dataclass(hint):
                 raise InputError(f"override {path}: {key} has no members; write {path}=VALUE")
             new[key] = _apply(getattr(config, key), value, f"{path}.")
@@ -47,6 +51,38 @@ def _apply(config, tree: dict, prefix: str):
         else:
             new[key] = _parse(value, hint, path)
     return dataclasses.replace(config, **new)
+
+
+def _apply_by_name(items: tuple, tree: dict, prefix: str, item_class: type) -> tuple:
+    """Dataclasses with a field `name`, and assignments to members of those that are named in `tree`."""
+    by_name = {item.name: item for item in items}
+    for name, value in tree.items():
+        if name not in by_name:
+            members = f"has {', '.join(by_name)}" if by_name else "is empty; give it as JSON, a list of objects"
+            raise InputError(f"override {prefix}{name}: {prefix.rstrip('.')} {members}")
+        if not isinstance(value, dict):
+            members = ", ".join(f"{prefix}{name}.{f.name}" for f in dataclasses.fields(item_class))
+            raise InputError(f"override {prefix}{name}: names a group; its members are {members}")
+    return tuple(_apply(item, tree.get(name, {}), f"{prefix}{name}.") for name, item in by_name.items())
+
+
+def _item_class(hint) -> type | None:
+    """The dataclass of which `hint` is a tuple, or None."""
+    item = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return item if dataclasses.is_dataclass(item) else None
+
+
+def _parse_json(text: str, hint, path: str) -> tuple:
+    """A tuple of dataclasses from a JSON list of objects."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list):
+        item = _item_class(hint)
+        required = ", ".join(f'"{f.name}": ...' for f in dataclasses.fields(item) if f.default is dataclasses.MISSING)
+        raise InputError(f"{path} = {text!r:.60}: write a JSON list of objects, [{{{required}}}, ...]")
+    return _decode(value, hint, path, "")
 
 
 def _type_hint(cls, key: str, path: str):
@@ -61,6 +97,8 @@ def _parse(text: str, hint, path: str) -> Any:
     """Text from the command line as a value of the type `hint`."""
     if _is_optional(hint):
         return None if text.lower() == "none" else _parse(text, _without_none(hint), path)
+    if _item_class(hint):
+        return _parse_json(text, hint, path)
     if get_origin(hint) is tuple:
         item_hint = get_args(hint)[0]
         return tuple(_parse(part, item_hint, path) for part in text.split(",") if part)

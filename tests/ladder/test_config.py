@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.config import Data, Eval, Ladder, Mesh, Model, Optimizer, Rung, canonical_json, job_name, to_dict
+from ladder.config import (
+    Data,
+    Eval,
+    Ladder,
+    Mesh,
+    Model,
+    Optimizer,
+    Rung,
+    Source,
+    canonical_json,
+    job_name,
+    to_dict,
+)
 from ladder.errors import InputError
 from ladder.overrides import from_dict, override
 
@@ -336,3 +348,96 @@ def test_branches_follow_their_trunk():
     assert branch.parent == trunk.identity
     assert changed.parent_of(branch) == trunk
     assert changed.parent_of(trunk) is None
+
+
+# --- mixtures ---
+
+MIXTURE = Data(sources=(Source("web", ("web.jsonl",), 0.7), Source("code", ("python",), 0.3, max_epochs=2.0)))
+MIXED = replace(RUNG, data=MIXTURE)
+
+
+def with_corpora(*names: str, data: Data = MIXTURE) -> Rung:
+    sources = tuple(replace(source, corpus=name) for source, name in zip(data.sources, names, strict=True))
+    return replace(RUNG, data=replace(data, sources=sources, tokenizer_hash="t"))
+
+
+def weights(*values: float) -> Data:
+    return replace(MIXTURE, sources=tuple(replace(s, weight=w) for s, w in zip(MIXTURE.sources, values, strict=True)))
+
+
+def test_run_id_of_a_mixture_covers_corpora_weights_and_order_of_sources():
+    first = with_corpora("a", "b")
+    others = [with_corpora("a", "c"), with_corpora("b", "a"), with_corpora("a", "b", data=weights(0.6, 0.4))]
+    assert len({rung.run_id for rung in (first, *others, MIXED, RUNG)}) == 6
+    names = replace(first.data, sources=tuple(replace(s, name=f"n-{s.name}", text=("y",)) for s in first.data.sources))
+    same = [with_corpora("a", "b", data=weights(7.0, 3.0)), replace(first, data=names)]
+    same.append(override(first, "data.sources.code.max_epochs=none"))
+    assert {rung.run_id for rung in same} == {first.run_id}
+
+
+def test_run_id_of_a_mixture_stays(monkeypatch):
+    assert with_corpora("a", "b").identity == "5aaa5973"
+    monkeypatch.setattr("ladder.data_config.ORDER_VERSION", 2)
+    assert with_corpora("a", "b").identity != "5aaa5973"
+
+
+def test_a_mixture_of_one_source_is_the_run_of_that_source():
+    alone = Data(sources=(Source("web", ("web.jsonl",), 3.0, corpus="a"),), tokenizer_hash="t")
+    assert replace(RUNG, data=alone).run_id == replace(RUNG, data=Data(corpus="a", tokenizer_hash="t")).run_id
+
+
+def test_a_mixture_comes_back_from_its_json():
+    assert from_dict(Rung, json.loads(json.dumps(to_dict(MIXED)))) == MIXED
+
+
+def test_overrides_of_sources():
+    assert override(MIXED, "data.sources.web.weight=0.6", "data.sources.code.max_epochs=none").data.sources == (
+        Source("web", ("web.jsonl",), 0.6),
+        Source("code", ("python",), 0.3),
+    )
+    assert override(MIXED, "data.sources.web.text=a,b").data.sources[0].text == ("a", "b")
+    as_json = '[{"name": "a", "text": ["x.txt"], "weight": 1}, {"name": "b", "text": ["y"], "weight": 3.5}]'
+    assert override(RUNG, f"data.sources={as_json}").data.sources == (
+        Source("a", ("x.txt",), 1.0),
+        Source("b", ("y",), 3.5),
+    )
+    assert override(MIXED, "data.sources=[]", "data.text=x").data == Data(text=("x",))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.sources.wbe.weight=1", "override data.sources.wbe: data.sources has web, code"),
+        ("data.sources.web=1", "override data.sources.web: names a group; its members are data.sources.web.name"),
+        ("data.sources.web.wieght=1", "data.sources.web.wieght: Source has no 'wieght'; did you mean 'weight'?"),
+        ("data.sources.web.weight=-1", "data.sources.web.weight = -1.0: must be positive and finite"),
+        ("data.sources.web.weight=x", "data.sources.web.weight = 'x': needs a finite number"),
+        ("data.sources.web.weight=1e9", "data.sources.code.weight = 0.3: 3e-10 of the tokens"),
+        ("data.sources.web.format=parquet", "data.sources.web.format = 'parquet': choose one of text"),
+        ("data.sources.web.name=code", "data.sources: code is named twice; rename one"),
+        ("data.sources.web.name=a/b", "data.sources: name = 'a/b'"),
+        ("data.sources.web.max_epochs=0", "data.sources.web.max_epochs = 0.0"),
+        ("data.sources.web.text=", "data.sources.web.text is empty"),
+        ("data.sources=web", 'data.sources = \'web\': write a JSON list of objects, [{"name": ..., "text": ..., "weig'),
+        ('data.sources=[{"name": "a"}]', "text is missing"),
+        ("data.sources=[1]", "data.sources: needs an object"),
+        ("data.text=x", "data.text and data.sources exclude each other"),
+        ("data.field=x", "data.field and data.sources exclude each other"),
+        ("data.max_bytes=7", "data.max_bytes and data.sources exclude each other"),
+    ],
+)
+def test_wrong_overrides_of_sources_are_refused_in_one_line(assignment, message):
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
+        override(MIXED, assignment)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_source_of_a_ladder_without_sources_is_refused():
+    message = "override data.sources.web: data.sources is empty; give it as JSON, a list of objects"
+    with pytest.raises(InputError, match=re.escape(message)):
+        override(RUNG, "data.sources.web.weight=1")
+
+
+def test_a_source_whose_text_is_no_tuple_is_refused():
+    with pytest.raises(InputError, match=re.escape("data.sources.a.text = 'x': write a tuple of paths, ('x',)")):
+        Source("a", "x", 1.0)
