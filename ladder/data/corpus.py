@@ -8,27 +8,22 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
-import re
 import tempfile
 import time
 import uuid
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import chain, repeat
-from typing import BinaryIO
 
 import numpy as np
 from etils import epath
-from rich import progress as bars
-from rich.console import Console
 
 from ladder.config import Data, canonical_json
-from ladder.data import records, seal, text, text_files, tfds_source
+from ladder.data import documents, records, seal
 from ladder.data import tokenizer as tokenizers
+from ladder.data.documents import Texts
 from ladder.data.seal import CARD
 from ladder.errors import InputError
 from ladder.rundir.files import absolute, files_under, is_local, read_json
@@ -153,35 +148,40 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
             reason = f"its windows are for seq_len {corpus.seq_len}, not {seq_len}"
             raise InputError(f"{corpus.directory}: {reason}; unset data.corpus, or change model.seq_len")
         return corpus
-    bpe = re.fullmatch(r"bpe:(\d+)", data.tokenizer)
+    bpe = data.tokenizer.startswith("bpe:")
     tokenizer = None if bpe else tokenizers.load(data.tokenizer)  # before the text, which takes long to read
-    root.mkdir(parents=True, exist_ok=True)
+    with documents.spool(root) as file, documents.progress_bars(progress) as start_bar:
+        texts = documents.read(data, file, start_bar, distributions)
+        return from_texts(texts, data, seq_len, root, tokenizer, start_bar)
+
+
+def from_texts(texts: Texts, data: Data, seq_len: int, root, tokenizer, start_bar) -> Corpus:
+    """As `build`, from the texts of `data`. tokenizer: None for a BPE that is trained on these texts alone.
+
+    start_bar: from documents.progress_bars.
+    """
     local = is_local(root)
     for leftover in root.glob(".building-*") if local else ():
         if time.time() - leftover.stat().mtime > 86_400:  # from a build that was killed
             leftover.rmtree()
-    # A file without a name: the system deletes it when this process ends.
-    with tempfile.TemporaryFile(dir=root if local else None) as spool, _progress_bars(progress) as start_bar:
-        sources = [{"source": source, "documents": 0, "bytes": 0, "null_texts": 0} for source in data.text]
-        texts = _read(_documents(data, distributions, sources), spool, start_bar("reading", None))
-        texts = texts.first(data.max_bytes, data.validation)
-        content = {"documents": texts.hash, "seq_len": seq_len, "validation": data.validation, "format": FORMAT_VERSION}
-        # The vocabulary size and the documents determine a BPE, so an existing corpus is found without training it.
-        recipe = _sha256(content | {"tokenizer": tokenizer.hash if tokenizer else data.tokenizer})
-        corpus = _find(root, recipe)
-        if corpus is None:
-            if tokenizer is None:
-                start_bar("training the tokenizer", None)
-                tokenizer = tokenizers.train(texts.sample(int(bpe[1])), int(bpe[1]))
-            name = _sha256(content | {"tokenizer": tokenizer.hash})[:16]
-            if (root / name / CARD).exists():  # made with another recipe for the same tokenizer, or damaged
-                corpus = open_corpus(root / name)
-            else:
-                # ArrayRecord writes only to a disk.
-                with contextlib.nullcontext(root) if local else tempfile.TemporaryDirectory() as folder:
-                    about = {"text": list(data.text), "sources": sources}
-                    corpus = _write(epath.Path(folder), name, recipe, data, about, seq_len, tokenizer, texts, start_bar)
-                    corpus = corpus if local else _uploaded(corpus, root / name)
+    content = {"documents": texts.hash, "seq_len": seq_len, "validation": data.validation, "format": FORMAT_VERSION}
+    # The vocabulary size and the documents determine a BPE, so an existing corpus is found without training it.
+    recipe = _sha256(content | {"tokenizer": tokenizer.hash if tokenizer else data.tokenizer})
+    corpus = _find(root, recipe)
+    if corpus is None:
+        if tokenizer is None:
+            start_bar("training the tokenizer", None)
+            size = int(data.tokenizer.removeprefix("bpe:"))
+            tokenizer = tokenizers.train(texts.sample(size * tokenizers.SAMPLE_BYTES_PER_TOKEN), size)
+        name = _sha256(content | {"tokenizer": tokenizer.hash})[:16]
+        if (root / name / CARD).exists():  # made with another recipe for the same tokenizer, or damaged
+            corpus = open_corpus(root / name)
+        else:
+            # ArrayRecord writes only to a disk.
+            with contextlib.nullcontext(root) if local else tempfile.TemporaryDirectory() as folder:
+                about = {"text": list(data.text), "sources": texts.sources}
+                corpus = _write(epath.Path(folder), name, recipe, data, about, seq_len, tokenizer, texts, start_bar)
+                corpus = corpus if local else _uploaded(corpus, root / name)
     if data.corpus and corpus.hash != data.corpus:
         reason = f"data.corpus = {data.corpus!r}, but the text has changed and now gives {corpus.hash!r}"
         raise InputError(f"{reason}: restore the text, or set data.corpus to the new hash")
@@ -200,83 +200,8 @@ def _find(root: epath.Path, recipe: str) -> Corpus | None:
     return None
 
 
-def _documents(data: Data, distributions: Iterable[str] | None, sources: list[dict]) -> Iterator[bytes]:
-    """The documents of data.text, in the order in which they are read, as UTF-8; counted in `sources`, as those without
-    a text are."""
-    for source, counts in zip(data.text, sources, strict=True):
-        if source == "python":
-            documents = text.python_documents(distributions)
-        elif source.startswith("tfds:"):
-            documents = tfds_source.documents(source, data.field)
-        else:
-            documents = text_files.path_documents(epath.Path(source), data.field)
-        for document in documents:
-            counts["documents" if document is not None else "null_texts"] += 1
-            counts["bytes"] += len(document or b"")
-            yield document or b""
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Distinct documents in a file, ordered by their hashes; document i is bytes offset[i] to offset[i] + size[i]."""
-
-    file: BinaryIO
-    keys: np.ndarray  # uint64[n, 2], the halves of a hash: the first orders the documents, the second sets the split
-    offset: np.ndarray
-    size: np.ndarray
-    duplicates: int
-    validation: np.ndarray | None = None  # bool[n]: which documents are held out
-
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(self.keys.tobytes()).hexdigest()
-
-    def first(self, max_bytes: int | None, fraction: float) -> "_Texts":
-        """The first documents that fit into max_bytes (at least one). A document's hash alone sets its split."""
-        fits = np.cumsum(self.size) <= (max_bytes or np.inf)
-        n = max(1, int(fits.sum()))
-        held_out = self.keys[:n, 1] < np.uint64(int(fraction * 2**64))
-        if not held_out.any():
-            held_out[np.argmin(self.keys[:n, 1])] = True
-        return _Texts(self.file, self.keys[:n], self.offset[:n], self.size[:n], self.duplicates, held_out)
-
-    def rows(self, split: str) -> np.ndarray:
-        return np.flatnonzero(self.validation == (split == "validation"))
-
-    def read(self, row: int) -> str:
-        return os.pread(self.file.fileno(), int(self.size[row]), int(self.offset[row])).decode("utf-8")
-
-    def sample(self, vocab_size: int) -> Iterator[str]:
-        """Training documents, enough to train a BPE of `vocab_size` tokens."""
-        missing_bytes = vocab_size * tokenizers.SAMPLE_BYTES_PER_TOKEN
-        for row in self.rows("train"):
-            if missing_bytes > 0:
-                missing_bytes -= int(self.size[row])
-                yield self.read(row)
-
-
-def _read(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> _Texts:
-    digests, sizes = bytearray(), array("Q")
-    for document in documents:
-        if document:
-            digests += hashlib.blake2b(document, digest_size=16).digest()
-            sizes.append(len(document))
-            file.write(document)
-            advance(len(document))
-    file.flush()
-    if not sizes:
-        raise InputError("data.text contains no text; a corpus needs at least two documents")
-    keys = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)
-    size = np.frombuffer(sizes, np.uint64).astype(np.int64)
-    offset = np.concatenate([[0], np.cumsum(size)[:-1]])
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    keys = keys[order]
-    distinct = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
-    return _Texts(file, keys[distinct], offset[order][distinct], size[order][distinct], int((~distinct).sum()))
-
-
 def _write(
-    root, name: str, recipe: str, data: Data, about: dict, seq_len: int, tokenizer, texts: _Texts, start_bar
+    root, name: str, recipe: str, data: Data, about: dict, seq_len: int, tokenizer, texts: Texts, start_bar
 ) -> Corpus:
     """Build in a temporary directory, then rename it: `_find` never sees a corpus of a build that was killed."""
     per_record = max(1, RECORD_TOKENS // seq_len)
@@ -332,7 +257,7 @@ def _uploaded(corpus: Corpus, final: epath.Path) -> Corpus:
     return open_corpus(final)
 
 
-def _records(texts: _Texts, rows, tokenizer, card: dict, split: str, advance) -> Iterator[tuple[int, np.ndarray]]:
+def _records(texts: Texts, rows, tokenizer, card: dict, split: str, advance) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (bytes of text read so far, tokens of a record, the last padded with eos); puts the counts into `card`."""
     seq_len, record_tokens = card["seq_len"], card["seq_len"] * card["windows_per_record"]
     prefix = [tokenizer.bos] if tokenizer.bos is not None else []
@@ -358,7 +283,7 @@ def _records(texts: _Texts, rows, tokenizer, card: dict, split: str, advance) ->
     card["tokens"][split], card["windows"][split], card["dropped_tokens"][split] = n_tokens, n_windows, dropped
 
 
-def _encoded_in_order(texts: _Texts, rows: np.ndarray, tokenizer) -> Iterator[tuple[int, np.ndarray]]:
+def _encoded_in_order(texts: Texts, rows: np.ndarray, tokenizer) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (bytes, ids) of each document in order; threads encode a few documents in advance."""
     ahead: deque = deque()
     with ThreadPoolExecutor(ENCODERS) as pool:
@@ -367,30 +292,6 @@ def _encoded_in_order(texts: _Texts, rows: np.ndarray, tokenizer) -> Iterator[tu
             if len(ahead) > 4 * ENCODERS:
                 row, future = ahead.popleft()
                 yield int(texts.size[row]), future.result()
-
-
-@contextlib.contextmanager
-def _progress_bars(show: bool) -> Iterator[Callable]:
-    """A function (name, total bytes or None) -> advance(bytes). It shows one progress bar at a time, on stderr."""
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn())
-    columns += (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True, disable=not show) as live:
-
-        def start_bar(name: str, total: int | None) -> Callable[[int], None]:
-            for earlier in live.task_ids:
-                live.update(earlier, visible=False)
-            task, pending_bytes = live.add_task(name, total=total), 0
-
-            def advance(n_bytes: int) -> None:
-                nonlocal pending_bytes
-                pending_bytes += n_bytes
-                if pending_bytes >= 1 << 18:  # not at every short document
-                    live.advance(task, pending_bytes)
-                    pending_bytes = 0
-
-            return advance
-
-        yield start_bar
 
 
 def _sha256(value) -> str:
