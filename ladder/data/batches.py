@@ -1,8 +1,9 @@
-"""Batches as a pure function of (corpus, split, seed, step, rows), without iterator state that would have to be saved.
+"""Batches as a pure function of (sources, weights, seed, step, rows), without iterator state that must be saved.
 
-Position p of training, counted in windows from the first step, is window order[p] of the split. `order` is a
-permutation of the split in each epoch, and a different one in every epoch. Row b of step s is position s * B + b. A
-process reads only the rows of its own devices, so a step's batch does not depend on the number of processes.
+Row b of step s is position s * B + b of training. The mixture (mixture.py) says which source a position takes, and how
+many windows of that source were taken before: index p of a source is window order[p] of its split. `order` is a
+permutation of the split in each epoch, and a different one in every epoch. A process reads only the rows of its own
+devices, so a step's batch does not depend on the number of processes.
 """
 
 import queue
@@ -14,6 +15,7 @@ import grain
 import numpy as np
 
 from ladder.data.corpus import Corpus
+from ladder.data.mixture import Mixture
 
 CACHED_RECORDS = 1024
 
@@ -21,24 +23,54 @@ CACHED_RECORDS = 1024
 class Batches:
     """batches(step) -> {"tokens": int32[R, L+1]}: the given `rows` of the step's global batch (default: all)."""
 
-    def __init__(self, corpus: Corpus, split: str, batch_sequences: int, seed: int, rows: Sequence[int] | None = None):
-        self.corpus, self.split, self.seed, self.batch_sequences = corpus, split, seed, batch_sequences
-        self.windows = corpus.windows[split]
-        self._rows = range(batch_sequences) if rows is None else rows
+    def __init__(
+        self,
+        corpora: Corpus | Sequence[Corpus],
+        split: str,
+        batch_sequences: int,
+        seed: int,
+        rows: Sequence[int] | None = None,
+        mixture: Mixture | None = None,
+    ):
+        """corpora: of one source, or of all sources of `mixture` in order."""
+        corpora = [corpora] if isinstance(corpora, Corpus) else corpora
+        self.batch_sequences, self.mixture = batch_sequences, mixture
+        self.sources = [_Source(corpus, split, seed, i) for i, corpus in enumerate(corpora)]
+        self._rows = np.asarray(range(batch_sequences) if rows is None else rows, np.int64)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        start = step * self.batch_sequences
-        windows = [self._order[start + row] for row in self._rows]
-        return {"tokens": _read(self._record, self.corpus, windows)}
+        positions = step * self.batch_sequences + self._rows
+        if self.mixture is None:
+            return {"tokens": self.sources[0].read(positions)}
+        of_row, indices = self.mixture.locate(positions)
+        tokens = np.empty((len(positions), self.sources[0].corpus.seq_len + 1), np.int32)
+        for i, source in enumerate(self.sources):
+            tokens[of_row == i] = source.read(indices[of_row == i])
+        return {"tokens": tokens}
 
-    def epoch(self, step: int) -> float:
-        """Passes over the split before `step` begins; above 1, the text is repeated."""
-        return step * self.batch_sequences / self.windows
+    def epochs(self, step: int) -> list[float]:
+        """Passes over the split of each source before `step` begins; above 1, its text is repeated."""
+        position = step * self.batch_sequences
+        taken = [position] if self.mixture is None else self.mixture.taken(position).tolist()
+        return [n / source.windows for n, source in zip(taken, self.sources, strict=True)]
+
+
+class _Source:
+    """The windows of a split of one source, in the order in which training reads them."""
+
+    def __init__(self, corpus: Corpus, split: str, seed: int, number: int):
+        self.corpus, self.split, self.seed, self.number = corpus, split, seed, number
+        self.windows = corpus.windows[split]
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """int32[len(indices), L+1]"""
+        return _read(self._record, self.corpus, [self._order[index] for index in indices.tolist()])
 
     @cached_property
     def _order(self) -> grain.MapDataset:
         # grain shuffles epoch e with seed + e. Unhashed, epoch 1 of a seed would be epoch 0 of the next seed.
-        seed = int(np.random.SeedSequence([self.seed, 0x6C6164]).generate_state(1)[0])
+        words = [self.seed, 0x6C6164, *([self.number] if self.number else [])]  # source 0 is read as if it were alone
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
 
     @cached_property

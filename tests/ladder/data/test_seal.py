@@ -284,7 +284,7 @@ def read_all(corpus: corpora.Corpus, split: str) -> np.ndarray:
     if split == "validation":
         return validation(corpus, 10**9)
     batches = Batches(corpus, split, 1, seed=0)
-    return np.stack([batches(step)["tokens"] for step in range(batches.windows)])
+    return np.stack([batches(step)["tokens"] for step in range(corpus.windows[split])])
 
 
 @pytest.mark.parametrize("split", corpora.SPLITS)
@@ -313,7 +313,7 @@ def test_a_shard_damaged_while_it_is_read_ends_in_one_line(how, text, tmp_path):
         os.truncate(shard, 0)
     else:
         shard.write_bytes(os.urandom(shard.stat().st_size))
-    message = refused(lambda: [batches(step) for step in range(batches.windows)])
+    message = refused(lambda: [batches(step) for step in range(corpus.windows["train"])])
     assert message.startswith(f"{tmp_path / corpus.hash}: the train split cannot be read (")
 
 
