@@ -14,7 +14,7 @@ import pytest
 from ladder.config import Eval, Mesh
 from ladder.errors import InputError
 from ladder.evaluation import prefix_tree, score, tasks
-from ladder.evaluation.evaluator import Evaluator
+from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.evaluation.metrics import METRICS, RANKED, summarise
 from ladder.evaluation.prefix_tree import pack
 from ladder.evaluation.requests import Doc, Request
@@ -280,6 +280,50 @@ def test_validation_against_the_naive_scorer(n_windows, batch_tokens, shards, ba
     text = windows_WL1[:, 1:] != 255
     assert rows["validation", "loss"]["value"] == pytest.approx(nats.mean(), rel=2e-6)
     assert rows["validation", "bpb"]["value"] == pytest.approx(nats[text].sum() / text.sum() / math.log(2), rel=2e-6)
+
+
+def test_validation_of_a_mixture_is_that_of_each_source_and_their_mean_by_share(monkeypatch):
+    monkeypatch.setattr(score, "BATCH_TOKENS", 64)  # 4 batches of 2 windows, and 2 whose second one is padding
+    params, tokenizer, draw = toy_params(3), byte_tokenizer(), np.random.default_rng(4)
+    windows = {name: draw.integers(1, 256, (n, 33)).astype(np.int32) for name, n in (("web", 7), ("code", 3))}
+    shares = {"web": 0.9, "code": 0.1}
+    alone = {name: by_metric(Evaluator(Eval(), TOY, tokenizer, 32, w).rows(params)) for name, w in windows.items()}
+    mixed = Evaluator(Eval(), TOY, tokenizer, 32, [ValidationSource(n, shares[n], windows[n]) for n in windows])
+    rows = by_metric(mixed.rows(params))
+    names = ("validation", "validation/web", "validation/code")
+    assert list(rows) == [(name, metric) for name in names for metric in ("bpb", "loss")]
+    for name in windows:
+        for metric in ("bpb", "loss"):
+            expected = alone[name]["validation", metric]["value"]
+            assert rows[f"validation/{name}", metric]["value"] == pytest.approx(expected, rel=1e-6)
+    loss = sum(shares[name] * alone[name]["validation", "loss"]["value"] for name in windows)
+    assert rows["validation", "loss"]["value"] == pytest.approx(loss, rel=1e-6)
+    bytes_a_token = {name: (w[:, 1:] != 255).mean() for name, w in windows.items()}
+    bits = sum(shares[n] * alone[n]["validation", "bpb"]["value"] * bytes_a_token[n] for n in windows)
+    n_bytes = sum(shares[name] * bytes_a_token[name] for name in windows)
+    assert rows["validation", "bpb"]["value"] == pytest.approx(bits / n_bytes, rel=1e-6)
+
+
+def test_a_mixture_of_one_source_is_evaluated_as_its_text():
+    windows_WL1 = np.random.default_rng(4).integers(1, 256, (5, 33)).astype(np.int32)
+    one = Evaluator(Eval(), TOY, byte_tokenizer(), 32, [ValidationSource("web", 1.0, windows_WL1)])
+    text = Evaluator(Eval(), TOY, byte_tokenizer(), 32, windows_WL1)
+    of_one, of_text = (by_metric(evaluator.rows(toy_params(3))) for evaluator in (one, text))
+    assert {key: of_one[key] for key in of_text} == of_text
+    assert of_one["validation/web", "bpb"]["value"] == of_text["validation", "bpb"]["value"]
+
+
+def test_the_hash_of_a_mixtures_validation_covers_texts_names_and_shares():
+    a, b = np.random.default_rng(4).integers(1, 256, (2, 5, 33)).astype(np.int32)
+    mixtures = [
+        [ValidationSource("web", 0.5, a), ValidationSource("code", 0.5, b)],
+        [ValidationSource("web", 0.5, b), ValidationSource("code", 0.5, a)],
+        [ValidationSource("web", 0.6, a), ValidationSource("code", 0.4, b)],
+        [ValidationSource("net", 0.5, a), ValidationSource("code", 0.5, b)],
+        [ValidationSource("web", 1.0, a)],
+        [ValidationSource("web", 1.0, b)],
+    ]
+    assert len({Evaluator(Eval(), TOY, byte_tokenizer(), 32, mixture).hash for mixture in mixtures}) == 6
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4, 8, 512])
