@@ -1,6 +1,7 @@
 """What every run of a ladder costs, before anything is built or trained. Imports no jax."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
@@ -10,7 +11,8 @@ from fitting.report.numbers import si
 from ladder.config import Ladder, Rung
 from ladder.flops import flops_per_token
 from ladder.sizes import memory_bytes, n_non_embedding, n_params, n_total
-from launch import terminal
+from launch import epochs, terminal
+from launch.epochs import SourceUse
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Row:
     depends_on: tuple[str, ...]
     branch_of: str | None
     parent_step: int | None
+    sources: tuple[SourceUse, ...]
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,11 @@ class Plan:
         return {target.label: self.flops / target.flops for target in self.targets}
 
 
-def make(ladder: Ladder, devices: int = 1) -> Plan:
-    """devices: over how many the state and the batch are split, for the memory estimate."""
-    rows = {rung.run_id: _row(rung, ladder.parent_of(rung), devices) for rung in ladder.all}
+def make(ladder: Ladder, devices: int = 1, corpora: Path | None = None) -> Plan:
+    """devices: over how many the state and the batch are split, for the memory estimate. corpora: where the corpora
+    are, if they are built."""
+    read = epochs.planned(ladder, corpora)
+    rows = {rung.run_id: _row(rung, ladder.parent_of(rung), devices, read[rung.run_id]) for rung in ladder.all}
     return Plan(
         ladder.name,
         devices,
@@ -77,7 +82,7 @@ def own_flops(rung: Rung) -> int:
     return flops_per_token(rung.model) * (rung.tokens - (rung.parent_step or 0) * rung.batch_tokens)
 
 
-def _row(rung: Rung, parent: Rung | None, devices: int) -> Row:
+def _row(rung: Rung, parent: Rung | None, devices: int, sources: tuple[SourceUse, ...]) -> Row:
     per_device = -(-rung.batch_sequences // (rung.mesh.accumulation * devices))
     return Row(
         run_id=rung.run_id,
@@ -102,6 +107,7 @@ def _row(rung: Rung, parent: Rung | None, devices: int) -> Row:
         depends_on=(parent.run_id,) if parent else (),
         branch_of=parent.run_id if parent else None,
         parent_step=rung.parent_step,
+        sources=sources,
     )
 
 
@@ -111,9 +117,13 @@ def to_json(plan: Plan) -> dict:
         "devices": plan.devices,
         "flops": plan.flops,
         "shares": plan.shares,
-        "rungs": [asdict(row) for row in plan.rungs],
-        "targets": [asdict(row) for row in plan.targets],
+        "rungs": [_row_to_json(row) for row in plan.rungs],
+        "targets": [_row_to_json(row) for row in plan.targets],
     }
+
+
+def _row_to_json(row: Row) -> dict:
+    return asdict(row) | {"sources": [asdict(use) | {"epochs": use.epochs} for use in row.sources]}
 
 
 def table(plan: Plan) -> Group:
@@ -130,7 +140,30 @@ def table(plan: Plan) -> Group:
         grid.add_section()
     for row in plan.targets:
         grid.add_row(*_cells(row, plan), style="bold")
-    return Group(grid, Text(_summary(plan)))
+    return Group(grid, *_sources(plan), Text(_summary(plan)))
+
+
+def _sources(plan: Plan) -> list[Table]:
+    """Tokens, share and epochs of every source for every run; nothing where each run reads one text."""
+    rows = plan.rungs + plan.targets
+    if all(use.name == "text" for row in rows for use in row.sources):
+        return []
+    grid = Table(title="sources", title_justify="left")
+    for name in ("rung", "source", "share", "tokens", "epochs"):
+        grid.add_column(name, justify="left" if name in ("rung", "source") else "right", no_wrap=True)
+    for row in rows:
+        for i, use in enumerate(row.sources):
+            cells = [use.name, f"{use.share:.4g}", si(use.tokens, 4), _epochs(use)]
+            grid.add_row("" if i else row.label, *cells)
+    return [grid]
+
+
+def _epochs(use: SourceUse) -> Text:
+    if use.epochs is None:
+        return Text("not built yet", "dim")
+    if use.is_refused:
+        return Text(f"{use.epochs:.3g} > {use.max_epochs:g}", "red")
+    return Text(f"{use.epochs:.3g}", "yellow" if use.is_flagged else "")
 
 
 def _cells(row: Row, plan: Plan) -> list[str]:
@@ -160,8 +193,28 @@ def _summary(plan: Plan) -> str:
     )
     if any(row.branch_of for row in plan.rungs):
         lines.append("A branch's D includes its trunk's tokens; its FLOPs are only those after it left the trunk.")
+    lines += _repeated(plan)
     plural = "s" if plan.devices > 1 else ""
     lines.append(
         f"memory: estimate per device, with state and batch split over {plan.devices} device{plural} (--devices N)."
     )
     return "\n".join(lines)
+
+
+def _repeated(plan: Plan) -> list[str]:
+    """A line for each source that is repeated more often than its limit or than is known to help, with the run that
+    repeats it most; for a single text always a line, once it is built."""
+    most: dict[str, tuple[Row, SourceUse]] = {}
+    for row in plan.rungs + plan.targets:
+        for use in row.sources:
+            if use.epochs is not None and (use.name not in most or use.epochs > most[use.name][1].epochs):
+                most[use.name] = row, use
+    lines = []
+    for name, (row, use) in most.items():
+        if name == "text" or use.is_flagged:
+            what = "the text" if name == "text" else f"source {name}"
+            lines.append(f"{row.label} reads {what} {use.epochs:.3g} times ({si(use.unique_tokens, 4)} tokens).")
+        if use.is_flagged:
+            mend = "add text" if name == "text" else f"lower data.sources.{name}.weight or set its max_epochs"
+            lines[-1] += f" More than {epochs.FEW_EPOCHS} are worth less than new text: {mend}."
+    return lines

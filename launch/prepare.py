@@ -2,16 +2,18 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from ladder.config import NUMERICS_VERSION, Ladder, Rung, canonical_json, to_dict
+from ladder.config import NUMERICS_VERSION, Data, Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.rundir import config_file
 from ladder.rundir.files import absolute, as_path, read_json
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
+from launch import epochs
 
 PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -52,22 +54,32 @@ def check_tokenizers(ladder: Ladder, named: bool) -> None:
 
 
 def build(ladder: Ladder, corpora: Path) -> Built:
-    """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model."""
-    from ladder.data import corpus
+    """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model, or a
+    rung would read a source more often than its max_epochs."""
+    from ladder.data import sources as data_sources
 
     check_tokenizers(ladder, named=False)
     rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
-    built = {key: corpus.build(*key, corpora, progress=sys.stderr.isatty()) for key in rungs}
+    built = {key: data_sources.build(*key, corpora, progress=sys.stderr.isatty()) for key in rungs}
     for key, rung in rungs.items():
-        _check_vocabulary(rung, built[key].vocab_size)
+        _check_vocabulary(rung, built[key][0].vocab_size)
+        epochs.remember(*key, built[key], corpora)
+    for rung in ladder.all:
+        of_rung = built[rung.data, rung.model.seq_len]
+        epochs.check(rung, epochs.uses(rung, [corpus.windows["train"] * corpus.seq_len for corpus in of_rung]))
 
-    def with_hashes(rung: Rung) -> Rung:
-        data = built[rung.data, rung.model.seq_len]
-        return replace(rung, data=replace(rung.data, corpus=data.hash, tokenizer_hash=data.tokenizer_hash))
-
-    folders = {c.hash: _sealed(c.directory) for c in built.values()}
+    ladder = ladder.map(lambda rung: replace(rung, data=_with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
+    folders = {c.hash: _sealed(c.directory) for of_rung in built.values() for c in of_rung}
     skipped = tuple(line for folder in folders.values() for line in _skipped(folder))
-    return Built(ladder.map(with_hashes), folders, skipped)
+    return Built(ladder, folders, skipped)
+
+
+def _with_hashes(data: Data, corpora: Sequence) -> Data:
+    tokenizer_hash = corpora[0].tokenizer_hash
+    if not data.sources:
+        return replace(data, corpus=corpora[0].hash, tokenizer_hash=tokenizer_hash)
+    hashed = tuple(replace(source, corpus=c.hash) for source, c in zip(data.sources, corpora, strict=True))
+    return replace(data, sources=hashed, tokenizer_hash=tokenizer_hash)
 
 
 def sources(corpus: Path) -> list[dict]:
@@ -147,13 +159,20 @@ def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None)
         "split": "target" if rung in built.ladder.targets else "train",
         "rung": to_dict(rung),
         "derived": config_file.derived(rung, parent and parent.run_id),
-        "corpus_dir": str(built.corpora[rung.data.corpus]),
+        **_folders(built, rung.data),
         "packages": existing.get("packages") or packages(),  # of the first attempt
     }
     if group := group or existing.get("group"):  # a run begun in a group continues in that group
         config["group"] = group
     record.write_config(config)
     return directory
+
+
+def _folders(built: Built, data: Data) -> dict:
+    """Where the run finds its corpora."""
+    if data.sources:
+        return {"corpus_dirs": [str(built.corpora[source.corpus]) for source in data.sources]}
+    return {"corpus_dir": str(built.corpora[data.corpus])}
 
 
 def packages() -> dict[str, str]:

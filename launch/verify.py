@@ -64,8 +64,7 @@ def check_corpora(directories: Iterable[Path]) -> list[Checked]:
     corpora, checked = {}, []
     for directory in directories:
         config = _attempt([], Record(directory).read_config) or {}
-        if "corpus_dir" in config:
-            corpora[config["corpus_dir"]] = None
+        corpora |= dict.fromkeys(config_file.corpus_dirs(config))
     for corpus in corpora:
         unsealed = () if seal.is_sealed(corpus) else ("all files",)
         checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.verify(corpus)), unsealed))

@@ -24,7 +24,19 @@ LAYERS = {
         *("bench", "report", "api"),
     ),
     "configs": (),
-    "launch": ("run_log", "plan", "prepare", "verify", "fetch", "aot", "backends", "scheduler", "demo", "cli"),
+    "launch": (
+        "run_log",
+        "epochs",
+        "plan",
+        "prepare",
+        "verify",
+        "fetch",
+        "aot",
+        "backends",
+        "scheduler",
+        "demo",
+        "cli",
+    ),
 }
 MOST_FILES = 14  # in a folder
 # A package and the only files that may import it, wherever in the file.

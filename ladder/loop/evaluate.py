@@ -95,9 +95,9 @@ def _open(record: Record, tasks: Sequence[str] | None, max_docs: int | None):
     devices = jax.devices()
     mesh = sharding.make_mesh(rung.mesh, devices[: math.gcd(rung.batch_sequences, len(devices))])
     program = build(rung, mesh)
-    text = run.open_corpus(config, rung) if rung.eval.validation_tokens else None
-    tokenizer = text.tokenizer if text else run.open_tokenizer(config, rung)
-    return rung, program, run.evaluator(rung, program, tokenizer, text)
+    corpora = run.open_corpora(config, rung) if rung.eval.validation_tokens else None
+    tokenizer = corpora[0].tokenizer if corpora else run.open_tokenizer(config, rung)
+    return rung, program, run.evaluator(rung, program, tokenizer, corpora)
 
 
 def _evaluation_config(default: Eval, tasks: Sequence[str] | None, max_docs: int | None) -> Eval:

@@ -84,6 +84,7 @@ class Group:
             raise InputError("a group is trained in a single process; start it without a coordinator", "coordinator")
         self.runs, first = runs, runs[0]
         self.program = build(first.program)
+        self.waits = first.waits
         self.steps, self.evaluates, self.saves, self.epoch = first.steps, first.evaluates, first.saves, first.epoch
         status = first.status
         self.status = StatusLine(
@@ -133,6 +134,7 @@ class Group:
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
         for run in self.runs:
+            run.waits.seconds = self.waits.seconds  # the members wait together
             run.heartbeat(step, loss, rate and rate / len(self.runs))
 
     def finish(self) -> None:

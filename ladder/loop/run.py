@@ -2,18 +2,22 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 from etils import epath
 
 from ladder.config import Rung
-from ladder.data import batches, corpus, seal, staging
+from ladder.data import batches, corpus, seal, sources, staging
 from ladder.data import tokenizer as tokenizers
+from ladder.data.mixture import Mixture
+from ladder.data_config import POSITIONS
 from ladder.errors import Diverged, InputError, Preempted
-from ladder.evaluation.evaluator import Evaluator
+from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.flops import flops_per_token
 from ladder.loop import step
+from ladder.loop.data_waits import DataWaits
 from ladder.loop.progress import StatusLine
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
@@ -38,6 +42,7 @@ class Run:
     evaluator: Evaluator
     status: StatusLine
     parent: Checkpoints | None  # the trunk's, for a branch
+    waits: DataWaits
 
     @property
     def steps(self) -> int:
@@ -57,7 +62,8 @@ class Run:
         return step == self.rung.steps or step in self.rung.save_at or (every > 0 and step % every == 0)
 
     def epoch(self, step: int) -> float:
-        return self.data.epoch(step)
+        """Passes over the source that is repeated most."""
+        return max(self.data.epochs(step))
 
     def put(self, batch: dict, step: int) -> dict:
         return self.program.put(batch, learning_rate(self.rung, step))
@@ -112,59 +118,71 @@ class Run:
         processes.together(self.record.check_lease, (Preempted,))
         for_branches = {s for s in self.rung.save_at if s <= step}
         self.checkpoints.retain(for_branches | set(self.checkpoints.steps()[-KEEP:]))
-        self.record.timing(step=step, phase="checkpoint", seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self.record.timing(step=step, phase="checkpoint", seconds=seconds, data=self.waits.take())
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
-        self.record.heartbeat(step, loss, rate)
+        self.record.heartbeat(step, loss, rate, self.waits.seconds)
 
     def finish(self) -> None:
         """Write DONE.json."""
         rows = self.record.rows()
         losses = [row["value"] for row in rows if (row["task"], row["metric"]) == ("train", "loss")]
+        names = [source.name for source in self.rung.data.sources]
+        of_sources = {"epochs_of_sources": dict(zip(names, self.data.epochs(self.steps), strict=True))} if names else {}
         self.record.finish(
             step=self.rung.steps,
             tokens=self.rung.steps * self.rung.batch_tokens,
             epochs=self.epoch(self.rung.steps),
             loss=losses[-1],
             evaluation=self.evaluator.hash,
+            **of_sources,
         )
 
 
 def open_run(record: Record, lease: int = 0) -> Run:
     """Everything that training needs except the state. lease: its number, the same in all processes.
 
-    Raises InputError where config.json was edited, or the corpus is not the one that it names.
+    Raises InputError where config.json was edited, or a corpus is not the one that it names.
     """
     config, rung = config_file.read(record)
-    text = open_corpus(config, rung)
+    corpora = open_corpora(config, rung)
     program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
+    mixture = Mixture(rung.data.shares) if rung.data.sources else None
+    bytes_per_token = _bytes_per_token(rung, corpora)
     return Run(
         rung=rung,
         record=record,
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index(), lease),
         program=program,
-        data=batches.Batches(text, "train", rung.batch_sequences, rung.seed, program.rows),
-        evaluator=evaluator(rung, program, text.tokenizer, text),
-        status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), text.bytes_per_token),
+        data=batches.Batches(corpora, "train", rung.batch_sequences, rung.seed, program.rows, mixture),
+        evaluator=evaluator(rung, program, corpora[0].tokenizer, corpora),
+        status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),
+        waits=DataWaits(before=(record.beat() or {}).get("data_seconds") or 0.0),
     )
 
 
-def open_corpus(config: dict, rung: Rung) -> corpus.Corpus:
-    """The corpus of a run, copied to this machine's disk. Raises InputError where its hash is not config.json's."""
-    text = corpus.open_corpus(staging.stage(config["corpus_dir"]))
-    if (text.hash, text.tokenizer_hash) != (rung.data.corpus, rung.data.tokenizer_hash):
-        here, needed = f"{text.hash} {text.tokenizer_hash}", f"{rung.data.corpus} {rung.data.tokenizer_hash}"
-        raise InputError(
-            f"{config['corpus_dir']}: corpus and tokenizer {here}, this run needs {needed}; build the corpus again"
-        )
-    return text
+def open_corpora(config: dict, rung: Rung) -> list[corpus.Corpus]:
+    """The corpora of a run, copied to this machine's disk: one, or one for each source of its mixture.
+
+    Raises InputError where a corpus or tokenizer is not the one that config.json names.
+    """
+    data, corpora = rung.data, []
+    named = [(source.format, source.corpus) for source in data.sources] or [("text", data.corpus)]
+    for (source_format, needed_hash), folder in zip(named, config_file.corpus_dirs(config), strict=True):
+        opened = sources.open_source(source_format, staging.stage(folder))
+        if (opened.hash, opened.tokenizer_hash) != (needed_hash, data.tokenizer_hash):
+            here, needed = f"{opened.hash} {opened.tokenizer_hash}", f"{needed_hash} {data.tokenizer_hash}"
+            raise InputError(f"{folder}: corpus and tokenizer {here}, this run needs {needed}; build the corpus again")
+        corpora.append(opened)
+    return corpora
 
 
 def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
-    """The tokenizer of a run's corpus, without the corpus. Raises InputError where its hash is not config.json's."""
-    directory = epath.Path(config["corpus_dir"]) / "tokenizer"
+    """The tokenizer of a run's corpora, without these. Raises InputError where its hash is not config.json's."""
+    directory = epath.Path(config_file.corpus_dirs(config)[0]) / "tokenizer"
     seal.check(directory.parent, within="tokenizer/")
     tokenizer = tokenizers.load(directory)
     if tokenizer.hash != rung.data.tokenizer_hash:
@@ -174,11 +192,27 @@ def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def evaluator(rung: Rung, program: step.Program, tokenizer, text: corpus.Corpus | None) -> Evaluator:
-    """The evaluator for rung.eval. text: the corpus; None where rung.eval has no validation text."""
-    tokens = rung.eval.validation_tokens
-    validation = batches.validation(text, tokens) if tokens else None
+def evaluator(rung: Rung, program: step.Program, tokenizer, corpora: Sequence[corpus.Corpus] | None) -> Evaluator:
+    """The evaluator for rung.eval. corpora: of the run; None where rung.eval has no validation text.
+
+    Of a mixture, each source has the same part of rung.eval.validation_tokens.
+    """
+    tokens, mixed, validation = rung.eval.validation_tokens, rung.data.sources, None
+    if tokens and mixed:
+        windows = [batches.validation(opened, tokens // len(mixed)) for opened in corpora]
+        validation = [
+            ValidationSource(source.name, share / POSITIONS, windows_WL1)
+            for source, share, windows_WL1 in zip(mixed, rung.data.shares, windows, strict=True)
+        ]
+    elif tokens:
+        validation = batches.validation(corpora[0], tokens)
     return Evaluator(rung.eval, program.functions, tokenizer, rung.model.seq_len, validation, mesh=program.mesh)
+
+
+def _bytes_per_token(rung: Rung, corpora: Sequence[corpus.Corpus]) -> float:
+    """Of the training text; a mixture's sources count by their shares."""
+    shares = rung.data.shares if rung.data.sources else [POSITIONS]
+    return sum(share * opened.bytes_per_token for share, opened in zip(shares, corpora, strict=True)) / POSITIONS
 
 
 def metric_row(rung: Rung, step: int, task: str, metric: str, value: float, stderr=None, n_docs=None, **more) -> dict:

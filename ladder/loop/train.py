@@ -56,7 +56,7 @@ def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int]
             break
         if stopping:
             raise Preempted(f"stopped at step {step:,} of {run.steps:,}, saved; run it again to resume")
-        _, batch = next(prefetched)
+        _, batch = run.waits.next(prefetched)
         state, metrics = run.program.train_step(state, run.put(batch, step))
         if pending is not None:
             loss = run.read(pending)

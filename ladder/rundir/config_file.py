@@ -50,6 +50,11 @@ def _check_derived(found: dict, rung: Rung, where: str) -> None:
         raise DamagedError(f"{where}: edited: {reason}; {_WRITE_AGAIN}")
 
 
+def corpus_dirs(config: dict) -> list[str]:
+    """The folders of a run's corpora: one, or for a mixture one for each source in order; none of a fit directory."""
+    return config.get("corpus_dirs") or [config["corpus_dir"]] * ("corpus_dir" in config)
+
+
 def derived(rung: Rung, parent_run: str | None) -> dict:
     """Values computed from the rung, for readers of its run directory. parent_run: the run_id of a branch's trunk."""
     return {
@@ -72,6 +77,6 @@ def derived(rung: Rung, parent_run: str | None) -> dict:
         "peak_lr": rung.optimizer.peak_lr,
         "schedule": rung.optimizer.schedule,
         "lr_final_fraction": rung.optimizer.lr_final_fraction,
-        "corpus": rung.data.corpus,
+        "corpus": rung.data.content,
         "tokenizer": rung.data.tokenizer_hash,
     }

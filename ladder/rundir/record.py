@@ -108,9 +108,11 @@ class Record:
             raise DamagedError(f"{self.directory / 'config.json'}: there is none; name a run directory or a rung")
         return config
 
-    def heartbeat(self, step, loss, rate):
-        """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second)."""
+    def heartbeat(self, step, loss, rate, data_seconds=0.0):
+        """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second), data_seconds (how long the
+        run has waited for data)."""
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
+        beat["data_seconds"] = round(data_seconds, 3)
         self._write("heartbeat.json", beat, durable=False)
 
     def beat(self):

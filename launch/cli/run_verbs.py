@@ -18,25 +18,31 @@ from launch.scheduler import runs
 MOST_DEVICES = 10_000_000
 
 
-def plan(name: Name, overrides: Overrides = (), /, *, devices: int = 1, json: Json = None) -> None:
+def plan(
+    name: Name, overrides: Overrides = (), /, *, devices: int = 1, corpora: Corpora = CORPORA, json: Json = None
+) -> None:
     """Show what every run of a ladder costs: size, tokens, steps, learning rate, FLOPs, share of each target, memory.
+
+    Where the data are a mixture, also tokens, share and epochs of every source.
 
     Example: ladder plan olmo2 --devices 64
 
     Args:
         devices: over how many devices state and batch are split, for the memory estimate
     """
+    from launch import epochs, prepare
     from launch import plan as planning
-    from launch import prepare
 
     if not 1 <= devices <= MOST_DEVICES:
         raise InputError(f"--devices {devices}: must be 1 to {MOST_DEVICES:,}")
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tokenizers(ladder, named=any(text.startswith("data.tokenizer=") for text in overrides))
-    ladder_plan = planning.make(ladder, devices)
+    ladder_plan = planning.make(ladder, devices, as_path(corpora))
     terminal.console().print(planning.table(ladder_plan))
     if json:
         terminal.write_json(json, planning.to_json(ladder_plan))
+    for rung, row in zip(ladder.all, ladder_plan.rungs + ladder_plan.targets, strict=True):
+        epochs.check(rung, row.sources)
 
 
 def train(

@@ -30,6 +30,8 @@ COLOURS = {
 }
 
 
+LEAST_WAIT_SHOWN = 1.0  # seconds that a run waited for data
+
 # The last snapshot of each ladder in a bucket, so that `ladder watch` does not read again what has not changed.
 _latest: dict[Path, Mapping] = {}
 
@@ -41,6 +43,7 @@ class Status:
     step: the latest known; durable: of the newest published checkpoint; saved: of all published checkpoints. The run
     trains from step first to steps. loss: nats per token. rate: tokens/s. restarts: how often training began again.
     tries: how often since the newest checkpoint or the last --retry; last_try: its time (seconds since 1970).
+    data_seconds: how long the loop has waited for data, as of the latest heartbeat.
     """
 
     run_id: str
@@ -57,6 +60,7 @@ class Status:
     restarts: int = 0
     tries: int = 0
     last_try: float = 0.0
+    data_seconds: float = 0.0
 
     @property
     def share(self) -> float:
@@ -130,6 +134,7 @@ def _status(record: Record) -> Status:
         restarts=max(0, sum(row["by"] == "train" for row in attempts) - 1),
         tries=tries(attempts, durable),
         last_try=attempts[-1]["time"] if attempts else 0.0,
+        data_seconds=(beat or {}).get("data_seconds", 0.0),
     )
 
 
@@ -153,12 +158,17 @@ def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -
     done = sum(status.state == "done" for status in statuses)
     grid = Table(title=f"{done} of {len(statuses)} runs done", title_justify="left")
     text = ("run", "state", "detail")
-    for name in ("run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"):
+    waited = any(status.data_seconds >= LEAST_WAIT_SHOWN for status in statuses)
+    columns = ["run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"]
+    columns[-1:-1] = ["data wait"] * waited
+    for name in columns:
         grid.add_column(name, justify="left" if name in text else "right", no_wrap=name != "detail")
     for s in statuses:
         state = (states or {}).get(s.run_id, s.state)
         state = s.state if state in ("ended", "ready") else state
-        grid.add_row(s.run_id, Text(state, COLOURS.get(state, "dim")), *_cells(s))
+        *cells, detail = _cells(s)
+        cells += [terminal.duration(s.data_seconds) if s.data_seconds >= LEAST_WAIT_SHOWN else ""] * waited
+        grid.add_row(s.run_id, Text(state, COLOURS.get(state, "dim")), *cells, detail)
     return grid
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
+from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung, Source
 from launch import prepare
 
 
@@ -41,11 +41,20 @@ class World:
         whole = Rung("s", 1, 60 * 4 * 32, 4 * 32, model, optimizer, save_every=15, eval=evaluation)
         return replace(whole, **changes)
 
-    def build(self, rungs) -> prepare.Built:
-        data = Data(text=(str(self.text),), validation=0.2)
+    def mixture(self) -> Data:
+        """Two sources, words and numbers: a byte of a batch shows which source it comes from."""
+        numbers = self.folder / "numbers.jsonl"
+        draw = random.Random(1)
+        texts = [{"body": " ".join(str(draw.randrange(10**9)) for _ in range(20))} for _ in range(150)]
+        numbers.write_text("".join(json.dumps(text) + "\n" for text in texts))
+        words = Source("words", (str(self.text),), 0.7)
+        return Data(sources=(words, Source("numbers", (str(numbers),), 0.3, field="body")), validation=0.2)
+
+    def build(self, rungs, data: Data | None = None) -> prepare.Built:
+        data = data or Data(text=(str(self.text),), validation=0.2)
         ladder = Ladder("tiny", tuple(rungs)).map(lambda rung: replace(rung, data=data))
         return prepare.build(ladder, self.folder / "corpora")
 
-    def __call__(self, rungs, root: Path) -> list[Path]:
-        built = self.build(rungs)
+    def __call__(self, rungs, root: Path, data: Data | None = None) -> list[Path]:
+        built = self.build(rungs, data)
         return prepare.write(built, built.ladder.all, root)

@@ -86,7 +86,7 @@ def validation_text() -> list:
     text.reader = lambda split: TOKENS[0].__getitem__
     for devices in (1, 2, 4, 8):
         program = step.build(RUNG, sharding.make_mesh(Mesh(), jax.devices()[:devices]))
-        evaluator = training.evaluator(RUNG, program, byte_tokenizer(), text)
+        evaluator = training.evaluator(RUNG, program, byte_tokenizer(), [text])
         windows_WL1 = np.asarray(evaluator._data[1][0]).reshape(-1, 33)
         results.append([evaluator.hash, windows_WL1[windows_WL1[:, 0] != score.PADDING].tolist()])
     return results

@@ -1,0 +1,122 @@
+"""How often each run reads each of its sources, from the sizes of the corpora that were built for them.
+
+Which corpus was built for a source stands in CORPORA/built/, so that a plan knows it without reading the text again. If
+the text has changed since, the plan shows the earlier size until the corpus is built again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.config import Data, Ladder, Rung, canonical_json
+from ladder.data_config import POSITIONS, Source
+from ladder.errors import InputError
+from ladder.rundir.files import read_json, write_atomic
+
+FOLDER = "built"
+# Up to here repeated tokens are worth nearly as much as new ones (Muennighoff et al. 2023, section 6).
+FEW_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """What a run reads of a source. name: "text" where the config names no sources. share: of the run's tokens. tokens:
+    the run's that come from it, to within one window. unique_tokens: of its training split; None: not built yet."""
+
+    name: str
+    share: float
+    tokens: int
+    unique_tokens: int | None
+    max_epochs: float | None
+
+    @property
+    def epochs(self) -> float | None:
+        return None if self.unique_tokens is None else self.tokens / self.unique_tokens
+
+    @property
+    def is_refused(self) -> bool:
+        return self.epochs is not None and self.max_epochs is not None and self.epochs > self.max_epochs
+
+    @property
+    def is_flagged(self) -> bool:
+        """Where no limit is set: whether it is read so often that repeated tokens are worth less than new ones."""
+        return self.epochs is not None and self.max_epochs is None and self.epochs > FEW_EPOCHS
+
+
+def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ...]:
+    """unique_tokens: of the training split of each source in order; None where it is not built yet."""
+    tokens = rung.steps * rung.batch_tokens
+    if not rung.data.sources:
+        return (SourceUse("text", 1.0, tokens, unique_tokens[0], None),)
+    return tuple(
+        SourceUse(source.name, share / POSITIONS, tokens * share // POSITIONS, unique, source.max_epochs)
+        for source, share, unique in zip(rung.data.sources, rung.data.shares, unique_tokens, strict=True)
+    )
+
+
+def check(rung: Rung, rung_uses: Iterable[SourceUse]) -> None:
+    """Raise InputError where a run would read a source more often than its max_epochs."""
+    for use in rung_uses:
+        if use.is_refused:
+            where = f"data.sources.{use.name}"
+            raise InputError(
+                f"rung {rung.label}: reads source {use.name} {use.epochs:.3g} times, more than "
+                f"{where}.max_epochs = {use.max_epochs:g}; set {_weight_that_fits(rung, use)}{where}.max_epochs="
+                f"{use.epochs:.3g} (rounded up), or add text"
+            )
+
+
+def _weight_that_fits(rung: Rung, use: SourceUse) -> str:
+    share = use.share * use.max_epochs / use.epochs
+    others = sum(source.weight for source in rung.data.sources if source.name != use.name)
+    return f"data.sources.{use.name}.weight={others * share / (1 - share):.3g} or " if others else ""
+
+
+def remember(data: Data, seq_len: int, corpora: Sequence, root: Path) -> None:
+    """Write down which corpora were built for the sources of `data`."""
+    for key, corpus in zip(_keys(data, seq_len), corpora, strict=True):
+        path = root / FOLDER / f"{key}.json"
+        if _read(path) != (value := {"corpus": corpus.hash}):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, canonical_json(value))
+
+
+def planned(ladder: Ladder, root: Path | None) -> dict[str, tuple[SourceUse, ...]]:
+    """{run_id: what the run reads of its sources}, as far as their corpora are built in `root` (None: they are not)."""
+    sizes: dict[tuple[Data, int], list[int | None]] = {}
+    for rung in ladder.all:
+        key = rung.data, rung.model.seq_len
+        if key not in sizes:
+            sizes[key] = [_unique_tokens(name, rung.model.seq_len, root) for name in _keys(*key)]
+    return {rung.run_id: uses(rung, sizes[rung.data, rung.model.seq_len]) for rung in ladder.all}
+
+
+def _unique_tokens(key: str, seq_len: int, root: Path | None) -> int | None:
+    if root is None:
+        return None
+    corpus = _read(root / FOLDER / f"{key}.json").get("corpus")
+    windows = _read(root / corpus / "card.json").get("windows") if corpus else None
+    return windows["train"] * seq_len if windows else None
+
+
+def _keys(data: Data, seq_len: int) -> list[str]:
+    """For each source a hash of all that its tokens are made from."""
+    sources = data.sources or [data]
+    texts = [_text(source) for source in sources]
+    shared = [data.tokenizer, data.validation, seq_len]
+    if data.sources and data.tokenizer.startswith("bpe:"):  # trained on all texts, by weight
+        shared += [texts, data.shares]
+    return [hashlib.sha256(canonical_json([text, shared]).encode()).hexdigest()[:16] for text in texts]
+
+
+def _text(source: Source | Data) -> list:
+    return [source.text, source.field, source.max_bytes, getattr(source, "format", "text")]
+
+
+def _read(path: Path) -> dict:
+    """The content of a JSON file; empty where it is absent or damaged."""
+    try:
+        return read_json(path)
+    except (InputError, OSError):
+        return {}

@@ -1,0 +1,139 @@
+"""A ladder that trains on a mixture: the same batches for every layout, the same bits after kills, a row per source."""
+
+import json
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ladder.config import Eval, Rung
+from ladder.data.batches import Batches
+from ladder.loop.run import open_run
+from ladder.rundir.record import Record
+from launch.scheduler import status
+from tests.ladder.loop.test_train import assert_same
+from tests.ladder.loop.training import kill, run
+from tests.ladder.parallel import windows_read
+from tests.ladder.parallel.test_processes import Started, assert_same_bits, assert_same_to_the_last_bits, state, values
+
+STEPS, BATCH, SEQ = 20, 16, 32
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def rungs(world) -> tuple[Rung, Rung]:
+    """Two sizes of 20 steps of 16 windows."""
+    evaluation = Eval(every=10, validation_tokens=1024)
+    model = replace(world.rung().model, n_layers=1)
+    length = {"batch_tokens": BATCH * SEQ, "tokens": STEPS * BATCH * SEQ, "save_every": 5, "eval": evaluation}
+    small = world.rung(model=model, **length)
+    return small, replace(small, size="m", model=replace(model, d_model=24))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(world, tmp_path_factory) -> Path:
+    small, _ = rungs(world)
+    (directory,) = world([small], tmp_path_factory.mktemp("whole"), world.mixture())
+    assert run(directory) == 0
+    return directory
+
+
+def test_killed_and_resumed_gives_the_same_bits(world, tmp_path, uninterrupted):
+    small, _ = rungs(world)
+    (directory,) = world([small], tmp_path, world.mixture())
+    kill(directory, "step:12")
+    assert run(directory) == 0
+    assert_same(directory, uninterrupted)
+
+
+def test_a_run_records_validation_and_epochs_of_each_source(uninterrupted):
+    record = Record(uninterrupted)
+    last = {(row["task"], row["metric"]): row["value"] for row in record.rows() if row["step"] == STEPS}
+    loss = {name: last[name, "loss"] for name in ("validation", "validation/words", "validation/numbers")}
+    opened = open_run(record)
+    shares = [share / 65536 for share in opened.rung.data.shares]
+    mean = shares[0] * loss["validation/words"] + shares[1] * loss["validation/numbers"]
+    assert loss["validation"] == pytest.approx(mean, rel=1e-12)
+    assert loss["validation/words"] < loss["validation/numbers"] - 0.1
+    epochs = json.loads((uninterrupted / "DONE.json").read_text())["epochs_of_sources"]
+    for i, (name, corpus) in enumerate(zip(("words", "numbers"), (s.corpus for s in opened.data.sources), strict=True)):
+        assert epochs[name] == pytest.approx(shares[i] * STEPS * BATCH / corpus.windows["train"], abs=0.05)
+    assert record.done()["epochs"] == max(epochs.values())
+    assert record.read_config()["derived"]["corpus"] == opened.rung.data.content
+
+
+def test_a_batch_has_each_source_by_its_share(uninterrupted):
+    data = open_run(Record(uninterrupted)).data
+    of_words = 0
+    for step in range(STEPS):
+        text = data(step)["tokens"].astype(np.uint8)
+        of_words += sum(bytes(row.tolist()).translate(None, b"\xff 0123456789") != b"" for row in text)
+    assert abs(of_words - 0.7 * STEPS * BATCH) <= 1
+
+
+def test_a_wait_for_data_shows_in_timing_and_status_and_changes_no_number(world, tmp_path, uninterrupted, monkeypatch):
+    small, _ = rungs(world)
+    (directory,) = world([small], tmp_path, world.mixture())
+    read = Batches.__call__
+
+    def slowly(self, step):
+        time.sleep(0.6 * (step in (7, 8, 12)))
+        return read(self, step)
+
+    monkeypatch.setattr(Batches, "__call__", slowly)
+    assert run(directory) == 0
+    rows = [json.loads(line) for line in (directory / "timing.jsonl").read_text().splitlines()]
+    data = [row["data"] for row in rows if row["phase"] == "checkpoint"]
+    assert [row["steps"] for row in data] == [5, 5, 5, 5]
+    stalls = {int(step): seconds for row in data for step, seconds in row["stalls"].items()}
+    # Two steps are read ahead; on a slow machine the device may need part of the wait itself.
+    assert {8, 12} <= stalls.keys() and all(0.01 <= seconds < 5 for seconds in stalls.values())
+    [shown] = status.read(directory)
+    assert shown.data_seconds == pytest.approx(sum(row["seconds"] for row in data), abs=0.01)
+    assert "data wait" in [column.header for column in status.table([shown]).columns]
+    assert "data wait" not in [column.header for column in status.table([status.Status("a", "done")]).columns]
+    assert_same(directory, uninterrupted)
+
+
+LAYOUTS = {"1 process, 1 device": (1, 1), "1 process, 8 devices": (1, 8), "2 processes, 8 devices": (2, 4)}
+# of each rung: the layout that is killed; each is resumed with one and with two processes
+KILLED = {0: "1 process, 8 devices", 1: "2 processes, 8 devices"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", KILLED)
+def test_a_ladder_of_two_rungs_in_every_layout_killed_and_resumed_with_one_and_two_processes(world, tmp_path, which):
+    """Batches are the same everywhere. The parameters are where devices and processes are: sums over the devices of two
+    processes are made in another order than those of one."""
+    rung = rungs(world)[which]
+
+    def prepared(name: str) -> Path:
+        return world([rung], tmp_path / name, world.mixture())[0]
+
+    def trained(directory: Path, processes: int, devices: int) -> dict:
+        started = Started(directory, processes, devices)
+        assert started.codes() == [0] * processes, started.logs[0].read_text()
+        return windows_read.batches(directory, processes)
+
+    whole = {name: prepared(name) for name in LAYOUTS}
+    expected, *others = [trained(whole[name], *layout) for name, layout in LAYOUTS.items()]
+    assert list(expected) == list(range(STEPS)) and all(len(rows) == BATCH for rows in expected.values())
+    assert others == [expected] * 2
+    one, *eight = whole.values()
+    for directory in eight:
+        assert_same_to_the_last_bits(values(directory), values(one))
+    for after in ("1 process, 8 devices", "2 processes, 8 devices"):
+        directory = prepared(f"killed, then {after}")
+        killed = Started(directory, *LAYOUTS[KILLED[which]], LADDER_KILL_AT="step:12")
+        assert set(killed.codes()) == {-signal.SIGKILL}
+        resumed = trained(directory, *LAYOUTS[after])
+        assert list(resumed) == list(range(10, STEPS))
+        assert resumed.items() <= expected.items()
+        if after == KILLED[which]:
+            assert_same_bits(state(directory, STEPS), state(whole[after], STEPS))
+            assert values(directory) == values(whole[after])
+        else:
+            assert_same_to_the_last_bits(values(directory), values(whole[after]))
