@@ -9,15 +9,13 @@ devices, so a step's batch does not depend on the number of processes.
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import grain
 import numpy as np
 
-from ladder.data.corpus import Corpus
 from ladder.data.mixture import Mixture
-
-CACHED_RECORDS = 1024
+from ladder.data.windows import Windows
 
 
 class Batches:
@@ -25,7 +23,7 @@ class Batches:
 
     def __init__(
         self,
-        corpora: Corpus | Sequence[Corpus],
+        corpora: Windows | Sequence[Windows],
         split: str,
         batch_sequences: int,
         seed: int,
@@ -33,7 +31,7 @@ class Batches:
         mixture: Mixture | None = None,
     ):
         """corpora: of one source, or of all sources of `mixture` in order."""
-        corpora = [corpora] if isinstance(corpora, Corpus) else corpora
+        corpora = corpora if isinstance(corpora, Sequence) else [corpora]
         self.batch_sequences, self.mixture = batch_sequences, mixture
         self.sources = [_Source(corpus, split, seed, i) for i, corpus in enumerate(corpora)]
         self._rows = np.asarray(range(batch_sequences) if rows is None else rows, np.int64)
@@ -58,13 +56,13 @@ class Batches:
 class _Source:
     """The windows of a split of one source, in the order in which training reads them."""
 
-    def __init__(self, corpus: Corpus, split: str, seed: int, number: int):
+    def __init__(self, corpus: Windows, split: str, seed: int, number: int):
         self.corpus, self.split, self.seed, self.number = corpus, split, seed, number
         self.windows = corpus.windows[split]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """int32[len(indices), L+1]"""
-        return _read(self._record, self.corpus, [self._order[index] for index in indices.tolist()])
+        return self._read([self._order[index] for index in indices.tolist()])
 
     @cached_property
     def _order(self) -> grain.MapDataset:
@@ -74,29 +72,17 @@ class _Source:
         return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
 
     @cached_property
-    def _record(self) -> Callable[[int], np.ndarray]:
-        """Reads a record's tokens; the latest records stay in memory, so that a small corpus is read once."""
-        return lru_cache(maxsize=CACHED_RECORDS)(self.corpus.reader(self.split))
+    def _read(self) -> Callable[[list[int]], np.ndarray]:
+        return self.corpus.window_reader(self.split)
 
 
-def _read(record: Callable[[int], np.ndarray], corpus: Corpus, windows: list[int]) -> np.ndarray:
-    """int32[len(windows), L+1]: window w is slot w % windows_per_record of its record."""
-    length, per_record = corpus.seq_len, corpus.windows_per_record
-    tokens = np.empty((len(windows), length + 1), np.int32)
-    for row, w in enumerate(windows):
-        start = w % per_record * length
-        # One record at a time, 50 us each: __getitems__ starts threads in every call and is slower below 256 rows.
-        tokens[row] = record(w // per_record)[start : start + length + 1]
-    return tokens
-
-
-def validation(corpus: Corpus, tokens: int) -> np.ndarray:
+def validation(corpus: Windows, tokens: int) -> np.ndarray:
     """int32[W, L+1]: the first windows of the validation split in order, with `tokens` targets, rounded down.
 
     At least one window, at most the split.
     """
     windows = min(max(1, tokens // corpus.seq_len), corpus.windows["validation"])
-    return _read(corpus.reader("validation"), corpus, list(range(windows)))
+    return corpus.window_reader("validation")(list(range(windows)))
 
 
 def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

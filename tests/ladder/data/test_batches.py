@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ladder.config import Data
-from ladder.data import batches as batches_module
 from ladder.data import corpus as corpora
 from ladder.data.batches import Batches, prefetched, validation
 
@@ -95,7 +94,7 @@ def test_epochs_are_counted(corpus):
 
 def test_a_process_reads_its_share_and_nothing_else(corpus, monkeypatch):
     read = []
-    monkeypatch.setattr(batches_module, "_read", lambda record, corpus, windows: read.extend(windows))
+    monkeypatch.setattr(corpora.Corpus, "window_reader", lambda self, split: read.extend)
     batches = Batches(corpus, "train", B, 0, rows=[2, 3])
     batches(5)
     batches(10**9)  # far away costs no more than near
