@@ -14,7 +14,7 @@ POSITIONS = 1 << 16  # after so many windows the order of a mixture's sources re
 ORDER_VERSION = 1
 MOST_ID = 2**31 - 1  # of token ids: int32
 INF = float("inf")
-Format = Literal["text"]
+Format = Literal["text", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Source:
     name: in the plan, and of its validation task, validation/NAME. text, field, max_bytes: as in Data.
     weight: the source's share of the training tokens, relative to the weights of the others.
     max_epochs: a rung that would read the source more often is refused; None: it is only marked in the plan.
-    format: how the source is stored; the reader of each is chosen in data/sources.py.
-    corpus: content hash, filled in when the source is built; it and the weight enter run_id.
+    format: how the source is stored; the reader of each is chosen in data/sources.py. "tokens": `text` names token
+    files that have an index (`ladder data index`), or the folder of the index; they are read in place.
+    corpus: content hash, filled in when the source is built, for tokens that of the index; it and the weight enter
+    run_id.
     """
 
     name: str
@@ -55,6 +57,10 @@ class Source:
         _check(self.max_bytes is None or self.max_bytes > 0, f"{where}.max_bytes = {self.max_bytes}: must be positive")
         known = get_args(Format)
         _check(self.format in known, f"{where}.format = {self.format!r}: choose one of {', '.join(known)}")
+        of_text = {"field": self.field != "text", "max_bytes": self.max_bytes is not None}
+        for field, given in of_text.items():
+            reason = f'is for text, but {where}.format = "{self.format}"; leave it out'
+            _check(self.format == "text" or not given, f"{where}.{field} {reason}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,12 @@ class Data:
                 weight * POSITIONS >= 1,
                 f"data.sources.{source.name}.weight = {source.weight}: {float(weight):.2g} of the tokens, fewer than "
                 f"one window in {POSITIONS:,}; raise the weight, or leave the source out",
+            )
+        for source in self.sources:
+            _check(
+                source.format != "tokens" or not self.tokenizer.startswith("bpe:"),
+                f"data.tokenizer = {self.tokenizer!r}: source {source.name} is tokens already; set data.tokenizer to "
+                "the tokenizer.json that made them",
             )
 
     @property

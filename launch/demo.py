@@ -53,7 +53,7 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
         built = prepare.build(ladder, corpora)
-        display.flags(built.skipped)
+        display.flags(built.notes)
         rungs = prepare.write(built, built.ladder.rungs, root)
     with stages("rungs"):
         _train(rungs, console, at_once)

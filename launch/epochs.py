@@ -75,7 +75,9 @@ def _weight_that_fits(rung: Rung, use: SourceUse) -> str:
 
 def remember(data: Data, seq_len: int, corpora: Sequence, root: Path) -> None:
     """Write down which corpora were built for the sources of `data`."""
-    for key, corpus in zip(_keys(data, seq_len), corpora, strict=True):
+    for source, key, corpus in zip(data.sources or [data], _keys(data, seq_len), corpora, strict=True):
+        if _is_tokens(source):
+            continue  # their index says it
         path = root / FOLDER / f"{key}.json"
         if _read(path) != (value := {"corpus": corpus.hash}):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +90,31 @@ def planned(ladder: Ladder, root: Path | None) -> dict[str, tuple[SourceUse, ...
     for rung in ladder.all:
         key = rung.data, rung.model.seq_len
         if key not in sizes:
-            sizes[key] = [_unique_tokens(name, rung.model.seq_len, root) for name in _keys(*key)]
+            named = zip(rung.data.sources or [rung.data], _keys(*key), strict=True)
+            sizes[key] = [_unique_tokens(source, name, rung.model.seq_len, root) for source, name in named]
     return {rung.run_id: uses(rung, sizes[rung.data, rung.model.seq_len]) for rung in ladder.all}
 
 
-def _unique_tokens(key: str, seq_len: int, root: Path | None) -> int | None:
+def notes(ladder: Ladder) -> tuple[str, ...]:
+    """What a user should know of the token files of a ladder, a line each."""
+    lines: dict[str, None] = {}
+    for rung in ladder.all:
+        for source in filter(_is_tokens, rung.data.sources):
+            from ladder.data.tokens import source as token_source
+
+            lines |= dict.fromkeys(token_source.notes(source, rung.model.seq_len, rung.data.tokenizer))
+    return tuple(lines)
+
+
+def _is_tokens(source: Source | Data) -> bool:
+    return getattr(source, "format", "text") == "tokens"
+
+
+def _unique_tokens(source: Source | Data, key: str, seq_len: int, root: Path | None) -> int | None:
+    if _is_tokens(source):
+        from ladder.data.tokens import source as token_source
+
+        return token_source.train_tokens(source, seq_len)
     if root is None:
         return None
     corpus = _read(root / FOLDER / f"{key}.json").get("corpus")

@@ -52,6 +52,7 @@ class Plan:
     devices: int
     rungs: tuple[Row, ...]
     targets: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  # lines about its token files
 
     @property
     def flops(self) -> int:
@@ -74,6 +75,7 @@ def make(ladder: Ladder, devices: int = 1, corpora: Path | None = None) -> Plan:
         devices,
         tuple(rows[r.run_id] for r in ladder.rungs),
         tuple(rows[r.run_id] for r in ladder.targets),
+        epochs.notes(ladder),
     )
 
 
@@ -193,7 +195,7 @@ def _summary(plan: Plan) -> str:
     )
     if any(row.branch_of for row in plan.rungs):
         lines.append("A branch's D includes its trunk's tokens; its FLOPs are only those after it left the trunk.")
-    lines += _repeated(plan)
+    lines += [*_repeated(plan), *plan.notes]
     plural = "s" if plan.devices > 1 else ""
     lines.append(
         f"memory: estimate per device, with state and batch split over {plan.devices} device{plural} (--devices N)."

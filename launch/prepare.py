@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -22,12 +22,14 @@ PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 class Built:
     """A ladder whose corpora are built: every rung has its corpus and tokenizer hashes, so its run_id is final.
 
-    corpora: {corpus hash: its folder}. skipped: a line for each source of text of which documents were left out.
+    corpora: {corpus hash: its folder, of token files that of their index}. notes: a line for each thing that a user
+    should know of the data, such as documents that were left out. tokenizers: {hash: folder} of those of token files.
     """
 
     ladder: Ladder
     corpora: dict[str, Path]
-    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    tokenizers: dict[str, Path] = field(default_factory=dict)
 
 
 def check_tasks(ladder: Ladder) -> None:
@@ -57,6 +59,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
     """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model, or a
     rung would read a source more often than its max_epochs."""
     from ladder.data import sources as data_sources
+    from ladder.data.tokens.source import TokenSource, tokenizer_folder
 
     check_tokenizers(ladder, named=False)
     rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
@@ -69,9 +72,12 @@ def build(ladder: Ladder, corpora: Path) -> Built:
         epochs.check(rung, epochs.uses(rung, [corpus.windows["train"] * corpus.seq_len for corpus in of_rung]))
 
     ladder = ladder.map(lambda rung: replace(rung, data=_with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
-    folders = {c.hash: _sealed(c.directory) for of_rung in built.values() for c in of_rung}
+    opened = {c.hash: c for of_rung in built.values() for c in of_rung}
+    token_files = [c for c in opened.values() if isinstance(c, TokenSource)]
+    folders = {h: absolute(c.directory) if c in token_files else _sealed(c.directory) for h, c in opened.items()}
+    tokenizers = {c.tokenizer_hash: absolute(tokenizer_folder(corpora, c.tokenizer_hash)) for c in token_files}
     skipped = tuple(line for folder in folders.values() for line in _skipped(folder))
-    return Built(ladder, folders, skipped)
+    return Built(ladder, folders, skipped + epochs.notes(ladder), tokenizers)
 
 
 def _with_hashes(data: Data, corpora: Sequence) -> Data:
@@ -83,9 +89,12 @@ def _with_hashes(data: Data, corpora: Sequence) -> Data:
 
 
 def sources(corpus: Path) -> list[dict]:
-    """What each source of a corpus held when it was built: {"source", "documents", "bytes", "null_texts"}."""
+    """What each source of a corpus held when it was built: {"source", "documents", "bytes", "null_texts"}; nothing of
+    the index of token files."""
     from ladder.data.seal import CARD
 
+    if not (corpus / CARD).exists():
+        return []
     # Corpora of earlier versions name no sources, or do not count the documents whose text is null.
     return [{"null_texts": 0} | counts for counts in read_json(corpus / CARD).get("sources", [])]
 
@@ -171,7 +180,10 @@ def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None)
 def _folders(built: Built, data: Data) -> dict:
     """Where the run finds its corpora."""
     if data.sources:
-        return {"corpus_dirs": [str(built.corpora[source.corpus]) for source in data.sources]}
+        folders = {"corpus_dirs": [str(built.corpora[source.corpus]) for source in data.sources]}
+        if any(source.format == "tokens" for source in data.sources):
+            folders["tokenizer_dir"] = str(built.tokenizers[data.tokenizer_hash])
+        return folders
     return {"corpus_dir": str(built.corpora[data.corpus])}
 
 

@@ -57,14 +57,21 @@ def check(directory) -> Checked:
     return Checked(record.directory.name, len(steps), rows, tuple(problems), tuple(unchecked))
 
 
-def check_corpora(directories: Iterable[Path]) -> list[Checked]:
-    """Check every file of the corpora that these runs name, each corpus once."""
+def check_corpora(
+    directories: Iterable[Path], start_bar: Callable[[int], Callable[[int], None]] = lambda total: lambda n: None
+) -> list[Checked]:
+    """Check every file of the corpora and every block of the token files that these runs name, each once."""
     from ladder.data import seal
 
-    corpora, checked = {}, []
+    corpora, token_files, checked = {}, {}, []
     for directory in directories:
         config = _attempt([], Record(directory).read_config) or {}
-        corpora |= dict.fromkeys(config_file.corpus_dirs(config))
+        named = config_file.token_indexes(config)
+        token_files |= dict.fromkeys(named)
+        folders = {index for index, _ in named}
+        corpora |= dict.fromkeys(folder for folder in config_file.corpus_dirs(config) if folder not in folders)
+    for folder, needed_hash in token_files:
+        checked.append(check_tokens(Path(folder), start_bar, needed_hash))
     for corpus in corpora:
         unsealed = () if seal.is_sealed(corpus) else ("all files",)
         checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.verify(corpus)), unsealed))
@@ -79,13 +86,17 @@ def token_index(name: str) -> Path | None:
     return index.locate([name]) if is_named else None
 
 
-def check_tokens(folder: Path, start_bar: Callable[[int], Callable[[int], None]]) -> Checked:
-    """Check every block of the token files of an index, and the index."""
+def check_tokens(
+    folder: Path, start_bar: Callable[[int], Callable[[int], None]], needed_hash: str | None = None
+) -> Checked:
+    """Check every block of the token files of an index, and the index. needed_hash: of the index that a run names."""
     from ladder.data.tokens import index, token_files
 
     problems: list[str] = []
     contents = _attempt(problems, lambda: index.read(folder))
     if contents is not None:
+        if needed_hash not in (None, contents.hash):
+            problems.append(f"{folder}: indexes other tokens ({contents.hash}) than a run needs ({needed_hash})")
         problems += token_files.verify(contents, start_bar(sum(entry.size for entry in contents.entries)))
     return Checked(f"tokens {folder}", problems=tuple(problems))
 

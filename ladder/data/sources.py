@@ -9,10 +9,12 @@ from itertools import chain
 from etils import epath
 
 from ladder.config import Data, Source, canonical_json
-from ladder.data import corpus, documents, seal
+from ladder.data import corpus, documents, seal, staging
 from ladder.data import tokenizer as tokenizers
 from ladder.data.corpus import Corpus
 from ladder.data.documents import Texts
+from ladder.data.tokens import source as token_source
+from ladder.data.windows import Windows
 from ladder.data_config import POSITIONS
 from ladder.errors import InputError
 from ladder.rundir.files import write_atomic
@@ -22,21 +24,29 @@ from ladder.rundir.files import write_atomic
 class Reader:
     """How sources of one format become windows of tokens.
 
-    build: (data of one source, seq_len, root, progress, distributions) -> its Corpus, built if it is not there yet.
-    open: (directory) -> the Corpus. Both raise InputError.
+    build: (data of one source, seq_len, root, progress, distributions) -> its windows, built if they are not there yet.
+    open: (directory, seq_len, tokenizer_dir) -> the windows of a run. Both raise InputError.
     """
 
-    build: Callable[..., Corpus]
-    open: Callable[..., Corpus]
+    build: Callable[..., Windows]
+    open: Callable[..., Windows]
+
+
+def _open_corpus(directory, seq_len: int, tokenizer_dir) -> Corpus:
+    """The corpus, copied to this machine's disk; it knows its seq_len and holds its tokenizer."""
+    return corpus.open_corpus(staging.stage(directory))
 
 
 # Source.format chooses here; its names stand in data_config.Format.
-READERS = {"text": Reader(corpus.build, corpus.open_corpus)}
+READERS = {
+    "text": Reader(corpus.build, _open_corpus),
+    "tokens": Reader(token_source.build, token_source.open_source),
+}
 
 
 def build(
     data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None
-) -> tuple[Corpus, ...]:
+) -> tuple[Windows, ...]:
     """The corpora of `data` in order, one for each source; those that `root` does not hold yet are built.
 
     A BPE is trained on the texts of all sources, of each as many bytes as its share of the tokens; sources that are not
@@ -56,9 +66,12 @@ def build(
     return tuple(corpora)
 
 
-def open_source(name: str, directory) -> Corpus:
-    """The corpus in `directory`, of a source of the format `name`."""
-    return READERS[name].open(directory)
+def open_source(name: str, directory, seq_len: int, tokenizer_dir=None) -> Windows:
+    """A source of the format `name`. directory: of the corpus, or of the index of token files.
+
+    tokenizer_dir: of the run's tokenizer, where token files need it.
+    """
+    return READERS[name].open(directory, seq_len, tokenizer_dir)
 
 
 def _alone(data: Data, source: Source) -> Data:

@@ -9,9 +9,10 @@ import jax
 from etils import epath
 
 from ladder.config import Rung
-from ladder.data import batches, corpus, seal, sources, staging
+from ladder.data import batches, seal, sources
 from ladder.data import tokenizer as tokenizers
 from ladder.data.mixture import Mixture
+from ladder.data.windows import Windows
 from ladder.data_config import POSITIONS
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator, ValidationSource
@@ -164,26 +165,32 @@ def open_run(record: Record, lease: int = 0) -> Run:
     )
 
 
-def open_corpora(config: dict, rung: Rung) -> list[corpus.Corpus]:
-    """The corpora of a run, copied to this machine's disk: one, or one for each source of its mixture.
+def open_corpora(config: dict, rung: Rung) -> list[Windows]:
+    """The corpora of a run, copied to this machine's disk: one, or one for each source of its mixture. Token files stay
+    where they are.
 
     Raises InputError where a corpus or tokenizer is not the one that config.json names.
     """
     data, corpora = rung.data, []
     named = [(source.format, source.corpus) for source in data.sources] or [("text", data.corpus)]
     for (source_format, needed_hash), folder in zip(named, config_file.corpus_dirs(config), strict=True):
-        opened = sources.open_source(source_format, staging.stage(folder))
+        tokenizer_dir = config_file.tokenizer_dir(config)
+        opened = sources.open_source(source_format, folder, rung.model.seq_len, tokenizer_dir)
         if (opened.hash, opened.tokenizer_hash) != (needed_hash, data.tokenizer_hash):
             here, needed = f"{opened.hash} {opened.tokenizer_hash}", f"{needed_hash} {data.tokenizer_hash}"
-            raise InputError(f"{folder}: corpus and tokenizer {here}, this run needs {needed}; build the corpus again")
+            mend = "build the corpus again" if source_format == "text" else "restore the token files and their index"
+            raise InputError(f"{folder}: corpus and tokenizer {here}, this run needs {needed}; {mend}")
         corpora.append(opened)
     return corpora
 
 
 def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
     """The tokenizer of a run's corpora, without these. Raises InputError where its hash is not config.json's."""
-    directory = epath.Path(config_file.corpus_dirs(config)[0]) / "tokenizer"
-    seal.check(directory.parent, within="tokenizer/")
+    if directory := config_file.tokenizer_dir(config):
+        directory = epath.Path(directory)
+    else:
+        directory = epath.Path(config_file.corpus_dirs(config)[0]) / "tokenizer"
+        seal.check(directory.parent, within="tokenizer/")
     tokenizer = tokenizers.load(directory)
     if tokenizer.hash != rung.data.tokenizer_hash:
         raise InputError(
@@ -192,24 +199,26 @@ def open_tokenizer(config: dict, rung: Rung) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def evaluator(rung: Rung, program: step.Program, tokenizer, corpora: Sequence[corpus.Corpus] | None) -> Evaluator:
+def evaluator(rung: Rung, program: step.Program, tokenizer, corpora: Sequence[Windows] | None) -> Evaluator:
     """The evaluator for rung.eval. corpora: of the run; None where rung.eval has no validation text.
 
-    Of a mixture, each source has the same part of rung.eval.validation_tokens.
+    Of a mixture, each source has the same part of rung.eval.validation_tokens, except those that hold nothing out.
     """
     tokens, mixed, validation = rung.eval.validation_tokens, rung.data.sources, None
     if tokens and mixed:
-        windows = [batches.validation(opened, tokens // len(mixed)) for opened in corpora]
+        all_sources = zip(mixed, rung.data.shares, corpora, strict=True)
+        held_out = [of_source for of_source in all_sources if of_source[2].windows["validation"]]
+        total = sum(share for _, share, _ in held_out)
         validation = [
-            ValidationSource(source.name, share / POSITIONS, windows_WL1)
-            for source, share, windows_WL1 in zip(mixed, rung.data.shares, windows, strict=True)
+            ValidationSource(source.name, share / total, batches.validation(opened, tokens // len(held_out)))
+            for source, share, opened in held_out
         ]
     elif tokens:
         validation = batches.validation(corpora[0], tokens)
     return Evaluator(rung.eval, program.functions, tokenizer, rung.model.seq_len, validation, mesh=program.mesh)
 
 
-def _bytes_per_token(rung: Rung, corpora: Sequence[corpus.Corpus]) -> float:
+def _bytes_per_token(rung: Rung, corpora: Sequence[Windows]) -> float:
     """Of the training text; a mixture's sources count by their shares."""
     shares = rung.data.shares if rung.data.sources else [POSITIONS]
     return sum(share * opened.bytes_per_token for share, opened in zip(shares, corpora, strict=True)) / POSITIONS

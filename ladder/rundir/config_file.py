@@ -51,8 +51,21 @@ def _check_derived(found: dict, rung: Rung, where: str) -> None:
 
 
 def corpus_dirs(config: dict) -> list[str]:
-    """The folders of a run's corpora: one, or for a mixture one for each source in order; none of a fit directory."""
+    """The folders of a run's corpora: one, or for a mixture one for each source in order; none of a fit directory. Of
+    token files it is the folder of their index."""
     return config.get("corpus_dirs") or [config["corpus_dir"]] * ("corpus_dir" in config)
+
+
+def token_indexes(config: dict) -> list[tuple[str, str]]:
+    """(folder, hash) of the index of each source of a run that is token files."""
+    sources = config.get("rung", {}).get("data", {}).get("sources", [])
+    named = zip(sources, corpus_dirs(config), strict=False)
+    return [(folder, source["corpus"]) for source, folder in named if source.get("format") == "tokens"]
+
+
+def tokenizer_dir(config: dict) -> str | None:
+    """The folder of a run's tokenizer, where a source is token files; corpora hold it themselves."""
+    return config.get("tokenizer_dir")
 
 
 def derived(rung: Rung, parent_run: str | None) -> dict:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import terminal, token_index
+from launch import display, epochs, terminal, token_index
 from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, refuse
 
 
@@ -87,3 +87,4 @@ def data(
         for counts in prepare.sources(directory):
             without = f"; {counts['null_texts']:,} without a text (null) skipped" if counts["null_texts"] else ""
             print(f"  {counts['source']}: {counts['documents']:,} documents, {counts['bytes']:,} bytes{without}")
+    display.flags(epochs.notes(built.ladder))

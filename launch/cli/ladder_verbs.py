@@ -67,7 +67,7 @@ def submit(
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, as_path(corpora))
-    display.flags(built.skipped)
+    display.flags(built.notes)
     submitted = submission.write(built, targets, as_path(root), config, dry_run)
     terminal.console().print(str(submitted.cost()), markup=False)
     if dry_run:
@@ -193,7 +193,10 @@ def verify(name: Name, /, *, rung: Rung = None, root: Root = RUNS, json: Json = 
     folder = runs.folder(name, root_of(name, root))
     directories = [runs.directory(name, rung, root_of(name, root))] if rung else runs.directories(folder)
     fits = [] if rung else sorted(config.parent for config in folder.glob("fit/*/config.json"))
-    return _show([verifying.check(path) for path in (*directories, *fits)] + verifying.check_corpora(directories), json)
+    checked = [verifying.check(path) for path in (*directories, *fits)]
+    with bytes_bar("checking") as start_bar:
+        checked += verifying.check_corpora(directories, start_bar)
+    return _show(checked, json)
 
 
 def _show(checked: list, json: Json) -> int:

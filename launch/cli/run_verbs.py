@@ -106,7 +106,7 @@ def _run_directory(
         group.members(ladder.all[chosen], vmap)  # before the corpus is built, which takes long
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, corpora)
-    display.flags(built.skipped)
+    display.flags(built.notes)
     if vmap:
         return prepare.write_group(built, group.members(built.ladder.all[chosen], vmap), root)
     return prepare.write(built, (built.ladder.all[chosen],), root)[0]

@@ -1,0 +1,148 @@
+"""Token files as a source of a run: read in place, with the tokenizer of the run."""
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from ladder.config import Data, Source
+from ladder.data import tokenizer as tokenizers
+from ladder.data.tokenizer import Tokenizer
+from ladder.data.tokens import index
+from ladder.data.tokens.index import Index
+from ladder.data.tokens.token_files import TokenFiles, open_token_files
+from ladder.errors import InputError
+from ladder.rundir.files import write_atomic
+
+SAMPLE_WINDOWS = 8  # from which the bytes of a token are estimated
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """Token files and the tokenizer of the run; what training asks of it is data/windows.py's `Windows`."""
+
+    files: TokenFiles
+    tokenizer: Tokenizer
+
+    @property
+    def directory(self) -> Path:
+        return self.files.index.folder
+
+    @property
+    def hash(self) -> str:
+        return self.files.hash
+
+    @property
+    def tokenizer_hash(self) -> str:
+        return self.tokenizer.hash
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def seq_len(self) -> int:
+        return self.files.seq_len
+
+    @property
+    def windows(self) -> dict[str, int]:
+        return self.files.windows
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        return self.files.tokens
+
+    @functools.cached_property
+    def bytes_per_token(self) -> float:
+        """Of a few windows, because token files do not say how long their text is."""
+        split = "validation" if self.windows["validation"] else "train"
+        chosen = np.linspace(0, self.windows[split] - 1, SAMPLE_WINDOWS).astype(int).tolist()
+        return max(float(self.tokenizer.token_bytes[self.window_reader(split)(chosen)].mean()), 1e-9)
+
+    def window_reader(self, split: str) -> Callable[[list[int]], np.ndarray]:
+        """read(windows) -> int32[len(windows), seq_len + 1]. Raises DamagedError where a file is not as indexed."""
+
+        def read(windows: list[int]) -> np.ndarray:
+            tokens = np.empty((len(windows), self.seq_len + 1), np.int32)
+            for row, window in enumerate(windows):
+                tokens[row] = self.files.read(split, window)
+            return tokens
+
+        return read
+
+
+def build(
+    data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None
+) -> TokenSource:
+    """The token files that data.text names, which must have an index. Only the tokenizer is written, to `root`: runs
+    find it there. Raises InputError, also where data.corpus is set and the index has another hash."""
+    tokenizer = tokenizers.load(data.tokenizer)
+    opened = _open(data.text, seq_len, tokenizer)
+    if data.corpus not in ("", opened.hash):
+        reason = f"data.corpus = {data.corpus!r}, but the index of the token files is now {opened.hash!r}"
+        raise InputError(f"{reason}: restore the files and the index, or set data.corpus to the new hash")
+    path = tokenizer_folder(epath.Path(root), tokenizer.hash) / tokenizers.FILE
+    if not path.exists() or path.read_text(encoding="utf-8") != tokenizer.definition:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, tokenizer.definition)
+    return opened
+
+
+def tokenizer_folder(root, tokenizer_hash: str):
+    """Where `build` keeps the tokenizer of token files."""
+    return root / "tokenizers" / tokenizer_hash
+
+
+def open_source(directory, seq_len: int, tokenizer_dir) -> TokenSource:
+    """directory: of the index. tokenizer_dir: of the run's tokenizer. Raises InputError."""
+    return _open([str(directory)], seq_len, tokenizers.load(tokenizer_dir))
+
+
+def _open(paths: Iterable[str], seq_len: int, tokenizer: Tokenizer) -> TokenSource:
+    contents = _contents(paths)
+    if contents is not None and contents.tokenizer_hash not in ("", tokenizer.hash):
+        raise InputError(
+            f"{contents.folder}: made with the tokenizer {contents.tokenizer_hash}, but data.tokenizer is "
+            f"{tokenizer.hash}; set data.tokenizer={contents.folder / 'tokenizer' / tokenizers.FILE}"
+        )
+    return TokenSource(open_token_files(paths, seq_len, vocab_size=tokenizer.vocab_size), tokenizer)
+
+
+def _contents(paths: Iterable[str]) -> Index | None:
+    folder = index.locate(paths)
+    return None if folder is None else index.read(folder)
+
+
+def _windows(contents: Index, split: str, seq_len: int) -> int:
+    return max(0, (contents.total("tokens", split) - 1) // seq_len)
+
+
+def train_tokens(source: Source, seq_len: int) -> int | None:
+    """Of the windows of the train split, from the index; None where there is none, or it is damaged."""
+    try:
+        contents = _contents(source.text)
+    except (InputError, OSError):
+        return None
+    return (contents and _windows(contents, "train", seq_len) * seq_len) or None
+
+
+def notes(source: Source, seq_len: int, tokenizer: str) -> list[str]:
+    """What a user should know of a source before it is trained on, a line each. tokenizer: data.tokenizer."""
+    where = f"source {source.name}"
+    try:
+        contents = _contents(source.text)
+    except (InputError, OSError) as error:
+        return [f"{where}: {error}"]
+    if contents is None:
+        return [f"{where}: its token files have no index; make it: `ladder data index {' '.join(source.text)}`"]
+    lines = []
+    if not contents.tokenizer_hash:
+        reason = f"its index names no tokenizer, so nothing shows that its tokens were made with {tokenizer}"
+        lines.append(f"{where}: {reason}; `ladder data index --tokenizer FILE` makes it sure")
+    if not _windows(contents, "validation", seq_len):
+        reason = f"no window of {seq_len + 1:,} tokens is held out, so it has no task validation/{source.name}"
+        lines.append(f"{where}: {reason}, and `validation` is the mean of the other sources")
+    return lines
