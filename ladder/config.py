@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from ladder.data_config import Data as Data
+from ladder.data_config import Phase as Phase
 from ladder.data_config import Source as Source
 from ladder.errors import InputError
 
@@ -233,8 +234,22 @@ class Rung:
             f"{where}: parent_step = {self.parent_step} must lie between 1 and "
             f"{self.steps - self.decay_steps}, where its decay begins",
         )
+        if self.data.phases and self.kind != "trunk":
+            self._check_phases(where)
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
+
+    def _check_phases(self, where: str) -> None:
+        starts, least = [first for first, _ in self.phases[1:]], self.parent_step or 0
+        _check(
+            starts == sorted(starts) and starts[0] >= least,
+            f"{where}: its data.phases start at steps {starts}; list them in order, the first from step {least} on",
+        )
+        with_decay = any(phase.start is None for phase in self.data.phases)
+        _check(
+            not with_decay or self.optimizer.schedule == "wsd",
+            f"{where}: a phase that starts with the decay needs optimizer.schedule=wsd; or give it a start",
+        )
 
     @property
     def label(self) -> str:
@@ -265,6 +280,21 @@ class Rung:
         return 0 if self.kind == "trunk" else max(1, round(self.optimizer.decay_fraction * self.steps))
 
     @property
+    def phases(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """(first step, shares of the sources) of each phase of the mixture; a trunk has only the first."""
+        first_steps = [0]
+        for phase in self.data.phases if self.kind != "trunk" else ():
+            starts_with_decay = phase.start is None
+            first_steps.append(self.steps - self.decay_steps if starts_with_decay else round(phase.start * self.steps))
+        return tuple(zip(first_steps, self.data.shares_of_phases, strict=False))
+
+    @property
+    def content(self) -> str:
+        """Data.content as far as this run reads it: a trunk has no phases."""
+        trunk_with_phases = self.kind == "trunk" and self.data.phases
+        return (replace(self.data, phases=()) if trunk_with_phases else self.data).content
+
+    @property
     def identity(self) -> str:
         """8 hex digits of a hash over everything that changes the numbers, and nothing else (DESIGN, run_id)."""
         # Fields added later are hashed only when set, so that earlier runs keep their run_id.
@@ -273,7 +303,7 @@ class Rung:
             "numerics_version": NUMERICS_VERSION,
             "model": asdict(self.model),
             "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in unset},
-            "corpus": self.data.content,
+            "corpus": self.content,
             "tokenizer": self.data.tokenizer_hash,
             # A trunk can be extended later: its length does not change the numbers up to a step.
             "tokens": None if self.kind == "trunk" else self.tokens,

@@ -49,7 +49,7 @@ class Source:
             not isinstance(self.text, str), f"{where}.text = {self.text!r}: write a tuple of paths, ({self.text!r},)"
         )
         _check(len(self.text) > 0, f'{where}.text is empty: name a file, a folder, "python" or "tfds:NAME"')
-        _check(0 < self.weight < INF, f"{where}.weight = {self.weight}: must be positive and finite")
+        _check(0 <= self.weight < INF, f"{where}.weight = {self.weight}: must be positive and finite")
         _check(
             self.max_epochs is None or 0 < self.max_epochs < INF,
             f"{where}.max_epochs = {self.max_epochs}: must be positive and finite, or None",
@@ -64,6 +64,28 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Other weights from some step of a run on.
+
+    weights: of each source in order; 0 leaves a source out. start: the share of the run's steps before it; None: it
+    starts where the decay of the learning rate does.
+    """
+
+    weights: tuple[float, ...]
+    start: float | None = None
+
+    def __post_init__(self):
+        _check(
+            all(0 <= weight < INF for weight in self.weights) and any(self.weights),
+            f"data.phases: weights = {self.weights}: must not be negative, infinite or all 0",
+        )
+        _check(
+            self.start is None or 0 < self.start < 1,
+            f"data.phases: start = {self.start}: must lie between 0 and 1, or be None for the start of the decay",
+        )
+
+
+@dataclass(frozen=True)
 class Data:
     """Where the tokens come from: the text of one source, or a mixture of several.
 
@@ -75,6 +97,7 @@ class Data:
     `sources` the corpora and the weights) enter run_id.
     sources: a mixture, instead of text, field, max_bytes and corpus. All sources share the tokenizer; a BPE is trained
     on a sample of them by weight.
+    phases: of the mixture, after the one with the sources' own weights. A trunk has none; its branches do.
     """
 
     text: tuple[str, ...] = ("python",)
@@ -85,11 +108,14 @@ class Data:
     corpus: str = ""
     tokenizer_hash: str = ""
     sources: tuple[Source, ...] = ()
+    phases: tuple[Phase, ...] = ()
 
     def __post_init__(self):
         if self.sources:
             self._check_sources()
             object.__setattr__(self, "text", ())
+        else:
+            _check(not self.phases, "data.phases: only a mixture has phases; set data.sources, or leave them out")
         _check(
             len(self.text) > 0 or len(self.sources) > 0,
             'data.text is empty: name a file, a folder, "python" or "tfds:NAME"',
@@ -112,11 +138,10 @@ class Data:
         unused |= {"max_bytes": self.max_bytes is not None, "corpus": self.corpus != ""}
         for field, given in unused.items():
             _check(not given, f"data.{field} and data.sources exclude each other; set it on a source, or leave it out")
-        for source, weight in zip(self.sources, _normalised(self.sources), strict=True):
+        for phase in self.phases:
             _check(
-                weight * POSITIONS >= 1,
-                f"data.sources.{source.name}.weight = {source.weight}: {float(weight):.2g} of the tokens, fewer than "
-                f"one window in {POSITIONS:,}; raise the weight, or leave the source out",
+                len(phase.weights) == len(names),
+                f"data.phases: weights = {phase.weights}: give {len(names)} weights, of {', '.join(names)}",
             )
         for source in self.sources:
             _check(
@@ -124,16 +149,37 @@ class Data:
                 f"data.tokenizer = {self.tokenizer!r}: source {source.name} is tokens already; set data.tokenizer to "
                 "the tokenizer.json that made them",
             )
+        starts = [phase.start for phase in self.phases if phase.start is not None]
+        _check(starts == sorted(set(starts)), f"data.phases: they start at {starts}; list them in order, none twice")
+        for i, source in enumerate(self.sources):
+            later = [phase.weights[i] for phase in self.phases]
+            _check(
+                source.weight > 0 or any(later),
+                f"data.sources.{source.name}.weight = {source.weight}: must be positive (0 where a phase of"
+                " data.phases reads the source)",
+            )
+        _check(any(source.weight for source in self.sources), "data.sources: all weights are 0; raise one")
+        for weights in self._weights_of_phases:
+            for source, weight, share in zip(self.sources, weights, _normalised(weights), strict=True):
+                _check(
+                    weight == 0 or share * POSITIONS >= 1,
+                    f"data.sources.{source.name}.weight = {weight}: {float(share):.2g} of the tokens, fewer than "
+                    f"one window in {POSITIONS:,}; raise the weight, or leave the source out",
+                )
+
+    @property
+    def _weights_of_phases(self) -> list[tuple[float, ...]]:
+        return [tuple(source.weight for source in self.sources), *(phase.weights for phase in self.phases)]
 
     @property
     def shares(self) -> tuple[int, ...]:
-        """How many windows of every POSITIONS come from each source: the weights, rounded to whole windows."""
-        exact = [weight * POSITIONS for weight in _normalised(self.sources)]
-        shares = [int(value) for value in exact]
-        by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
-        for i in by_remainder[: POSITIONS - sum(shares)]:
-            shares[i] += 1
-        return tuple(shares)
+        """How many windows of every POSITIONS come from each source, before any phase: the weights, rounded."""
+        return self.shares_of_phases[0]
+
+    @property
+    def shares_of_phases(self) -> tuple[tuple[int, ...], ...]:
+        """`shares`, and the same of each of `phases`."""
+        return tuple(_rounded(weights) for weights in self._weights_of_phases)
 
     @property
     def content(self) -> str:
@@ -142,14 +188,28 @@ class Data:
         if len(self.sources) < 2:
             return self.sources[0].corpus if self.sources else self.corpus
         pairs = [[source.corpus, share] for source, share in zip(self.sources, self.shares, strict=True)]
-        content = json.dumps({"order": ORDER_VERSION, "sources": pairs}, sort_keys=True, separators=(",", ":"))
+        hashed: dict = {"order": ORDER_VERSION, "sources": pairs}
+        if self.phases:
+            starts = [phase.start for phase in self.phases]
+            hashed["phases"] = [*map(list, zip(starts, self.shares_of_phases[1:], strict=True))]
+        content = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _normalised(sources: tuple[Source, ...]) -> list[Fraction]:
+def _normalised(weights: tuple[float, ...]) -> list[Fraction]:
     """The weights as exact shares of one, so that no share depends on the order of a sum."""
-    weights = [Fraction(source.weight) for source in sources]
-    return [weight / sum(weights) for weight in weights]
+    exact = [Fraction(weight) for weight in weights]
+    return [weight / sum(exact) for weight in exact]
+
+
+def _rounded(weights: tuple[float, ...]) -> tuple[int, ...]:
+    """Whole numbers of POSITIONS by the largest remainder; 0 stays 0."""
+    exact = [share * POSITIONS for share in _normalised(weights)]
+    shares = [int(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: POSITIONS - sum(shares)]:
+        shares[i] += 1
+    return tuple(shares)
 
 
 def _check(ok: bool, message: str) -> None:

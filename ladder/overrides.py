@@ -55,6 +55,8 @@ def _apply(config, tree: dict, prefix: str):
 
 def _apply_by_name(items: tuple, tree: dict, prefix: str, item_class: type) -> tuple:
     """Dataclasses with a field `name`, and assignments to members of those that are named in `tree`."""
+    if "name" not in item_class.__dataclass_fields__:
+        raise InputError(f"override {prefix}{next(iter(tree))}: give {prefix.rstrip('.')} as JSON, a list of objects")
     by_name = {item.name: item for item in items}
     for name, value in tree.items():
         if name not in by_name:

@@ -49,9 +49,15 @@ def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ..
     tokens = rung.steps * rung.batch_tokens
     if not rung.data.sources:
         return (SourceUse("text", 1.0, tokens, unique_tokens[0], None),)
+    ends = [first for first, _ in rung.phases[1:]] + [rung.steps]
+    steps = [0] * len(rung.data.sources)  # as if each step read one source only; in units of 1 / POSITIONS
+    for (first, shares), end in zip(rung.phases, ends, strict=True):
+        steps = [n + share * (end - first) for n, share in zip(steps, shares, strict=True)]
     return tuple(
-        SourceUse(source.name, share / POSITIONS, tokens * share // POSITIONS, unique, source.max_epochs)
-        for source, share, unique in zip(rung.data.sources, rung.data.shares, unique_tokens, strict=True)
+        SourceUse(
+            source.name, n / POSITIONS / rung.steps, n * rung.batch_tokens // POSITIONS, unique, source.max_epochs
+        )
+        for source, n, unique in zip(rung.data.sources, steps, unique_tokens, strict=True)
     )
 
 
@@ -68,7 +74,10 @@ def check(rung: Rung, rung_uses: Iterable[SourceUse]) -> None:
 
 
 def _weight_that_fits(rung: Rung, use: SourceUse) -> str:
+    """Of its weight, where one weight decides."""
     share = use.share * use.max_epochs / use.epochs
+    if rung.data.phases:
+        return ""
     others = sum(source.weight for source in rung.data.sources if source.name != use.name)
     return f"data.sources.{use.name}.weight={others * share / (1 - share):.3g} or " if others else ""
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import grain
 import numpy as np
 
-from ladder.data.mixture import Mixture
+from ladder.data.mixture import Mixture, Order
 from ladder.data.windows import Windows
 
 
@@ -28,7 +28,7 @@ class Batches:
         batch_sequences: int,
         seed: int,
         rows: Sequence[int] | None = None,
-        mixture: Mixture | None = None,
+        mixture: Mixture | Order | None = None,
     ):
         """corpora: of one source, or of all sources of `mixture` in order."""
         corpora = corpora if isinstance(corpora, Sequence) else [corpora]

@@ -11,7 +11,7 @@ from etils import epath
 from ladder.config import Rung
 from ladder.data import batches, seal, sources
 from ladder.data import tokenizer as tokenizers
-from ladder.data.mixture import Mixture
+from ladder.data.mixture import Order
 from ladder.data.windows import Windows
 from ladder.data_config import POSITIONS
 from ladder.errors import Diverged, InputError, Preempted
@@ -150,14 +150,14 @@ def open_run(record: Record, lease: int = 0) -> Run:
     corpora = open_corpora(config, rung)
     program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
-    mixture = Mixture(rung.data.shares) if rung.data.sources else None
+    phases = [(first * rung.batch_sequences, shares) for first, shares in rung.phases] if rung.data.sources else None
     bytes_per_token = _bytes_per_token(rung, corpora)
     return Run(
         rung=rung,
         record=record,
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index(), lease),
         program=program,
-        data=batches.Batches(corpora, "train", rung.batch_sequences, rung.seed, program.rows, mixture),
+        data=batches.Batches(corpora, "train", rung.batch_sequences, rung.seed, program.rows, phases and Order(phases)),
         evaluator=evaluator(rung, program, corpora[0].tokenizer, corpora),
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),

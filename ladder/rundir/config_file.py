@@ -90,6 +90,6 @@ def derived(rung: Rung, parent_run: str | None) -> dict:
         "peak_lr": rung.optimizer.peak_lr,
         "schedule": rung.optimizer.schedule,
         "lr_final_fraction": rung.optimizer.lr_final_fraction,
-        "corpus": rung.data.content,
+        "corpus": rung.content,
         "tokenizer": rung.data.tokenizer_hash,
     }

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from configs import loader
-from ladder.config import Data, Ladder, Source
+from ladder.config import Data, Ladder, Phase, Source
 from ladder.errors import InputError
 from launch import cli, epochs, plan, prepare
 
@@ -135,3 +135,16 @@ def test_a_refused_weight_that_fits_leaves_room_for_the_others():
     )
     with pytest.raises(InputError, match=r"reads source a 10 times, .* set data.sources.a.weight=0.333 or"):
         epochs.check(rung, [use])
+
+
+def test_phases_count_by_their_steps():
+    sources = (Source("a", ("x",), 3.0), Source("b", ("y",), 1.0))
+    data = Data(sources=sources, phases=(Phase((0.0, 1.0), 0.5), Phase((1.0, 1.0), 0.75)))
+    rung = replace(loader.load("demo-quick").rungs[0], tokens=1024 * 100, data=data)
+    a, b = epochs.uses(rung, [1000, None])
+    shares = 0.5 * 0.75 + 0.25 * 0.5, 0.5 * 0.25 + 0.25 + 0.25 * 0.5
+    assert (a.share, b.share) == pytest.approx(shares) and (a.tokens, b.tokens) == (51200, 51200)
+    assert a.epochs == 51.2 and b.epochs is None
+    limited = replace(rung, data=replace(data, sources=(replace(sources[0], max_epochs=2.0), sources[1])))
+    with pytest.raises(InputError, match=r"reads source a 51.2 times, .*; set data.sources.a.max_epochs="):
+        epochs.check(limited, epochs.uses(limited, [1000, None]))

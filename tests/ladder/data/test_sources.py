@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.config import Data, Source
+from ladder.config import Data, Phase, Source
 from ladder.data import corpus as corpora
 from ladder.data import sources
 from ladder.data import tokenizer as tokenizers
@@ -113,6 +113,14 @@ def test_other_weights_train_another_bpe(data, tmp_path):
     for listed in (data.sources, heavy):
         sources.build(replace(data, tokenizer="bpe:320", sources=listed), L, tmp_path, progress=False)
     assert len(list((tmp_path / "tokenizers").iterdir())) == 2
+
+
+def test_phases_build_nothing_else(data, built, tmp_path):
+    phases = (Phase((0.0, 0.0, 1.0)),)
+    for tokenizer, folder in (("bytes", built[0].directory.parent), ("bpe:320", tmp_path)):
+        one, other = (replace(data, tokenizer=tokenizer, phases=p) for p in ((), phases))
+        hashes = [[c.hash for c in sources.build(d, L, folder, progress=False)] for d in (one, other)]
+        assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.config import Eval, Rung
+from ladder.config import Eval, Phase, Rung
 from ladder.data.batches import Batches
 from ladder.loop.run import open_run
 from ladder.rundir.record import Record
@@ -98,6 +98,28 @@ def test_a_wait_for_data_shows_in_timing_and_status_and_changes_no_number(world,
     assert_same(directory, uninterrupted)
 
 
+@pytest.mark.slow
+def test_phases_across_a_kill_and_from_a_trunk_to_its_branch(world, tmp_path):
+    """From step 16 on, where the decay starts, a full run reads other weights, and so does a branch of a trunk."""
+    annealed = replace(world.mixture(), phases=(Phase((0.1, 0.9)),))
+    full = replace(rungs(world)[0], data=annealed)
+    trunk = replace(full, kind="trunk", multiple=None, tokens=16 * BATCH * SEQ, save_at=(16,))
+    branch = replace(full, kind="branch", parent=trunk.identity, parent_step=16)
+    directories = world((full, trunk, branch), tmp_path, annealed)
+    kill(directories[0], "step:18")
+    for directory in directories:
+        assert run(directory) == 0
+    assert_same_bits(state(directories[2], STEPS), state(directories[0], STEPS))
+    data = open_run(Record(directories[2])).data
+    of_words = [
+        (data.mixture.locate(range(*part))[0] == 0).mean() for part in ((0, 16 * BATCH), (16 * BATCH, 20 * BATCH))
+    ]
+    assert of_words == pytest.approx([0.7, 0.1], abs=1 / 64)
+    whole = open_run(Record(directories[0])).data
+    for at in range(STEPS):
+        np.testing.assert_array_equal(data(at)["tokens"], whole(at)["tokens"])
+
+
 LAYOUTS = {"1 process, 1 device": (1, 1), "1 process, 8 devices": (1, 8), "2 processes, 8 devices": (2, 4)}
 # of each rung: the layout that is killed; each is resumed with one and with two processes
 KILLED = {0: "1 process, 8 devices", 1: "2 processes, 8 devices"}
@@ -128,7 +150,8 @@ def test_a_ladder_of_two_rungs_in_every_layout_killed_and_resumed_with_one_and_t
     for after in ("1 process, 8 devices", "2 processes, 8 devices"):
         directory = prepared(f"killed, then {after}")
         killed = Started(directory, *LAYOUTS[KILLED[which]], LADDER_KILL_AT="step:12")
-        assert set(killed.codes()) == {-signal.SIGKILL}
+        # Of two processes one may be ended by jax, because the other has gone.
+        assert -signal.SIGKILL in killed.codes(), killed.logs[0].read_text()
         resumed = trained(directory, *LAYOUTS[after])
         assert list(resumed) == list(range(10, STEPS))
         assert resumed.items() <= expected.items()
