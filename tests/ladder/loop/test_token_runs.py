@@ -76,7 +76,7 @@ def test_batches_are_those_of_a_plain_reading(uninterrupted):
     plain = {1: FLAT, 2: DOCUMENTS.reshape(-1)}
     for step in range(STEPS):
         batch = data(step)["tokens"]
-        sources, indices = Mixture(data.mixture.shares).locate(step * BATCH + np.arange(BATCH))
+        sources, indices = Mixture(data.mixture.mixtures[0].shares).locate(step * BATCH + np.arange(BATCH))
         for row, source, i in zip(batch, sources.tolist(), indices.tolist(), strict=True):
             if source in plain:
                 window = data.sources[source]._order[i]
