@@ -76,7 +76,7 @@ def test_documents_without_a_text_are_skipped_and_counted(tmp_path, monkeypatch,
     n_bytes = sum(len(text) for text in texts if text)
     assert f"mine.jsonl: 57 documents, {n_bytes:,} bytes; 3 without a text (null) skipped\n" in capsys.readouterr().out
     built = prepare.build(loader.overridden(loader.load("demo"), tuple(overrides)), Path("corpora"))
-    assert built.skipped == ("mine.jsonl: 3 documents without a text (null) skipped",)
+    assert built.notes == ("mine.jsonl: 3 documents without a text (null) skipped",)
 
 
 WRITE_TARGET = "write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12 (--target)\n"
