@@ -117,7 +117,7 @@ LAYOUTS = {"1 process, 1 device": (1, 1), "1 process, 8 devices": (1, 8), "2 pro
 KILLED = {0: "1 process, 8 devices", 1: "2 processes, 8 devices"}
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("which", KILLED)
 def test_a_ladder_of_two_rungs_in_every_layout_killed_and_resumed_with_one_and_two_processes(world, tmp_path, which):
     """Batches are the same everywhere. The parameters are where devices and processes are: sums over the devices of two
