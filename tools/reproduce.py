@@ -178,7 +178,7 @@ def block(page: str) -> str:
 
 
 def write_record(figures: dict, scripts: dict, sha256: str) -> None:
-    """The record, with its provenance, and the pages."""
+    """Write reproduce.json (figures, versions, hash of the table, date) and the tables of the pages."""
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxopt", "numpy", "scipy")}
     about = {
         "written_by": "make reproduce ARGS=--record",

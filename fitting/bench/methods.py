@@ -90,7 +90,7 @@ def _last_rows(table: Table, read: Measurements, tasks: list[str]) -> Points:
 
 
 def _one_checkpoint(last: Points, loss_n: np.ndarray, points: Points, task: str, target: Target) -> float | None:
-    """The default on each run's last evaluation; None where that is what it reads anyway."""
+    """The default forecast from each run's last evaluation alone; None where every run has only one."""
     last_n = last.bpb_Tn[last.tasks.index(task)]
     has_n = ~np.isnan(last_n) & ~np.isnan(loss_n) if last.runs == points.runs else np.zeros(0, bool)
     if not has_n.any() or np.array_equal(last_n[has_n], loss_n[has_n]):

@@ -1,4 +1,4 @@
-"""Every hidden run of a case, forecast by the default and by other methods."""
+"""Forecast the hidden runs of a case, by the default and by the methods that it is compared with."""
 
 import time
 from dataclasses import dataclass, field, replace

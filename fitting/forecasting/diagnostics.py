@@ -65,7 +65,7 @@ def diverged(read: Measurements) -> list[str]:
 
 def accuracy(law: AccuracyLaw, entry: TaskForecast) -> list[str]:
     """Flags of one task's accuracy."""
-    flags = [law.chance.why] if not law.chance.above or law.chance.why.startswith("chance not tested") else []
+    flags = [law.chance.why] if not (law.chance.above and law.chance.tested) else []
     if entry.accuracy_interval is None:
         if law.chance.above:
             flags.append(f"accuracy not predicted: too few runs ({len(law.acc_n)})")

@@ -58,7 +58,8 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
     if (with_loss and asked != []) or not ends:
         points = ladder_points(table, asked, n_convention, loss)
     else:
-        points = replace(next(iter(ends.values())), tasks=(), bpb_Tn=np.empty((0, len(next(iter(ends.values())).runs))))
+        first = next(iter(ends.values()))
+        points = replace(first, tasks=(), bpb_Tn=np.empty((0, len(first.runs))))
     measured = tuple(task for metric in ends.values() for task in metric.tasks)
     known = (*points.tasks, *(task for task in accuracy_only if task in measured))
     order = known if tasks is None else [task for task in tasks if task in known]
@@ -68,11 +69,9 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
         for task, metric in metrics.items()
         if task in measured
     }
-    missing = np.full((len(order), len(points.runs)), np.nan)
-    for t, task in enumerate(order):
-        if task in points.tasks:
-            missing[t] = points.bpb_Tn[points.tasks.index(task)]
-    points = replace(points, tasks=tuple(order), bpb_Tn=missing)
+    no_loss_n = np.full(len(points.runs), np.nan)
+    loss_of = dict(zip(points.tasks, points.bpb_Tn, strict=True))
+    points = replace(points, tasks=tuple(order), bpb_Tn=np.array([loss_of.get(task, no_loss_n) for task in order]))
     unread = {} if tasks is not None else _unread(rows, order)
     return Measurements(points, {t: accuracies[t] for t in order if t in accuracies}, diverged, unread, loss)
 
@@ -80,11 +79,13 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
 def _without_diverged(points: Points) -> tuple[Points, dict[str, dict[str, float]]]:
     """The points without losses of diverged runs, and which those are."""
     n, d = points.features["N"], points.features["D"]
-    smaller_nn = (n[None] <= 1.001 * n[:, None]) & (d[None] <= 1.001 * d[:, None])
     loss_Tn, diverged = points.bpb_Tn.copy(), {}
+    known_Tn, best_Tn = np.nan_to_num(points.bpb_Tn, nan=np.inf), np.full_like(points.bpb_Tn, np.inf)
+    for i in range(len(n)):  # the smallest loss of the runs with no more parameters and no more tokens
+        is_smaller_n = (n <= 1.001 * n[i]) & (d <= 1.001 * d[i])
+        best_Tn[:, i] = known_Tn[:, is_smaller_n].min(axis=1)
     for t, loss_n in enumerate(points.bpb_Tn):
-        best_n = np.where(smaller_nn & ~np.isnan(loss_n), np.nan_to_num(loss_n, nan=np.inf), np.inf).min(axis=1)
-        above_n = loss_n / best_n - 1
+        above_n = loss_n / best_Tn[t] - 1
         is_diverged_n = above_n > DIVERGED
         if 0 < is_diverged_n.sum() <= MANY_DIVERGED * (~np.isnan(loss_n)).sum():
             loss_Tn[t, is_diverged_n] = np.nan

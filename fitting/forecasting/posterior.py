@@ -166,7 +166,10 @@ def fit(
 
 @dataclass(frozen=True)
 class _Grid:
-    """One form on the grid [alpha, beta, share]: RSS, coefficients and posterior (unnormalised); noise at its best."""
+    """One form on the grid [alpha, beta, share]: log posterior (not normalised), coefficients a and b; floors E.
+
+    noise, scale: as in Posterior, at the node of the highest posterior.
+    """
 
     form: Form
     log_posterior: np.ndarray
@@ -195,7 +198,7 @@ class _Grid:
 
 def _fit_form(form: Form, n, d, y, weights_n, priors: Priors) -> _Grid:
     """Fit, weigh outliers down by the residuals of the best node, fit again."""
-    _, rss, _, _, best_residuals = _solve(form, n, d, y, weights_n)
+    *_, best_residuals = _solve(form, n, d, y, weights_n)
     robust_n = without_outliers(weights_n, best_residuals)
     E, rss, a, b, _ = _solve(form, n, d, y, robust_n)
     runs = TEMPER * robust_n.sum() + PRIOR_RUNS

@@ -20,11 +20,15 @@ MIN_RUNS_ABOVE_CHANCE, SIGNIFICANCE = 3, 0.05
 
 @dataclass(frozen=True)
 class Chance:
-    """Whether a task's accuracy is above chance (level: accuracy by guessing), and why, as a sentence."""
+    """Whether a task's accuracy is above chance (level: accuracy by guessing), and why, as a sentence.
+
+    tested: False where the table does not tell enough for a test; the accuracy is then taken to be above chance.
+    """
 
     level: float | None
     above: bool
     why: str
+    tested: bool = True
 
 
 def metric_of(rows: Table, task: str) -> str | None:
@@ -75,11 +79,11 @@ def chance_of(rows: Table, task: str, metric: str) -> Chance:
     level = float(stated[0]) if len(stated) and not np.isnan(stated[0]) else known_chance(task)
     taken = "" if level is None else f"; taken as {level:.3g}" + ("" if len(stated) else ", from the task's name")
     if "n_docs" not in ends or "chance" not in ends or not len(ends):
-        return Chance(level, True, f"chance not tested: the table has no n_docs and chance{taken}")
+        return Chance(level, True, f"chance not tested: the table has no n_docs and chance{taken}", tested=False)
     chance, n_docs, acc = ends["chance"], ends["n_docs"], ends["value"]
     floor = np.fmax(chance, ends["majority"]) if "majority" in ends else chance
     if np.isnan(floor).any() or np.isnan(n_docs).any():
-        return Chance(level, True, f"chance not tested: n_docs or chance is missing in some rows{taken}")
+        return Chance(level, True, f"chance not tested: n_docs or chance is missing in some rows{taken}", tested=False)
     # P(as many correct answers or more), the binomial distribution as an incomplete beta function. (scipy.stats takes
     # half a second to import.)
     correct_n = np.round(acc * n_docs)
