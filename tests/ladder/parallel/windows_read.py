@@ -15,12 +15,12 @@ from launch import cli
 
 def main() -> int:
     counted, *arguments = sys.argv[1:]
-    read, asked = data._read, []
+    read, asked = data._Source.read, []
     batch, hashes = data.Batches.__call__, {}
 
-    def counting(record, corpus, windows):
-        asked.append(list(map(int, windows)))
-        return read(record, corpus, windows)
+    def counting(self, indices):
+        asked.append([int(self._order[i]) for i in indices.tolist()])
+        return read(self, indices)
 
     def hashing(self, step):
         tokens = batch(self, step)["tokens"]
@@ -28,10 +28,10 @@ def main() -> int:
         hashes[step] = rows
         return {"tokens": tokens}
 
-    data._read, data.Batches.__call__ = counting, hashing
+    data._Source.read, data.Batches.__call__ = counting, hashing
     code = cli.main(["train", *arguments])
     path = Path(counted)
-    path.write_text(json.dumps(asked[1:]))  # the first are those of the validation text
+    path.write_text(json.dumps(asked))
     (path.parent / f"batches-{path.name}").write_text(json.dumps(hashes))
     return code
 
