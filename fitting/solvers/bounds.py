@@ -10,7 +10,8 @@ FREE_LIMIT = 40.0
 
 def from_free(free_P: jax.Array, bounds: tuple) -> jax.Array:
     """Parameters from free numbers: by the identity, softplus, or a scaled logistic function."""
-    clipped_P = jax.lax.clamp(-FREE_LIMIT, free_P, FREE_LIMIT)
+    limit = np.asarray(FREE_LIMIT, free_P.dtype)
+    clipped_P = jax.lax.clamp(-limit, free_P, limit)
     if not np.isfinite(bounds).any():
         return clipped_P
     columns = []

@@ -13,6 +13,7 @@ import io
 import json
 import random
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class Undamaged:
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
             patch.setattr("ladder.rundir.record.phase", die_at("metrics-published", 3))
             run(self.unfinished)
+        while list(self.unfinished.rglob("*.orbax-checkpoint-tmp")):  # orbax's threads live on, unlike after kill -9
+            time.sleep(0.01)
         shutil.copytree(folder, self.copy)
         assert run(self.unfinished) == 0
         self.trained = numbers(self.unfinished)
