@@ -7,81 +7,23 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from typing import Literal
 
+from ladder.data_config import POSITIONS
 from ladder.data_config import Data as Data
 from ladder.data_config import Phase as Phase
 from ladder.data_config import Source as Source
-from ladder.errors import InputError
+from ladder.errors import check as _check
+from ladder.model_config import Model as Model
+from ladder.simulated_epochs import with_subsets
 
 # Bumped by hand whenever the same config would give different numbers (a change of model, optimizer, data order ...).
 NUMERICS_VERSION = 1
 
 INF = float("inf")
-MOST = 2**31 - 1  # of every side of an array, and so of token ids: int32
 MOST_TOKENS = 2**63 - 1
-Family = Literal["olmo2", "llama", "gpt2"]
 Kind = Literal["full", "trunk", "branch"]
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise InputError(message)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A size: the shape of one decoder-only transformer.
-
-    family: olmo2 (RMSNorm on sub-layer output, QK-norm, RoPE, SwiGLU), llama (pre-RMSNorm, grouped-query heads,
-    RoPE, SwiGLU) or gpt2 (pre-LayerNorm, learned positions, GELU). d_ff: the hidden width of the feed-forward layer.
-    n_kv_heads: None for n_heads.
-    """
-
-    family: Family
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_ff: int
-    vocab_size: int
-    seq_len: int
-    n_kv_heads: int | None = None
-    tie_embeddings: bool = False
-    rope_theta: float = 500_000.0
-    norm_eps: float = 1e-6
-    init_std: float = 0.02
-    param_dtype: Literal["float32", "bfloat16"] = "float32"
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-
-    def __post_init__(self):
-        for name in ("d_model", "n_layers", "n_heads", "d_ff", "seq_len", "vocab_size"):
-            value, least = getattr(self, name), 2 if name == "vocab_size" else 1
-            _check(value >= least, f"model.{name} = {value}: must be at least {least}")
-            _check(value <= MOST, f"model.{name} = {value}: must be at most 2^31 - 1")
-        _check(self.kv_heads >= 1, f"model.n_kv_heads = {self.n_kv_heads}: must be at least 1")
-        _check(
-            self.d_model % self.n_heads == 0,
-            f"model.d_model = {self.d_model} is not a multiple of model.n_heads = {self.n_heads}",
-        )
-        _check(
-            self.n_heads % self.kv_heads == 0,
-            f"model.n_heads = {self.n_heads} is not a multiple of model.n_kv_heads = {self.kv_heads}",
-        )
-        _check(
-            self.family == "gpt2" or self.head_dim % 2 == 0,
-            f"model.d_model / model.n_heads = {self.head_dim}: RoPE needs an even head size",
-        )
-        for name in ("rope_theta", "norm_eps", "init_std"):
-            value = getattr(self, name)
-            _check(0 < value < INF, f"model.{name} = {value}: must be positive and finite")
-
-    @property
-    def kv_heads(self) -> int:
-        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
-
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.n_heads
 
 
 @dataclass(frozen=True)
@@ -175,6 +117,8 @@ class Rung:
     parent: the identity hash of the trunk that a branch starts from.
     save_every: steps between checkpoints (0: only at the end). save_at: further steps whose checkpoints are retained.
     name: replaces the label.
+    subsets: of the training windows of each source, the share that is read; () is all of each. Filled in where
+    data.simulate_epochs_of is set.
     """
 
     size: str
@@ -193,6 +137,7 @@ class Rung:
     save_every: int = 0
     save_at: tuple[int, ...] = ()
     name: str | None = None
+    subsets: tuple[float, ...] = ()
 
     def __post_init__(self):
         size_is_valid = re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None
@@ -236,6 +181,10 @@ class Rung:
         )
         if self.data.phases and self.kind != "trunk":
             self._check_phases(where)
+        _check(
+            len(self.subsets) in (0, len(self.data.sources) or 1) and all(0 < subset <= 1 for subset in self.subsets),
+            f"{where}: subsets = {self.subsets}: give a share of each source, between 0 and 1; or leave them out",
+        )
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
 
@@ -289,6 +238,18 @@ class Rung:
         return tuple(zip(first_steps, self.data.shares_of_phases, strict=False))
 
     @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The share of the run's tokens that comes from each source, over all phases; to within one window."""
+        if not self.data.sources:
+            return (Fraction(1),)
+        ends = [first for first, _ in self.phases[1:]] + [self.steps]
+        shares = [Fraction(0)] * len(self.data.sources)
+        for (first, parts), end in zip(self.phases, ends, strict=True):
+            weight = Fraction(end - first, self.steps * POSITIONS)
+            shares = [share + part * weight for share, part in zip(shares, parts, strict=True)]
+        return tuple(shares)
+
+    @property
     def content(self) -> str:
         """Data.content as far as this run reads it: a trunk has no phases."""
         trunk_with_phases = self.kind == "trunk" and self.data.phases
@@ -313,6 +274,8 @@ class Rung:
             "parent": self.parent,
             "parent_step": self.parent_step,
         }
+        if any(subset < 1 for subset in self.subsets):
+            hashed["subsets"] = self.subsets
         return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:8]
 
     @property
@@ -334,6 +297,7 @@ class Ladder:
             f"ladder name = {self.name!r}: must have at most 20 lower-case letters, digits and dashes, a letter first",
         )
         _check(len(self.rungs) > 0, f"ladder {self.name} has no rungs; list at least one")
+        object.__setattr__(self, "rungs", tuple(with_subsets(rung, self.targets) for rung in self.rungs))
         run_ids = [rung.run_id for rung in self.all]
         duplicates = sorted({run_id for run_id in run_ids if run_ids.count(run_id) > 1})
         _check(not duplicates, f"ladder {self.name}: {', '.join(duplicates)} is listed twice; remove one")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
-from ladder.errors import InputError
+from ladder.errors import check as _check
 
 POSITIONS = 1 << 16  # after so many windows the order of a mixture's sources repeats
 # Bumped by hand when the same weights would give another order (data/mixture.py).
@@ -98,6 +98,8 @@ class Data:
     sources: a mixture, instead of text, field, max_bytes and corpus. All sources share the tokenizer; a BPE is trained
     on a sample of them by weight.
     phases: of the mixture, after the one with the sources' own weights. A trunk has none; its branches do.
+    simulate_epochs_of: the label of a target. Each rung then repeats each source as often as that target will, by
+    reading a subset of it (simulated_epochs.py). None: every run reads from the whole of each source.
     """
 
     text: tuple[str, ...] = ("python",)
@@ -109,6 +111,7 @@ class Data:
     tokenizer_hash: str = ""
     sources: tuple[Source, ...] = ()
     phases: tuple[Phase, ...] = ()
+    simulate_epochs_of: str | None = None
 
     def __post_init__(self):
         if self.sources:
@@ -196,6 +199,11 @@ class Data:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def windows_of_subset(windows: int, subset: float) -> int:
+    """How many windows a run reads of a split that has `windows`, if it reads the share `subset` of it."""
+    return max(1, round(subset * windows))
+
+
 def _normalised(weights: tuple[float, ...]) -> list[Fraction]:
     """The weights as exact shares of one, so that no share depends on the order of a sum."""
     exact = [Fraction(weight) for weight in weights]
@@ -210,8 +218,3 @@ def _rounded(weights: tuple[float, ...]) -> tuple[int, ...]:
     for i in by_remainder[: POSITIONS - sum(shares)]:
         shares[i] += 1
     return tuple(shares)
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise InputError(message)

@@ -22,3 +22,9 @@ class Preempted(Exception):
 
 class Diverged(Exception):
     """NaN or Inf in the loss or the gradients; the run is never used in a fit. Exit code 78."""
+
+
+def check(ok: bool, message: str) -> None:
+    """Raise InputError(message) unless `ok`."""
+    if not ok:
+        raise InputError(message)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.config import Data, Ladder, Rung, canonical_json
-from ladder.data_config import POSITIONS, Source
+from ladder.data_config import Source, windows_of_subset
 from ladder.errors import InputError
 from ladder.rundir.files import read_json, write_atomic
 
@@ -22,7 +22,8 @@ FEW_EPOCHS = 4
 @dataclass(frozen=True)
 class SourceUse:
     """What a run reads of a source. name: "text" where the config names no sources. share: of the run's tokens. tokens:
-    the run's that come from it, to within one window. unique_tokens: of its training split; None: not built yet."""
+    the run's that come from it, to within one window. unique_tokens: of its training split, or of the subset of it that
+    the run reads; None: not built yet."""
 
     name: str
     share: float
@@ -46,19 +47,21 @@ class SourceUse:
 
 def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ...]:
     """unique_tokens: of the training split of each source in order; None where it is not built yet."""
-    tokens = rung.steps * rung.batch_tokens
-    if not rung.data.sources:
-        return (SourceUse("text", 1.0, tokens, unique_tokens[0], None),)
-    ends = [first for first, _ in rung.phases[1:]] + [rung.steps]
-    steps = [0] * len(rung.data.sources)  # as if each step read one source only; in units of 1 / POSITIONS
-    for (first, shares), end in zip(rung.phases, ends, strict=True):
-        steps = [n + share * (end - first) for n, share in zip(steps, shares, strict=True)]
+    tokens, sources = rung.steps * rung.batch_tokens, rung.data.sources
+    names = [(source.name, source.max_epochs) for source in sources] or [("text", None)]
+    read = [_read_of(unique, rung, i) for i, unique in enumerate(unique_tokens)]
     return tuple(
-        SourceUse(
-            source.name, n / POSITIONS / rung.steps, n * rung.batch_tokens // POSITIONS, unique, source.max_epochs
-        )
-        for source, n, unique in zip(rung.data.sources, steps, unique_tokens, strict=True)
+        SourceUse(name, float(share), int(share * tokens), unique, most)
+        for (name, most), share, unique in zip(names, rung.shares, read, strict=True)
     )
+
+
+def _read_of(unique_tokens: int | None, rung: Rung, i: int) -> int | None:
+    """How many of the unique tokens of source i the run reads: all, or those of its subset."""
+    if unique_tokens is None or not rung.subsets:
+        return unique_tokens
+    seq_len = rung.model.seq_len
+    return windows_of_subset(unique_tokens // seq_len, rung.subsets[i]) * seq_len
 
 
 def check(rung: Rung, rung_uses: Iterable[SourceUse]) -> None:

@@ -2,7 +2,8 @@
 
 Row b of step s is position s * B + b of training. The mixture (mixture.py) says which source a position takes, and how
 many windows of that source were taken before: index p of a source is window order[p] of its split. `order` is a
-permutation of the split in each epoch, and a different one in every epoch. A process reads only the rows of its own
+permutation of the split in each epoch, and a different one in every epoch. A run that reads a subset of a source reads
+the first windows of one permutation of the split, in an order of their own. A process reads only the rows of its own
 devices, so a step's batch does not depend on the number of processes.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from ladder.data.mixture import Mixture, Order
 from ladder.data.windows import Windows
+from ladder.data_config import windows_of_subset
 
 
 class Batches:
@@ -29,11 +31,15 @@ class Batches:
         seed: int,
         rows: Sequence[int] | None = None,
         mixture: Mixture | Order | None = None,
+        subsets: Sequence[float] = (),
     ):
-        """corpora: of one source, or of all sources of `mixture` in order."""
+        """corpora: of one source, or of all sources of `mixture` in order. subsets: the share of the windows of each
+        source that is read; () is all of each."""
         corpora = corpora if isinstance(corpora, Sequence) else [corpora]
         self.batch_sequences, self.mixture = batch_sequences, mixture
-        self.sources = [_Source(corpus, split, seed, i) for i, corpus in enumerate(corpora)]
+        shares = subsets or [1.0] * len(corpora)
+        both = zip(corpora, shares, strict=True)
+        self.sources = [_Source(corpus, split, seed, i, share) for i, (corpus, share) in enumerate(both)]
         self._rows = np.asarray(range(batch_sequences) if rows is None else rows, np.int64)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
@@ -54,22 +60,33 @@ class Batches:
 
 
 class _Source:
-    """The windows of a split of one source, in the order in which training reads them."""
+    """The windows of a split of one source, or of a `share` of them, in the order in which training reads them."""
 
-    def __init__(self, corpus: Windows, split: str, seed: int, number: int):
+    def __init__(self, corpus: Windows, split: str, seed: int, number: int, share: float = 1.0):
         self.corpus, self.split, self.seed, self.number = corpus, split, seed, number
-        self.windows = corpus.windows[split]
+        self.windows = windows_of_subset(corpus.windows[split], share)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """int32[len(indices), L+1]"""
-        return self._read([self._order[index] for index in indices.tolist()])
+        chosen = [self._order[index] for index in indices.tolist()]
+        if self.windows < self.corpus.windows[self.split]:
+            chosen = [self._subset[window] for window in chosen]
+        return self._read(chosen)
 
     @cached_property
     def _order(self) -> grain.MapDataset:
         # grain shuffles epoch e with seed + e. Unhashed, epoch 1 of a seed would be epoch 0 of the next seed.
-        words = [self.seed, 0x6C6164, *([self.number] if self.number else [])]  # source 0 is read as if it were alone
-        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-        return grain.MapDataset.range(self.windows).shuffle(seed=seed).repeat()
+        return grain.MapDataset.range(self.windows).shuffle(seed=self._hashed_seed(0x6C6164)).repeat()
+
+    @cached_property
+    def _subset(self) -> grain.MapDataset:
+        """All windows of the split in one order; the first `windows` of it are read."""
+        seed = self._hashed_seed(0x737562)
+        return grain.MapDataset.range(self.corpus.windows[self.split]).shuffle(seed=seed)
+
+    def _hashed_seed(self, purpose: int) -> int:
+        words = [self.seed, purpose, *([self.number] if self.number else [])]  # source 0 is read as if it were alone
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
 
     @cached_property
     def _read(self) -> Callable[[list[int]], np.ndarray]:

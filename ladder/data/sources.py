@@ -77,7 +77,7 @@ def open_source(name: str, directory, seq_len: int, tokenizer_dir=None) -> Windo
 def _alone(data: Data, source: Source) -> Data:
     """The data of one source, as if there were no other."""
     alone = {"text": source.text, "field": source.field, "max_bytes": source.max_bytes, "corpus": source.corpus}
-    return replace(data, sources=(), phases=(), **alone)
+    return replace(data, sources=(), phases=(), simulate_epochs_of=None, **alone)
 
 
 def _build_with_bpe(data: Data, seq_len: int, root, progress: bool, distributions) -> tuple[Corpus, ...]:

@@ -157,7 +157,9 @@ def open_run(record: Record, lease: int = 0) -> Run:
         record=record,
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index(), lease),
         program=program,
-        data=batches.Batches(corpora, "train", rung.batch_sequences, rung.seed, program.rows, phases and Order(phases)),
+        data=batches.Batches(
+            corpora, "train", rung.batch_sequences, rung.seed, program.rows, phases and Order(phases), rung.subsets
+        ),
         evaluator=evaluator(rung, program, corpora[0].tokenizer, corpora),
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),

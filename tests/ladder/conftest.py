@@ -50,11 +50,12 @@ class World:
         words = Source("words", (str(self.text),), 0.7)
         return Data(sources=(words, Source("numbers", (str(numbers),), 0.3, field="body")), validation=0.2)
 
-    def build(self, rungs, data: Data | None = None) -> prepare.Built:
+    def build(self, rungs, data: Data | None = None, targets=()) -> prepare.Built:
         data = data or Data(text=(str(self.text),), validation=0.2)
-        ladder = Ladder("tiny", tuple(rungs)).map(lambda rung: replace(rung, data=data))
-        return prepare.build(ladder, self.folder / "corpora")
+        plain = replace(data, simulate_epochs_of=None)  # rungs and targets have no data in common yet
+        ladder = Ladder("tiny", tuple(rungs), tuple(targets)).map(lambda rung: replace(rung, data=plain))
+        return prepare.build(ladder.map(lambda rung: replace(rung, data=data)), self.folder / "corpora")
 
-    def __call__(self, rungs, root: Path, data: Data | None = None) -> list[Path]:
-        built = self.build(rungs, data)
+    def __call__(self, rungs, root: Path, data: Data | None = None, targets=()) -> list[Path]:
+        built = self.build(rungs, data, targets)
         return prepare.write(built, built.ladder.all, root)

@@ -177,3 +177,14 @@ def test_what_reading_raises_is_raised_at_its_step():
     with pytest.raises(OSError, match="disk"):
         next(stream)
     assert reading_threads() == 0
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.77])
+def test_a_subset_is_read_once_an_epoch_and_lies_within_a_larger_one(share, corpus):
+    n = max(1, round(share * corpus.windows["train"]))
+    batches = Batches(corpus, "train", n, seed=4, subsets=(share,))
+    epochs = [sorted(rows(batches(epoch))) for epoch in (0, 1, 5)]
+    assert len(epochs[0]) == n and epochs[0] == epochs[1] == epochs[2] and batches.epochs(3) == [3.0]
+    larger = Batches(corpus, "train", round(0.9 * corpus.windows["train"]), seed=4, subsets=(0.9,))
+    assert set(epochs[0]) <= set(rows(larger(0)))
+    assert share < 0.5 or rows(batches(0)) != rows(batches(1))

@@ -1,7 +1,6 @@
 """A ladder that trains on a mixture: the same batches for every layout, the same bits after kills, a row per source."""
 
 import json
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from ladder.rundir.record import Record
 from launch.scheduler import status
 from tests.ladder.loop.test_train import assert_same
 from tests.ladder.loop.training import kill, run
-from tests.ladder.parallel import windows_read
-from tests.ladder.parallel.test_processes import Started, assert_same_bits, assert_same_to_the_last_bits, state, values
+from tests.ladder.parallel.test_processes import assert_same_bits, state
 
 STEPS, BATCH, SEQ = 20, 16, 32
 
@@ -110,45 +108,3 @@ def test_phases_across_a_kill_and_from_a_trunk_to_its_branch(world, tmp_path):
     whole = open_run(Record(directories[0])).data
     for at in range(STEPS):
         np.testing.assert_array_equal(data(at)["tokens"], whole(at)["tokens"])
-
-
-LAYOUTS = {"1 process, 1 device": (1, 1), "1 process, 8 devices": (1, 8), "2 processes, 8 devices": (2, 4)}
-# of each rung: the layout that is killed; each is resumed with one and with two processes
-KILLED = {0: "1 process, 8 devices", 1: "2 processes, 8 devices"}
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize("which", KILLED)
-def test_a_ladder_of_two_rungs_in_every_layout_killed_and_resumed_with_one_and_two_processes(world, tmp_path, which):
-    """Batches are the same everywhere. The parameters are where devices and processes are: sums over the devices of two
-    processes are made in another order than those of one."""
-    rung = rungs(world)[which]
-
-    def prepared(name: str) -> Path:
-        return world([rung], tmp_path / name, world.mixture())[0]
-
-    def trained(directory: Path, processes: int, devices: int) -> dict:
-        started = Started(directory, processes, devices)
-        assert started.codes() == [0] * processes, started.logs[0].read_text()
-        return windows_read.batches(directory, processes)
-
-    whole = {name: prepared(name) for name in LAYOUTS}
-    expected, *others = [trained(whole[name], *layout) for name, layout in LAYOUTS.items()]
-    assert list(expected) == list(range(STEPS)) and all(len(rows) == BATCH for rows in expected.values())
-    assert others == [expected] * 2
-    one, *eight = whole.values()
-    for directory in eight:
-        assert_same_to_the_last_bits(values(directory), values(one))
-    for after in ("1 process, 8 devices", "2 processes, 8 devices"):
-        directory = prepared(f"killed, then {after}")
-        killed = Started(directory, *LAYOUTS[KILLED[which]], LADDER_KILL_AT="step:12")
-        # Of two processes one may be ended by jax, because the other has gone.
-        assert -signal.SIGKILL in killed.codes(), killed.logs[0].read_text()
-        resumed = trained(directory, *LAYOUTS[after])
-        assert list(resumed) == list(range(10, STEPS))
-        assert resumed.items() <= expected.items()
-        if after == KILLED[which]:
-            assert_same_bits(state(directory, STEPS), state(whole[after], STEPS))
-            assert values(directory) == values(whole[after])
-        else:
-            assert_same_to_the_last_bits(values(directory), values(whole[after]))
