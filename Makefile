@@ -26,7 +26,7 @@ test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 $(ARGS)
 
 test-slow: $(READY) $(OLMES)  ## the tests that are marked slow
-	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 -m slow $(ARGS)
+	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m slow $(ARGS)
 
 oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
 

@@ -36,6 +36,7 @@ def test_predictions_of_7b_4t_equal_the_papers(published, expected, method, bpb,
         assert np.mean(error) == pytest.approx(3.816, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_single_step_from_n_and_d_to_accuracy_equals_the_papers(published, expected):
     [entry] = methods.predict(published, targets_of(published), ["arc_easy_test"], "paper-single")
     theirs = expected["tasks"]["arc_easy_test"]["7B-4T"]["single_step_pred_acc"]

@@ -89,7 +89,8 @@ def decisions(S_Q, choices_MC):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("name", ["bytes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bpe4k", "neox"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bytes", "bpe4k", "neox"])
 def test_eight_tasks_score_packed_as_one_by_one(name, package, task_set):
     tok = load(name, package, task_set)
     model = Model("llama", 32, 2, 4, 64, tok.vocab_size, SEQ_LEN, n_kv_heads=2, compute_dtype="float32", init_std=0.1)

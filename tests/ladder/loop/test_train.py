@@ -155,6 +155,7 @@ def test_branches_are_the_ends_of_full_runs(world, tmp_path, uninterrupted):
     assert [row for row in rows if row["step"] == STEPS] == last
 
 
+@pytest.mark.slow
 def test_a_trunk_is_made_longer_for_a_later_branch(world, tmp_path):
     short, long = (trunk_and_branches(world.rung(save_every=0), multiples) for multiples in ([0.02], [0.02, 0.03]))
     assert short[0].run_id == long[0].run_id and short[0].steps < long[0].steps

@@ -40,6 +40,7 @@ def result(cache):
     return compiler.check(RUNG, "v5e:2x2", cache=cache)
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_the_state_is_split_and_donated(result):
     assert (result["devices"], result["mesh"]) == (4, {"replica": 1, "fsdp": 4, "tensor": 1, "sequence": 1})
@@ -49,6 +50,7 @@ def test_the_state_is_split_and_donated(result):
     assert result["memory"]["parameters"] + result["memory"]["optimizer"] == pytest.approx(result["state"], rel=1e-3)
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_attention_is_the_kernel_and_work_is_counted(result):
     model = matmul_flops_per_token(RUNG.model) * RUNG.batch_tokens
@@ -57,12 +59,14 @@ def test_attention_is_the_kernel_and_work_is_counted(result):
     assert model < result["hardware_flops"] < 2 * model  # one forward pass of four parts again, and the kernel's own
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_activations_are_split_over_the_devices(result):
     """Logits of a whole batch would be 16 MiB; a device has a quarter of them, and of everything else."""
     assert 0 < result["memory"]["activations"] < 8 << 20
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_what_is_sent_is_read_from_the_compiled_module(result):
     """Over fsdp alone, in two bytes, three quarters to other devices: every weight of a layer is gathered forward and
@@ -96,6 +100,7 @@ def test_chunks_of_the_loss_send_the_head_once(cache):
     assert summed == pytest.approx(3 * head, rel=0.15)
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_a_result_is_read_again(result, cache, monkeypatch):
     monkeypatch.setattr(compiler, "_in_own_process", lambda request: pytest.fail("compiled again"))

@@ -144,10 +144,12 @@ def test_an_answer_that_does_not_come_is_busy(pair, monkeypatch, tmp_path):
         Cluster(Slurm(), Environment()).poll(pair)
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_a_preempted_ladder_ends_as_an_undisturbed_one(conf, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles in a third of the time
     built = stand_ins.small_ladder(tmp_path)
     submitted = submission.write(built, False, tmp_path / "runs", submission.BackendConfig("slurm"))
     cluster, trunk = submitted.config.open(), submitted.jobs[0]

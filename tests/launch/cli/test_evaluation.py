@@ -98,6 +98,7 @@ def test_missing_evaluations_are_computed_from_every_checkpoint(trained, quiz, t
     assert [evaluation["step"] for evaluation in own] == [45]
 
 
+@pytest.mark.slow
 def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(world, tmp_path, monkeypatch):
     """Steps 20 and 40 score 64 windows, step 60 scores 32; checkpoints are kept of 40 and 60."""
     rung = world.rung(save_every=20, eval=Eval((), every=20, validation_tokens=2048))
@@ -129,6 +130,7 @@ def test_a_run_whose_evaluation_changed_halfway_lacks_the_new_one_before(world, 
         assert list(_recorded(record, new)) == expected and list(_recorded(record, by_step[20])) == []
 
 
+@pytest.mark.slow
 def test_killed_before_the_rename_nothing_is_recorded_and_it_is_computed_again(trained, quiz, tmp_path):
     asked = ["eval", str(trained), "--tasks", quiz, "--max-docs", "3", "--missing"]
     named = lambda: {path.name for path in (trained / "evaluations").glob("0*.json")}  # noqa: E731

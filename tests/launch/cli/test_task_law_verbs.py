@@ -45,6 +45,7 @@ def test_paper_c_needs_flops(runs, capsys):
     assert "paper-c needs its FLOPs: NAME=N,D,FLOPS (--target)\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_study_says_how_noisy_a_task_is_and_what_less_compute_costs(runs, tmp_path, capsys, monkeypatch):
     from fitting.bhagia2024 import error_analysis
     from fitting.tables import runs_table
