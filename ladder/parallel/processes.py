@@ -31,8 +31,9 @@ END_SECONDS = 30  # how long a process waits at the end for the others; after it
 def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> int:
     """Connect this process to the `count` of the run (jax.distributed); returns its index, 0 without a coordinator.
 
-    coordinator: HOST:PORT of process 0, or "auto" where JAX finds it (TPU pods). Arguments that are None are read from
-    LADDER_COORDINATOR, LADDER_PROCESSES and the first of INDEX that is set. Call it before any other use of jax.
+    coordinator: HOST:PORT of process 0, or "auto" where JAX finds coordinator, count and index itself (TPU pods).
+    Arguments that are None are read from LADDER_COORDINATOR, LADDER_PROCESSES and the first of INDEX that is set. Call
+    it before any other use of jax.
     Raises InputError where the settings are incomplete or contradictory, Preempted where processes do not connect.
     """
     coordinator, count, index = settings(coordinator, count, index, os.environ)
@@ -64,12 +65,12 @@ def settings(coordinator: str | None, count: int | None, index: int | None, env:
                 "several processes need a coordinator, HOST:PORT of process 0; set LADDER_COORDINATOR", "coordinator"
             )
         return None, None, None
+    if coordinator == "auto":  # the index of an indexed job counts the machines of one slice only
+        return coordinator, count, index
     if count is None:
         count = _env_int("LADDER_PROCESSES", env)
     if index is None:
         index = next((_env_int(name, env) for name in INDEX if name in env), None)
-    if coordinator == "auto":
-        return coordinator, count, index
     if not coordinator.rpartition(":")[2].isdigit():
         raise InputError(f"coordinator {coordinator!r}: write HOST:PORT, or auto on a TPU pod")
     if count is None or index is None:
