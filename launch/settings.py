@@ -67,7 +67,8 @@ class Slurm:
 @dataclass(frozen=True)
 class Gke:
     """topology: by size of the ladder ("7B" = "v5p:4x4x4"), "default" for the others. slices: of every run, joined by
-    multislice. queue: of Kueue, or "" without Kueue. image: a container image with `ladder` (see Dockerfile)."""
+    multislice. queue: of Kueue, or "" without Kueue. image: a container image with `ladder` (see Dockerfile).
+    scratch_gib: how much of a node's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket."""
 
     image: str = ""
     namespace: str = "default"
@@ -81,6 +82,8 @@ class Gke:
     max_restarts: int = 10
     fit_cpu: str = "4"
     fit_memory: str = "16Gi"
+    scratch_gib: int = 40  # a node with a boot disk of 100 GiB lets its pods have about 49
+    cache_gib: int = 10
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -103,7 +106,8 @@ class Gke:
 @dataclass(frozen=True)
 class Tpu:
     """topology: by size, "fit" for the fit, "default" for the others. archive: a folder in a bucket for the code.
-    reservation: its full name. wait_hours: how long a request may wait for machines (0: without limit)."""
+    reservation: its full name. wait_hours: how long a request may wait for machines (0: without limit).
+    scratch_gib: how much of a machine's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket."""
 
     project: str = ""
     zone: str = ""
@@ -117,6 +121,8 @@ class Tpu:
     reservation: str = ""
     slices: int = 1
     wait_hours: float = 0.0
+    scratch_gib: int = 50  # the boot disk has 100 GiB, with the system and the packages on it
+    cache_gib: int = 10
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -208,8 +214,10 @@ def _check_texts(table: str, settings, names: tuple[str, ...], pattern: str, all
 
 
 def _check_slices(table: str, settings: Gke | Tpu) -> None:
-    """Which TPU slices, how many, and how they are paid for."""
+    """Which TPU slices, how many, how they are paid for, and what may be written to their disks."""
     _check(settings.slices >= 1, f"{table}.slices = {settings.slices}: must be at least 1")
+    for name in ("scratch_gib", "cache_gib"):
+        _check(getattr(settings, name) >= 0, f"{table}.{name} = {getattr(settings, name)}: must not be negative")
     both = settings.spot and settings.reservation
     _check(not both, f"{table}: spot and reservation exclude each other; set only one")
     for size, text in settings.topology.items():

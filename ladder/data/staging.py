@@ -1,4 +1,4 @@
-"""Copy a corpus to the machine's own disk, once, and check the hash of every file."""
+"""Where a job reads a corpus of a bucket: a copy on the machine's own disk, made once, or a mount of the bucket."""
 
 import contextlib
 import os
@@ -19,9 +19,13 @@ def stage(directory):
     """The directory to read a corpus from: `directory` itself if it is on a disk, else a verified local copy.
 
     The copy is under LADDER_STAGE (default /tmp/ladder-stage). If LADDER_STAGE is set, a corpus on a (shared) disk is
-    copied too. Raises InputError if a file is missing, is not in FILES.json or has another hash than there.
+    copied too. If LADDER_MOUNT is set, gs://BUCKET is mounted at LADDER_MOUNT/BUCKET, and nothing is copied.
+    Raises InputError if a file is missing, is not in FILES.json or has another hash than there, if the corpus does not
+    fit on the disk, or the bucket is not mounted.
     """
-    stage_root = os.environ.get("LADDER_STAGE")
+    stage_root, mounts = os.environ.get("LADDER_STAGE"), os.environ.get("LADDER_MOUNT")
+    if mounts and str(directory).startswith("gs://"):
+        return _mounted(str(directory), Path(mounts))
     if is_local(directory) and not stage_root:
         return directory  # `corpus.open_corpus` checks it
     source, stage_root = epath.Path(directory), Path(stage_root or "/tmp/ladder-stage")
@@ -33,16 +37,31 @@ def stage(directory):
     return target
 
 
+def _mounted(directory: str, mounts: Path):
+    bucket, _, name = directory.removeprefix("gs://").partition("/")
+    if not (mounts / bucket).is_dir():
+        reason = f"LADDER_MOUNT={mounts} says that gs://{bucket} is mounted here"
+        mend = f"mount it: gcsfuse -o ro --implicit-dirs {bucket} {mounts / bucket}"
+        raise InputError(f"{mounts / bucket}: no such folder, but {reason}; {mend}")
+    return epath.Path(mounts / bucket / name)
+
+
 def _copy(source, target: Path) -> None:
     if not seal.is_sealed(source):
         raise InputError(
             f"{source / seal.SEAL}: missing, so a copy cannot be checked; run `ladder data build` to write it"
         )
     mend = seal.how_to_mend(source)
-    hashes, paths = seal.read(source, mend), seal.content(source)
+    hashes, entries = seal.read(source, mend), seal.content(source)
+    paths = {name: entry.path for name, entry in entries.items()}
     if hashes.keys() != paths.keys():
         different = ", ".join(sorted(hashes.keys() ^ paths.keys()))
         raise InputError(f"{source}: files are missing or were added since it was built: {different}; {mend}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size, free = sum(entry.size for entry in entries.values()), shutil.disk_usage(target.parent).free
+    if size > free:
+        reason = f"{size:,} bytes do not fit on the disk of {target.parent} ({free:,} are free)"
+        raise InputError(f"{source}: {reason}; set LADDER_STAGE to a larger disk, or mount the bucket (LADDER_MOUNT)")
     partial = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         for name, path in paths.items():

@@ -9,6 +9,8 @@ from typing import Any
 
 from ladder import topologies
 from ladder.errors import InputError
+from launch.backends import bucket_mount
+from launch.backends.bucket_mount import COPIED, Placement
 from launch.backends.protocol import TRY_AGAIN, Busy, Job, Seen
 from launch.settings import Environment, Gke
 
@@ -18,8 +20,10 @@ RUN_LABEL = "ladder/run"  # on every JobSet of ours
 GONE = (404, 409)  # no such JobSet; another one has taken its name
 
 
-def manifest(job: Job, settings: Gke, environment: Environment) -> dict:
-    """The JobSet of a run, or of a ladder's fit (which needs no TPU). Raises InputError where names get too long."""
+def manifest(job: Job, settings: Gke, environment: Environment, placement: Placement = COPIED) -> dict:
+    """The JobSet of a run, or of a ladder's fit (which needs no TPU, and no corpora). Raises InputError where names get
+    too long."""
+    placement = COPIED if job.is_fit else placement
     tpu = None if job.is_fit else settings.slice_of(job.size)
     replicas, vms = (1, 1) if tpu is None else (settings.slices, tpu.vms)
     longest = len(f"{job.name}-{WORKERS}-{replicas - 1}-{vms - 1}-abcde")
@@ -38,13 +42,13 @@ def manifest(job: Job, settings: Gke, environment: Environment) -> dict:
         "suspend": bool(settings.queue),  # Kueue resumes it when there is quota
         "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": [rule]},
         "replicatedJobs": [
-            {"name": WORKERS, "replicas": replicas, "template": _job(job, settings, environment, tpu, vms)}
+            {"name": WORKERS, "replicas": replicas, "template": _job(job, settings, environment, placement, tpu, vms)}
         ],
     }
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "JobSet", "metadata": metadata, "spec": spec}
 
 
-def _job(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slice | None, vms: int) -> dict:
+def _job(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> dict:
     from kubernetes import client as k
 
     codes = k.V1PodFailurePolicyOnExitCodesRequirement(
@@ -58,40 +62,36 @@ def _job(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slic
             k.V1PodFailurePolicyRule(action="FailJob", on_exit_codes=codes),
         ]
     )
+    annotations = bucket_mount.annotations(placement, settings.cache_gib)
+    pod = k.V1ObjectMeta(labels={RUN_LABEL: job.run_id}, annotations=annotations or None)
     spec = k.V1JobSpec(
         parallelism=vms,
         completions=vms,
         completion_mode="Indexed",
         backoff_limit=0,
         pod_failure_policy=policy,
-        template=k.V1PodTemplateSpec(
-            metadata=k.V1ObjectMeta(labels={RUN_LABEL: job.run_id}), spec=_pod(job, settings, environment, tpu, vms)
-        ),
+        template=k.V1PodTemplateSpec(metadata=pod, spec=_pod(job, settings, environment, placement, tpu, vms)),
     )
     return {"spec": k.ApiClient().sanitize_for_serialization(spec)}
 
 
-def _pod(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slice | None, vms: int):
+def _pod(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int):
     from kubernetes import client as k
 
-    env = [k.V1EnvVar(name=name, value=_literal(value)) for name, value in sorted(environment.variables.items())]
-    for name, reference in sorted(environment.secrets.items()):
-        secret, key = reference.split("/")
-        source = k.V1EnvVarSource(secret_key_ref=k.V1SecretKeySelector(name=secret, key=key))
-        env.append(k.V1EnvVar(name=name, value_from=source))
-    env.append(k.V1EnvVar(name="LADDER_STAGE", value="/scratch"))
-    if tpu is not None and vms * settings.slices > 1:
-        env.append(k.V1EnvVar(name="LADDER_COORDINATOR", value="auto"))
+    env, disk = _env(job, settings, environment, placement, tpu, vms), {}
     resources = {"cpu": settings.fit_cpu, "memory": settings.fit_memory}
     if tpu is not None:
         resources = {"google.com/tpu": str(tpu.chips_per_vm)}
+    if placement.copied_gib:
+        disk["size_limit"] = resources["ephemeral-storage"] = f"{placement.copied_gib}Gi"
+    volumes, mounts = bucket_mount.volumes(placement, settings.cache_gib)
     container = k.V1Container(
         name="ladder",
         image=settings.image,
         command=["ladder", *(_literal(word) for word in job.argv)],
         env=env,
         resources=k.V1ResourceRequirements(requests=resources, limits=resources),
-        volume_mounts=[k.V1VolumeMount(name="scratch", mount_path="/scratch")],
+        volume_mounts=[k.V1VolumeMount(name="scratch", mount_path="/scratch"), *mounts],
     )
     selector, tolerations = _node_selector(settings, tpu)
     return k.V1PodSpec(
@@ -102,8 +102,24 @@ def _pod(job: Job, settings: Gke, environment: Environment, tpu: topologies.Slic
         node_selector=selector or None,
         tolerations=tolerations or None,
         containers=[container],
-        volumes=[k.V1Volume(name="scratch", empty_dir=k.V1EmptyDirVolumeSource())],
+        volumes=[k.V1Volume(name="scratch", empty_dir=k.V1EmptyDirVolumeSource(**disk)), *volumes],
     )
+
+
+def _env(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> list:
+    from kubernetes import client as k
+
+    env = [k.V1EnvVar(name=name, value=_literal(value)) for name, value in sorted(environment.variables.items())]
+    for name, reference in sorted(environment.secrets.items()):
+        secret, key = reference.split("/")
+        source = k.V1EnvVarSource(secret_key_ref=k.V1SecretKeySelector(name=secret, key=key))
+        env.append(k.V1EnvVar(name=name, value_from=source))
+    env.append(k.V1EnvVar(name="LADDER_STAGE", value="/scratch"))
+    if placement.mounted:
+        env.append(k.V1EnvVar(name="LADDER_MOUNT", value=bucket_mount.ROOT))
+    if tpu is not None and vms * settings.slices > 1:
+        env.append(k.V1EnvVar(name="LADDER_COORDINATOR", value="auto"))
+    return env
 
 
 def _node_selector(settings: Gke, tpu: topologies.Slice | None) -> tuple[dict[str, str], list]:
@@ -137,18 +153,19 @@ class Cluster:
     chains = False
     retry_delay = 60.0
 
-    def __init__(self, settings: Gke, environment: Environment, api=None):
+    def __init__(self, settings: Gke, environment: Environment, api=None, placement: Placement = COPIED):
         settings.check()
-        self.settings, self.environment, self._api = settings, environment, api
+        self.settings, self.environment, self.placement, self._api = settings, environment, placement, api
 
     def render(self, job: Job) -> str:
         import yaml
 
-        return "---\n" + yaml.safe_dump(manifest(job, self.settings, self.environment), sort_keys=False)
+        return "---\n" + yaml.safe_dump(self._manifest(job), sort_keys=False)
 
     def submit(self, job: Job) -> None:
-        body = manifest(job, self.settings, self.environment)
-        self._call("create_namespaced_custom_object", *self._jobsets(), body, ignore=(409,))  # 409: it exists already
+        self._call(
+            "create_namespaced_custom_object", *self._jobsets(), self._manifest(job), ignore=(409,)
+        )  # 409: it exists already
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, tuple[Seen, ...]]:
         names, seen, token = {job.name for job in jobs}, {}, None
@@ -178,6 +195,9 @@ class Cluster:
         pod = pods.items[0].metadata.name
         text = self._call("read_namespaced_pod_log", pod, self.settings.namespace, tail_lines=1000, api=core)
         return text.splitlines()
+
+    def _manifest(self, job: Job) -> dict:
+        return manifest(job, self.settings, self.environment, self.placement)
 
     def _jobsets(self) -> tuple[str, ...]:
         return GROUP, VERSION, self.settings.namespace, PLURAL

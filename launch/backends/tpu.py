@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Sequence
 
 from ladder.errors import InputError
+from launch.backends import bucket_mount
 from launch.backends.archive import Code
+from launch.backends.bucket_mount import COPIED, Placement
 from launch.backends.protocol import TRIES, TRY_AGAIN, Busy, Job, Seen
 from launch.settings import Environment, Tpu
 
@@ -32,7 +34,7 @@ while sleep 30; do keep_log; done &
 """
 
 
-def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code) -> str:
+def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code, placement: Placement = COPIED) -> str:
     """The script that every machine of a run executes at every boot; it reads secrets from Secret Manager. Pure."""
     lines = ["#!/bin/bash", "set -uo pipefail", f"RUN={shlex.quote(job.directory)}"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.variables.items())]
@@ -45,6 +47,7 @@ def startup_script(job: Job, settings: Tpu, environment: Environment, code: Code
     elif settings.slice_of(job.size).vms * settings.slices > 1:
         lines.append("export LADDER_COORDINATOR=auto")
     lines.append(_FUNCTIONS)
+    lines += [] if job.is_fit else bucket_mount.commands(placement, settings.cache_gib)
     train = shlex.join(["/opt/ladder/.venv/bin/ladder", *job.argv])
     try_again = "|".join(map(str, TRY_AGAIN))
     lines += [
@@ -84,9 +87,10 @@ class Cluster:
     chains = False
     retry_delay = 60.0
 
-    def __init__(self, settings: Tpu, environment: Environment, code: Code, client=None):
+    def __init__(self, settings: Tpu, environment: Environment, code: Code, client=None, placement: Placement = COPIED):
         settings.check()
-        self.settings, self.environment, self.code, self._api = settings, environment, code, client
+        self.settings, self.environment, self.code = settings, environment, code
+        self.placement, self._api = placement, client
 
     @property
     def parent(self) -> str:
@@ -104,7 +108,7 @@ class Cluster:
             network_config=api.NetworkConfig(network=s.network, subnetwork=s.subnetwork, enable_external_ips=True),
             service_account=api.ServiceAccount(email=s.service_account) if s.service_account else None,
             labels={"ladder": "run"},
-            metadata={"startup-script": startup_script(job, s, self.environment, self.code)},
+            metadata={"startup-script": startup_script(job, s, self.environment, self.code, self.placement)},
         )
         spec = api.QueuedResource.Tpu.NodeSpec(parent=self.parent, node=node)
         if s.slices > 1 and not job.is_fit:

@@ -27,6 +27,7 @@ def submit(
     at_once: int = 1,
     processes: int = 1,
     retry: bool = False,
+    stage: Literal["auto", "always", "never"] = "auto",
     dry_run: bool = False,
     settings: Annotated[Path, arg(metavar="FILE")] = FILE,
     root: Root = RUNS,
@@ -42,6 +43,7 @@ def submit(
         at_once: local: how many runs at a time
         processes: local: processes of each run, joined by jax.distributed
         retry: try again the runs that failed, diverged or were stuck
+        stage: gke, tpu: whether corpora in a bucket are copied to each machine's disk, or the bucket is mounted there
         dry_run: write the run directories, print what would be submitted, and submit nothing
         settings: partitions, images, topologies, prices (README, Run a ladder on TPUs)
     """
@@ -49,7 +51,7 @@ def submit(
 
     from launch import prepare
     from launch.backends.archive import publish
-    from launch.scheduler import submission
+    from launch.scheduler import placement, submission
     from launch.settings import load
 
     if at_once < 1 or processes < 1:
@@ -59,16 +61,25 @@ def submit(
         refuse(f"with --backend {backend}, which starts as many as {FILE} says", one_machine)
     if dry_run:
         refuse("with --dry-run, which submits nothing", {"retry": retry})
+    if backend in ("local", "slurm"):
+        refuse(f"with --backend {backend}, which reads corpora on a disk in place", {"stage": stage != "auto"})
     config = submission.BackendConfig(backend, at_once, processes, load(settings))
-    opened = config.open()  # before anything is built: a missing setting is reported at once
+    config.open()  # before anything is built: a missing setting is reported at once
     if backend == "tpu":
         config = replace(config, code=publish(config.settings.tpu.archive, dry=dry_run))
-        opened = config.open()
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tasks(ladder)
     built = prepare.build(ladder, as_path(corpora))
     display.flags(built.notes)
-    submitted = submission.write(built, targets, as_path(root), config, dry_run)
+    rungs = built.ladder.all if targets else built.ladder.rungs
+    if problems := placement.problems(built, rungs, as_path(root), backend):
+        if backend != "gke" or not dry_run:
+            raise InputError(problems[0])
+        display.flags(problems)
+    placed, notes = placement.place(built, rungs, backend, config.settings, stage)
+    display.flags(notes)
+    config = replace(config, placement=placed)
+    submitted, opened = submission.write(built, targets, as_path(root), config, dry_run), config.open()
     terminal.console().print(str(submitted.cost()), markup=False)
     if dry_run:
         for job in submitted.jobs:

@@ -8,6 +8,7 @@ from ladder.errors import InputError
 from ladder.rundir.files import is_local, read_sealed, sealed, write_atomic
 from launch import prepare, settings
 from launch.backends.archive import Code
+from launch.backends.bucket_mount import Placement
 from launch.backends.protocol import Backend, Job
 from launch.scheduler import jobs, status
 from launch.scheduler.estimate import Estimate, estimate
@@ -19,13 +20,15 @@ BACKENDS = ("local", "slurm", "gke", "tpu")
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """backend: its name. at_once, processes: of local. settings: of ladder.toml. code: what TPU machines fetch."""
+    """backend: its name. at_once, processes: of local. settings: of ladder.toml. code: what TPU machines fetch.
+    placement: how machines of Google Cloud reach the corpora."""
 
     backend: str = "local"
     at_once: int = 1
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
     code: Code = field(default_factory=Code)
+    placement: Placement = field(default_factory=Placement)
 
     def open(self) -> Backend:
         """The backend. Raises InputError where a setting or a package is missing."""
@@ -38,8 +41,8 @@ class BackendConfig:
         if self.backend == "slurm":
             return slurm.Cluster(self.settings.slurm, self.settings.environment)
         if self.backend == "gke":
-            return gke.Cluster(self.settings.gke, self.settings.environment)
-        return tpu.Cluster(self.settings.tpu, self.settings.environment, self.code)
+            return gke.Cluster(self.settings.gke, self.settings.environment, placement=self.placement)
+        return tpu.Cluster(self.settings.tpu, self.settings.environment, self.code, placement=self.placement)
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,8 @@ class Submission:
 
 def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig, dry: bool = False) -> Submission:
     """Write a ladder's run directories, its fit directory and submit.json (not where `dry`: it may be in use)."""
-    local = {str(path) for path in (root, *built.corpora.values()) if is_local(path)}
     if config.backend in ("local", "slurm") and not is_local(root):
         raise InputError(f"--root {root}: {config.backend} needs a folder on a disk that all its machines share")
-    if config.backend == "tpu" and local:
-        raise InputError(
-            f"{', '.join(sorted(local))}: not visible to TPU machines; set --root and --corpora to gs://..."
-        )
     rungs = built.ladder.all if targets else built.ladder.rungs
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)
@@ -83,7 +81,9 @@ def read(folder: Path) -> Submission:
         names, fit, engine = value["runs"], value["fit"], value["engine"]
         if bad := [name for name in (*names, fit or "fit") if not jobs.RUN_ID.fullmatch(name)]:
             raise InputError(f"{bad[0]!r} is not the name of a run")
+        placed = engine.get("placement", {})  # earlier versions wrote none
         parsed = {"settings": settings.from_dict(engine["settings"]), "code": Code(**engine["code"])}
+        parsed["placement"] = Placement(**placed | {"mounted": tuple(placed.get("mounted", ()))})
         config = BackendConfig(**engine | parsed)
         if config.backend not in BACKENDS:
             raise InputError(f"no backend {config.backend!r}")

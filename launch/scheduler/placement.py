@@ -1,0 +1,146 @@
+"""Whether the machines of a backend can reach the data of a ladder, and how: copied, mounted, or read where it lies."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ladder.config import Rung, Source
+from ladder.data_config import Data
+from ladder.errors import InputError
+from ladder.rundir.files import absolute, entries_under, is_local
+from launch import terminal
+from launch.backends.bucket_mount import Placement
+from launch.prepare import Built
+from launch.settings import Gke, Settings, Tpu
+
+GIB = 1 << 30
+Stage = Literal["auto", "always", "never"]
+_BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]+)(/.*)?")
+
+
+def place(
+    built: Built, rungs: Sequence[Rung], backend: str, settings: Settings, stage: Stage = "auto"
+) -> tuple[Placement, list[str]]:
+    """How the runs of `rungs` read the corpora that lie in buckets, and a line for each thing a user should know.
+
+    stage: "auto" copies them where those of every run fit into scratch_gib, and else mounts their buckets. Token files
+    are not counted: they are read by range. Raises InputError where they do not fit and stage is "always", or where
+    a corpus that is to be mounted was built before records had hashes, or the backend needs a setting for it.
+    """
+    limits = {"gke": settings.gke, "tpu": settings.tpu}.get(backend)
+    if limits is None:  # local and slurm read what their disks hold, and copy a corpus in a bucket when a run starts
+        return Placement(), []
+    folders = {rung.label: _corpora(built, rung) for rung in rungs}
+    sizes = {
+        folder: sum(entry.size for entry in entries_under(folder).values())
+        for folder in dict.fromkeys(folder for of_rung in folders.values() for folder in of_rung)
+    }
+    label, most = max(
+        ((label, sum(sizes[folder] for folder in of_rung)) for label, of_rung in folders.items()),
+        key=lambda pair: pair[1],
+        default=("", 0),
+    )
+    if not most:
+        return Placement(), []
+    limit = f"{backend}.scratch_gib = {limits.scratch_gib}"
+    fits = most + GIB <= limits.scratch_gib * GIB  # a GiB for what else is written there
+    if fits and stage != "never":
+        return Placement(copied_gib=-(-most // GIB) + 1), []
+    too_large = f"the corpora of {label} have {terminal.size(most)}, too much to copy to each machine ({limit})"
+    if stage == "always":
+        raise InputError(f"--stage always: {too_large}; raise it in ladder.toml, or leave --stage out to mount them")
+    mounted = _mounted(sizes, limits)
+    names = ", ".join(f"gs://{bucket}" for bucket in mounted)
+    mend = "to copy them, raise it in ladder.toml"
+    return Placement(mounted), [] if fits else [f"{too_large}: {names} is mounted read-only instead; {mend}"]
+
+
+def _corpora(built: Built, rung: Rung) -> list:
+    """The folders in buckets of the corpora that were built from text."""
+    folders = [built.corpora[corpus] for text_format, corpus in _sources(rung.data) if text_format == "text"]
+    return [folder for folder in dict.fromkeys(folders) if not is_local(folder)]
+
+
+def _sources(data: Data) -> list[tuple[str, str]]:
+    """(format, hash) of each source."""
+    return [(source.format, source.corpus) for source in data.sources] or [("text", data.corpus)]
+
+
+def _mounted(folders, limits: Gke | Tpu) -> tuple[str, ...]:
+    """The buckets of these corpora. Raises InputError where one cannot be read through a mount."""
+    from ladder.data import seal
+
+    if isinstance(limits, Gke) and not limits.service_account:
+        reason = "its rights are those with which gcsfuse mounts a bucket"
+        raise InputError(f"gke.service_account is not set: {reason}; name it in ladder.toml, or --stage always")
+    buckets = set()
+    for folder in folders:
+        match = _BUCKET.fullmatch(str(folder))
+        if match is None:
+            raise InputError(f"{folder}: only buckets of Google Cloud (gs://...) can be mounted; use --stage always")
+        if not seal.checks_records(folder):
+            raise InputError(
+                f"{folder}: built before records had hashes, so every machine would read all of it before the first "
+                "step of a run; delete it and build it again, or copy it (--stage always)"
+            )
+        buckets.add(match[1])
+    return tuple(sorted(buckets))
+
+
+def problems(built: Built, rungs: Sequence[Rung], root, backend: str) -> list[str]:
+    """A line for each thing that lies on this machine only, where the machines of `backend` cannot see it."""
+    if backend not in ("gke", "tpu"):
+        return []
+    sources = {source.corpus: source for rung in rungs for source in rung.data.sources if source.format == "tokens"}
+    lines = [_token_files(source, built.corpora[corpus], root) for corpus, source in sources.items()]
+    folders = [root, *built.tokenizers.values()]
+    folders += [folder for corpus, folder in built.corpora.items() if corpus not in sources]
+    local = sorted({str(folder) for folder in folders if is_local(folder)})
+    if local:
+        machines = {"gke": "the pods of GKE", "tpu": "TPU machines"}[backend]
+        lines.append(f"{', '.join(local)}: not visible to {machines}; set --root and --corpora to gs://...")
+    return [line for line in lines if line]
+
+
+def _token_files(source: Source, folder, root) -> str | None:
+    """What to do about a source whose index, in `folder`, lies on this machine."""
+    if not is_local(folder):
+        return None
+    from ladder.data.tokens import index
+
+    contents = index.read(folder)
+    where = f"data.sources.{source.name}.text"
+    if not is_local(contents.root):
+        reason = "its token files are in a bucket, but their index lies on this machine only"
+        return f"{where}: {reason} ({folder}); copy it: {_copy([folder], root, source)}, and set {_new(source, root)}"
+    paths = [absolute(path) for path in source.text]
+    beside = all(not path.samefile(folder) for path in paths) and absolute(folder).is_relative_to(contents.root)
+    if not beside:  # the index is in a folder of its own
+        paths = [absolute(contents.root)]
+    elif not any(absolute(folder).is_relative_to(path) for path in paths):
+        pairs = [path.with_suffix(".idx") for path in paths if path.with_suffix(".idx").is_file()]
+        paths += [*pairs, absolute(folder)]
+    n_bytes = sum(entry.size for entry in contents.entries)
+    reason = f"its token files lie on this machine only ({terminal.size(n_bytes)} in {contents.root})"
+    line = f"{where}: {reason}; copy them: {_copy(paths, root, source)}"
+    if not beside:
+        line += f", run `ladder data index` on the copy ({_folder(root, source)}/{paths[0].name})"
+        return f"{line}, and set {where} to it"
+    return f"{line}, and set {_new(source, root)}"
+
+
+def _folder(root, source: Source) -> str:
+    """Where to copy the files of a source: into the bucket of --root, if it is in one."""
+    match = _BUCKET.fullmatch(str(root))
+    return f"gs://{match[1] if match else 'BUCKET'}/tokens/{source.name}"
+
+
+def _copy(paths: Sequence, root, source: Source) -> str:
+    return f"`{shlex.join(['gcloud', 'storage', 'cp', '-r', *map(str, paths), _folder(root, source) + '/'])}`"
+
+
+def _new(source: Source, root) -> str:
+    copies = tuple(f"{_folder(root, source)}/{Path(path).name}" for path in source.text)
+    return f"data.sources.{source.name}.text={copies}"
