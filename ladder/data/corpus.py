@@ -25,7 +25,7 @@ from ladder.data import documents, records, seal
 from ladder.data import tokenizer as tokenizers
 from ladder.data.documents import Texts
 from ladder.data.seal import CARD
-from ladder.errors import InputError
+from ladder.errors import DamagedError, InputError
 from ladder.rundir.files import absolute, files_under, is_local, read_json
 
 FORMAT_VERSION = 1
@@ -73,23 +73,43 @@ class Corpus:
         return records.source(self.directory, split)
 
     def reader(self, split: str) -> Callable[[int], np.ndarray]:
-        """read(i) -> the tokens of record i of a split. Both raise InputError where the files are damaged."""
-        shape = (self.windows_per_record * self.seq_len + 1,)
-        try:
-            source = self.source(split)
-        except Exception as error:  # TFDS and array_record raise many classes
-            raise self._damaged(split, error) from None
+        """read(i) -> the tokens of record i of a split. Both raise InputError where a file is damaged, which names it;
+        OSError where it cannot be read, for example because a mount is lost."""
+        source = self._opened(split)
 
         def read(i: int) -> np.ndarray:
+            nonlocal source
             try:
-                tokens = source[i]["tokens"]
+                return self._record(source, split, i)
+            except Exception:  # TFDS and array_record raise many classes
+                self._check_shard(records.shard_of(source, i))
+            source = self._opened(split)  # the file is as it was built: the reading of it failed
+            try:
+                return self._record(source, split, i)
             except Exception as error:
                 raise self._damaged(split, error) from None
-            if tokens.shape != shape:
-                raise self._damaged(split, f"record {i} has the shape {tokens.shape}, not {shape}")
-            return tokens
 
         return read
+
+    def _opened(self, split: str):
+        try:
+            return self.source(split)
+        except Exception as error:
+            raise self._damaged(split, error) from None
+
+    def _record(self, source, split: str, i: int) -> np.ndarray:
+        record, shape = source[i], (self.windows_per_record * self.seq_len + 1,)
+        tokens, expected = record["tokens"], record.get("hash")
+        if tokens.shape != shape:
+            raise ValueError(f"record {i} has the shape {tokens.shape}, not {shape}")
+        if expected is not None and not np.array_equal(expected, records.digest(self.hash, split, i, tokens)):
+            raise ValueError(f"record {i} does not match its hash")
+        return tokens
+
+    def _check_shard(self, name: str) -> None:
+        if seal.is_sealed(self.directory):
+            for problem in seal.verify_file(self.directory, name):
+                raise DamagedError(f"{problem}; {seal.how_to_mend(self.directory)}")
 
     def window_reader(self, split: str) -> Callable[[list[int]], np.ndarray]:
         """read(windows) -> int32[len(windows), seq_len + 1]; the latest records stay in memory, so that a small corpus
@@ -111,7 +131,7 @@ class Corpus:
     def _damaged(self, split: str, reason: object) -> InputError:
         reason = " ".join(str(reason).split())[:200]
         tell = "`ladder verify` tells which file is damaged"
-        return InputError(f"{self.directory}: the {split} split cannot be read ({reason}); {tell}")
+        return DamagedError(f"{self.directory}: the {split} split cannot be read ({reason}); {tell}")
 
 
 def open_corpus(directory) -> Corpus:
@@ -249,12 +269,13 @@ def _write(
         advance = start_bar("writing tokens", sum(card["bytes"].values()))
         streams = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
         feature = ((per_record * seq_len + 1,), np.dtype(tokenizer.dtype))
-        records.Writer(records=streams, sizes=card["bytes"], feature=feature, data_dir=temporary).write()
+        sizes = card["bytes"]
+        records.Writer(corpus=name, records=streams, sizes=sizes, feature=feature, data_dir=temporary).write()
         tokenizer.save(temporary / "tokenizer")
         card["bytes_per_token"] = round(sum(card["bytes"].values()) / sum(card["tokens"].values()), 4)
         card_text = json.dumps(card, indent=1) + "\n"
         (temporary / seal.UNFINISHED_CARD).write_text(card_text)
-        seal.write(temporary, {CARD: card_text})
+        seal.write(temporary, {CARD: card_text}, with_records=records.NAME)
         if not (final / CARD).exists():
             if final.exists():
                 final.rmtree()  # of a build that was killed after the rename, before its card was written

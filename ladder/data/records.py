@@ -1,13 +1,21 @@
-"""The records of a corpus on disk: a TFDS dataset in array_record, written once, read by position."""
+"""The records of a corpus on disk: a TFDS dataset in array_record, written once, read by position.
+
+A record holds its own hash, which covers the corpus, the split and its number too: a flipped bit, and a file that was
+exchanged for another, show when the record is read, without a second file that must be read as well. Corpora of earlier
+versions have records without one.
+"""
 
 import contextlib
 import functools
+import hashlib
 import io
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+NAME = ".array_record-"  # stands in the name of every shard
+DIGEST = 8  # bytes of a hash: a damaged record passes with the chance of 1 in 10^19
 SHARD_BYTES = 1 << 26  # of text; TFDS holds a shard's tokens in memory while it writes it
 
 
@@ -16,8 +24,22 @@ def source(directory, split: str):
     return tfds.builder_from_directory(directory / Writer.name / str(Writer.VERSION)).as_data_source(split)
 
 
+def digest(corpus: str, split: str, number: int, tokens: np.ndarray) -> np.ndarray:
+    """uint8[DIGEST]: the hash of record `number` of a split. corpus: its hash."""
+    data = np.ascontiguousarray(tokens, tokens.dtype.newbyteorder("<"))
+    key = f"{corpus}/{split}/{number}".encode()
+    return np.frombuffer(hashlib.blake2b(data, digest_size=DIGEST, key=key).digest(), np.uint8)
+
+
+def shard_of(source, number: int) -> str:
+    """The name, in the folder of the corpus, of the shard that holds record `number` of `source`."""
+    split = source.dataset_info.splits[source.split]
+    shard = int(np.searchsorted(np.cumsum(split.shard_lengths), number, side="right"))
+    return f"{Writer.name}/{Writer.VERSION}/{sorted(split.filenames)[shard]}"
+
+
 class Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Writes the records of each split in order, one shard for every 64 MB of text.
+    """Writes the records of each split in order, one shard for every 64 MB of text. corpus: the hash of the corpus.
 
     Not a GeneratorBasedBuilder: above 1 GB that sorts on disk with TensorFlow, which nothing else here needs.
     """
@@ -26,8 +48,9 @@ class Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     code_path = None  # else TFDS looks for checksums beside this file, with a package that it does not declare
 
-    def __init__(self, *, records: dict[str, Iterator], sizes: dict[str, int], feature: tuple, **kwargs):
-        self._records, self._sizes, self._feature = records, sizes, feature
+    def __init__(self, *, corpus: str, records: dict[str, Iterator], sizes: dict[str, int], feature: tuple, **kwargs):
+        self._records = {split: _with_hashes(corpus, split, stream) for split, stream in records.items()}
+        self._sizes, self._feature = sizes, feature
         super().__init__(file_format="array_record", **kwargs)
 
     def write(self) -> None:
@@ -39,7 +62,9 @@ class Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
         shape, dtype = self._feature
         # As bytes: 4 times as fast as a list of integers, and no larger.
         tokens = tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"tokens": tokens}))
+        hash_ = tfds.features.Tensor(shape=(DIGEST,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
+        features = tfds.features.FeaturesDict({"tokens": tokens, "hash": hash_})
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _shard_iterators_per_split(self, dl_manager):
         shards = {}
@@ -50,7 +75,12 @@ class Writer(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @staticmethod
     def _shard(records: Iterator, end: float) -> Iterator[tuple[int, dict]]:
-        for i, (n_bytes, tokens) in enumerate(records):
-            yield i, {"tokens": tokens}
+        for number, n_bytes, record in records:
+            yield number, record
             if n_bytes >= end:
                 return
+
+
+def _with_hashes(corpus: str, split: str, stream: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, int, dict]]:
+    for number, (n_bytes, tokens) in enumerate(stream):
+        yield number, n_bytes, {"tokens": tokens, "hash": digest(corpus, split, number, tokens)}

@@ -1,7 +1,10 @@
 """The seal of a corpus: the hash of every file, written when it is built, compared when it is opened.
 
-`FILES.json` holds the hashes. Hashing takes about a second for each gigabyte, so `VERIFIED.json`, beside it, remembers
-the size and the times of each file whose hash was right: `check` hashes a file again only where these have changed.
+`FILES.json` holds the hashes. Hashing takes about a second for each gigabyte, so the shards, whose records have hashes
+of their own (records.py), are not hashed then: `check` compares their sizes, and each record is checked when it is
+read.
+`VERIFIED.json`, beside it, remembers the size and the times of each other file whose hash was right: `check` hashes a
+file again only where these have changed. Shards of earlier versions have no such records, and are hashed as well.
 """
 
 import contextlib
@@ -13,28 +16,41 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from ladder.errors import InputError
-from ladder.rundir.files import SCHEMA_VERSION, files_under, is_local, read_sealed, sealed, write_atomic
+from ladder.rundir.files import SCHEMA_VERSION, Entry, entries_under, is_local, read_sealed, sealed, write_atomic
 
-SEAL = "FILES.json"  # {"files": {name: sha256}} of every other file
+# {"files": {name: sha256}} of every other file, and {"sizes": {name: bytes}} of those whose records have hashes.
+SEAL = "FILES.json"
 CARD = "card.json"
 UNFINISHED_CARD = "card.part"
 VERIFIED = "VERIFIED.json"  # {"files": {name: [sha256, size, mtime, ctime]}} of files that had the right hash
 CHUNK = 1 << 20
 CHANGED = "not the file that was built (its hash differs)"
+RESIZED = "not the file that was built (it has {:,} bytes, and had {:,})"
 
 
-def write(directory, texts: dict[str, str] | None = None) -> None:
-    """Write FILES.json, unless it exists. texts: name and content of files that will be added afterwards."""
+def write(directory, texts: dict[str, str] | None = None, with_records: str | None = None) -> None:
+    """Write FILES.json, unless it exists. texts: name and content of files that will be added afterwards.
+
+    with_records: what stands in the names of the files whose records have hashes of their own.
+    """
     directory = epath.Path(directory)
     if not is_sealed(directory):
-        hashes = {name: sha256(chunks(path)) for name, path in content(directory).items()}
-        hashes |= {name: sha256([text.encode()]) for name, text in (texts or {}).items()}
-        write_atomic(directory / SEAL, sealed({"files": hashes}))
+        entries = content(directory)
+        value = {"files": {name: sha256(chunks(entry.path)) for name, entry in entries.items()}}
+        value["files"] |= {name: sha256([text.encode()]) for name, text in (texts or {}).items()}
+        if with_records:
+            value["sizes"] = {name: entry.size for name, entry in entries.items() if with_records in name}
+        write_atomic(directory / SEAL, sealed(value))
 
 
 def is_sealed(directory) -> bool:
     """Whether the corpus has a FILES.json. Corpora of earlier versions may have none; they cannot be checked."""
     return (epath.Path(directory) / SEAL).exists()
+
+
+def checks_records(directory) -> bool:
+    """Whether the shards of the corpus are checked record by record, so that opening it does not read them."""
+    return is_sealed(directory) and bool(_read(directory)[1])
 
 
 def check(directory, within: str = "", mend: str | None = None) -> None:
@@ -51,9 +67,9 @@ def check(directory, within: str = "", mend: str | None = None) -> None:
         return
     if not is_local(directory):
         return
-    hashes, before = read(directory, mend), _read_verified(directory)
+    (hashes, sizes), before = _read(directory, mend), _read_verified(directory)
     verified = dict(before)
-    for problem in _problems(directory, hashes, within, verified):
+    for problem in _problems(directory, hashes, within, verified, sizes):
         raise InputError(f"{problem}; {mend}")
     if verified != before:
         _write_verified(directory, {name: state for name, state in verified.items() if name in hashes})
@@ -73,26 +89,41 @@ def verify(directory) -> list[str]:
         return [str(error)]
 
 
+def verify_file(directory, name: str) -> list[str]:
+    """As `verify`, of one file. Raises OSError where it cannot be read."""
+    expected, path = read(directory).get(name), epath.Path(directory) / name
+    try:
+        return [] if expected in (None, sha256(chunks(path))) else [f"{path}: {CHANGED}"]
+    except FileNotFoundError:
+        return [f"{path}: missing; it is a file of the corpus that was built"]
+
+
 def read(directory, mend: str | None = None) -> dict[str, str]:
     """{name: sha256} of FILES.json. Raises InputError where it is damaged."""
+    return _read(directory, mend)[0]
+
+
+def _read(directory, mend: str | None = None) -> tuple[dict[str, str], dict[str, int]]:
+    """The hashes and the sizes of FILES.json."""
     path = epath.Path(directory) / SEAL
     more = f"; {mend}" if mend else ""
     try:
-        hashes = read_sealed(path).get("files")
+        value = read_sealed(path)
+        hashes, sizes = value.get("files"), value.get("sizes", {})
     except InputError as error:
         raise InputError(f"{error}{more}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}){more}") from None
-    if not isinstance(hashes, dict) or CARD not in hashes:
+    if not isinstance(hashes, dict) or CARD not in hashes or not isinstance(sizes, dict):
         raise InputError(f"{path}: damaged: it does not hold the hashes of a corpus{more}")
-    return hashes
+    return hashes, sizes
 
 
-def content(directory) -> dict:
-    """{name: path} of the files of a corpus, without FILES.json, VERIFIED.json and what a killed process left."""
+def content(directory) -> dict[str, Entry]:
+    """{name: Entry} of the files of a corpus, without FILES.json, VERIFIED.json and what a killed process left."""
     return {
-        name: path
-        for name, path in files_under(directory).items()
+        name: entry
+        for name, entry in entries_under(directory).items()
         if name not in (SEAL, VERIFIED, UNFINISHED_CARD) and not name.endswith(".tmp")
     }
 
@@ -115,19 +146,26 @@ def sha256(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _problems(directory, hashes: dict, within: str = "", verified: dict | None = None) -> Iterator[str]:
+def _problems(
+    directory, hashes: dict, within: str = "", verified: dict | None = None, sizes: dict | None = None
+) -> Iterator[str]:
     """A line for each difference between the files and `hashes`, the cheap ones first.
 
     verified: files that it lists in their present state are not hashed; those whose hash is right are added to it.
+    sizes: of the files that are not hashed.
     """
-    paths = content(directory)
-    names = {name for name in hashes.keys() | paths.keys() if name.startswith(within)}
-    for name in sorted(names - paths.keys()):
+    entries, sizes = content(directory), sizes or {}
+    names = {name for name in hashes.keys() | entries.keys() if name.startswith(within)}
+    for name in sorted(names - entries.keys()):
         yield f"{directory / name}: missing; it is a file of the corpus that was built"
     for name in sorted(names - hashes.keys()):
         yield f"{directory / name}: not a file that was built; it was added later"
-    for name in sorted(names & paths.keys() & hashes.keys()):
-        path = paths[name]
+    present = names & entries.keys() & hashes.keys()
+    for name in sorted(present & sizes.keys()):
+        if entries[name].size != sizes[name]:
+            yield f"{entries[name].path}: {RESIZED.format(entries[name].size, sizes[name])}"
+    for name in sorted(present - sizes.keys()):
+        path = entries[name].path
         try:
             state = None if verified is None else _state(path, hashes[name])
             if state is None or verified.get(name) != state:
