@@ -54,15 +54,9 @@ def submit(
     from launch.scheduler import placement, submission
     from launch.settings import load
 
-    if at_once < 1 or processes < 1:
-        raise InputError("--at-once and --processes: must be at least 1")
-    if backend != "local":
-        one_machine = {"at_once": at_once > 1, "processes": processes > 1}
-        refuse(f"with --backend {backend}, which starts as many as {FILE} says", one_machine)
+    _refuse_flags(backend, at_once, processes, stage)
     if dry_run:
         refuse("with --dry-run, which submits nothing", {"retry": retry})
-    if backend in ("local", "slurm"):
-        refuse(f"with --backend {backend}, which reads corpora on a disk in place", {"stage": stage != "auto"})
     config = submission.BackendConfig(backend, at_once, processes, load(settings))
     config.open()  # before anything is built: a missing setting is reported at once
     if backend == "tpu":
@@ -72,11 +66,7 @@ def submit(
     built = prepare.build(ladder, as_path(corpora))
     display.flags(built.notes)
     rungs = built.ladder.all if targets else built.ladder.rungs
-    if problems := placement.problems(built, rungs, as_path(root), backend):
-        if backend != "gke" or not dry_run:
-            raise InputError(problems[0])
-        display.flags(problems)
-    placed, notes = placement.place(built, rungs, backend, config.settings, stage)
+    placed, notes = placement.place(built, rungs, as_path(root), backend, config.settings, stage, dry_run)
     display.flags(notes)
     config = replace(config, placement=placed)
     submitted, opened = submission.write(built, targets, as_path(root), config, dry_run), config.open()
@@ -86,6 +76,17 @@ def submit(
             print(opened.render(job))
         return 0
     return _submit(submitted.jobs, opened, retry)
+
+
+def _refuse_flags(backend: str, at_once: int, processes: int, stage: str) -> None:
+    """Raises InputError for flags of `submit` that have no effect with this backend."""
+    if at_once < 1 or processes < 1:
+        raise InputError("--at-once and --processes: must be at least 1")
+    if backend != "local":
+        one_machine = {"at_once": at_once > 1, "processes": processes > 1}
+        refuse(f"with --backend {backend}, which starts as many as {FILE} says", one_machine)
+    if backend in ("local", "slurm"):
+        refuse(f"with --backend {backend}, which reads corpora on a disk in place", {"stage": stage != "auto"})
 
 
 def _submit(jobs, backend, retry: bool) -> int:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -21,40 +22,43 @@ _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]+)(/.*)?")
 
 
 def place(
-    built: Built, rungs: Sequence[Rung], backend: str, settings: Settings, stage: Stage = "auto"
+    built: Built, rungs: Sequence[Rung], root, backend: str, settings: Settings, stage: Stage = "auto", dry=False
 ) -> tuple[Placement, list[str]]:
     """How the runs of `rungs` read the corpora that lie in buckets, and a line for each thing a user should know.
 
     stage: "auto" copies them where those of every run fit into scratch_gib, and else mounts their buckets. Token files
-    are not counted: they are read by range. Raises InputError where they do not fit and stage is "always", or where
-    a corpus that is to be mounted was built before records had hashes, or the backend needs a setting for it.
+    are not counted: they are read by range. Raises InputError where they do not fit and stage is "always", where a
+    corpus that is to be mounted was built before records had hashes, where the backend needs a setting for it, and
+    where something lies on this machine only (with GKE a line instead, if dry: its manifests are of use without it).
     """
     limits = {"gke": settings.gke, "tpu": settings.tpu}.get(backend)
     if limits is None:  # local and slurm read what their disks hold, and copy a corpus in a bucket when a run starts
         return Placement(), []
+    notes = _not_visible(built, rungs, root, backend)
+    if notes and not (backend == "gke" and dry):
+        raise InputError(notes[0])
     folders = {rung.label: _corpora(built, rung) for rung in rungs}
-    sizes = {
-        folder: sum(entry.size for entry in entries_under(folder).values())
-        for folder in dict.fromkeys(folder for of_rung in folders.values() for folder in of_rung)
-    }
-    label, most = max(
-        ((label, sum(sizes[folder] for folder in of_rung)) for label, of_rung in folders.items()),
-        key=lambda pair: pair[1],
-        default=("", 0),
-    )
-    if not most:
-        return Placement(), []
-    limit = f"{backend}.scratch_gib = {limits.scratch_gib}"
+    sizes = {folder: _size(folder) for folder in dict.fromkeys(chain.from_iterable(folders.values()))}
+    totals = {label: sum(sizes[folder] for folder in of_rung) for label, of_rung in folders.items()}
+    label = max(totals, key=totals.get, default="")
+    if not (most := totals.get(label, 0)):
+        return Placement(), notes
     fits = most + GIB <= limits.scratch_gib * GIB  # a GiB for what else is written there
     if fits and stage != "never":
-        return Placement(copied_gib=-(-most // GIB) + 1), []
-    too_large = f"the corpora of {label} have {terminal.size(most)}, too much to copy to each machine ({limit})"
+        return Placement(copied_gib=-(-most // GIB) + 1), notes
+    too_large = f"the corpora of {label} have {terminal.size(most)}, too much to copy to each machine"
+    too_large += f" ({backend}.scratch_gib = {limits.scratch_gib})"
     if stage == "always":
         raise InputError(f"--stage always: {too_large}; raise it in ladder.toml, or leave --stage out to mount them")
     mounted = _mounted(sizes, limits)
-    names = ", ".join(f"gs://{bucket}" for bucket in mounted)
-    mend = "to copy them, raise it in ladder.toml"
-    return Placement(mounted), [] if fits else [f"{too_large}: {names} is mounted read-only instead; {mend}"]
+    if not fits:
+        names = ", ".join(f"gs://{bucket}" for bucket in mounted)
+        notes += [f"{too_large}: {names} is mounted read-only instead; to copy them, raise it in ladder.toml"]
+    return Placement(mounted), notes
+
+
+def _size(folder) -> int:
+    return sum(entry.size for entry in entries_under(folder).values())
 
 
 def _corpora(built: Built, rung: Rung) -> list:
@@ -89,10 +93,8 @@ def _mounted(folders, limits: Gke | Tpu) -> tuple[str, ...]:
     return tuple(sorted(buckets))
 
 
-def problems(built: Built, rungs: Sequence[Rung], root, backend: str) -> list[str]:
+def _not_visible(built: Built, rungs: Sequence[Rung], root, backend: str) -> list[str]:
     """A line for each thing that lies on this machine only, where the machines of `backend` cannot see it."""
-    if backend not in ("gke", "tpu"):
-        return []
     sources = {source.corpus: source for rung in rungs for source in rung.data.sources if source.format == "tokens"}
     lines = [_token_files(source, built.corpora[corpus], root) for corpus, source in sources.items()]
     folders = [root, *built.tokenizers.values()]

@@ -13,6 +13,7 @@ from ladder.config import job_name
 from ladder.errors import InputError
 from ladder.rundir.record import Record
 from launch.backends import gke
+from launch.backends.bucket_mount import COPIED, Placement
 from launch.backends.protocol import Busy, Job
 from launch.scheduler import jobs, loop
 from launch.settings import Environment, Gke
@@ -27,8 +28,11 @@ JOB = Job(job_name("mine", RUN), RUN, f"gs://b/runs/mine/{RUN}", ("train", f"gs:
 FIT = Job(job_name("mine", "fit-0123abcd"), "fit-0123abcd", "gs://b/f", ("conclude", "gs://b/f"), kind="fit")
 ENVIRONMENT = Environment({"JAX_LOG": "1"}, {"HF_TOKEN": "hugging-face/token"})
 
+READER = dataclasses.replace(SETTINGS, service_account="reader", cache_gib=20)
 CASES = {
     "one-slice-spot": (JOB, dataclasses.replace(SETTINGS, spot=True)),
+    "corpora-copied": (JOB, READER, Placement(copied_gib=12)),
+    "buckets-mounted": (JOB, READER, Placement(mounted=("data-1", "data.2"))),
     "four-slices-reserved": (JOB, dataclasses.replace(SETTINGS, slices=4, reservation="ours")),
     "one-slice-reserved": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, reservation="ours")),
     "four-slices-spot": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, slices=4, spot=True)),
@@ -43,19 +47,24 @@ def crd():
     return fake_kubernetes.validator()
 
 
+def manifest_of(case):
+    job, settings, placement = (*CASES[case], COPIED)[:3]
+    return gke.manifest(job, settings, ENVIRONMENT, placement)
+
+
 def problems(crd, manifest):
     return [f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in crd.iter_errors(manifest)]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_manifests_are_valid(crd, case):
-    assert problems(crd, gke.manifest(*CASES[case], ENVIRONMENT)) == []
+    assert problems(crd, manifest_of(case)) == []
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_manifests_are_as_they_were(case):
     """LADDER_GOLDEN=write writes the files again; read the difference before you commit it."""
-    text = yaml.safe_dump(gke.manifest(*CASES[case], ENVIRONMENT), sort_keys=False)
+    text = yaml.safe_dump(manifest_of(case), sort_keys=False)
     path = GOLDEN / f"{case}.yaml"
     if os.environ.get("LADDER_GOLDEN") == "write":
         path.write_text(text)
@@ -84,13 +93,16 @@ MUTATIONS = {
     "tolerations as a table": ((*POD, "tolerations"), {"key": "google.com/tpu"}),
     "grace period as text": ((*POD, "terminationGracePeriodSeconds"), "60"),
     "exit codes as texts": ((*JOB_SPEC, "podFailurePolicy", "rules", 1, "onExitCodes", "values"), ["75"]),
+    "driver that is misspelt": ((*POD, "volumes", 0, "csi"), {"drivr": "gcsfuse.csi.storage.gke.io"}),
+    "read-only as text": ((*POD, "volumes", 0, "csi"), {"driver": "gcsfuse.csi.storage.gke.io", "readOnly": "true"}),
+    "bucket as a list": ((*POD, "volumes", 0, "csi"), {"driver": "x", "volumeAttributes": {"bucketName": ["b"]}}),
     "command as one text": ((*POD, "containers", 0, "command"), "ladder train"),
 }
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_mutations_are_caught(crd, mutation):
-    manifest = copy.deepcopy(gke.manifest(*CASES["four-slices-reserved"], ENVIRONMENT))
+    manifest = copy.deepcopy(manifest_of("four-slices-reserved"))
     change(manifest, *MUTATIONS[mutation])
     assert problems(crd, manifest)
 
@@ -121,6 +133,27 @@ def test_secrets_only_by_reference_and_arguments_unchanged():
     env = {e["name"]: e for e in container["env"]}
     assert env["NOTE"]["value"] == "$$(HF_TOKEN)"
     assert env["HF_TOKEN"] == {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}}
+
+
+def test_a_pod_mounts_read_only_with_bounded_memory_and_disk_and_the_fit_mounts_nothing():
+    template = manifest_of("buckets-mounted")["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "gke-gcsfuse/volumes": "true",
+        "gke-gcsfuse/cpu-limit": "4",
+        "gke-gcsfuse/memory-limit": "2Gi",
+        "gke-gcsfuse/ephemeral-storage-limit": "41Gi",  # more than both caches, as Google asks for
+    }
+    pod = template["spec"]
+    csi = pod["volumes"][1]["csi"]
+    assert csi["driver"] == "gcsfuse.csi.storage.gke.io" and csi["readOnly"] is True
+    assert csi["volumeAttributes"]["bucketName"] == "data-1"
+    assert "file-cache:max-size-mb:20480" in csi["volumeAttributes"]["mountOptions"].split(",")
+    mounts = {m["mountPath"]: m.get("readOnly") for m in pod["containers"][0]["volumeMounts"]}
+    assert mounts == {"/scratch": None, "/gcs/data-1": True, "/gcs/data.2": True}
+    assert {"name": "LADDER_MOUNT", "value": "/gcs"} in pod["containers"][0]["env"]
+    assert pod["serviceAccountName"] == "reader"
+    fit = gke.manifest(FIT, READER, ENVIRONMENT, Placement(mounted=("data-1",)))
+    assert "gcsfuse" not in str(fit) and fit == gke.manifest(FIT, READER, ENVIRONMENT)
 
 
 @pytest.fixture
