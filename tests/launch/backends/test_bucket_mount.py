@@ -70,7 +70,7 @@ def test_gcsfuse_is_installed_where_it_is_absent(shell, tmp_path):
     "codes, says", [({"gcsfuse": 1}, "cannot mount data-1"), ({"apt-get": 100}, "gcsfuse could not be installed")]
 )
 def test_a_run_without_its_data_does_not_start(shell, codes, says):
-    called, printed = shell(bucket_mount.commands(TWO, 10), **codes)
+    _, printed = shell(bucket_mount.commands(TWO, 10), **codes)
     assert printed == f"gave up: {says}\n"
 
 
