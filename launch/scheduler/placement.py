@@ -10,7 +10,7 @@ from typing import Literal
 from ladder.config import Rung, Source
 from ladder.data_config import Data
 from ladder.errors import InputError
-from ladder.rundir.files import absolute, entries_under, is_local
+from ladder.rundir.files import entries_under, is_local
 from launch import terminal
 from launch.backends.bucket_mount import Placement
 from launch.prepare import Built
@@ -18,7 +18,7 @@ from launch.settings import Gke, Settings, Tpu
 
 GIB = 1 << 30
 Stage = Literal["auto", "always", "never"]
-_BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]+)(/.*)?")
+_BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)(/.*)?")
 
 
 def place(
@@ -112,25 +112,21 @@ def _token_files(source: Source, folder, root) -> str | None:
         return None
     from ladder.data.tokens import index
 
-    contents = index.read(folder)
+    contents, folder = index.read(folder), Path(folder).resolve()
     where = f"data.sources.{source.name}.text"
     if not is_local(contents.root):
-        reason = "its token files are in a bucket, but their index lies on this machine only"
-        return f"{where}: {reason} ({folder}); copy it: {_copy([folder], root, source)}, and set {_new(source, root)}"
-    paths = [absolute(path) for path in source.text]
-    beside = all(not path.samefile(folder) for path in paths) and absolute(folder).is_relative_to(contents.root)
-    if not beside:  # the index is in a folder of its own
-        paths = [absolute(contents.root)]
-    elif not any(absolute(folder).is_relative_to(path) for path in paths):
-        pairs = [path.with_suffix(".idx") for path in paths if path.with_suffix(".idx").is_file()]
-        paths += [*pairs, absolute(folder)]
-    n_bytes = sum(entry.size for entry in contents.entries)
-    reason = f"its token files lie on this machine only ({terminal.size(n_bytes)} in {contents.root})"
-    line = f"{where}: {reason}; copy them: {_copy(paths, root, source)}"
-    if not beside:
-        line += f", run `ladder data index` on the copy ({_folder(root, source)}/{paths[0].name})"
-        return f"{line}, and set {where} to it"
-    return f"{line}, and set {_new(source, root)}"
+        reason = f"its token files are in a bucket, but their index lies on this machine only ({folder})"
+        return f"{where}: {reason}; copy it: {_copy([folder], root, source)}, and set {_new([folder], root, source)}"
+    n_bytes, files = terminal.size(sum(entry.size for entry in contents.entries)), Path(contents.root).resolve()
+    reason = f"its token files lie on this machine only ({n_bytes} in {files})"
+    named = [Path(path).resolve() for path in source.text]
+    if folder in named:  # files and index lie apart
+        mend = f"then run `ladder data index` on the copy ({_folder(root, source)}/{files.name}), and set {where} to it"
+        return f"{where}: {reason}; copy them: {_copy([files], root, source)}, {mend}"
+    copied = list(named)
+    if not any(folder.is_relative_to(path) for path in named):
+        copied += [pair for path in named if (pair := path.with_suffix(".idx")).is_file()] + [folder]
+    return f"{where}: {reason}; copy them: {_copy(copied, root, source)}, and set {_new(named, root, source)}"
 
 
 def _folder(root, source: Source) -> str:
@@ -143,6 +139,6 @@ def _copy(paths: Sequence, root, source: Source) -> str:
     return f"`{shlex.join(['gcloud', 'storage', 'cp', '-r', *map(str, paths), _folder(root, source) + '/'])}`"
 
 
-def _new(source: Source, root) -> str:
-    copies = tuple(f"{_folder(root, source)}/{Path(path).name}" for path in source.text)
+def _new(paths: Sequence[Path], root, source: Source) -> str:
+    copies = tuple(f"{_folder(root, source)}/{path.name}" for path in paths)
     return f"data.sources.{source.name}.text={copies}"

@@ -245,6 +245,8 @@ def test_a_dry_run_prints_what_it_would_do_and_does_nothing(tmp_path, monkeypatc
     assert cli.main(["submit", "demo", "--backend", backend, "--dry-run"]) == 0
     out = capsys.readouterr().out
     ladder = loader.load("demo")
+    not_visible, _, out = out.rpartition("not visible to the pods of GKE; set --root and --corpora to gs://...\n")
+    assert bool(not_visible) == (backend == "gke")
     first, rest = out.split("\n", 1)
     assert first.startswith(f"{len(ladder.rungs) + 1} runs to go, ")
     assert ("chip-hours, $" in first) == (backend == "gke")
