@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from ladder.config import Data, canonical_json
-from ladder.data import documents, records, seal
+from ladder.data import documents, records, seal, staging
 from ladder.data import tokenizer as tokenizers
 from ladder.data.documents import Texts
 from ladder.data.seal import CARD
@@ -33,6 +33,7 @@ SPLITS = ("train", "validation")
 # Windows lie together in records: reading 4,096 tokens takes as long as reading 256, and writing a tenth of the time.
 RECORD_TOKENS = 4096
 CACHED_RECORDS = 1024
+READ_AT_ONCE = 32  # records of a mounted corpus
 ENCODERS = 2  # threads; tiktoken releases the GIL
 
 
@@ -69,8 +70,8 @@ class Corpus:
         return tokenizer
 
     def source(self, split: str):
-        """Random access to the records of a split, unchecked: {"tokens": int[windows_per_record * seq_len + 1]}, and in
-        it the hash (records.py)."""
+        """Random access to the records of a split, unchecked: int[windows_per_record * seq_len + 1], and after it the
+        hash (records.py)."""
         return records.source(self.directory, split)
 
     def reader(self, split: str) -> Callable[[int], np.ndarray]:
@@ -83,7 +84,7 @@ class Corpus:
             try:
                 return self._record(source, split, i)
             except Exception:  # TFDS and array_record raise many classes
-                self._check_shard(records.shard_of(source, i))
+                self._check_shard(source.file(i))
             source = self._opened(split)  # the file is as it was built: the reading of it failed
             try:
                 return self._record(source, split, i)
@@ -99,7 +100,7 @@ class Corpus:
             raise self._damaged(split, error) from None
 
     def _record(self, source, split: str, i: int) -> np.ndarray:
-        record, n = source[i]["tokens"], self.windows_per_record * self.seq_len + 1
+        record, n = source[i], self.windows_per_record * self.seq_len + 1
         tokens = record[:n]
         if record.shape not in ((n,), (n + records.DIGEST // record.itemsize,)):
             raise ValueError(f"record {i} has the shape {record.shape}, not {(n,)}")
@@ -117,13 +118,16 @@ class Corpus:
         is read once."""
         record = functools.lru_cache(maxsize=CACHED_RECORDS)(self.reader(split))
         length, per_record = self.seq_len, self.windows_per_record
+        threads = ThreadPoolExecutor(READ_AT_ONCE) if staging.is_mounted(self.directory) else None
 
         def read(windows: list[int]) -> np.ndarray:
             tokens = np.empty((len(windows), length + 1), np.int32)
+            if threads is not None:  # each record is a request to the bucket
+                for _ in threads.map(record, sorted({w // per_record for w in windows})):
+                    pass
             for row, w in enumerate(windows):
                 start = w % per_record * length
-                # One record at a time, 50 us each: __getitems__ starts threads in every call and is slower below 256
-                # rows.
+                # One record at a time, 50 us each: on a disk, threads are slower.
                 tokens[row] = record(w // per_record)[start : start + length + 1]
             return tokens
 

@@ -37,6 +37,12 @@ def stage(directory):
     return target
 
 
+def is_mounted(directory) -> bool:
+    """Whether a folder is in a bucket that is mounted (LADDER_MOUNT)."""
+    mounts = os.environ.get("LADDER_MOUNT")
+    return bool(mounts) and Path(directory).is_relative_to(mounts)
+
+
 def _mounted(directory: str, mounts: Path):
     bucket, _, name = directory.removeprefix("gs://").partition("/")
     if not (mounts / bucket).is_dir():

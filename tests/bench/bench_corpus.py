@@ -3,13 +3,19 @@
 python tests/bench/bench_corpus.py [MB of Python text, 20 by default]
 """
 
+import os
 import sys
 import tempfile
 import time
+from unittest.mock import patch
+
+import numpy as np
 
 from ladder.config import Data
-from ladder.data import corpus
+from ladder.data import corpus, records, staging
 from ladder.data.batches import Batches
+
+LATENCY = 0.02  # seconds, of a request to a bucket
 
 
 def main(megabytes: float = 20) -> dict[str, float]:
@@ -43,6 +49,38 @@ def main(megabytes: float = 20) -> dict[str, float]:
 def test_corpus_throughput():
     """5 MB/s with a BPE of 8,000 on two quiet cores."""
     assert main()["bpe:8000"] >= 5
+
+
+def through_a_mount(steps: int = 5, batch: int = 128) -> list[float]:
+    """Tokens a second from a corpus each of whose records takes LATENCY more: in threads, and one at a time."""
+    getitem, rates = records.Source.__getitem__, []
+
+    def slow(source, i):
+        time.sleep(LATENCY)
+        return getitem(source, i)
+
+    with tempfile.TemporaryDirectory() as root, patch.object(records.Source, "__getitem__", slow):
+        made = corpus.build(Data(tokenizer="bytes", max_bytes=20_000_000), 2048, root, progress=False)
+        for mounted in (True, False):
+            with patch.dict(os.environ, {"LADDER_MOUNT": root} if mounted else {}):
+                assert staging.is_mounted(made.directory) == mounted
+                batches = Batches(made, "train", batch, seed=0)
+                batches(steps)  # opens the files
+            seconds = []
+            for step in range(steps):
+                start = time.perf_counter()
+                batches(step)
+                seconds.append(time.perf_counter() - start)
+            rates.append(batch * 2048 / float(np.median(seconds)))
+    print(
+        f"{LATENCY * 1e3:.0f} ms a record: {rates[0] / 1e6:.2f} Mtok/s in threads, {rates[1] / 1e6:.2f} one at a time"
+    )
+    return rates
+
+
+def test_a_mounted_corpus_is_read_in_threads():
+    in_threads, one_at_a_time = through_a_mount()
+    assert in_threads > 5 * one_at_a_time
 
 
 if __name__ == "__main__":

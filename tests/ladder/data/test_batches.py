@@ -29,7 +29,7 @@ def windows(corpus) -> dict[str, list[tuple]]:
     by_split = {}
     for split in corpora.SPLITS:
         source = corpus.source(split)
-        rows = [source[i]["tokens"] for i in range(len(source))]
+        rows = [source[i] for i in range(len(source))]
         step = corpus.windows_per_record
         all_windows = [tuple(row[s * L : s * L + L + 1].tolist()) for row in rows for s in range(step)]
         by_split[split] = all_windows[: corpus.windows[split]]

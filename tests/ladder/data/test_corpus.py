@@ -49,7 +49,7 @@ def stream(corpus: corpora.Corpus, split: str) -> np.ndarray:
     """The tokens of a split, from the records on disk, without the filling."""
     records = corpus.source(split)
     block = corpus.windows_per_record * corpus.seq_len
-    rows = [records[i]["tokens"][: block + 1] for i in range(len(records))]  # a hash follows
+    rows = [records[i][: block + 1] for i in range(len(records))]  # a hash follows
     assert all(before[-1] == after[0] for before, after in itertools.pairwise(rows))
     flat = np.concatenate([row[:block] for row in rows] + [rows[-1][block:]])
     return flat[: corpus.windows[split] * corpus.seq_len + 1]
