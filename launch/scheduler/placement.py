@@ -53,7 +53,7 @@ def place(
     mounted = _mounted(sizes, limits)
     if not fits:
         names = ", ".join(f"gs://{bucket}" for bucket in mounted)
-        notes += [f"{too_large}: {names} is mounted read-only instead; to copy them, raise it in ladder.toml"]
+        notes += [f"{too_large}; mounted read-only instead: {names}; to copy them, raise it in ladder.toml"]
     return Placement(mounted), notes
 
 

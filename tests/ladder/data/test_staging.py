@@ -78,6 +78,20 @@ def test_a_copy_that_is_damaged_later_is_refused(corpus, monkeypatch, tmp_path):
     assert staging.stage(str(corpus)) == staged
 
 
+def test_a_corpus_that_does_not_fit_on_the_disk_is_not_copied(corpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    seal.write(corpus)
+    size = sum(len(content) for name, content in contents(corpus).items() if name != seal.SEAL)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size - 1))
+    says = rf"^{corpus}: {size:,} bytes do not fit on the disk of {tmp_path}/disk \({size - 1:,} are free\); set "
+    with pytest.raises(InputError, match=says):
+        staging.stage(str(corpus))
+    assert os.listdir(tmp_path / "disk") == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size))
+    assert staging.stage(str(corpus)) == tmp_path / "disk" / corpus.name
+
+
 def test_partial_copies_of_killed_processes_are_removed_after_a_day(corpus, monkeypatch, tmp_path):
     monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
     seal.write(corpus)

@@ -1,13 +1,14 @@
 """A ladder in a bucket, as TPU jobs have it: killed and resumed there, its numbers are those of a disk."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from fitting.tables import runs_table
 from ladder.config import Eval
-from ladder.rundir.files import as_path
+from ladder.rundir.files import as_path, files_under
 from ladder.rundir.record import Record
 from launch import cli, prepare
 from launch.scheduler import jobs, status, worker
@@ -48,6 +49,29 @@ def test_a_run_killed_in_a_bucket_ends_as_on_a_disk(bucket, corpora, tmp_path, c
     assert cli.main(["export", str(directory.parent), "-o", str(tmp_path / "runs.csv")]) == 0
     exported, expected = runs_table.read(tmp_path / "runs.csv"), runs_table.read(on_disk.parent)
     assert exported["value"].tolist() == expected["value"].tolist()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_mounted_bucket_copies_nothing_and_ends_as_on_a_disk(bucket, corpora, tmp_path, monkeypatch):
+    """The mount is a folder with the objects of the bucket; gcsfuse itself does not run here."""
+    world = World(tmp_path)
+    rung = world.rung(tokens=30 * 4 * 32, eval=Eval((), validation_tokens=1024))
+    built = world.build([rung])
+    [on_disk] = prepare.write(built, built.ladder.all, tmp_path / "runs")
+    assert run(on_disk) == 0
+    shutil.rmtree(tmp_path / "stage")  # of the run on the disk
+    in_bucket = prepare.build(built.ladder, corpora)
+    [directory] = prepare.write(in_bucket, in_bucket.ladder.all, as_path(bucket.url) / "runs")
+    [folder] = in_bucket.corpora.values()
+    mount = tmp_path / "gcs" / bucket.name
+    for name, path in files_under(folder).items():
+        copy = mount / "corpora" / folder.name / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    monkeypatch.setenv("LADDER_MOUNT", str(tmp_path / "gcs"))
+    assert run(directory) == 0
+    assert_same(on_disk, directory)
+    assert not (tmp_path / "stage").exists()
 
 
 def test_training_steps_ask_the_bucket_for_nothing(bucket, tmp_path):

@@ -74,7 +74,7 @@ def test_what_fits_is_copied_and_the_rest_is_mounted(case):
     assert placed == expected and len(notes) == n_notes
     for note in notes:
         assert re.search(r"have .* GiB|have 3 TiB", note) and "scratch_gib = " in note and "ladder.toml" in note
-        assert "gs://data, gs://more is mounted read-only instead" in note
+        assert "mounted read-only instead: gs://data, gs://more; " in note
 
 
 REFUSED = {
@@ -198,7 +198,7 @@ def scripts(out: str) -> list[str]:
 def test_a_dry_run_on_tpus_mounts_what_does_not_fit(bucket, mixture, capsys):
     assert mixture("tpu", "--dry-run", scratch=0) == 0
     out = capsys.readouterr().out
-    assert f"(tpu.scratch_gib = 0): {bucket.url} is mounted read-only instead" in " ".join(out.split())
+    assert f"(tpu.scratch_gib = 0); mounted read-only instead: {bucket.url};" in " ".join(out.split())
     *runs, fit = scripts(out)
     assert runs and all(f" {bucket.name} /gcs/{bucket.name} || give_up" in script for script in runs)
     assert all(
