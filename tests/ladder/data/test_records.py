@@ -93,9 +93,9 @@ def inject(corpus: corpora.Corpus, others: list[Path], expected: dict, seed: int
                 np.testing.assert_array_equal(read(i), expected[split][i])
     except InputError as error:
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-        assert seal.verify(corpus.directory)
         return str(error)
     finally:
+        assert seal.verify(corpus.directory) or path.read_bytes() == before
         path.write_bytes(before)
     return None
 
