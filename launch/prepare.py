@@ -59,6 +59,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
     """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model, or a
     rung would read a source more often than its max_epochs."""
     from ladder.data import sources as data_sources
+    from ladder.data.tokens.locations import location, real
     from ladder.data.tokens.source import TokenSource, tokenizer_folder
 
     check_tokenizers(ladder, named=False)
@@ -74,9 +75,10 @@ def build(ladder: Ladder, corpora: Path) -> Built:
     ladder = ladder.map(lambda rung: replace(rung, data=_with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
     opened = {c.hash: c for of_rung in built.values() for c in of_rung}
     token_files = [c for c in opened.values() if isinstance(c, TokenSource)]
-    folders = {h: absolute(c.directory) if c in token_files else _sealed(c.directory) for h, c in opened.items()}
+    indexes = {c.hash: location(real(c.directory)) for c in token_files}
+    folders = {h: indexes.get(h) or _sealed(c.directory) for h, c in opened.items()}
     tokenizers = {c.tokenizer_hash: absolute(tokenizer_folder(corpora, c.tokenizer_hash)) for c in token_files}
-    skipped = tuple(line for folder in folders.values() for line in _skipped(folder))
+    skipped = tuple(line for h, folder in folders.items() if h not in indexes for line in _skipped(folder))
     return Built(ladder, folders, skipped + epochs.notes(ladder), tokenizers)
 
 

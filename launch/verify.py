@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ladder.errors import InputError
 from ladder.rundir import config_file, evaluations, lease, segments
-from ladder.rundir.files import MANIFEST
+from ladder.rundir.files import MANIFEST, is_local
 from ladder.rundir.record import Record
 
 
@@ -71,33 +71,34 @@ def check_corpora(
         folders = {index for index, _ in named}
         corpora |= dict.fromkeys(folder for folder in config_file.corpus_dirs(config) if folder not in folders)
     for folder, needed_hash in token_files:
-        checked.append(check_tokens(Path(folder), start_bar, needed_hash))
+        checked.append(check_tokens(folder, start_bar, needed_hash))
     for corpus in corpora:
         unsealed = () if seal.is_sealed(corpus) else ("all files",)
         checked.append(Checked(f"corpus {Path(corpus).name}", 0, 0, tuple(seal.verify(corpus)), unsealed))
     return checked
 
 
-def token_index(name: str) -> Path | None:
+def token_index(name: str):
     """The folder of the index of token files, where `name` is that folder, or a file or folder beside which it lies."""
     from ladder.data.tokens import formats, index
 
+    if not is_local(name):
+        return index.beside(name)
     is_named = Path(name).is_dir() or (Path(name).is_file() and name.endswith(formats.SUFFIXES))
     return index.locate([name]) if is_named else None
 
 
-def check_tokens(
-    folder: Path, start_bar: Callable[[int], Callable[[int], None]], needed_hash: str | None = None
-) -> Checked:
+def check_tokens(folder, start_bar: Callable[[int], Callable[[int], None]], needed_hash: str | None = None) -> Checked:
     """Check every block of the token files of an index, and the index. needed_hash: of the index that a run names."""
-    from ladder.data.tokens import index, token_files
+    from ladder.data.tokens import index
+    from ladder.data.tokens import verify as verify_blocks
 
     problems: list[str] = []
     contents = _attempt(problems, lambda: index.read(folder))
     if contents is not None:
         if needed_hash not in (None, contents.hash):
             problems.append(f"{folder}: indexes other tokens ({contents.hash}) than a run needs ({needed_hash})")
-        problems += token_files.verify(contents, start_bar(sum(entry.size for entry in contents.entries)))
+        problems += verify_blocks.verify(contents, start_bar(sum(entry.size for entry in contents.entries)))
     return Checked(f"tokens {folder}", problems=tuple(problems))
 
 

@@ -301,4 +301,4 @@ def _name(path):
 
 def is_store_error(error):
     """Whether `error` says that a bucket does not answer or refuses to; not all such errors are OSErrors."""
-    return type(error).__module__.partition(".")[0] in ("gcsfs", "aiohttp", "google")
+    return type(error).__module__.partition(".")[0] in ("gcsfs", "aiohttp", "google", "botocore", "aiobotocore")

@@ -66,7 +66,7 @@ def bare(paths: list[Path]) -> Callable[[int], np.ndarray]:
 
 def ours(folder: Path) -> Callable[[int], np.ndarray]:
     opened = token_files.open_token_files([folder], SEQ_LEN, vocab_size=VOCAB)
-    return lambda w: opened.read("train", w)
+    return lambda w: opened.read("train", [w])[0]
 
 
 def main(megabytes: float = 1000, where: str | None = None) -> dict[str, float]:

@@ -1,19 +1,23 @@
-"""Files read by byte range, each block of 64 KiB compared with its hash when it is first read.
+"""Files of which each block of 64 KiB is compared with its hash when it is read.
 
-By pread, not memmap: mapped pages would count as the memory of the process, and an error of the disk would kill it.
+From a disk, a block that was right is not compared again while the file stays the same; from an object store, each
+answer is. A block that arrives wrong over the network is asked for once more before it is called damaged.
 """
 
 import hashlib
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from ladder.data.tokens import storage
+from ladder.data.tokens.storage import Storages
+from ladder.data.tokens.store import another_size
 from ladder.errors import DamagedError
 
 BLOCK = 1 << 16  # bytes; a random window reads one or two blocks
 DIGEST = 8  # bytes of a hash: a damaged block passes with the chance of 1 in 10^19
-MOST_OPEN = 128  # files; a process may often have 1,024
+MOST_PAGES = 2048  # of BLOCK bytes each: the hashes of 1 TB
 
 
 def digest(data) -> bytes:
@@ -26,129 +30,201 @@ def digests(data) -> bytes:
     return b"".join(digest(view[start : start + BLOCK]) for start in range(0, len(view), BLOCK))
 
 
-class Handle:
-    """An open file, closed when nobody holds it any longer."""
+class Pages:
+    """The pages of hashes that were read last, by file and number. Threads may share it."""
 
-    def __init__(self, path):
-        self.fd = os.open(path, os.O_RDONLY)
+    def __init__(self, most: int = MOST_PAGES):
+        self._most, self._pages, self._lock = most, OrderedDict(), threading.Lock()
 
-    def __del__(self, close=os.close):  # bound here: when the interpreter ends, modules are emptied first
-        if hasattr(self, "fd"):
-            close(self.fd)
-
-
-class OpenFiles:
-    """The files that were read last stay open, at most `most`. Threads may share it: a file that one of them still
-    reads is closed when it has finished."""
-
-    def __init__(self, most: int = MOST_OPEN):
-        self._most, self._files, self._lock = most, OrderedDict(), threading.Lock()
-
-    def get(self, path, opened: Callable[[os.stat_result], None]) -> Handle:
-        """The file, opened if it is not open; then opened(status) is called first, which may refuse it."""
+    def get(self, key):
         with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = Handle(path)
-                opened(os.fstat(file.fd))
-                self._files[path] = file
-                if len(self._files) > self._most:
-                    self._files.popitem(last=False)
-            else:
-                self._files.move_to_end(path)
-            return file
+            if key in self._pages:
+                self._pages.move_to_end(key)
+            return self._pages.get(key)
+
+    def put(self, key, page: bytes) -> None:
+        with self._lock:
+            self._pages[key] = page
+            if len(self._pages) > self._most:
+                self._pages.popitem(last=False)
 
 
-class CheckedFile:
-    """A file of `size` bytes. hashes(first, stop) -> the hashes of its blocks first to stop - 1; None: read unchecked.
+class _File:
+    """A file of `size` bytes in blocks, of which `_expected` tells the hashes. mend: what to do if it is damaged."""
 
-    One bit for each block remembers that it was right: 2 MB for each TB. mend: what to do about a damaged file.
-    """
+    def __init__(self, path, size: int, storages: Storages, mend: str):
+        self.path, self.size, self._mend = str(path), size, mend
+        self._storage = storages.of(path)
+        self.over_network = self._storage.over_network
 
-    def __init__(
-        self,
-        path,
-        size: int,
-        hashes: Callable[[int, int], bytes] | None,
-        files: OpenFiles,
-        mend: str = "restore the file",
-    ):
-        self.path, self.size, self._hashes, self._files, self._mend = str(path), size, hashes, files, mend
-        self._checked, self._identity = bytearray(), None
+    def open(self):
+        """Raises DamagedError where the file is missing or has another size."""
+        try:
+            opened = self._storage.open(self.path)
+        except OSError as error:
+            raise DamagedError(self.problem(error)) from None
+        if opened.size != self.size:
+            raise DamagedError(self.problem(opened.size))
+        return opened
 
-    def read(self, start: int, stop: int):
-        """The bytes start to stop - 1. Raises DamagedError where the file, or a block of them, is not as it was."""
-        file = self._open()
-        if self._hashes is None:
-            return self._pread(file, start, stop)
+    def problem(self, size: int | OSError) -> str | None:
+        """What to say of a file that has this size, or raises this error; None where it has the right size."""
+        if isinstance(size, OSError):
+            return f"{self.path}: cannot be read ({size.strerror}); {self._mend}"
+        if size == self.size:
+            return None
+        return another_size(self.path, size, self.size, self._mend)
+
+    def compare(self, opened, first: int, data, expected: Callable[[int], bytes], blocks: Sequence[int]):
+        """`data`, which begins with block `first`, where its `blocks` have the expected hashes; else what a second
+        request brings, if it has. Raises DamagedError."""
+        view = memoryview(data)
+        for block in blocks:
+            at = (block - first) * BLOCK
+            if digest(view[at : at + BLOCK]) != expected(block):
+                begin, end = block * BLOCK, min((block + 1) * BLOCK, self.size)
+                again = opened.reader.read([(opened, begin, end)])[0] if self.over_network else b""
+                if digest(again) != expected(block):
+                    raise DamagedError(self._damage(opened, begin, end))
+                view = memoryview(bytes(view[:at]) + bytes(again) + bytes(view[at + BLOCK :]))
+        return view
+
+    def _damage(self, opened, begin: int, end: int) -> str:
+        changed = opened.reader.changed(opened) if self.over_network else None
+        reason = "not the bytes that were indexed (their hash differs)"
+        return changed or f"{self.path}: bytes {begin:,} to {end:,}: {reason}; {self._mend}"
+
+
+class Hashes(_File):
+    """A file with the hash of each block of another, read by pages of BLOCK bytes. digests: the hash of each page."""
+
+    def __init__(self, path, blocks: int, page_digests: bytes, storages: Storages, pages: Pages, mend: str):
+        super().__init__(path, DIGEST * blocks, storages, mend)
+        self._digests, self._pages = page_digests, pages
+
+    def page(self, number: int) -> bytes | None:
+        """The page if it is in memory."""
+        return self._pages.get((self.path, number))
+
+    def request(self, number: int) -> tuple:
+        """The range to read for a page."""
+        return self.open(), number * BLOCK, min((number + 1) * BLOCK, self.size)
+
+    def add(self, number: int, opened, data) -> bytes:
+        """The page, once it is known to be right. Raises DamagedError."""
+        page = bytes(self.compare(opened, number, data, lambda n: self._digests[DIGEST * n :][:DIGEST], [number]))
+        self._pages.put((self.path, number), page)
+        return page
+
+
+class CheckedFile(_File):
+    """A file with its hashes; None: it is read unchecked. One bit for each block remembers that it was right, 2 MB for
+    each TB on a disk."""
+
+    def __init__(self, path, size: int, hashes: Hashes | None, storages: Storages, mend: str = "restore the file"):
+        super().__init__(path, size, storages, mend)
+        self.hashes, self._checked, self._identity = hashes, bytearray(), None
+
+    def plan(self, start: int, stop: int) -> "_Plan":
+        """What must be read for the bytes start to stop - 1."""
+        opened = self.open()
+        if self.hashes is None:
+            return _Plan(self, opened, start, stop, start, stop, ())
         first, last = start // BLOCK, (stop - 1) // BLOCK
-        checked = self._checked
-        pending = [block for block in range(first, last + 1) if not checked[block >> 3] >> (block & 7) & 1]
-        if not pending:
-            return self._pread(file, start, stop)
-        begin = pending[0] * BLOCK if pending[0] == first else start
-        end = min((last + 1) * BLOCK, self.size) if pending[-1] == last else stop
-        data = memoryview(self._pread(file, begin, end))
-        hashes = self._hashes(pending[0], pending[-1] + 1)
-        for block in pending:
-            at = block * BLOCK - begin
-            expected = hashes[(block - pending[0]) * DIGEST :][:DIGEST]
-            if digest(data[at : at + BLOCK]) != expected:
-                raise self._damaged(block)
-            checked[block >> 3] |= 1 << (block & 7)  # another thread may undo it; then the block is checked again
-        return data[start - begin : stop - begin]
+        pending: Sequence[int] = range(first, last + 1)
+        if not self.over_network:
+            if opened.identity != self._identity:  # nothing is known of the blocks of another file than before
+                self._identity = opened.identity
+                self._checked = bytearray((self.size // BLOCK >> 3) + 1)
+            checked = self._checked
+            pending = [block for block in pending if not checked[block >> 3] >> (block & 7) & 1]
+            if not pending:
+                return _Plan(self, opened, start, stop, start, stop, ())
+        begin, end = first * BLOCK, min((last + 1) * BLOCK, self.size)
+        return _Plan(self, opened, start, stop, begin, end, pending)
 
     def damaged_blocks(self, start_block: int, stop_block: int) -> list[int]:
         """Of the blocks start_block to stop_block - 1, those whose hash differs; all are read again."""
-        begin, end = start_block * BLOCK, min(stop_block * BLOCK, self.size)
-        found, expected = digests(self._pread(self._open(), begin, end)), self._hashes(start_block, stop_block)
-        if found == expected:
-            return []
-        pairs = ((found[i : i + DIGEST], expected[i : i + DIGEST]) for i in range(0, len(expected), DIGEST))
-        return [start_block + i for i, (one, other) in enumerate(pairs) if one != other]
+        opened, wrong = self.open(), []
+        blocks = range(start_block, stop_block)
+        whole = (opened, start_block * BLOCK, min(stop_block * BLOCK, self.size))
+        expected, [data] = _with_hashes([(self, blocks)], [whole])
+        for block in blocks:
+            at = (block - start_block) * BLOCK
+            if digest(memoryview(data)[at : at + BLOCK]) != expected(self, block):
+                try:
+                    self.compare(opened, block, b"", lambda n: expected(self, n), [block])
+                except DamagedError:
+                    wrong.append(block)
+        return wrong
 
-    def check_size(self) -> None:
-        """Raises DamagedError where the file is missing, was cut or has grown. Reads no data."""
-        try:
-            self._refuse_size(os.stat(self.path).st_size)
-        except OSError as error:
-            raise DamagedError(f"{self.path}: cannot be read ({error.strerror}); {self._mend}") from None
+    def accept(self, plan: "_Plan", data, expected: Callable[[int], bytes]):
+        """The bytes that the plan is for, out of `data`, which was read for it. Raises DamagedError."""
+        if plan.pending:
+            data = self.compare(plan.opened, plan.begin // BLOCK, data, expected, plan.pending)
+            if not self.over_network:
+                for block in plan.pending:
+                    self._checked[block >> 3] |= 1 << (block & 7)  # another thread may undo it; it is checked again
+        return memoryview(data)[plan.start - plan.begin : plan.stop - plan.begin]
 
-    def _open(self) -> Handle:
-        try:
-            return self._files.get(self.path, self._opened)
-        except OSError as error:
-            raise DamagedError(f"{self.path}: cannot be read ({error.strerror}); {self._mend}") from None
 
-    def _opened(self, status: os.stat_result) -> None:
-        """Called whenever the file is opened: nothing is known of the blocks of another file than before."""
-        self._refuse_size(status.st_size)
-        identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        if identity != self._identity:
-            self._identity = identity
-            self._checked = bytearray((self.size // BLOCK >> 3) + 1)
+@dataclass(frozen=True)
+class _Plan:
+    """Bytes begin to end - 1 are read for the bytes start to stop - 1, to check the blocks `pending`."""
 
-    def _refuse_size(self, size: int) -> None:
-        if size != self.size:
-            where = f"byte {min(size, self.size):,}"
-            kind = f"was cut here, to {size:,} bytes" if size < self.size else f"has grown from here, to {size:,} bytes"
-            raise DamagedError(f"{self.path}: {where}: the file {kind} (it had {self.size:,}); {self._mend}")
+    file: CheckedFile
+    opened: object
+    start: int
+    stop: int
+    begin: int
+    end: int
+    pending: Sequence[int]
 
-    def _pread(self, file: Handle, start: int, stop: int) -> bytes:
-        at, parts = start, []
-        while at < stop:
-            try:
-                part = os.pread(file.fd, stop - at, at)
-            except OSError as error:
-                raise DamagedError(
-                    f"{self.path}: byte {at:,}: cannot be read ({error.strerror}); {self._mend}"
-                ) from None
-            if not part:
-                raise DamagedError(f"{self.path}: byte {at:,}: the file was cut here; {self._mend}")
-            parts.append(part)
-            at += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _damaged(self, block: int) -> DamagedError:
-        where = f"bytes {block * BLOCK:,} to {min((block + 1) * BLOCK, self.size):,}"
-        return DamagedError(f"{self.path}: {where}: not the bytes that were indexed (their hash differs); {self._mend}")
+def read(requests: Sequence[tuple[CheckedFile, int, int]]) -> list[memoryview]:
+    """The bytes start to stop - 1 of each request (file, start, stop). From stores all are read at the same time,
+    together with the hashes that are needed.
+
+    Raises DamagedError where a file, or a block of it, is not as it was, Preempted where a store stays down.
+    """
+    contents: list = [None] * len(requests)
+    remote = [i for i, (file, _, _) in enumerate(requests) if file.over_network]
+    for i, request in enumerate(requests):
+        if not request[0].over_network:
+            [contents[i]] = _read_together([request])  # one by one, so that few files are open
+    for i, content in zip(remote, _read_together([requests[i] for i in remote]), strict=True):
+        contents[i] = content
+    return contents
+
+
+def _read_together(requests: Sequence[tuple[CheckedFile, int, int]]) -> list[memoryview]:
+    plans = [file.plan(start, stop) for file, start, stop in requests]
+    ranges = [(plan.opened, plan.begin, plan.end) for plan in plans]
+    expected, contents = _with_hashes([(plan.file, plan.pending) for plan in plans if plan.pending], ranges)
+    return [
+        plan.file.accept(plan, data, lambda block, file=plan.file: expected(file, block))
+        for plan, data in zip(plans, contents, strict=True)
+    ]
+
+
+def _with_hashes(pending: list[tuple], ranges: list[tuple]) -> tuple[Callable[[CheckedFile, int], bytes], list]:
+    """(expected(file, block) -> the hash of a block, contents of `ranges`), read together. pending: (file, blocks) for
+    which `expected` is needed."""
+    per_page = BLOCK // DIGEST
+    pages: dict[tuple[str, int], bytes | None] = {}
+    missing = []
+    for file, blocks in pending:
+        for number in range(blocks[0] // per_page, blocks[-1] // per_page + 1):
+            key = (file.hashes.path, number)
+            if key not in pages:
+                pages[key] = file.hashes.page(number)
+                if pages[key] is None:
+                    missing.append((file.hashes, number, file.hashes.request(number)))
+    contents = storage.read([request for _, _, request in missing] + ranges)
+    for (hashes, number, request), data in zip(missing, contents, strict=False):
+        pages[hashes.path, number] = hashes.add(number, request[0], data)
+
+    def expected(file: CheckedFile, block: int) -> bytes:
+        return pages[file.hashes.path, block // per_page][block % per_page * DIGEST :][:DIGEST]
+
+    return expected, contents[len(missing) :]

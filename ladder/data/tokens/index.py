@@ -1,6 +1,6 @@
 """The index of token files: the hash of each block of 64 KiB, the documents, and which of them are held out.
 
-A folder that lies beside the files:
+A folder that lies beside the files, or in another place; files and index may be on a disk or in a bucket:
     index.json       a row for each file (`Entry`), and the hash of it all; written last
     tokenizer/       tokenizer.json, where one was named
     files/NAME.hashes      8 bytes for each block of the file NAME, in order
@@ -11,7 +11,6 @@ A .hashes file is checked like the files themselves: index.json holds the hash o
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +19,17 @@ import numpy as np
 
 from ladder.config import canonical_json
 from ladder.data.tokens import formats
-from ladder.data.tokens.blocks import BLOCK, DIGEST, CheckedFile, OpenFiles, digest, digests
+from ladder.data.tokens.blocks import BLOCK, CheckedFile, Hashes, Pages, digest, digests
+from ladder.data.tokens.locations import Url, absolute, common_folder, disk_or_bucket, location, relative
+from ladder.data.tokens.storage import AT_A_TIME, Storages
+from ladder.data.tokens.storage import read as read_ranges
 from ladder.errors import DamagedError, InputError
-from ladder.rundir.files import read_sealed, sealed, write_atomic
+from ladder.rundir.files import sealed, unsealed
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
 INDEX = "index.json"
+TOKENIZER = "tokenizer/tokenizer.json"
 MEND = "restore the file, or make the index anew with `ladder data index`"
 
 
@@ -74,8 +77,8 @@ class Index:
     the documents that was asked for is none of them. eos, vocab_size, tokenizer_hash: None and "" where not known.
     """
 
-    folder: Path
-    root: Path
+    folder: Path | Url
+    root: Path | Url
     entries: tuple[Entry, ...]
     hash: str
     eos: int | None
@@ -84,8 +87,9 @@ class Index:
     validation: float
     least: tuple[int, int, int] | None
 
-    def path(self, entry: Entry) -> Path:
-        return Path(os.path.normpath(self.root / entry.name))
+    def path(self, entry: Entry) -> Path | Url:
+        path = self.root / entry.name
+        return Path(os.path.normpath(path)) if isinstance(path, Path) else path
 
     def total(self, count: str, split: str) -> int:
         """Of the "documents" or the "tokens" of a split."""
@@ -95,87 +99,122 @@ class Index:
         moved = 1 if count == "documents" else self.least[2] - self.least[1]
         return total + (moved if split == "validation" else -moved)
 
-    def held_out(self, number: int) -> np.ndarray:
-        """int64[n, 2]: first token and last token + 1 of the held-out stretches of file `number`, ascending."""
-        if self.least is not None and self.least[0] == number:
-            return np.array([self.least[1:]], np.int64)
-        entry = self.entries[number]
-        if not entry.stretches:
-            return np.empty((0, 2), np.int64)
-        path = part_path(self.folder, entry.name, "validation")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DamagedError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
-        if digest(data).hex() != entry.validation:
-            raise DamagedError(f"{path}: not as it was written (its hash differs); {MEND}")
-        return np.frombuffer(data, "<i8").reshape(-1, 2)
+    def held_out(self, storages: Storages) -> list[np.ndarray | DamagedError]:
+        """int64[n, 2] for each file: first token and last token + 1 of its held-out stretches, ascending; an error
+        where they are damaged. Read at the same time."""
+        held: list = [np.empty((0, 2), np.int64)] * len(self.entries)
+        stored = [i for i, entry in enumerate(self.entries) if entry.stretches]
+        while stored:
+            some, size = [], 0
+            while stored and (not some or size < AT_A_TIME):
+                some.append(stored.pop())
+                size += 16 * self.entries[some[-1]].stretches
+            for i, stretches in zip(some, self._stretches([self.entries[i] for i in some], storages), strict=True):
+                held[i] = stretches
+        if self.least is not None:
+            held[self.least[0]] = np.array([self.least[1:]], np.int64)
+        return held
 
-    def checked_file(self, entry: Entry, files: OpenFiles) -> CheckedFile:
-        """The file of an entry, each block checked at its first read, as are the hashes themselves."""
-        pages = bytes.fromhex(entry.pages)
-        path = part_path(self.folder, entry.name, "hashes")
-        hashes = CheckedFile(
-            path, DIGEST * entry.blocks, lambda first, stop: pages[DIGEST * first : DIGEST * stop], files, MEND
-        )
-        return CheckedFile(
-            self.path(entry),
-            entry.size,
-            lambda first, stop: hashes.read(DIGEST * first, DIGEST * stop),
-            files,
-            MEND,
-        )
+    def _stretches(self, entries: list[Entry], storages: Storages) -> list[np.ndarray | DamagedError]:
+        paths = [part_path(self.folder, entry.name, "validation") for entry in entries]
+        results: list = []
+        for size, path, entry in zip(storages.sizes(paths), paths, entries, strict=True):
+            if isinstance(size, OSError):
+                results.append(DamagedError(f"{path}: cannot be read ({size.strerror}); {MEND}"))
+            elif size != 16 * entry.stretches:
+                results.append(_not_as_written(path))
+            else:
+                results.append(None)
+        readable = [i for i, result in enumerate(results) if result is None]
+        opened = [storages.of(paths[i]).open(paths[i]) for i in readable]
+        for i, data in zip(readable, read_ranges([(file, 0, file.size) for file in opened]), strict=True):
+            intact = digest(data).hex() == entries[i].validation
+            results[i] = np.frombuffer(data, "<i8").reshape(-1, 2) if intact else _not_as_written(paths[i])
+        return results
+
+    def checked_files(self, storages: Storages) -> list[CheckedFile]:
+        """The file of each entry; the hashes are checked, too."""
+        pages = Pages()
+        files = []
+        for entry in self.entries:
+            path = part_path(self.folder, entry.name, "hashes")
+            hashes = Hashes(path, entry.blocks, bytes.fromhex(entry.pages), storages, pages, MEND)
+            files.append(CheckedFile(self.path(entry), entry.size, hashes, storages, MEND))
+        return files
 
 
-def part_path(folder: Path, name: str, kind: str) -> Path:
+def _not_as_written(path) -> DamagedError:
+    return DamagedError(f"{path}: not as it was written (its hash differs); {MEND}")
+
+
+def part_path(folder: Path | Url, name: str, kind: str) -> Path | Url:
     """kind: "hashes", "validation" or "part.json"."""
     return folder / "files" / f"{name}.{kind}"
 
 
-def default_folder(paths: Iterable) -> Path:
+def default_folder(paths: Iterable, storages: Storages) -> Path | Url:
     """Where the index of `paths` lies: in the folder, beside the file, or in the common folder of several."""
     paths = [str(path) for path in paths]
-    if len(paths) == 1 and os.path.isdir(paths[0]):
-        return Path(paths[0]) / formats.FOLDER
-    files = formats.find(paths)
+    files = None
+    if len(paths) == 1:
+        [only] = map(location, paths)
+        if isinstance(only, Path):
+            is_folder = only.is_dir()
+        else:
+            files = formats.find(paths, storages)
+            is_folder = all(file.text.startswith(f"{only}/") for file in files)
+        if is_folder:
+            return only / formats.FOLDER
+    files = files or formats.find(paths, storages)
     if len(files) == 1:
         return files[0].with_name(f"{files[0].name}.{formats.FOLDER}")
     root = common_folder(files)
-    return root / f"{formats.FOLDER}-{hash_of([os.path.relpath(file, root) for file in files])[:8]}"
+    return root / f"{formats.FOLDER}-{hash_of([relative(file, root) for file in files])[:8]}"
 
 
-def common_folder(files: Iterable[Path]) -> Path:
-    return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]))
-
-
-def locate(paths: Iterable, index=None) -> Path | None:
+def locate(paths: Iterable, index=None, storages: Storages | None = None) -> Path | Url | None:
     """The folder of the index of `paths`, which may be that folder itself; None where it has not been made."""
-    paths = list(paths)
-    if index is None and len(paths) == 1 and (Path(paths[0]) / INDEX).is_file() and _is_ours(Path(paths[0])):
-        return Path(paths[0])
-    folder = Path(index) if index is not None else default_folder(paths)
-    return folder if (folder / INDEX).is_file() else None
+    paths, storages = list(paths), storages or Storages(MEND)
+    if index is None and len(paths) == 1 and (folder := beside(paths[0], storages)) is not None:
+        return folder
+    folder = location(index) if index is not None else default_folder(paths, storages)
+    return folder if storages.of(folder).is_file(folder / INDEX) else None
 
 
-def _is_ours(folder: Path) -> bool:
+def beside(path, storages: Storages | None = None) -> Path | Url | None:
+    """The folder of an index that `path` is, or in a bucket has; without a listing."""
+    path, storages = location(path), storages or Storages(MEND)
+    if storages.of(path).is_file(path / INDEX) and _is_ours(path, storages):
+        return path
+    folders = []
+    if isinstance(path, Url):
+        folders = [path / formats.FOLDER]
+        if not path.is_bucket:
+            folders.append(path.with_name(f"{path.name}.{formats.FOLDER}"))
+    return next((folder for folder in folders if storages.of(folder).is_file(folder / INDEX)), None)
+
+
+def _is_ours(folder: Path | Url, storages: Storages) -> bool:
     try:
-        return "blocks_of" in read_sealed(folder / INDEX)
+        return "blocks_of" in unsealed(storages.content(folder / INDEX), folder / INDEX)
     except (InputError, OSError):
         return formats.FOLDER in folder.name  # damaged: `read` says so
 
 
-def read(folder) -> Index:
+def read(folder, storages: Storages | None = None) -> Index:
     """Raises DamagedError where index.json is not as it was written."""
-    folder = Path(folder)
+    folder, storages = location(folder), storages or Storages(MEND)
     path = folder / INDEX
     try:
-        value = read_sealed(path)
+        value = unsealed(storages.content(path), path)
         if value.get("blocks_of") != BLOCK or value.get("format_version") != FORMAT_VERSION:
             raise InputError(f"{path}: made by another version of ladder; make it anew with `ladder data index`")
         entries = tuple(Entry(**row) for row in value["files"])
         least = tuple(value["least"]) if value["least"] else None
         names = ("hash", "eos", "vocab_size", "tokenizer_hash", "validation")
-        index = Index(folder, folder / value["root"], entries, least=least, **{name: value[name] for name in names})
+        is_whole = "://" in value["root"] or os.path.isabs(value["root"])
+        root = location(value["root"]) if is_whole else folder / value["root"]
+        index = Index(folder, root, entries, least=least, **{name: value[name] for name in names})
         intact = index.hash == content_hash(entries, index.eos, least)
     except (KeyError, TypeError):
         intact = False
@@ -186,20 +225,25 @@ def read(folder) -> Index:
     return index
 
 
-def write(index: Index) -> None:
+def write(index: Index, storages: Storages | None = None) -> None:
     """Write index.json, which makes the index valid. Beside the files, its root is relative: both can move."""
-    root, folder = os.path.abspath(index.root), os.path.abspath(index.folder)
-    parent = os.path.dirname(folder)
-    beside = os.path.commonpath([root, parent]) in (root, parent)
     value = {
         "format_version": FORMAT_VERSION,
         "blocks_of": BLOCK,
-        "root": os.path.relpath(root, folder) if beside else root,
+        "root": relative(index.root, index.folder) if _is_beside(index.root, index.folder) else absolute(index.root),
         "files": [asdict(entry) for entry in index.entries],
         **{name: getattr(index, name) for name in ("hash", "eos", "vocab_size", "tokenizer_hash", "validation")},
         "least": list(index.least) if index.least else None,
     }
-    write_atomic(index.folder / INDEX, sealed(value))
+    storages = storages or Storages()
+    storages.of(index.folder).write(index.folder / INDEX, sealed(value).encode())
+
+
+def _is_beside(root: Path | Url, folder: Path | Url) -> bool:
+    if disk_or_bucket(root) != disk_or_bucket(folder):
+        return False
+    parent = Path(absolute(folder)).parent if isinstance(folder, Path) else folder.parent
+    return str(common_folder([root / "x", parent / "x"])) in (absolute(root), str(parent))
 
 
 def content_hash(entries: Iterable[Entry], eos: int | None, least: tuple | None) -> str:
@@ -213,39 +257,29 @@ def hash_of(value) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def write_part(folder: Path, entry: Entry, hashes: bytes, stretches: np.ndarray, made_from: dict) -> Entry:
+def write_part(folder: Path | Url, entry: Entry, hashes: bytes, stretches: np.ndarray, made_from: dict) -> Entry:
     """Write the files of an entry, its row last; returns the entry with their hashes. made_from: see `read_part`."""
     validation = np.ascontiguousarray(stretches, "<i8").tobytes()
     pages = digests(hashes).hex()
     entry = replace(entry, pages=pages, stretches=len(stretches), validation=digest(validation).hex())
-    part_path(folder, entry.name, "x").parent.mkdir(parents=True, exist_ok=True)
-    _write_bytes(part_path(folder, entry.name, "hashes"), hashes)
-    _write_bytes(part_path(folder, entry.name, "validation"), validation)
-    write_atomic(part_path(folder, entry.name, "part.json"), sealed({"entry": asdict(entry), "made_from": made_from}))
+    row = sealed({"entry": asdict(entry), "made_from": made_from}).encode()
+    storage = Storages().of(folder)
+    for kind, data in (("hashes", hashes), ("validation", validation), ("part.json", row)):
+        storage.write(part_path(folder, entry.name, kind), data)
     return entry
 
 
-def read_part(folder: Path, name: str) -> tuple[Entry, dict] | None:
+def read_part(folder: Path | Url, name: str) -> tuple[Entry, dict] | None:
     """The entry of a file that was indexed, and what it was made from; None where it was not, or is damaged."""
+    content = Storages().content
     try:
-        value = read_sealed(part_path(folder, name, "part.json"))
+        path = part_path(folder, name, "part.json")
+        value = unsealed(content(path), path)
         entry = Entry(**value["entry"])
-        hashes = part_path(folder, name, "hashes").read_bytes()
-        validation = part_path(folder, name, "validation").read_bytes()
+        hashes = content(part_path(folder, name, "hashes"))
+        validation = content(part_path(folder, name, "validation"))
         made_from = value["made_from"]
     except (InputError, OSError, KeyError, TypeError):
         return None
     intact = digests(hashes).hex() == entry.pages and digest(validation).hex() == entry.validation
     return (entry, made_from) if intact and entry.name == name else None
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,11 +18,14 @@ from ladder.data.tokens import formats, index
 from ladder.data.tokens.blocks import BLOCK, digests
 from ladder.data.tokens.formats import TokenFile
 from ladder.data.tokens.index import Entry, Index
+from ladder.data.tokens.locations import Url, common_folder, location, real, relative
+from ladder.data.tokens.storage import Storages
 from ladder.data.tokens.workers import Workers
 from ladder.errors import InputError
 from ladder.rundir.kill_points import phase
 
-CHUNK = 64 * BLOCK  # bytes read at a time
+CHUNK = 64 * BLOCK  # bytes that are hashed at a time
+CHUNKS_AT_ONCE = 4  # are asked for of an object store
 WORKERS = max(2, min(16, os.cpu_count() or 2))
 IN_THREADS = 1 << 28  # bytes; for fewer, processes are not worth their start
 
@@ -39,9 +42,10 @@ class Job:
 
     def made_from(self) -> dict:
         """What the part of the file depends on; a part that was made from something else is made again."""
-        states = [formats.state(self.file.path)]
+        storage = Storages().of(self.file.path)
+        states = [storage.state(self.file.path)]
         if self.file.format == "megatron":
-            states.append(formats.state(self.file.path.with_suffix(".idx")))
+            states.append(storage.state(self.file.path.with_suffix(".idx")))
         about = {"whole": self.whole, "eos": self.eos, "validation": self.validation, "dtype": self.file.dtype}
         return about | {"states": states, "format_version": index.FORMAT_VERSION}
 
@@ -68,23 +72,25 @@ def build(
     paths, named = list(paths), list(validation_files)
     if not 0 <= validation < 0.5:
         raise InputError(f"validation = {validation}: a fraction from 0 to 0.5", "validation")
-    folder = Path(folder) if folder is not None else index.default_folder(paths)
-    whole = {os.path.realpath(path) for path in formats.find(named)}
-    files = [formats.inspect(path, dtype) for path in formats.find([*paths, *named])]
+    storages = Storages()
+    folder = location(folder) if folder is not None else index.default_folder(paths, storages)
+    whole = set(map(real, formats.find(named, storages)))
+    files = _together(lambda path: formats.inspect(path, dtype, storages), formats.find([*paths, *named], storages))
     vocabulary = _tokenizer(tokenizer)
     if eos is None and vocabulary is not None:
         eos = vocabulary.eos
     fraction = 0.0 if named else validation
-    root = index.common_folder(file.path for file in files)
+    root = common_folder(file.path for file in files)
     jobs = _jobs(files, root, whole, eos, fraction)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder", "index") from None
     entries, least = _index_all(folder, jobs, workers, start_bar)
     if vocabulary is not None:
         check_ids(entries, root, vocabulary.vocab_size)
-        vocabulary.save(folder / "tokenizer")
+        storages.of(folder).write(folder / index.TOKENIZER, vocabulary.definition.encode())
     _check_eos(jobs, entries)
     held_out = None if any(entry.stretches for entry in entries) or not fraction else least
     made = Index(
@@ -100,17 +106,23 @@ def build(
     )
     if not made.total("tokens", "train"):
         raise InputError(f"{paths[0]}: everything would be held out; add documents, or hold out less", "validation")
-    index.write(made)
+    index.write(made, storages)
     return made
 
 
-def _jobs(files: list[TokenFile], root: Path, whole: set[str], eos: int | None, fraction: float) -> list[Job]:
+def _together(work: Callable, items: Iterable) -> list:
+    """[work(item), ...], many at a time: in a bucket each waits for the answers to its requests."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(work, items))
+
+
+def _jobs(files: list[TokenFile], root: Path | Url, whole: set[str], eos: int | None, fraction: float) -> list[Job]:
     """whole: real paths of the files that are held out as they are."""
     jobs = [
         Job(
             file=file,
-            name=os.path.relpath(os.path.abspath(file.path), root),
-            whole=os.path.realpath(file.path) in whole,
+            name=relative(file.path, root),
+            whole=real(file.path) in whole,
             eos=None if file.format == "megatron" else eos,
             validation=fraction,
         )
@@ -122,7 +134,7 @@ def _jobs(files: list[TokenFile], root: Path, whole: set[str], eos: int | None, 
     return jobs
 
 
-def check_ids(entries: Iterable[Entry], root: Path, vocab_size: int) -> None:
+def check_ids(entries: Iterable[Entry], root: Path | Url, vocab_size: int) -> None:
     """Raises InputError for a file with an id that a vocabulary of this size does not have, with its place."""
     for entry in entries:
         for token, at in (entry.largest, entry.smallest):
@@ -145,9 +157,11 @@ def _tokenizer(spec: str | None):
     return tokenizers.load(spec)
 
 
-def _index_all(folder: Path, jobs: list[Job], workers: int, start_bar) -> tuple[tuple[Entry, ...], tuple | None]:
+def _index_all(folder: Path | Url, jobs: list[Job], workers: int, start_bar) -> tuple[tuple[Entry, ...], tuple | None]:
     """(entries in order, document with the least hash as (file, first token, last + 1)); indexes what is not yet."""
-    todo = sorted((job for job in jobs if _finished(folder, job) is None), key=lambda job: -job.file.size)
+    finished = _together(lambda job: _finished(folder, job), jobs)
+    todo = [job for job, result in zip(jobs, finished, strict=True) if result is None]
+    todo.sort(key=lambda job: -job.file.size)
     size = sum(job.file.size for job in todo)
     advance = start_bar(size) if start_bar else lambda n_bytes: None
     workers = min(workers, len(todo))
@@ -163,7 +177,7 @@ def _index_all(folder: Path, jobs: list[Job], workers: int, start_bar) -> tuple[
             if processes:
                 processes.close()
             pool.shutdown(cancel_futures=True)
-    results = [_finished(folder, job) for job in jobs]
+    results = _together(lambda job: _finished(folder, job), jobs)
     for job, result in zip(jobs, results, strict=True):
         if result is None:
             raise InputError(f"{job.file.path}: was written while it was indexed; run the command again")
@@ -171,7 +185,7 @@ def _index_all(folder: Path, jobs: list[Job], workers: int, start_bar) -> tuple[
     return tuple(entry for entry, _ in results), min(least)[1:] if least else None
 
 
-def _finished(folder: Path, job: Job) -> tuple[Entry, list | None] | None:
+def _finished(folder: Path | Url, job: Job) -> tuple[Entry, list | None] | None:
     """(entry, [least hash, first token, last token + 1]) of a file that was indexed; None where it was not, or it has
     been written since."""
     part = index.read_part(folder, job.name)
@@ -184,7 +198,9 @@ class _Stopped(Exception):
     """Another file could not be indexed."""
 
 
-def index_file(folder: Path, job: Job, advance: Callable[[int], None], stop: threading.Event | None = None) -> None:
+def index_file(
+    folder: Path | Url, job: Job, advance: Callable[[int], None], stop: threading.Event | None = None
+) -> None:
     """Write what `_finished` reads. Raises InputError where the file changes meanwhile, _Stopped if `stop` is set."""
     file, made_from = job.file, job.made_from()
     ends = None
@@ -233,17 +249,16 @@ def index_file(folder: Path, job: Job, advance: Callable[[int], None], stop: thr
 def _chunks(file: TokenFile, stop: threading.Event | None):
     """Yields (whole tokens, hashes of the blocks that were read for them) of a file."""
     itemsize, carry = np.dtype(file.dtype).itemsize, b""
-    with open(file.path, "rb", buffering=0) as source:
-        for begin in range(0, file.size, CHUNK):
-            if stop is not None and stop.is_set():
-                raise _Stopped
-            wanted = min(CHUNK, file.size - begin)
-            data = os.pread(source.fileno(), wanted, begin)
-            while len(data) < wanted:
-                more = os.pread(source.fileno(), wanted - len(data), begin + len(data))
-                if not more:
-                    raise InputError(f"{file.path}: byte {begin + len(data):,}: was cut while it was indexed")
-                data += more
+    storage = Storages().of(file.path)
+    opened = storage.open(file.path)
+    at_once = CHUNKS_AT_ONCE if storage.over_network else 1
+    chunks = [(opened, begin, min(begin + CHUNK, file.size)) for begin in range(0, file.size, CHUNK)]
+    for i in range(0, len(chunks), at_once):
+        if stop is not None and stop.is_set():
+            raise _Stopped
+        some = chunks[i : i + at_once]
+        for (_, begin, _), content in zip(some, storage.read(some), strict=True):
+            data = bytes(content)
             raw = carry + data[max(0, file.start - begin) :] if carry or begin < file.start else data
             whole = len(raw) // itemsize * itemsize
             carry = raw[whole:]
@@ -329,8 +344,9 @@ def _check_eos(jobs: list[Job], entries: tuple[Entry, ...]) -> None:
         if sum(entry.documents.values()) > 1:
             return
         itemsize = np.dtype(entry.dtype).itemsize
-        last = np.fromfile(job.file.path, np.dtype(entry.dtype), 1, offset=entry.size - itemsize)
-        if last[0] == job.eos:
+        opened = Storages().of(job.file.path).open(job.file.path)
+        [last] = opened.reader.read([(opened, entry.size - itemsize, entry.size)])
+        if np.frombuffer(last, f"<{np.dtype(entry.dtype).str[1:]}")[0] == job.eos:
             return
     if flat:
         n_tokens = sum(entry.all_tokens for _, entry in flat)

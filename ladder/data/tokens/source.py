@@ -13,6 +13,7 @@ from ladder.data import tokenizer as tokenizers
 from ladder.data.tokenizer import Tokenizer
 from ladder.data.tokens import index
 from ladder.data.tokens.index import Index
+from ladder.data.tokens.locations import Url
 from ladder.data.tokens.token_files import TokenFiles, open_token_files
 from ladder.errors import InputError
 from ladder.rundir.files import write_atomic
@@ -28,7 +29,7 @@ class TokenSource:
     tokenizer: Tokenizer
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> Path | Url:
         return self.files.index.folder
 
     @property
@@ -63,15 +64,9 @@ class TokenSource:
         return max(float(self.tokenizer.token_bytes[self.window_reader(split)(chosen)].mean()), 1e-9)
 
     def window_reader(self, split: str) -> Callable[[list[int]], np.ndarray]:
-        """read(windows) -> int32[len(windows), seq_len + 1]. Raises DamagedError where a file is not as indexed."""
-
-        def read(windows: list[int]) -> np.ndarray:
-            tokens = np.empty((len(windows), self.seq_len + 1), np.int32)
-            for row, window in enumerate(windows):
-                tokens[row] = self.files.read(split, window)
-            return tokens
-
-        return read
+        """read(windows) -> int32[len(windows), seq_len + 1]. Raises DamagedError where a file is not as indexed, and
+        Preempted where a store stays down."""
+        return functools.partial(self.files.read, split)
 
 
 def build(
@@ -106,7 +101,7 @@ def _open(paths: Iterable[str], seq_len: int, tokenizer: Tokenizer) -> TokenSour
     if contents is not None and contents.tokenizer_hash not in ("", tokenizer.hash):
         raise InputError(
             f"{contents.folder}: made with the tokenizer {contents.tokenizer_hash}, but data.tokenizer is "
-            f"{tokenizer.hash}; set data.tokenizer={contents.folder / 'tokenizer' / tokenizers.FILE}"
+            f"{tokenizer.hash}; set data.tokenizer={contents.folder / index.TOKENIZER}"
         )
     return TokenSource(open_token_files(paths, seq_len, vocab_size=tokenizer.vocab_size), tokenizer)
 

@@ -6,21 +6,19 @@ share one token, as those of a Corpus do. Opening reads the index and the sizes 
 """
 
 import functools
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ladder.data.tokens import formats, index
-from ladder.data.tokens.blocks import BLOCK, CheckedFile, OpenFiles
+from ladder.data.tokens import blocks, formats, index
+from ladder.data.tokens.blocks import BLOCK, CheckedFile
 from ladder.data.tokens.index import SPLITS, Index
 from ladder.data.tokens.indexing import check_ids, wrong_id
+from ladder.data.tokens.locations import location, real
+from ladder.data.tokens.storage import AT_A_TIME, Storages
 from ladder.errors import DamagedError, InputError
-
-MOST_GROUPS = 5  # of damaged blocks that are named of a file
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,20 @@ class _Part:
     dtype: np.dtype
     start: int
     about: formats.TokenFile | index.Entry
+
+
+class _Piece(NamedTuple):
+    """Tokens of one file, from token `at` on, that are copied to `out`."""
+
+    part: _Part
+    at: int
+    out: np.ndarray
+
+    @property
+    def request(self) -> tuple[CheckedFile, int, int]:
+        size = self.part.dtype.itemsize
+        start = self.part.start + self.at * size
+        return self.part.source, start, start + len(self.out) * size
 
 
 class TokenFiles:
@@ -78,7 +90,7 @@ class TokenFiles:
         """What a user should know about the data: a line where they are unchecked, else None."""
         if not self.unchecked:
             return None
-        folder = os.path.dirname(self._parts[0].source.path)
+        folder = location(self._parts[0].source.path).parent
         return f"{folder}: the tokens are read unchecked, and none are held out; `ladder data index` mends both"
 
     @functools.cached_property
@@ -88,39 +100,56 @@ class TokenFiles:
 
         if not self.tokenizer_hash:
             raise InputError("the index of the token files names no tokenizer; `ladder data index --tokenizer FILE`")
-        tokenizer = tokenizers.load(self.index.folder / "tokenizer")
+        path = self.index.folder / index.TOKENIZER
+        try:
+            tokenizer = tokenizers.from_definition(Storages(index.MEND).content(path).decode())
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: cannot be read ({error}); {index.MEND}") from None
         if tokenizer.hash != self.tokenizer_hash:
-            raise DamagedError(f"{self.index.folder / 'tokenizer'}: not the tokenizer of the index; {index.MEND}")
+            raise DamagedError(f"{path}: not the tokenizer of the index; {index.MEND}")
         return tokenizer
 
-    def read(self, split: str, window: int) -> np.ndarray:
-        """int32[seq_len + 1]: a window of a split. Threads may call it at the same time.
+    def read(self, split: str, windows: Sequence[int]) -> np.ndarray:
+        """int32[len(windows), seq_len + 1]: windows of a split. Threads may call it at the same time.
 
-        Raises DamagedError where a file is not as it was indexed, and InputError for an id outside the vocabulary, both
-        with the file and the place. Raises IndexError for a window that the split does not have.
+        What they need is asked for at the same time, of an object store with many requests. Raises DamagedError where a
+        file is not as it was indexed, and InputError for an id outside the vocabulary, both with the file and the
+        place; Preempted where a store stays down. Raises IndexError for a window that the split does not have.
         """
+        tokens = np.empty((len(windows), self.seq_len + 1), np.int32)
+        pieces: list[_Piece] = []
+        size = 0
+        for row, window in zip(tokens, windows, strict=True):
+            for piece in self._pieces(split, int(window), row):
+                pieces.append(piece)
+                size += len(piece.out) * piece.part.dtype.itemsize + 2 * BLOCK
+                if size > AT_A_TIME:
+                    self._fill(pieces)
+                    pieces, size = [], 0
+        self._fill(pieces)
+        return tokens
+
+    def _pieces(self, split: str, window: int, row: np.ndarray) -> Iterator[_Piece]:
         if not 0 <= window < self.windows[split]:
             raise IndexError(f"window {window} of the {split} split, which has {self.windows[split]}")
-        tokens = np.empty(self.seq_len + 1, np.int32)
         position, filled = window * self.seq_len, 0
         stretches = self._stretches[split]
         i = int(np.searchsorted(stretches.before, position, side="right")) - 1
-        while filled < len(tokens):
+        while filled < len(row):
             skip = position + filled - int(stretches.before[i])
-            n = min(int(stretches.before[i + 1] - stretches.before[i]) - skip, len(tokens) - filled)
-            at = int(stretches.first[i]) + skip
-            tokens[filled : filled + n] = self._read(self._parts[stretches.number[i]], at, n)
+            n = min(int(stretches.before[i + 1] - stretches.before[i]) - skip, len(row) - filled)
+            yield _Piece(self._parts[stretches.number[i]], int(stretches.first[i]) + skip, row[filled : filled + n])
             filled, i = filled + n, i + 1
-        return tokens
 
-    def _read(self, part: _Part, at: int, n: int) -> np.ndarray:
-        size = part.dtype.itemsize
-        ids = np.frombuffer(part.source.read(part.start + at * size, part.start + (at + n) * size), part.dtype)
-        for token in (ids.max(), ids.min()) if part.dtype.kind == "i" else (ids.max(),):
-            if not 0 <= token < self.vocab_size:
-                where = at + int(np.flatnonzero(ids == token)[0])
-                raise InputError(f"{part.source.path}: {wrong_id(int(token), where, part.about, self.vocab_size)}")
-        return ids
+    def _fill(self, pieces: Sequence[_Piece]) -> None:
+        for piece, data in zip(pieces, blocks.read([piece.request for piece in pieces]), strict=True):
+            part = piece.part
+            ids = np.frombuffer(data, part.dtype)
+            for token in (ids.max(), ids.min()) if part.dtype.kind == "i" else (ids.max(),):
+                if not 0 <= token < self.vocab_size:
+                    where = piece.at + int(np.flatnonzero(ids == token)[0])
+                    raise InputError(f"{part.source.path}: {wrong_id(int(token), where, part.about, self.vocab_size)}")
+            piece.out[:] = ids
 
 
 def open_token_files(
@@ -140,37 +169,40 @@ def open_token_files(
     or have another size, and where an id is outside the vocabulary (the index holds the largest).
     """
     paths = list(paths)
-    location = index.locate(paths, folder)
-    if location is None and not unchecked:
+    storages = Storages(index.MEND)
+    index_folder = index.locate(paths, folder, storages)
+    if index_folder is None and not unchecked:
         shown = " ".join(map(str, paths[:3])) + " ..." * (len(paths) > 3)
         where = f" --index {folder}" if folder is not None else ""
         raise InputError(f"{shown}: no index of these token files; make it: `ladder data index {shown}{where}`")
-    if location is None:
+    if index_folder is None:
         return _unindexed(paths, seq_len, dtype, vocab_size)
-    contents = index.read(location)
+    contents = index.read(index_folder, storages)
     if vocab_size is None:
         vocab_size = contents.vocab_size
     elif contents.vocab_size not in (None, vocab_size):
         reason = f"made for a tokenizer of {contents.vocab_size:,} ids, not {vocab_size:,}"
-        raise InputError(f"{location}: {reason}; choose the same tokenizer, or make the index anew")
+        raise InputError(f"{index_folder}: {reason}; choose the same tokenizer, or make the index anew")
     if vocab_size is None:
-        raise InputError(f"{location}: names no tokenizer; make it anew with --tokenizer FILE")
-    if not _is(location, paths):
-        _check_names(contents, paths)
+        raise InputError(f"{index_folder}: names no tokenizer; make it anew with --tokenizer FILE")
+    if [real(path) for path in paths] != [real(index_folder)]:
+        _check_names(contents, paths, storages)
     check_ids(contents.entries, contents.root, vocab_size)
-    files = OpenFiles()
-    parts = []
-    for entry in contents.entries:
+    sources = contents.checked_files(storages)
+    sizes = storages.sizes([source.path for source in sources])
+    held_out, parts = contents.held_out(storages), []
+    for entry, source, size, held in zip(contents.entries, sources, sizes, held_out, strict=True):
         if dtype not in (None, entry.dtype):
             raise InputError(f"{contents.path(entry)}: its tokens are {entry.dtype}, not {dtype}", "dtype")
-        source = contents.checked_file(entry, files)
-        source.check_size()
+        if (problem := source.problem(size)) is not None:
+            raise DamagedError(problem)
+        if isinstance(held, DamagedError):
+            raise held
         parts.append(_Part(source, _dtype(entry), entry.start, entry))
-    held_out = [contents.held_out(number) for number in range(len(parts))]
     rest = [_complement(held, entry.all_tokens) for held, entry in zip(held_out, contents.entries, strict=True)]
     stretches = {"train": _joined(rest), "validation": _joined(held_out)}
     opened = TokenFiles(parts, stretches, seq_len, vocab_size, contents, contents.hash)
-    return _with_windows(opened, location)
+    return _with_windows(opened, index_folder)
 
 
 def _with_windows(opened: TokenFiles, where) -> TokenFiles:
@@ -184,10 +216,10 @@ def _with_windows(opened: TokenFiles, where) -> TokenFiles:
 def _unindexed(paths: list, seq_len: int, dtype: str | None, vocab_size: int | None) -> TokenFiles:
     if vocab_size is None:
         raise InputError(f"{paths[0]}: without an index, say the size of the vocabulary")
-    files, parts = OpenFiles(), []
-    for file in formats.find(paths):
-        about = formats.inspect(file, dtype)
-        parts.append(_Part(CheckedFile(file, about.size, None, files), _dtype(about), about.start, about))
+    storages, parts = Storages(), []
+    for file in formats.find(paths, storages):
+        about = formats.inspect(file, dtype, storages)
+        parts.append(_Part(CheckedFile(file, about.size, None, storages), _dtype(about), about.start, about))
     everything = _joined([np.array([[0, part.about.tokens]]) for part in parts])
     nothing = _joined([np.empty((0, 2), np.int64)])
     sizes = [[part.about.dtype, part.about.start, part.about.size] for part in parts]
@@ -196,14 +228,10 @@ def _unindexed(paths: list, seq_len: int, dtype: str | None, vocab_size: int | N
     return _with_windows(TokenFiles(parts, stretches, seq_len, vocab_size, None, content_hash), paths[0])
 
 
-def _is(location: Path, paths: list) -> bool:
-    return len(paths) == 1 and os.path.realpath(paths[0]) == os.path.realpath(location)
-
-
-def _check_names(contents: Index, paths: list) -> None:
+def _check_names(contents: Index, paths: list, storages: Storages) -> None:
     """Raises InputError where `paths` name other files than the index."""
-    named = {os.path.realpath(file): file for file in formats.find(paths)}
-    indexed = {os.path.realpath(contents.path(entry)): entry for entry in contents.entries}
+    named = {real(file): file for file in formats.find(paths, storages)}
+    indexed = {real(contents.path(entry)): entry for entry in contents.entries}
     for file in named.keys() - indexed.keys():
         raise InputError(f"{named[file]}: not in the index {contents.folder}; make it anew with `ladder data index`")
     for file in indexed.keys() - named.keys():
@@ -228,53 +256,3 @@ def _joined(stretches: list[np.ndarray]) -> _Stretches:
     rows = np.concatenate([rows.reshape(-1, 2) for rows in stretches])
     before = np.concatenate([[0], np.cumsum(rows[:, 1] - rows[:, 0])]).astype(np.int64)
     return _Stretches(number, rows[:, 0].astype(np.int64), before)
-
-
-def verify(contents: Index, advance: Callable[[int], None] = lambda n_bytes: None, workers: int = 4) -> list[str]:
-    """Read every block of the files of an index; a line for each file that is missing or not as it was indexed."""
-    files = OpenFiles()
-    tasks = [
-        (entry, start)
-        for entry in contents.entries
-        for start in range(0, entry.blocks, 1 << 14)  # a GiB: a large file is shared out, too
-    ]
-    sources = {entry.name: contents.checked_file(entry, files) for entry in contents.entries}
-    damaged: dict[str, list[int]] = {entry.name: [] for entry in contents.entries}
-    problems: dict[str, str] = {}
-
-    def check(task) -> None:
-        entry, first = task
-        last = min(first + (1 << 14), entry.blocks)
-        try:
-            for start in range(first, last, 64):
-                if entry.name in problems:
-                    return
-                stop = min(start + 64, last)
-                damaged[entry.name] += sources[entry.name].damaged_blocks(start, stop)
-                advance((stop - start) * BLOCK)
-        except DamagedError as error:
-            problems[entry.name] = str(error)
-
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        list(pool.map(check, tasks))
-    for number, entry in enumerate(contents.entries):
-        if damaged[entry.name] and entry.name not in problems:
-            problems[entry.name] = _damage(contents.path(entry), sorted(damaged[entry.name]), entry.size)
-        try:
-            contents.held_out(number)
-        except DamagedError as error:
-            problems.setdefault(entry.name, str(error))
-    return [problems[entry.name] for entry in contents.entries if entry.name in problems]
-
-
-def _damage(path, blocks: list[int], size: int) -> str:
-    """A line that names the damaged bytes, neighbouring blocks as one range."""
-    groups: list[list[int]] = []
-    for block in blocks:
-        if groups and groups[-1][1] == block:
-            groups[-1][1] = block + 1
-        else:
-            groups.append([block, block + 1])
-    shown = [f"{first * BLOCK:,} to {min(stop * BLOCK, size):,}" for first, stop in groups[:MOST_GROUPS]]
-    more = f" and {len(groups) - MOST_GROUPS} more places" if len(groups) > MOST_GROUPS else ""
-    return f"{path}: bytes {', '.join(shown)}{more}: not the bytes that were indexed; {index.MEND}"

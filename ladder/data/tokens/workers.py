@@ -27,19 +27,23 @@ class Workers:
             self._idle.put(None)
 
     def index_file(self, folder, job, advance: Callable[[int], None], stop: threading.Event) -> None:
-        """As `indexing.index_file`, in a process; waits for one that is idle. Raises InputError as that does."""
+        """As `indexing.index_file`, in a process; waits for one that is idle. Raises as that does."""
         process = self._idle.get()
         try:
             if stop.is_set():
                 return
             process = process or self._start()
-            process.stdin.write(json.dumps({"folder": str(folder), "job": asdict(job)}, default=str) + "\n")
+            task = {"folder": str(folder), "job": asdict(job)}
+            task["job"]["file"]["path"] = str(job.file.path)
+            process.stdin.write(json.dumps(task) + "\n")
             process.stdin.flush()
             for line in process.stdout:
                 answer = json.loads(line)
                 if isinstance(answer, int):
                     advance(answer)
                 elif answer["error"] is not None:
+                    if answer["later"]:
+                        raise Preempted(answer["error"])
                     raise InputError(answer["error"], answer["argument"])
                 else:
                     return
@@ -74,25 +78,26 @@ class Workers:
 
 def main() -> None:
     """Index the files that the parent names, until it has no more."""
-    from pathlib import Path
-
     from ladder.data.tokens import formats, indexing
+    from ladder.data.tokens.locations import location
 
     def say(value) -> None:
         print(json.dumps(value), flush=True)
 
     for line in sys.stdin:
         task = json.loads(line)
-        file = formats.TokenFile(**task["job"]["file"] | {"path": Path(task["job"]["file"]["path"])})
+        file = formats.TokenFile(**task["job"]["file"] | {"path": location(task["job"]["file"]["path"])})
         answer = {"error": None}
         try:
-            indexing.index_file(Path(task["folder"]), indexing.Job(**task["job"] | {"file": file}), say)
+            indexing.index_file(location(task["folder"]), indexing.Job(**task["job"] | {"file": file}), say)
         except BrokenPipeError:
             raise
         except InputError as error:
-            answer = {"error": str(error), "argument": error.argument}
+            answer = {"error": str(error), "argument": error.argument, "later": False}
+        except Preempted as error:
+            answer = {"error": str(error), "argument": None, "later": True}
         except OSError as error:
-            answer = {"error": f"{error.filename or file.path}: {error.strerror}", "argument": None}
+            answer = {"error": f"{error.filename or file.path}: {error.strerror}", "argument": None, "later": False}
         say(answer)
 
 

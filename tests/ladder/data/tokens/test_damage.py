@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.data.tokens import blocks, index, indexing, token_files
+from ladder.data.tokens import blocks, disk, index, indexing, token_files, verify
 from ladder.errors import DamagedError, InputError
 from launch import cli
 from tests.ladder.data.tokens import written
@@ -31,7 +31,7 @@ def indexed(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def read_all(opened, split: str) -> np.ndarray:
-    return np.stack([opened.read(split, w) for w in range(opened.windows[split])])
+    return opened.read(split, range(opened.windows[split]))
 
 
 def flip(path: Path, rng) -> int:
@@ -99,7 +99,7 @@ def test_injections(indexed, tmp_path):
             for split in index.SPLITS:
                 for w in rng.permutation(opened.windows[split]).tolist():
                     try:
-                        window = opened.read(split, w)
+                        window = opened.read(split, [w])[0]
                     except DamagedError as error:
                         errors.append(error)
                     else:
@@ -116,7 +116,7 @@ def test_injections(indexed, tmp_path):
 def verified(folder: Path) -> set[str]:
     """The lines that `verify` gives, of which there must be one."""
     try:
-        lines = set(token_files.verify(index.read(folder / "ladder-index")))
+        lines = set(verify.verify(index.read(folder / "ladder-index")))
     except DamagedError as error:
         lines = {str(error)}
     assert lines
@@ -132,27 +132,27 @@ def test_damage_while_it_is_read(indexed, tmp_path):
     folder, windows = indexed
     copy = shutil.copytree(folder, tmp_path / "copy")
     opened = token_files.open_token_files([copy], SEQ_LEN, vocab_size=VOCAB)
-    np.testing.assert_array_equal(opened.read("train", 0), windows["train"][0])
+    np.testing.assert_array_equal(opened.read("train", [0])[0], windows["train"][0])
     os.truncate(copy / "a.npy", 1000)
     with pytest.raises(DamagedError, match=r"a\.npy: byte 1,000: the file was cut here"):
         for w in range(100):
-            opened.read("train", w)
+            opened.read("train", [w])
     (copy / "a.npy").unlink()
     opened = token_files.open_token_files([folder], SEQ_LEN, vocab_size=VOCAB)
-    assert opened.read("train", 1).tolist() == windows["train"][1].tolist()
+    assert opened.read("train", [1])[0].tolist() == windows["train"][1].tolist()
 
 
 def test_a_file_that_is_opened_again_is_checked_again(indexed, tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks.OpenFiles.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(disk.Disk.__init__, "__defaults__", ("restore the file", 1))
     folder, windows = indexed
     copy = shutil.copytree(folder, tmp_path / "copy")
     opened = token_files.open_token_files([copy], SEQ_LEN, vocab_size=VOCAB)
-    np.testing.assert_array_equal(opened.read("train", 0), windows["train"][0])
-    opened.read("train", opened.windows["train"] - 1)  # of another file, so that the first is closed
+    np.testing.assert_array_equal(opened.read("train", [0])[0], windows["train"][0])
+    opened.read("train", [opened.windows["train"] - 1])  # of another file, so that the first is closed
     written.npy(copy / "new", np.zeros(100_000, int), "uint16")
     os.replace(copy / "new", copy / "a.npy")
     with pytest.raises(DamagedError, match=r"a\.npy: bytes 0 to 65,536: not the bytes that were indexed"):
-        opened.read("train", 0)
+        opened.read("train", [0])
 
 
 def test_verify_names_every_place(indexed, tmp_path, capsys):

@@ -152,5 +152,3 @@ def test_files_are_found_in_the_order_of_their_names(tmp_path, monkeypatch):
     for path, message in (("nowhere", "no such file"), ("*.x", "no token files here"), ("m.idx", "not a token file")):
         with pytest.raises(InputError, match=message):
             formats.find([tmp_path / path])
-    with pytest.raises(InputError, match="gs://bucket/x: token files are read from a disk"):
-        formats.find(["gs://bucket/x"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ladder.data import tokenizer
-from ladder.data.tokens import index, indexing, token_files
+from ladder.data.tokens import index, indexing, token_files, verify
 from ladder.errors import InputError, Preempted
 from launch import cli
 from tests.ladder.data.tokens import written
@@ -126,7 +126,7 @@ def test_kills_at_any_time(folder, tmp_path):
             if rng.random() < 0.3:
                 path.unlink()
     made, _ = build(folder)
-    assert made.hash == expected and token_files.verify(made) == []
+    assert made.hash == expected and verify.verify(made) == []
 
 
 def test_a_file_that_was_written_since_is_read_again(folder):
@@ -164,11 +164,11 @@ def test_files_that_are_named_are_held_out(folder, tmp_path):
     made, _ = build(folder, validation=0.001, validation_files=[extra, named])
     opened = token_files.open_token_files([folder], 100, vocab_size=200)
     assert opened.tokens == {"train": sum(60_000 + i for i in range(1, 6)), "validation": 61_000}
-    first = opened.read("validation", 0)
+    first = opened.read("validation", [0])[0]
     expected = np.concatenate([np.arange(1000) % 200, np.fromfile(named, "<u2")])
     np.testing.assert_array_equal(first, expected[:101])
-    np.testing.assert_array_equal(opened.read("validation", 9), expected[900:1001])
-    np.testing.assert_array_equal(opened.read("train", 0), np.fromfile(folder / "part0" / "2.npy", "<u2")[:101])
+    np.testing.assert_array_equal(opened.read("validation", [9])[0], expected[900:1001])
+    np.testing.assert_array_equal(opened.read("train", [0])[0], np.fromfile(folder / "part0" / "2.npy", "<u2")[:101])
     assert made.total("documents", "validation") == 292  # 60,000 tokens of 200 kinds, and 1,000
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.data.tokens import blocks, index, indexing, token_files
+from ladder.data.tokens import blocks, disk, index, indexing, token_files, verify
+from ladder.data.tokens.storage import Storages
 from ladder.errors import DamagedError, InputError
 from tests.ladder.data.tokens import written
 
@@ -27,7 +28,7 @@ EOS, VOCAB = 7, 250
 def small_blocks(block: int, chunk: int):
     """Blocks of a few bytes, so that small files have many."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (blocks, index, indexing, token_files):
+        for module in (blocks, index, indexing, token_files, verify):
             patch.setattr(module, "BLOCK", block)
         patch.setattr(indexing, "CHUNK", chunk * block)
         patch.setattr(os, "fsync", lambda fd: None)  # half of the time
@@ -104,13 +105,16 @@ def test_every_window_is_what_numpy_cuts(files, fraction, seq_len, block):
         for split, stream in tokens.items():
             assert opened.windows[split] == max(0, (len(stream) - 1) // seq_len)
             order = np.random.default_rng(0).permutation(opened.windows[split])
-            for w in order.tolist() + order.tolist()[:3]:  # the second time from checked blocks
-                window = opened.read(split, w)
-                assert window.dtype == np.int32
-                np.testing.assert_array_equal(window, stream[w * seq_len : (w + 1) * seq_len + 1])
+            some = order.tolist() + order.tolist()[:3]  # the second time from checked blocks
+            expected = [stream[w * seq_len : (w + 1) * seq_len + 1] for w in some]
+            windows = [opened.read(split, [w])[0] for w in some]
+            together = opened.read(split, some)
+            assert together.dtype == np.int32
+            np.testing.assert_array_equal(together, np.reshape(expected, (-1, seq_len + 1)))
+            np.testing.assert_array_equal(together, np.reshape(windows, (-1, seq_len + 1)))
             with pytest.raises(IndexError):
-                opened.read(split, opened.windows[split])
-        assert token_files.verify(made) == []
+                opened.read(split, [opened.windows[split]])
+        assert verify.verify(made) == []
 
 
 def two_files(folder: Path, rng=None, dtype: str = "uint16", tokens: int = 150_000) -> np.ndarray:
@@ -130,7 +134,7 @@ def test_real_blocks_and_windows_of_any_length(tmp_path):
         opened = token_files.open_token_files([tmp_path], seq_len, vocab_size=VOCAB)
         last = opened.windows["train"] - 1
         for w in {0, last // 2, last}:
-            np.testing.assert_array_equal(opened.read("train", w), stream[w * seq_len : (w + 1) * seq_len + 1])
+            np.testing.assert_array_equal(opened.read("train", [w])[0], stream[w * seq_len : (w + 1) * seq_len + 1])
 
 
 def test_a_random_window_reads_few_bytes(tmp_path, monkeypatch):
@@ -139,23 +143,22 @@ def test_a_random_window_reads_few_bytes(tmp_path, monkeypatch):
     sizes, pread = [], os.pread
     opened = token_files.open_token_files([tmp_path], 2048, vocab_size=VOCAB)
     monkeypatch.setattr(os, "pread", lambda fd, n, at: sizes.append(n) or pread(fd, n, at))
-    opened.read("train", 400)
+    opened.read("train", [400])
     assert sum(sizes) <= 2 * 2 * blocks.BLOCK  # two blocks of each of two files at most, and a page of hashes
     sizes.clear()
-    opened.read("train", 400)
+    opened.read("train", [400])
     assert sum(sizes) == 2 * 2049
     assert len(stream) == 2_000_001
 
 
 def test_many_files_need_few_open_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "MOST_OPEN", 3)
-    monkeypatch.setattr(blocks.OpenFiles.__init__, "__defaults__", (3,))
+    monkeypatch.setattr(disk.Disk.__init__, "__defaults__", ("restore the file", 3))
     for i in range(40):
         written.raw(tmp_path / f"{i:02}.bin", np.full(100, i), "uint16")
     indexing.build([tmp_path], dtype="uint16", validation=0)
     opened = token_files.open_token_files([tmp_path], 1000, vocab_size=VOCAB)
     for _ in range(2):
-        read = np.concatenate([opened.read("train", w)[:-1] for w in range(opened.windows["train"])])
+        read = opened.read("train", range(opened.windows["train"]))[:, :-1].reshape(-1)
         np.testing.assert_array_equal(read, np.repeat(np.arange(40), 100)[: len(read)])
         assert len(os.listdir("/proc/self/fd")) < 40
 
@@ -168,7 +171,7 @@ def test_threads_share_it(tmp_path):
 
     def read(seed: int) -> None:
         for w in np.random.default_rng(seed).permutation(opened.windows["train"]).tolist():
-            if not np.array_equal(opened.read("train", w), stream[w * 128 : w * 128 + 129]):
+            if not np.array_equal(opened.read("train", [w])[0], stream[w * 128 : w * 128 + 129]):
                 wrong.append(w)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
@@ -186,20 +189,20 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_place(tmp_path):
     place = r"1.bin: token 123 \(byte 246\) is 9,000, but the vocabulary has 25[06] ids"
     opened = token_files.open_token_files([tmp_path], 100, dtype="uint16", vocab_size=VOCAB, unchecked=True)
     with pytest.raises(InputError, match=place):
-        opened.read("train", 1501)
-    np.testing.assert_array_equal(opened.read("train", 1502), stream[150_200:150_301])
+        opened.read("train", [1501])
+    np.testing.assert_array_equal(opened.read("train", [1502])[0], stream[150_200:150_301])
     with pytest.raises(InputError, match=place):
         indexing.build([tmp_path], dtype="uint16", tokenizer="bytes")
     indexing.build([tmp_path], dtype="uint16", eos=EOS)
     with pytest.raises(InputError, match=place):
         token_files.open_token_files([tmp_path], 100, vocab_size=VOCAB)
-    assert token_files.open_token_files([tmp_path], 100, vocab_size=9001).read("train", 1).shape == (101,)
+    assert token_files.open_token_files([tmp_path], 100, vocab_size=9001).read("train", [1]).shape == (1, 101)
     ids = np.arange(100)
     ids[60] = -2
     written.raw(tmp_path / "negative.bin", ids, "int32")
     opened = token_files.open_token_files([tmp_path / "negative.bin"], 9, dtype="int32", vocab_size=250, unchecked=True)
     with pytest.raises(InputError, match=r"token 60 \(byte 240\) is -2"):
-        opened.read("train", 6)
+        opened.read("train", [6])
 
 
 def test_without_an_index(tmp_path):
@@ -209,7 +212,7 @@ def test_without_an_index(tmp_path):
     opened = token_files.open_token_files([tmp_path], 100, dtype="uint16", vocab_size=VOCAB, unchecked=True)
     assert opened.unchecked and "read unchecked" in opened.note and "\n" not in opened.note
     assert opened.windows == {"train": 3000, "validation": 0} and opened.documents is None
-    np.testing.assert_array_equal(opened.read("train", 1500), stream[150_000:150_101])
+    np.testing.assert_array_equal(opened.read("train", [1500])[0], stream[150_000:150_101])
     indexing.build([tmp_path], dtype="uint16", eos=EOS)
     checked = token_files.open_token_files([tmp_path], 100, vocab_size=VOCAB, unchecked=True)
     assert not checked.unchecked and checked.note is None and checked.hash != opened.hash
@@ -222,7 +225,7 @@ def test_files_and_index_can_move_together(tmp_path):
     for paths in ([tmp_path / "there"], [tmp_path / "there" / "ladder-index"]):
         opened = token_files.open_token_files(paths, 100, vocab_size=VOCAB)
         assert opened.hash == before
-        np.testing.assert_array_equal(opened.read("train", 2), stream[200:301])
+        np.testing.assert_array_equal(opened.read("train", [2])[0], stream[200:301])
 
 
 def test_other_files_than_those_of_the_index_are_refused(tmp_path):
@@ -249,10 +252,10 @@ SPARSE = textwrap.dedent("""
     seconds = time.perf_counter() - start
     for at in map(int, sys.argv[2].split(",")):
         w = at // 2048
-        np.testing.assert_array_equal(np.flatnonzero(opened.read("train", w)[:-1]), [at % 2048])
-        assert opened.read("train", w)[at % 2048] == 1 + at % 50_000
+        np.testing.assert_array_equal(np.flatnonzero(opened.read("train", [w])[0][:-1]), [at % 2048])
+        assert opened.read("train", [w])[0][at % 2048] == 1 + at % 50_000
     for w in np.random.default_rng(0).integers(0, opened.windows["train"], 3000).tolist():
-        opened.read("train", w)
+        opened.read("train", [w])
     print(seconds, (peak() - before) / 1024)
 """)
 
@@ -303,11 +306,11 @@ def test_a_real_gigabyte(tmp_path):
     opened = token_files.open_token_files([tmp_path], 2048, vocab_size=50_000)
     stream = np.concatenate(ids)
     assert opened.tokens["train"] + opened.tokens["validation"] == len(stream)
-    train = np.concatenate([opened.read("train", w)[:-1] for w in range(opened.windows["train"])])
-    held = np.concatenate([made.held_out(i) + i * len(ids[0]) for i in range(4)])
+    train = opened.read("train", range(opened.windows["train"]))[:, :-1].reshape(-1)
+    held = np.concatenate([rows + i * len(ids[0]) for i, rows in enumerate(made.held_out(Storages()))])
     kept = np.ones(len(stream), bool)
     for first, stop in held:
         kept[first:stop] = False
     np.testing.assert_array_equal(train, stream[kept][: len(train)])
     assert 0.0005 < opened.documents["validation"] / opened.documents["train"] < 0.002
-    assert token_files.verify(made) == []
+    assert verify.verify(made) == []
