@@ -8,7 +8,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ladder.data.tokens import storage
 from ladder.data.tokens.storage import Storages
@@ -128,20 +128,29 @@ class CheckedFile(_File):
     def plan(self, start: int, stop: int) -> "_Plan":
         """What must be read for the bytes start to stop - 1."""
         opened = self.open()
-        if self.hashes is None:
+        pending = self._pending(opened, start, stop)
+        if not pending:
             return _Plan(self, opened, start, stop, start, stop, ())
-        first, last = start // BLOCK, (stop - 1) // BLOCK
-        pending: Sequence[int] = range(first, last + 1)
-        if not self.over_network:
-            if opened.identity != self._identity:  # nothing is known of the blocks of another file than before
-                self._identity = opened.identity
-                self._checked = bytearray((self.size // BLOCK >> 3) + 1)
-            checked = self._checked
-            pending = [block for block in pending if not checked[block >> 3] >> (block & 7) & 1]
-            if not pending:
-                return _Plan(self, opened, start, stop, start, stop, ())
-        begin, end = first * BLOCK, min((last + 1) * BLOCK, self.size)
+        begin, end = start // BLOCK * BLOCK, min(-(-stop // BLOCK) * BLOCK, self.size)
         return _Plan(self, opened, start, stop, begin, end, pending)
+
+    def read_known(self, start: int, stop: int) -> bytes | None:
+        """The bytes start to stop - 1, if all of their blocks were right before; else None."""
+        opened = self.open()
+        return None if self._pending(opened, start, stop) else opened.reader.read([(opened, start, stop)])[0]
+
+    def _pending(self, opened, start: int, stop: int) -> Sequence[int]:
+        """The blocks of these bytes that must be compared."""
+        if self.hashes is None:
+            return ()
+        blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
+        if self.over_network:
+            return blocks
+        if opened.identity != self._identity:  # nothing is known of the blocks of another file than before
+            self._identity = opened.identity
+            self._checked = bytearray((self.size // BLOCK >> 3) + 1)
+        checked = self._checked
+        return [block for block in blocks if not checked[block >> 3] >> (block & 7) & 1]
 
     def damaged_blocks(self, start_block: int, stop_block: int) -> list[int]:
         """Of the blocks start_block to stop_block - 1, those whose hash differs; all are read again."""
@@ -168,8 +177,7 @@ class CheckedFile(_File):
         return memoryview(data)[plan.start - plan.begin : plan.stop - plan.begin]
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """Bytes begin to end - 1 are read for the bytes start to stop - 1, to check the blocks `pending`."""
 
     file: CheckedFile
@@ -181,19 +189,24 @@ class _Plan:
     pending: Sequence[int]
 
 
-def read(requests: Sequence[tuple[CheckedFile, int, int]]) -> list[memoryview]:
+def read(requests: Sequence[tuple[CheckedFile, int, int]]) -> list[bytes | memoryview]:
     """The bytes start to stop - 1 of each request (file, start, stop). From stores all are read at the same time,
     together with the hashes that are needed.
 
     Raises DamagedError where a file, or a block of it, is not as it was, Preempted where a store stays down.
     """
     contents: list = [None] * len(requests)
-    remote = [i for i, (file, _, _) in enumerate(requests) if file.over_network]
-    for i, request in enumerate(requests):
-        if not request[0].over_network:
-            [contents[i]] = _read_together([request])  # one by one, so that few files are open
-    for i, content in zip(remote, _read_together([requests[i] for i in remote]), strict=True):
-        contents[i] = content
+    remote = []
+    for i, (file, start, stop) in enumerate(requests):
+        if file.over_network:
+            remote.append(i)
+        else:  # one by one, so that few files are open
+            contents[i] = file.read_known(start, stop)
+            if contents[i] is None:
+                [contents[i]] = _read_together([requests[i]])
+    if remote:
+        for i, content in zip(remote, _read_together([requests[i] for i in remote]), strict=True):
+            contents[i] = content
     return contents
 
 
