@@ -9,8 +9,9 @@ import pytest
 from ladder.config import Data, Eval, Rung, Source
 from ladder.data import tokenizer as tokenizers
 from ladder.data.mixture import Mixture
-from ladder.data.tokens import indexing
+from ladder.data.tokens import indexing, retries, store
 from ladder.data.tokens.blocks import BLOCK
+from ladder.data.tokens.storage import Storages
 from ladder.errors import InputError
 from ladder.loop.run import open_run
 from ladder.rundir.record import Record
@@ -49,11 +50,11 @@ def tokens(tmp_path_factory) -> Path:
     return folder
 
 
-def mixture(world, tokens: Path) -> Data:
+def mixture(world, tokens) -> Data:
     sources = (
         Source("words", (str(world.text),), 0.4),
-        Source("flat", (str(tokens / "flat"),), 0.4, format="tokens"),
-        Source("pair", (str(tokens / "pair.bin"),), 0.2, format="tokens"),
+        Source("flat", (f"{tokens}/flat",), 0.4, format="tokens"),
+        Source("pair", (f"{tokens}/pair.bin",), 0.2, format="tokens"),
     )
     return Data(sources=sources, validation=0.2)
 
@@ -123,6 +124,31 @@ def test_a_flipped_bit_ends_the_run_and_the_restored_file_gives_the_same_bits(
     assert run(directory) == 0
     assert_same(directory, uninterrupted)
     assert cli.main(["verify", str(directory.parent)]) == 0
+
+
+def test_token_files_in_a_bucket_are_the_same_run(world, tokens, tmp_path, uninterrupted, bucket, monkeypatch, capsys):
+    folder = f"{bucket.url}/tokens"
+    for path in tokens.rglob("*"):
+        if path.is_file() and "pair.bin.ladder-index" not in str(path):
+            Storages().of(folder).write(f"{folder}/{path.relative_to(tokens).as_posix()}", path.read_bytes())
+    assert cli.main(["data", "index", f"{folder}/pair.bin", "--validation", "0"]) == 0
+    assert f"{folder}/pair.bin.ladder-index" in capsys.readouterr().out
+    (directory,) = world([rung(world)], tmp_path / "runs", mixture(world, folder))
+    monkeypatch.setattr(retries, "PATIENCE", 0.1)
+    with monkeypatch.context() as down:
+        down.setattr(store, "TIMEOUT", 0.2)
+        down.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+        assert run(directory) == 75
+        [line] = [line for line in capsys.readouterr().err.splitlines() if "did not answer" in line]
+        assert line.startswith(f"stopped: {folder}/flat/")
+    assert run(directory) == 0
+    assert directory.name == uninterrupted.name
+    assert_same(directory, uninterrupted)
+    assert cli.main(["verify", str(directory.parent)]) == 0
+    a_file = f"{folder}/flat/a.npy"
+    Storages().of(folder).write(a_file, (tokens / "flat" / "a.npy").read_bytes()[:-2] + b"\0\0")
+    assert cli.main(["verify", f"{folder}/flat", "--json", str(tmp_path / "verified.json")]) == 1
+    assert f"{a_file}: bytes 2,949,120 to 3,000,128: not the bytes" in (tmp_path / "verified.json").read_text()
 
 
 def test_one_source_of_tokens_alone_has_no_validation_and_the_plan_says_so(world, tokens):
