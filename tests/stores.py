@@ -6,6 +6,7 @@ import random
 import re
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import ClassVar
 
 import fsspec
@@ -101,6 +102,14 @@ def faulty_store(faults: Faults | None = None):
         yield FaultyStore.objects
     finally:
         FaultyStore.objects, FaultyStore.faults = {}, Faults()
+
+
+def upload(folder: Path, objects: dict, url: str) -> None:
+    """Every file of a folder on the disk becomes an object below faulty://... ."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = f"{url.partition('://')[2]}/{path.relative_to(folder).as_posix()}"
+            objects[name] = path.read_bytes(), objects.get(name, (b"", 0))[1] + 1
 
 
 class Proxy:

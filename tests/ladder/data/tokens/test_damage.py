@@ -11,10 +11,10 @@ import pytest
 from ladder.data.tokens import blocks, disk, index, indexing, token_files, verify
 from ladder.errors import DamagedError, InputError
 from launch import cli
+from tests import stores
 from tests.ladder.data.tokens import written
 
 SEQ_LEN, VOCAB = 1023, 250
-INJECTIONS = 200
 
 
 @pytest.fixture(scope="module")
@@ -83,40 +83,55 @@ KINDS = ["a flipped bit"] * 5 + ["cut", "grown", "missing", "exchanged", "a bloc
 KINDS += ["hashes", "validation", "index.json"]
 
 
-def test_injections(indexed, tmp_path):
+@pytest.mark.parametrize(
+    ("where", "n", "at_once"),
+    [("disk", 200, 1), ("store", 39, 8), pytest.param("store", 200, 1, marks=pytest.mark.chaos)],
+)
+def test_injections(indexed, tmp_path, where, n, at_once):
     folder, windows = indexed
     rng = np.random.default_rng(1)
-    for i in range(INJECTIONS):
-        copy = shutil.copytree(folder, tmp_path / str(i))
-        kind = KINDS[i % len(KINDS)]
-        names, byte = inject(copy, kind, rng)
-        errors = []
-        try:
-            opened = token_files.open_token_files([copy], SEQ_LEN, vocab_size=VOCAB)
-        except InputError as error:
-            errors.append(error)
-        else:
-            for split in index.SPLITS:
-                for w in rng.permutation(opened.windows[split]).tolist():
-                    try:
-                        window = opened.read(split, [w])[0]
-                    except DamagedError as error:
-                        errors.append(error)
-                    else:
-                        assert np.array_equal(window, windows[split][w]), (kind, names, byte)
-        assert errors, (kind, names)
-        lines = {str(error) for error in errors} | verified(copy)
-        for line in lines:
-            assert any(f"/{name}:" in line for name in names) and "\n" not in line, (kind, line)
-        if byte is not None:
-            assert all(contains(line, byte) for line in lines)
-        shutil.rmtree(copy)
+    with stores.faulty_store() as objects:
+        for i in range(n):
+            copy = shutil.copytree(folder, tmp_path / str(i))
+            kind = KINDS[i % len(KINDS)]
+            names, byte = inject(copy, kind, rng)
+            named = str(copy)
+            if where == "store":
+                stores.upload(copy, objects, named := f"faulty://bucket/{i}")
+            errors = read_in_any_order(named, windows, at_once, rng)
+            assert errors, (kind, names)
+            lines = errors | verified(named)
+            for line in lines:
+                assert any(f"/{name}:" in line for name in names) and "\n" not in line, (kind, line)
+            if byte is not None:
+                assert all(contains(line, byte) for line in lines)
+            shutil.rmtree(copy)
 
 
-def verified(folder: Path) -> set[str]:
+def read_in_any_order(folder: str, windows: dict[str, np.ndarray], at_once: int, rng) -> set[str]:
+    """Why windows of a damaged folder could not be read; all others are right."""
+    errors = set()
+    try:
+        opened = token_files.open_token_files([folder], SEQ_LEN, vocab_size=VOCAB)
+    except InputError as error:
+        return {str(error)}
+    for split in index.SPLITS:
+        order = rng.permutation(opened.windows[split])
+        for start in range(0, len(order), at_once):
+            chosen = order[start : start + at_once]
+            try:
+                read = opened.read(split, chosen)
+            except DamagedError as error:
+                errors.add(str(error))
+            else:
+                assert np.array_equal(read, windows[split][chosen]), (folder, split, chosen)
+    return errors
+
+
+def verified(folder: str) -> set[str]:
     """The lines that `verify` gives, of which there must be one."""
     try:
-        lines = set(verify.verify(index.read(folder / "ladder-index")))
+        lines = set(verify.verify(index.read(f"{folder}/ladder-index")))
     except DamagedError as error:
         lines = {str(error)}
     assert lines

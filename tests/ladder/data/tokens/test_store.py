@@ -12,7 +12,7 @@ from ladder.data.tokens.storage import Storages
 from ladder.errors import DamagedError, InputError, Preempted
 from launch import cli
 from tests.ladder.data.tokens import written
-from tests.stores import Faults, FaultyStore, Proxy, faulty_store
+from tests.stores import Faults, FaultyStore, Proxy, faulty_store, upload
 
 EOS, VOCAB, SEQ_LEN = 7, 250, 512
 FOLDER = "faulty://bucket/tokens"
@@ -26,14 +26,6 @@ def write(folder: Path) -> np.ndarray:
     written.raw(folder / "b.npy", parts[1], "uint16")
     written.megatron(folder / "c.bin", np.array_split(parts[2], 500), "uint16")
     return np.concatenate(parts)
-
-
-def upload(folder: Path, objects: dict, name: str = "bucket/tokens") -> None:
-    """Every file of a folder on the disk."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            key = f"{name}/{path.relative_to(folder).as_posix()}"
-            objects[key] = path.read_bytes(), objects.get(key, (b"", 0))[1] + 1
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +43,7 @@ def objects(on_disk, monkeypatch):
     """The folder `on_disk` as objects of faulty://, which do not fail yet; pauses are short."""
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
     with faulty_store() as objects:
-        upload(on_disk[0], objects)
+        upload(on_disk[0], objects, FOLDER)
         yield objects
 
 
