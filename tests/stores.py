@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import re
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -191,3 +192,9 @@ async def _rest(reader: asyncio.StreamReader, content: bytes) -> bytes:
             break
         whole += part
     return whole[len(content) :]
+
+
+if __name__ == "__main__":  # a proxy in a process of its own, until its input ends: PORT LATENCY
+    with Proxy(int(sys.argv[1]), Faults(latency=float(sys.argv[2]))) as proxy:
+        print(proxy.url, flush=True)
+        sys.stdin.read()
