@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mmap
 import random
 import re
 import sys
@@ -106,11 +107,16 @@ def faulty_store(faults: Faults | None = None):
 
 
 def upload(folder: Path, objects: dict, url: str) -> None:
-    """Every file of a folder on the disk becomes an object below faulty://... ."""
+    """Every file of a folder on the disk becomes an object below faulty://... ; it is not copied."""
     for path in folder.rglob("*"):
         if path.is_file():
             name = f"{url.partition('://')[2]}/{path.relative_to(folder).as_posix()}"
-            objects[name] = path.read_bytes(), objects.get(name, (b"", 0))[1] + 1
+            content: mmap.mmap | bytes = b""
+            if path.stat().st_size:
+                with path.open("rb") as file:
+                    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                content.madvise(mmap.MADV_RANDOM)  # else the system reads megabytes around each block
+            objects[name] = content, objects.get(name, (b"", 0))[1] + 1
 
 
 class Proxy:

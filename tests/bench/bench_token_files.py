@@ -12,7 +12,6 @@ proxy on this machine that waits as long, so the reader has a part of the proces
 other, as the thread does that reads ahead in training.
 """
 
-import mmap
 import os
 import subprocess
 import sys
@@ -100,11 +99,7 @@ def disk_rates(folder: Path, paths: list[Path], order: np.ndarray) -> dict[str, 
 
 def store_rates(folder: Path, order: np.ndarray) -> dict[str, float]:
     with stores.faulty_store(stores.Faults(latency=LATENCY)) as objects:
-        for path in folder.rglob("*"):
-            if path.is_file() and path.stat().st_size:
-                with path.open("rb") as file:
-                    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                objects[f"bucket/{path.relative_to(folder).as_posix()}"] = content, 1
+        stores.upload(folder, objects, "faulty://bucket")
         read = ours("faulty://bucket")
         return {f"store, {n} at once": rate(read, order, n) for n in (4, 16, AT_ONCE, 256)}
 

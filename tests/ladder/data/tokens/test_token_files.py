@@ -3,10 +3,7 @@
 import contextlib
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -155,12 +152,13 @@ def test_many_files_need_few_open_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(disk.Disk.__init__, "__defaults__", ("restore the file", 3))
     for i in range(40):
         written.raw(tmp_path / f"{i:02}.bin", np.full(100, i), "uint16")
+    before = len(os.listdir("/proc/self/fd"))
     indexing.build([tmp_path], dtype="uint16", validation=0)
     opened = token_files.open_token_files([tmp_path], 1000, vocab_size=VOCAB)
     for _ in range(2):
         read = opened.read("train", range(opened.windows["train"]))[:, :-1].reshape(-1)
         np.testing.assert_array_equal(read, np.repeat(np.arange(40), 100)[: len(read)])
-        assert len(os.listdir("/proc/self/fd")) < 40
+        assert len(os.listdir("/proc/self/fd")) < before + 10
 
 
 def test_threads_share_it(tmp_path):
@@ -240,57 +238,6 @@ def test_other_files_than_those_of_the_index_are_refused(tmp_path):
         token_files.open_token_files([tmp_path], 100, vocab_size=VOCAB)
     with pytest.raises(DamagedError, match=r"1\.bin: cannot be read"):
         token_files.open_token_files([tmp_path / "ladder-index"], 100, vocab_size=VOCAB)
-
-
-SPARSE = textwrap.dedent("""
-    import resource, sys, time
-    import numpy as np
-    from ladder.data.tokens.token_files import open_token_files
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    before, start = peak(), time.perf_counter()
-    opened = open_token_files([sys.argv[1]], 2048, vocab_size=60_000)
-    seconds = time.perf_counter() - start
-    for at in map(int, sys.argv[2].split(",")):
-        w = at // 2048
-        np.testing.assert_array_equal(np.flatnonzero(opened.read("train", [w])[0][:-1]), [at % 2048])
-        assert opened.read("train", [w])[0][at % 2048] == 1 + at % 50_000
-    for w in np.random.default_rng(0).integers(0, opened.windows["train"], 3000).tolist():
-        opened.read("train", [w])
-    print(seconds, (peak() - before) / 1024)
-""")
-
-
-def test_20_gb_are_opened_at_once_and_read_in_little_memory(tmp_path):
-    """Two sparse files of 10 GB; one non-zero token at known places. The hashes of holes are all the same."""
-    size, block = 10 << 30, blocks.BLOCK
-    zero = blocks.digest(bytes(block))
-    places = [5, 2048 * 1000 + 17, size // 2 - 1, size // 2, size // 2 + 77_777, size - 5000]  # tokens of both files
-    entries = []
-    for i in range(2):
-        path, hashes = tmp_path / f"{i}.bin", bytearray(zero * (size // block))
-        with open(path, "wb") as file:
-            file.truncate(size)
-            for at in places:
-                if at // (size // 2) == i:
-                    byte = at % (size // 2) * 2
-                    data = bytearray(block)
-                    data[byte % block : byte % block + 2] = int(1 + at % 50_000).to_bytes(2, "little")
-                    file.seek(byte // block * block)
-                    file.write(data)
-                    hashes[byte // block * 8 : byte // block * 8 + 8] = blocks.digest(data)
-        counts = {"documents": {"train": 1, "validation": 0}, "tokens": {"train": size // 2, "validation": 0}}
-        row = index.Entry(
-            **counts,
-            **{"name": f"{i}.bin", "format": "raw", "dtype": "uint16", "start": 0, "size": size, "whole": False},
-            **{"largest": [50_000, 0], "smallest": [0, 0], "pages": "", "stretches": 0, "validation": ""},
-        )
-        entries.append(index.write_part(tmp_path / "ladder-index", row, bytes(hashes), np.empty((0, 2)), {}))
-    content = index.content_hash(entries, 0, None)
-    index.write(index.Index(tmp_path / "ladder-index", tmp_path, tuple(entries), content, 0, None, "", 0.0, None))
-    arguments = [sys.executable, "-c", SPARSE, str(tmp_path), ",".join(map(str, places))]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=True, env=os.environ)
-    seconds, mebibytes = map(float, result.stdout.split())
-    assert seconds < 2 and mebibytes < 64
 
 
 @pytest.mark.slow
