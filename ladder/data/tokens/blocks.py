@@ -102,6 +102,10 @@ class Hashes(_File):
         super().__init__(path, DIGEST * blocks, storages, mend)
         self._digests, self._pages = page_digests, pages
 
+    def open(self):
+        """As of other files; of a store it asks nothing."""
+        return self._storage.expect(self.path, self.size) if self.over_network else super().open()
+
     def page(self, number: int) -> bytes | None:
         """The page if it is in memory."""
         return self._pages.get((self.path, number))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ladder.data.tokens import retries
-from ladder.data.tokens.locations import Url
+from ladder.data.tokens.locations import Url, common_folder, location
 from ladder.errors import DamagedError, InputError
 from ladder.rundir.files import is_store_error
 
 AT_ONCE = 64  # requests
 TIMEOUT = 60.0  # seconds of one request; gcsfs sends it up to 6 times within them
+LISTED = 50  # objects; more are listed with their folder, which takes a request for each 1,000 objects in it
 GAP = 1 << 16  # bytes that are read in vain rather than with a request of their own
 LARGEST = 1 << 22  # bytes of a request that was made of several
 # Any of them changes when an object is written anew; which of them there is depends on the store.
@@ -60,9 +61,15 @@ class Store:
             raise known
         return known
 
+    def expect(self, path, size: int) -> Object:
+        """An object that must have this size, without a request: reading shows if it is missing or was cut."""
+        return self._objects.get(str(path)) or Object(str(path), size, "", self)
+
     def sizes(self, paths: Sequence) -> list[int | OSError]:
-        """In bytes, asked for at the same time; of objects that are missing, the error."""
+        """In bytes, asked for at the same time, of many by a listing; of objects that are missing, the error."""
         paths = list(map(str, paths))
+        if sum(path not in self._objects for path in paths) > LISTED:
+            self.find(common_folder(map(location, paths)))
         asked = [path for path in paths if path not in self._objects]
         found = self._objects | dict(zip(asked, self._look_up(asked), strict=True))
         return [one if isinstance(one, OSError) else one.size for one in map(found.get, paths)]
@@ -126,7 +133,7 @@ class Store:
             return f"{known.path}: is missing now; {self._mend}"
         if now.size != known.size:
             return another_size(known.path, now.size, known.size, self._mend)
-        if now.identity != known.identity:
+        if known.identity and now.identity != known.identity:
             return f"{known.path}: was written anew since it was opened; {self._mend}"
         return None
 

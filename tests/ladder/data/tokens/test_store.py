@@ -130,10 +130,10 @@ def test_requests_are_few_and_hashes_are_not_read_whole(on_disk, objects, monkey
         return await cat(self, path, start=start, end=end, **kwargs)
 
     monkeypatch.setattr(FaultyStore, "_cat_file", counted)
-    before = kinds["get"]
+    before, stats = kinds["get"], kinds["stat"]
     source.read("train", [3, 3, 4, 600])  # neighbours are one request
     hashes = [n for path, n in asked if path.endswith(".hashes")]
-    assert kinds["get"] - before == 4 and len(hashes) == 2
+    assert kinds["get"] - before == 4 and len(hashes) == 2 and kinds["stat"] == stats
     assert sum(n for _, n in asked) <= 4 * blocks.BLOCK
     source.read("train", [3])
     assert kinds["get"] - before == 5
@@ -146,6 +146,20 @@ def test_requests_are_few_and_hashes_are_not_read_whole(on_disk, objects, monkey
         (1 << 22, steps[-1] + 10),
     ]
     assert places == [0] * 64 + [1] * 64
+
+
+def test_many_files_are_opened_with_few_requests(tmp_path, objects):
+    for i in range(200):
+        written.raw(tmp_path / f"{i:03}.bin", np.full(100, i), "uint16")
+    indexing.build([tmp_path], dtype="uint16", validation=0)
+    upload(tmp_path, objects, "faulty://bucket/many")
+    kinds = FaultyStore.faults.kinds
+    kinds.clear()
+    source = token_files.open_token_files(["faulty://bucket/many/ladder-index"], 100, vocab_size=VOCAB)
+    assert kinds.total() < 10
+    kinds.clear()
+    np.testing.assert_array_equal(source.read("train", range(199))[:, 0], np.arange(199))
+    assert kinds.total() == kinds["get"] <= 402  # a block and a page of hashes of each file
 
 
 def test_bytes_that_arrive_wrong_once_are_asked_for_again(on_disk, objects, monkeypatch):
