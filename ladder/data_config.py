@@ -25,7 +25,8 @@ class Source:
     weight: the source's share of the training tokens, relative to the weights of the others.
     max_epochs: a rung that would read the source more often is refused; None: it is only marked in the plan.
     format: how the source is stored; the reader of each is chosen in data/sources.py. "tokens": `text` names token
-    files that have an index (`ladder data index`), or the folder of the index; they are read in place.
+    files that have an index (`ladder data index`), or the folder of the index, on a disk or gs://...; they are read in
+    place.
     corpus: content hash, filled in when the source is built, for tokens that of the index; it and the weight enter
     run_id.
     """

@@ -24,7 +24,7 @@ class Indexing:
         tokenizer: the tokenizer.json that made the tokens; it is copied into the index
         validation: the fraction of the documents that is held out
         validation_files: files that are held out as they are, instead of a fraction
-        index: the folder to write the index to, if not beside the files
+        index: the folder to write the index to, if not beside the files; also gs://...
         workers: files that are read at a time; default: one for each core, at most 16
     """
 

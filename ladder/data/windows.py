@@ -28,5 +28,6 @@ class Windows(Protocol):
     def tokenizer(self) -> Tokenizer: ...
 
     def window_reader(self, split: str) -> Callable[[list[int]], np.ndarray]:
-        """read(windows) -> int32[len(windows), seq_len + 1]. Raises InputError where the files are damaged."""
+        """read(windows) -> int32[len(windows), seq_len + 1]. Raises InputError where the files are damaged, and
+        Preempted where a bucket stays down."""
         ...

@@ -51,7 +51,8 @@ def data(
         arg(help="build a ladder's corpora, index token files, or fetch the OLMES requests or the paper's runs"),
     ],
     name: Annotated[
-        Positional[str | None], arg(metavar="[NAME]", help="build: the ladder; index: a token file or a folder of them")
+        Positional[str | None],
+        arg(metavar="[NAME]", help="build: the ladder; index: a token file or a folder of them, also gs://..."),
     ] = None,
     overrides: Overrides = (),
     /,

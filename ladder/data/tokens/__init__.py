@@ -1,1 +1,1 @@
-"""Token files read where they lie, without a copy. Start reading at token_files.py, then index.py."""
+"""Token files read where they lie. Start reading at token_files.py, then index.py, blocks.py and store.py."""

@@ -103,6 +103,17 @@ def test_an_index_goes_on_with_the_objects_that_are_finished(objects):
     assert again < reads() < whole
 
 
+def test_a_store_that_takes_one_request_at_a_time(on_disk):
+    """fsspec's memory:// is not asynchronous."""
+    folder, windows = on_disk
+    for path in folder.rglob("*.[nbi][pid][ynx]"):
+        Storages().of("memory://one").write(f"memory://one/tokens/{path.name}", path.read_bytes())
+    for paths in (["memory://one/tokens"], ["memory://one/tokens/*.npy", "memory://one/tokens/c"]):
+        made = indexing.build(paths, dtype="uint16", eos=EOS, validation=0.05)
+        assert made.hash == index.read(folder / "ladder-index").hash
+        assert_windows(token_files.open_token_files(paths, SEQ_LEN, vocab_size=VOCAB), windows, 100, at_once=20)
+
+
 def test_names_are_found_in_a_bucket(objects):
     for name in (".hidden/x.npy", "notes.md", "deep/1.npy"):
         objects[f"bucket/tokens/{name}"] = b"\0\0", 1
