@@ -59,7 +59,7 @@ def build(ladder: Ladder, corpora: Path) -> Built:
     """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model, or a
     rung would read a source more often than its max_epochs."""
     from ladder.data import sources as data_sources
-    from ladder.data.tokens.locations import location, real
+    from ladder.data.storage.locations import location, real
     from ladder.data.tokens.source import TokenSource, tokenizer_folder
 
     check_tokenizers(ladder, named=False)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ladder.data.storage.ranges import Storages
 from ladder.data.tokens import index, indexing, token_files
-from ladder.data.tokens.storage import Storages
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests import bucket, stores

@@ -1,1 +1,1 @@
-"""Token files read where they lie. Start reading at token_files.py, then index.py, blocks.py and store.py."""
+"""Token files read where they lie, in windows. Start reading at token_files.py, then index.py and blocks.py."""

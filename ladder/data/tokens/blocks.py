@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ladder.data.tokens import storage
-from ladder.data.tokens.storage import Storages
-from ladder.data.tokens.store import another_size
+from ladder.data.storage.ranges import Storages
+from ladder.data.storage.ranges import read as read_ranges
+from ladder.data.storage.store import another_size
 from ladder.errors import DamagedError
 
 BLOCK = 1 << 16  # bytes; a random window reads one or two blocks
@@ -237,7 +237,7 @@ def _with_hashes(pending: list[tuple], ranges: list[tuple]) -> tuple[Callable[[C
                 pages[key] = file.hashes.page(number)
                 if pages[key] is None:
                     missing.append((file.hashes, number, file.hashes.request(number)))
-    contents = storage.read([request for _, _, request in missing] + ranges)
+    contents = read_ranges([request for _, _, request in missing] + ranges)
     for (hashes, number, request), data in zip(missing, contents, strict=False):
         pages[hashes.path, number] = hashes.add(number, request[0], data)
 

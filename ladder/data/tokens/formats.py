@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ladder.data.tokens.locations import Url, location, parts, real
-from ladder.data.tokens.storage import Storages
+from ladder.data.storage.locations import Url, location, parts, real
+from ladder.data.storage.ranges import Storages
 from ladder.errors import InputError
 
 SUFFIXES = (".npy", ".bin")  # of the files that are read where a folder is named

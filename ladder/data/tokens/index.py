@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ladder.config import canonical_json
+from ladder.data.storage.locations import Url, absolute, common_folder, disk_or_bucket, location, relative
+from ladder.data.storage.ranges import AT_A_TIME, Storages
+from ladder.data.storage.ranges import read as read_ranges
 from ladder.data.tokens import formats
 from ladder.data.tokens.blocks import BLOCK, CheckedFile, Hashes, Pages, digest, digests
-from ladder.data.tokens.locations import Url, absolute, common_folder, disk_or_bucket, location, relative
-from ladder.data.tokens.storage import AT_A_TIME, Storages
-from ladder.data.tokens.storage import read as read_ranges
 from ladder.errors import DamagedError, InputError
 from ladder.rundir.files import sealed, unsealed
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ladder.data.storage.locations import Url, common_folder, location, real, relative
+from ladder.data.storage.ranges import Storages
 from ladder.data.tokens import formats, index
 from ladder.data.tokens.blocks import BLOCK, digests
 from ladder.data.tokens.formats import TokenFile
 from ladder.data.tokens.index import Entry, Index
-from ladder.data.tokens.locations import Url, common_folder, location, real, relative
-from ladder.data.tokens.storage import Storages
 from ladder.data.tokens.workers import Workers
 from ladder.errors import InputError
 from ladder.rundir.kill_points import phase

@@ -10,10 +10,10 @@ from etils import epath
 
 from ladder.config import Data, Source
 from ladder.data import tokenizer as tokenizers
+from ladder.data.storage.locations import Url
 from ladder.data.tokenizer import Tokenizer
 from ladder.data.tokens import index
 from ladder.data.tokens.index import Index
-from ladder.data.tokens.locations import Url
 from ladder.data.tokens.token_files import TokenFiles, open_token_files
 from ladder.errors import InputError
 from ladder.rundir.files import write_atomic

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ladder.data.storage.locations import location, real
+from ladder.data.storage.ranges import AT_A_TIME, Storages
 from ladder.data.tokens import blocks, formats, index
 from ladder.data.tokens.blocks import BLOCK, CheckedFile
 from ladder.data.tokens.index import SPLITS, Index
 from ladder.data.tokens.indexing import check_ids, wrong_id
-from ladder.data.tokens.locations import location, real
-from ladder.data.tokens.storage import AT_A_TIME, Storages
 from ladder.errors import DamagedError, InputError
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from ladder.data.storage.ranges import Storages
 from ladder.data.tokens import index
 from ladder.data.tokens.blocks import BLOCK
 from ladder.data.tokens.index import Index
-from ladder.data.tokens.storage import Storages
 from ladder.errors import DamagedError
 
 MOST_GROUPS = 5  # of damaged blocks that are named of a file

@@ -78,8 +78,8 @@ class Workers:
 
 def main() -> None:
     """Index the files that the parent names, until it has no more."""
+    from ladder.data.storage.locations import location
     from ladder.data.tokens import formats, indexing
-    from ladder.data.tokens.locations import location
 
     def say(value) -> None:
         print(json.dumps(value), flush=True)

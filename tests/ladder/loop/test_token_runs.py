@@ -9,9 +9,10 @@ import pytest
 from ladder.config import Data, Eval, Rung, Source
 from ladder.data import tokenizer as tokenizers
 from ladder.data.mixture import Mixture
-from ladder.data.tokens import indexing, retries, store
+from ladder.data.storage import retries, store
+from ladder.data.storage.ranges import Storages
+from ladder.data.tokens import indexing
 from ladder.data.tokens.blocks import BLOCK
-from ladder.data.tokens.storage import Storages
 from ladder.errors import InputError
 from ladder.loop.run import open_run
 from ladder.rundir.record import Record

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.data.tokens import blocks, disk, index, indexing, token_files, verify
+from ladder.data.storage import disk
+from ladder.data.tokens import blocks, index, indexing, token_files, verify
 from ladder.errors import DamagedError, InputError
 from launch import cli
 from tests import stores

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ladder.data.tokens import blocks, formats, index, indexing, retries, store, token_files, verify
-from ladder.data.tokens.storage import Storages
+from ladder.data.storage import retries, store
+from ladder.data.storage.ranges import Storages
+from ladder.data.tokens import blocks, formats, index, indexing, token_files, verify
 from ladder.errors import DamagedError, InputError, Preempted
 from launch import cli
 from tests.ladder.data.tokens import written

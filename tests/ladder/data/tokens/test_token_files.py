@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.data.tokens import blocks, disk, index, indexing, token_files, verify
-from ladder.data.tokens.storage import Storages
+from ladder.data.storage import disk
+from ladder.data.storage.ranges import Storages
+from ladder.data.tokens import blocks, index, indexing, token_files, verify
 from ladder.errors import DamagedError, InputError
 from tests.ladder.data.tokens import written
 

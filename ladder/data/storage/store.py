@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ladder.data.tokens import retries
-from ladder.data.tokens.locations import Url, common_folder, location
+from ladder.data.storage import retries
+from ladder.data.storage.locations import Url, common_folder, location
 from ladder.errors import DamagedError, InputError
 from ladder.rundir.files import is_store_error
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ladder.data.tokens.disk import Disk, Handle
-from ladder.data.tokens.locations import Url, disk_or_bucket, location
-from ladder.data.tokens.store import Object, Store
+from ladder.data.storage.disk import Disk, Handle
+from ladder.data.storage.locations import Url, disk_or_bucket, location
+from ladder.data.storage.store import Object, Store
 
 AT_A_TIME = 32 << 20  # bytes of many ranges that are in memory at the same time
 
