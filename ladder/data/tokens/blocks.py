@@ -50,7 +50,7 @@ class Pages:
 
 
 class _File:
-    """A file of `size` bytes in blocks, of which `_expected` tells the hashes. mend: what to do if it is damaged."""
+    """A file of `size` bytes in blocks. mend: what to do if it is damaged."""
 
     def __init__(self, path, size: int, storages: Storages, mend: str):
         self.path, self.size, self._mend = str(path), size, mend
@@ -127,34 +127,35 @@ class CheckedFile(_File):
 
     def __init__(self, path, size: int, hashes: Hashes | None, storages: Storages, mend: str = "restore the file"):
         super().__init__(path, size, storages, mend)
-        self.hashes, self._checked, self._identity = hashes, bytearray(), None
+        self.hashes = hashes
+        self._right = None, bytearray()  # of the file with this identity, a bit for each block that was right
 
     def plan(self, start: int, stop: int) -> "_Plan":
         """What must be read for the bytes start to stop - 1."""
         opened = self.open()
-        pending = self._pending(opened, start, stop)
+        pending, right = self._pending(opened, start, stop)
         if not pending:
-            return _Plan(self, opened, start, stop, start, stop, ())
+            return _Plan(self, opened, start, stop, start, stop, (), right)
         begin, end = start // BLOCK * BLOCK, min(-(-stop // BLOCK) * BLOCK, self.size)
-        return _Plan(self, opened, start, stop, begin, end, pending)
+        return _Plan(self, opened, start, stop, begin, end, pending, right)
 
     def read_known(self, start: int, stop: int) -> bytes | None:
         """The bytes start to stop - 1, if all of their blocks were right before; else None."""
         opened = self.open()
-        return None if self._pending(opened, start, stop) else opened.reader.read([(opened, start, stop)])[0]
+        return None if self._pending(opened, start, stop)[0] else opened.reader.read([(opened, start, stop)])[0]
 
-    def _pending(self, opened, start: int, stop: int) -> Sequence[int]:
-        """The blocks of these bytes that must be compared."""
+    def _pending(self, opened, start: int, stop: int) -> tuple[Sequence[int], bytearray]:
+        """(the blocks of these bytes that must be compared, the bits of those that need not)."""
         if self.hashes is None:
-            return ()
+            return (), bytearray()
         blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
         if self.over_network:
-            return blocks
-        if opened.identity != self._identity:  # nothing is known of the blocks of another file than before
-            self._identity = opened.identity
-            self._checked = bytearray((self.size // BLOCK >> 3) + 1)
-        checked = self._checked
-        return [block for block in blocks if not checked[block >> 3] >> (block & 7) & 1]
+            return blocks, bytearray()
+        identity, right = self._right
+        if opened.identity != identity:  # nothing is known of the blocks of another file than before
+            right = bytearray((self.size // BLOCK >> 3) + 1)
+            self._right = opened.identity, right
+        return [block for block in blocks if not right[block >> 3] >> (block & 7) & 1], right
 
     def damaged_blocks(self, start_block: int, stop_block: int) -> list[int]:
         """Of the blocks start_block to stop_block - 1, those whose hash differs; all are read again."""
@@ -177,12 +178,13 @@ class CheckedFile(_File):
             data = self.compare(plan.opened, plan.begin // BLOCK, data, expected, plan.pending)
             if not self.over_network:
                 for block in plan.pending:
-                    self._checked[block >> 3] |= 1 << (block & 7)  # another thread may undo it; it is checked again
+                    plan.right[block >> 3] |= 1 << (block & 7)  # another thread may undo it; it is checked again
         return memoryview(data)[plan.start - plan.begin : plan.stop - plan.begin]
 
 
 class _Plan(NamedTuple):
-    """Bytes begin to end - 1 are read for the bytes start to stop - 1, to check the blocks `pending`."""
+    """Bytes begin to end - 1 are read for the bytes start to stop - 1, to check the blocks `pending`. right: a bit for
+    each block that was right before, of the file that is open."""
 
     file: CheckedFile
     opened: object
@@ -191,6 +193,7 @@ class _Plan(NamedTuple):
     begin: int
     end: int
     pending: Sequence[int]
+    right: bytearray
 
 
 def read(requests: Sequence[tuple[CheckedFile, int, int]]) -> list[bytes | memoryview]:
