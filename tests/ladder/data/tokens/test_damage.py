@@ -86,7 +86,7 @@ KINDS += ["hashes", "validation", "index.json"]
 
 @pytest.mark.parametrize(
     ("where", "n", "at_once"),
-    [("disk", 200, 1), ("store", 39, 8), pytest.param("store", 200, 1, marks=pytest.mark.chaos)],
+    [("disk", 200, 1), ("store", 13, 8), pytest.param("store", 200, 1, marks=pytest.mark.chaos)],
 )
 def test_injections(indexed, tmp_path, where, n, at_once):
     folder, windows = indexed

@@ -61,7 +61,7 @@ def assert_windows(source, windows: dict[str, np.ndarray], n: int, at_once: int,
         np.testing.assert_array_equal(source.read(split, chosen), windows[split][chosen])
 
 
-@pytest.mark.parametrize(("n", "at_once"), [(3000, 16), pytest.param(1_000_000, 64, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(("n", "at_once"), [(1500, 16), pytest.param(1_000_000, 64, marks=pytest.mark.chaos)])
 def test_no_wrong_token_comes_from_a_store_that_fails(on_disk, objects, n, at_once):
     faults = FaultyStore.faults = Faults(share=0.05, latency=0.001)
     source = opened()
@@ -261,7 +261,7 @@ def test_a_request_that_is_never_answered_is_sent_again(on_disk, objects, monkey
 
 
 @pytest.mark.parametrize(
-    ("n", "share"), [(400, 0.2), pytest.param(20_000, 0.05, marks=pytest.mark.chaos)], ids=["400", "20000"]
+    ("n", "share"), [(200, 0.3), pytest.param(20_000, 0.05, marks=pytest.mark.chaos)], ids=["200", "20000"]
 )
 def test_no_wrong_token_comes_over_http(on_disk, bucket, monkeypatch, n, share):
     """fake-gcs-server behind a proxy that is slow, answers 503, and cuts connections."""
