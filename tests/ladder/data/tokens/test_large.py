@@ -1,7 +1,4 @@
-"""20 GB of tokens: opening reads none of them, and reading needs little memory, from a disk and from a store.
-
-The files are sparse; one non-zero token at known places shows a wrong offset.
-"""
+"""20 GB of tokens: opening reads none of them, and reading needs little memory, from a disk and from a store."""
 
 import os
 import subprocess
@@ -10,14 +7,12 @@ import textwrap
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from ladder.data.tokens import blocks, index, indexing
+from ladder.data.tokens import indexing
 from tests import stores
+from tests.ladder.data.tokens import sparse
 
-SIZE = 10 << 30  # bytes of each of two files
-PLACES = [5, 2048 * 1000 + 17, SIZE // 2 - 1, SIZE // 2, SIZE // 2 + 77_777, SIZE - 5000]  # tokens of both files
 READ = textwrap.dedent("""
     import re, sys, threading, time
     from pathlib import Path
@@ -49,27 +44,9 @@ READ = textwrap.dedent("""
 """)
 
 
-def write(folder: Path) -> list[bytearray]:
-    """The two files; returns the hashes of their blocks. Those of holes are all the same."""
-    block, hashes = blocks.BLOCK, []
-    for i in range(2):
-        hashes.append(bytearray(blocks.digest(bytes(block)) * (SIZE // block)))
-        with open(folder / f"{i}.bin", "wb") as file:
-            file.truncate(SIZE)
-            for at in PLACES:
-                if at // (SIZE // 2) == i:
-                    byte = at % (SIZE // 2) * 2
-                    data = bytearray(block)
-                    data[byte % block : byte % block + 2] = int(1 + at % 50_000).to_bytes(2, "little")
-                    file.seek(byte // block * block)
-                    file.write(data)
-                    hashes[-1][byte // block * 8 : byte // block * 8 + 8] = blocks.digest(data)
-    return hashes
-
-
 def read(folder: Path, n: int, at_once: int, store: bool) -> tuple[float, float]:
     """(seconds to open, peak of anonymous memory in MiB) of a process that reads n random windows."""
-    arguments = [str(folder), ",".join(map(str, PLACES)), str(n), str(at_once), *["store"] * store]
+    arguments = [str(folder), ",".join(map(str, sparse.PLACES)), str(n), str(at_once), *["store"] * store]
     environment = os.environ | {"PYTHONPATH": str(Path(stores.__file__).parents[1])}
     result = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
@@ -79,27 +56,17 @@ def read(folder: Path, n: int, at_once: int, store: bool) -> tuple[float, float]
 
 @pytest.mark.parametrize("store", [False, True])
 def test_20_gb_are_opened_at_once_and_read_in_little_memory(tmp_path, store):
-    entries = []
-    for i, hashes in enumerate(write(tmp_path)):
-        counts = {"documents": {"train": 1, "validation": 0}, "tokens": {"train": SIZE // 2, "validation": 0}}
-        row = index.Entry(
-            **counts,
-            **{"name": f"{i}.bin", "format": "raw", "dtype": "uint16", "start": 0, "size": SIZE, "whole": False},
-            **{"largest": [50_000, 0], "smallest": [0, 0], "pages": "", "stretches": 0, "validation": ""},
-        )
-        entries.append(index.write_part(tmp_path / "ladder-index", row, bytes(hashes), np.empty((0, 2)), {}))
-    content = index.content_hash(entries, 0, None)
-    index.write(index.Index(tmp_path / "ladder-index", tmp_path, tuple(entries), content, 0, None, "", 0.0, None))
+    sparse.write_with_index(tmp_path)
     seconds, mebibytes = read(tmp_path, 1000, 64, store)
     assert seconds < 2 and mebibytes < 128
 
 
 @pytest.mark.chaos
 def test_20_gb_are_indexed_and_read_for_a_while(tmp_path):
-    write(tmp_path)
+    sparse.write(tmp_path)
     start = time.perf_counter()
     indexing.build([tmp_path], dtype="uint16", validation=0.0)
-    print(f"indexed {2 * SIZE >> 30} GiB in {time.perf_counter() - start:.0f} s")
+    print(f"indexed {2 * sparse.SIZE >> 30} GiB in {time.perf_counter() - start:.0f} s")
     for store in (False, True):
         seconds, mebibytes = read(tmp_path, 50_000, 256, store)
         print(
