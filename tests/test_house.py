@@ -46,6 +46,7 @@ KNOWN_BY = {
     "tensorflow_datasets": {"ladder/data/records.py", "ladder/data/tfds_source.py"},
     "jaxopt": {"fitting/solvers/levenberg_marquardt.py"},
     "gguf": {"ladder/convert/gguf.py"},
+    "apache_beam": {"ladder/data/sharded/pipeline.py"},
     "tensorflow": set(),
     "torch": set(),
     "pickle": set(),
@@ -55,7 +56,7 @@ NO_JAX_AT_TOP = {
     f"ladder/{name}.py" for name in ("config", "sizes", "topologies", "rundir/record", "errors", "data/tokenizer")
 }
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "jaxopt"}
-OPTIONAL = {"kubernetes", "google", "gguf", "wandb", "tensorboardX", "trackio"}
+OPTIONAL = {"kubernetes", "apache_beam", "google", "gguf", "wandb", "tensorboardX", "trackio"}
 FORBIDDEN_CALLS = {"yaml.load", "os.system", "pickle.load", "pickle.loads", "eval", "exec"}
 
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

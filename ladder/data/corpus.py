@@ -11,11 +11,9 @@ import json
 import tempfile
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import chain, repeat
 
 import numpy as np
 from etils import epath
@@ -24,17 +22,14 @@ from ladder.config import Data, canonical_json
 from ladder.data import documents, records, seal, staging
 from ladder.data import tokenizer as tokenizers
 from ladder.data.documents import Texts
+from ladder.data.records import SPLITS
 from ladder.data.seal import CARD
 from ladder.errors import DamagedError, InputError
 from ladder.rundir.files import absolute, files_under, is_local, read_json
 
 FORMAT_VERSION = 1
-SPLITS = ("train", "validation")
-# Windows lie together in records: reading 4,096 tokens takes as long as reading 256, and writing a tenth of the time.
-RECORD_TOKENS = 4096
 CACHED_RECORDS = 1024
 READ_AT_ONCE = 32  # records of a mounted corpus
-ENCODERS = 2  # threads; tiktoken releases the GIL
 
 
 @dataclass(frozen=True)
@@ -178,11 +173,19 @@ def _is_a(kind: type, value, least: int) -> bool:
     return all(_is_a(int, count, least) for count in counts)
 
 
-def build(data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None) -> Corpus:
+def build(
+    data: Data,
+    seq_len: int,
+    root,
+    progress: bool = True,
+    distributions: Iterable[str] | None = None,
+    read: Callable = documents.opened,
+) -> Corpus:
     """The corpus of `data` in windows of seq_len + 1 tokens; it is built if `root` does not hold it yet.
 
     If data.corpus is set, the corpus of that hash is opened, or built and checked against it. distributions: for the
-    text "python", instead of the project's own requirements. Raises InputError for unusable text or tokenizers.
+    text "python", instead of the project's own requirements. read: as documents.opened, or sharded.Beam for a corpus
+    that many processes build. Raises InputError for unusable text or tokenizers.
     """
     root = epath.Path(root)
     if data.corpus and (root / data.corpus / CARD).exists():
@@ -193,8 +196,7 @@ def build(data: Data, seq_len: int, root, progress: bool = True, distributions: 
         return corpus
     bpe = data.tokenizer.startswith("bpe:")
     tokenizer = None if bpe else tokenizers.load(data.tokenizer)  # before the text, which takes long to read
-    with documents.spool(root) as file, documents.progress_bars(progress) as start_bar:
-        texts = documents.read(data, file, start_bar, distributions)
+    with documents.progress_bars(progress) as start_bar, read(data, root, start_bar, distributions) as texts:
         return from_texts(texts, data, seq_len, root, tokenizer, start_bar)
 
 
@@ -247,9 +249,7 @@ def _write(
     root, name: str, recipe: str, data: Data, about: dict, seq_len: int, tokenizer, texts: Texts, start_bar
 ) -> Corpus:
     """Build in a temporary directory, then rename it: `_find` never sees a corpus of a build that was killed."""
-    per_record = max(1, RECORD_TOKENS // seq_len)
-    rows = {split: texts.rows(split) for split in SPLITS}
-    if not len(rows["train"]):
+    if not texts.documents["train"]:
         raise InputError("data.text is one document, which cannot be both trained on and held out; add text")
     card = {
         "format_version": FORMAT_VERSION,
@@ -260,22 +260,18 @@ def _write(
         "tokenizer_hash": tokenizer.hash,
         "vocab_size": tokenizer.vocab_size,
         "seq_len": seq_len,
-        "windows_per_record": per_record,
+        "windows_per_record": records.windows_per_record(seq_len),
         "validation": data.validation,
-        "documents": {split: len(rows[split]) for split in SPLITS},
-        "bytes": {split: int(texts.size[rows[split]].sum()) for split in SPLITS},
+        "documents": texts.documents,
+        "bytes": texts.bytes,
         "duplicates": texts.duplicates,
-        **{count: {} for count in ("tokens", "windows", "dropped_tokens")},
+        **{count: {} for count in records.COUNTS},
         "note": "dropped_tokens: the last, partial window of each split is left out",
         "sealed": True,  # so a FILES.json must be there
     }
     temporary, final = root / f".building-{uuid.uuid4().hex}", root / name
     try:
-        advance = start_bar("writing tokens", sum(card["bytes"].values()))
-        streams = {split: _records(texts, rows[split], tokenizer, card, split, advance) for split in SPLITS}
-        feature = ((per_record * seq_len + 1,), np.dtype(tokenizer.dtype))
-        sizes = card["bytes"]
-        records.Writer(corpus=name, records=streams, sizes=sizes, feature=feature, data_dir=temporary).write()
+        card |= texts.write_records(temporary, name, tokenizer, seq_len, start_bar)
         tokenizer.save(temporary / "tokenizer")
         card["bytes_per_token"] = round(sum(card["bytes"].values()) / sum(card["tokens"].values()), 4)
         card_text = json.dumps(card, indent=1) + "\n"
@@ -299,43 +295,6 @@ def _uploaded(corpus: Corpus, final: epath.Path) -> Corpus:
     for name in sorted(paths, key=lambda name: name == CARD):
         (final / name).write_bytes(paths[name].read_bytes())
     return open_corpus(final)
-
-
-def _records(texts: Texts, rows, tokenizer, card: dict, split: str, advance) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (bytes of text read so far, tokens of a record, the last padded with eos); puts the counts into `card`."""
-    seq_len, record_tokens = card["seq_len"], card["seq_len"] * card["windows_per_record"]
-    prefix = [tokenizer.bos] if tokenizer.bos is not None else []
-    buffer, n_tokens, n_bytes = np.zeros(0, tokenizer.dtype), 0, 0
-    for size, ids in _encoded_in_order(texts, rows, tokenizer):
-        n_tokens, n_bytes = n_tokens + len(prefix) + len(ids) + 1, n_bytes + size
-        advance(size)
-        buffer = np.concatenate([buffer, prefix, ids, [tokenizer.eos]], dtype=tokenizer.dtype, casting="unsafe")
-        while len(buffer) > record_tokens:
-            yield n_bytes, buffer[: record_tokens + 1]
-            buffer = buffer[record_tokens:]  # the last token again: it is the first input of the next window
-    windows, dropped = divmod(len(buffer) - 1, seq_len)
-    n_windows = (n_tokens - 1) // seq_len
-    if n_windows == 0:
-        raise InputError(
-            f"the {split} split has {n_tokens} tokens, fewer than a window of {seq_len + 1}: "
-            f"add text{', raise data.validation' if split == 'validation' else ''} or shorten model.seq_len"
-        )
-    if windows:
-        padded = np.full(record_tokens + 1, tokenizer.eos, tokenizer.dtype)
-        padded[: windows * seq_len + 1] = buffer[: windows * seq_len + 1]
-        yield n_bytes, padded
-    card["tokens"][split], card["windows"][split], card["dropped_tokens"][split] = n_tokens, n_windows, dropped
-
-
-def _encoded_in_order(texts: Texts, rows: np.ndarray, tokenizer) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (bytes, ids) of each document in order; threads encode a few documents in advance."""
-    ahead: deque = deque()
-    with ThreadPoolExecutor(ENCODERS) as pool:
-        for row in chain(rows, repeat(None, 4 * ENCODERS)):
-            ahead.append((row, None if row is None else pool.submit(lambda i: tokenizer.encode(texts.read(i)), row)))
-            if len(ahead) > 4 * ENCODERS:
-                row, future = ahead.popleft()
-                yield int(texts.size[row]), future.result()
 
 
 def _sha256(value) -> str:

@@ -5,8 +5,11 @@ import hashlib
 import os
 import tempfile
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import BinaryIO
 
 import numpy as np
@@ -15,9 +18,14 @@ from rich import progress as bars
 from rich.console import Console
 
 from ladder.config import Data
-from ladder.data import text, text_files, tfds_source
+from ladder.data import records, text, text_files, tfds_source
+from ladder.data.records import SPLITS
+from ladder.data.tokenizer import Tokenizer
 from ladder.errors import InputError
 from ladder.rundir.files import is_local
+
+ENCODERS = 2  # threads; tiktoken releases the GIL
+NO_TEXT = "data.text contains no text; a corpus needs at least two documents"
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,14 @@ class Texts:
         return hashlib.sha256(self.keys.tobytes()).hexdigest()
 
     def first(self, max_bytes: int | None, fraction: float) -> "Texts":
-        """The first documents that fit into max_bytes (at least one). A document's hash alone sets its split."""
+        """The first documents that fit into max_bytes (at least one). A document's hash alone sets its split.
+
+        Raises InputError where there is none."""
+        if not len(self.size):
+            raise InputError(NO_TEXT)
         fits = np.cumsum(self.size) <= (max_bytes or np.inf)
         n = max(1, int(fits.sum()))
-        held_out = self.keys[:n, 1] < np.uint64(int(fraction * 2**64))
+        held_out = self.keys[:n, 1] < held_out_below(fraction)
         if not held_out.any():
             held_out[np.argmin(self.keys[:n, 1])] = True
         first = {"keys": self.keys[:n], "offset": self.offset[:n], "size": self.size[:n]}
@@ -49,8 +61,19 @@ class Texts:
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.validation == (split == "validation"))
 
+    @property
+    def documents(self) -> dict[str, int]:
+        return {split: len(self.rows(split)) for split in SPLITS}
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        return {split: int(self.size[self.rows(split)].sum()) for split in SPLITS}
+
+    def content(self, row: int) -> bytes:
+        return os.pread(self.file.fileno(), int(self.size[row]), int(self.offset[row]))
+
     def read(self, row: int) -> str:
-        return os.pread(self.file.fileno(), int(self.size[row]), int(self.offset[row])).decode("utf-8")
+        return self.content(row).decode("utf-8")
 
     def sample(self, missing_bytes: int) -> Iterator[str]:
         """Training documents of about so many bytes, to train a tokenizer on."""
@@ -58,6 +81,46 @@ class Texts:
             if missing_bytes > 0:
                 missing_bytes -= int(self.size[row])
                 yield self.read(row)
+
+    def write_records(
+        self, directory, corpus: str, tokenizer: Tokenizer, seq_len: int, start_bar: Callable
+    ) -> dict[str, dict]:
+        """Write the tokens of both splits to a corpus in `directory`; returns its counts of tokens (records.py).
+
+        Raises InputError where a split has less than a window. corpus: its hash. start_bar: as in `progress_bars`."""
+        sizes, counts = self.bytes, {}
+        advance = start_bar("writing tokens", sum(sizes.values()))
+        shards = {}
+        for split in SPLITS:
+            encoded = self._encoded(split, tokenizer, advance)
+            packed = records.packed(encoded, split, tokenizer, seq_len, counts)
+            shards[split] = records.shards_of(packed, corpus, split, sizes[split])
+        records.Writer(shards, records.feature(tokenizer, seq_len), data_dir=directory).write()
+        return records.by_name(counts)
+
+    def _encoded(self, split: str, tokenizer: Tokenizer, advance: Callable) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (bytes, ids) of each document in order; threads encode a few documents in advance."""
+        ahead: deque = deque()
+        with ThreadPoolExecutor(ENCODERS) as pool:
+            for row in chain(self.rows(split), repeat(None, 4 * ENCODERS)):
+                encode = lambda i: tokenizer.encode_document(self.read(i))  # noqa: E731
+                ahead.append((row, None if row is None else pool.submit(encode, row)))
+                if len(ahead) > 4 * ENCODERS:
+                    row, future = ahead.popleft()
+                    yield int(self.size[row]), future.result()
+                    advance(int(self.size[row]))
+
+
+def held_out_below(fraction: float) -> np.uint64:
+    """A document is held out if the second half of its hash is below this."""
+    return np.uint64(int(fraction * 2**64))
+
+
+@contextlib.contextmanager
+def opened(data: Data, root: epath.Path, start_bar: Callable, distributions: Iterable[str] | None = None):
+    """Yields the Texts of `data`, as `read`, as long as the file exists."""
+    with spool(root) as file:
+        yield read(data, file, start_bar, distributions)
 
 
 def spool(root: epath.Path):
@@ -70,44 +133,56 @@ def read(data: Data, file: BinaryIO, start_bar: Callable, distributions: Iterabl
     """The distinct documents of data.text that fit into data.max_bytes; they lie in `file`. start_bar: as in
     `progress_bars`. distributions: for the text "python", instead of the project's own requirements."""
     counts = [{"source": source, "documents": 0, "bytes": 0, "null_texts": 0} for source in data.text]
-    texts = _distinct(_documents(data, distributions, counts), file, start_bar("reading", None))
+    documents = chain.from_iterable(
+        counted(_documents(source, data.field, distributions), counts)
+        for source, counts in zip(data.text, counts, strict=True)
+    )
+    texts = distinct(documents, file, start_bar("reading", None))
     return replace(texts.first(data.max_bytes, data.validation), sources=counts)
 
 
-def _documents(data: Data, distributions: Iterable[str] | None, sources: list[dict]) -> Iterator[bytes]:
-    """The documents of data.text, in the order in which they are read, as UTF-8; counted in `sources`, as those without
-    a text are."""
-    for source, counts in zip(data.text, sources, strict=True):
-        if source == "python":
-            documents = text.python_documents(distributions)
-        elif source.startswith("tfds:"):
-            documents = tfds_source.documents(source, data.field)
-        else:
-            documents = text_files.path_documents(epath.Path(source), data.field)
-        for document in documents:
-            counts["documents" if document is not None else "null_texts"] += 1
-            counts["bytes"] += len(document or b"")
-            yield document or b""
+def _documents(source: str, field: str, distributions: Iterable[str] | None) -> Iterator[bytes | None]:
+    if source == "python":
+        return text.python_documents(distributions)
+    if source.startswith("tfds:"):
+        return tfds_source.documents(source, field)
+    return text_files.path_documents(epath.Path(source), field)
 
 
-def _distinct(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> Texts:
+def counted(documents: Iterable[bytes | None], counts: dict[str, int]) -> Iterator[bytes]:
+    """The documents that have a text, as UTF-8, in the order in which they are read; `counts` counts all of them."""
+    for document in documents:
+        counts["documents" if document is not None else "null_texts"] += 1
+        counts["bytes"] += len(document or b"")
+        if document:
+            yield document
+
+
+def distinct(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> Texts:
+    """The documents, written to `file`; of equal ones the first stays."""
     digests, sizes = bytearray(), array("Q")
     for document in documents:
-        if document:
-            digests += hashlib.blake2b(document, digest_size=16).digest()
-            sizes.append(len(document))
-            file.write(document)
-            advance(len(document))
+        digests += hashlib.blake2b(document, digest_size=16).digest()
+        sizes.append(len(document))
+        file.write(document)
+        advance(len(document))
     file.flush()
-    if not sizes:
-        raise InputError("data.text contains no text; a corpus needs at least two documents")
     keys = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)
     size = np.frombuffer(sizes, np.uint64).astype(np.int64)
-    offset = np.concatenate([[0], np.cumsum(size)[:-1]])
+    offset = np.cumsum(size) - size
+    order, is_first = order_of(keys)
+    rows = order[is_first]
+    return Texts(file, keys[rows], offset[rows], size[rows], len(order) - len(rows))
+
+
+def order_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(order, is_first): the rows of `keys` by their hashes, and whether each is the first with its hash. Equal rows
+    keep their order. keys: uint64[n, 2]."""
     order = np.lexsort((keys[:, 1], keys[:, 0]))
-    keys = keys[order]
-    distinct = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
-    return Texts(file, keys[distinct], offset[order][distinct], size[order][distinct], int((~distinct).sum()))
+    ordered = keys[order]
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return order, is_first
 
 
 @contextlib.contextmanager

@@ -45,24 +45,30 @@ READERS = {
 
 
 def build(
-    data: Data, seq_len: int, root, progress: bool = True, distributions: Iterable[str] | None = None
+    data: Data,
+    seq_len: int,
+    root,
+    progress: bool = True,
+    distributions: Iterable[str] | None = None,
+    read: Callable = documents.opened,
 ) -> tuple[Windows, ...]:
     """The corpora of `data` in order, one for each source; those that `root` does not hold yet are built.
 
     A BPE is trained on the texts of all sources, of each as many bytes as its share of the tokens; sources that are not
-    text are tokens already. Raises InputError, which names the source.
+    text are tokens already. read: as in `corpus.build`. Raises InputError, which names the source.
     """
     if not data.sources:
-        return (corpus.build(data, seq_len, root, progress, distributions),)
+        return (corpus.build(data, seq_len, root, progress, distributions, read),)
     root = epath.Path(root)
     are_built = all(source.corpus and (root / source.corpus / seal.CARD).exists() for source in data.sources)
     if data.tokenizer.startswith("bpe:") and not are_built:
-        return _build_with_bpe(data, seq_len, root, progress, distributions)
+        return _build_with_bpe(data, seq_len, root, progress, distributions, read)
     corpora = []
     for source in data.sources:
         with _named(source):
+            how = {"read": read} if source.format == "text" else {}
             build_one = READERS[source.format].build
-            corpora.append(build_one(_alone(data, source), seq_len, root, progress, distributions))
+            corpora.append(build_one(_alone(data, source), seq_len, root, progress, distributions, **how))
     return tuple(corpora)
 
 
@@ -80,14 +86,15 @@ def _alone(data: Data, source: Source) -> Data:
     return replace(data, sources=(), phases=(), simulate_epochs_of=None, **alone)
 
 
-def _build_with_bpe(data: Data, seq_len: int, root, progress: bool, distributions) -> tuple[Corpus, ...]:
+def _build_with_bpe(
+    data: Data, seq_len: int, root, progress: bool, distributions, read: Callable
+) -> tuple[Corpus, ...]:
     """All texts are read before the first corpus is written, because they share the tokenizer."""
-    with ExitStack() as spools, documents.progress_bars(progress) as start_bar:
+    with ExitStack() as opened, documents.progress_bars(progress) as start_bar:
         texts = []
         for source in data.sources:
             with _named(source):
-                file = spools.enter_context(documents.spool(root))
-                texts.append(documents.read(_alone(data, source), file, start_bar, distributions))
+                texts.append(opened.enter_context(read(_alone(data, source), root, start_bar, distributions)))
         tokenizer = _bpe(data, texts, root, start_bar)
         corpora = []
         for source, its_texts in zip(data.sources, texts, strict=True):

@@ -21,7 +21,12 @@ PYTHON_FILE_BYTES = 400_000
 
 def python_documents(distributions: Iterable[str] | None = None) -> Iterator[bytes]:
     """The contents of those `python_files` that are UTF-8 and under 400 kB."""
-    for _, path in python_files(distributions):
+    return python_texts(path for _, path in python_files(distributions))
+
+
+def python_texts(paths: Iterable[Path]) -> Iterator[bytes]:
+    """The contents of those files that are UTF-8 and under 400 kB."""
+    for path in paths:
         if path.stat().st_size < PYTHON_FILE_BYTES and is_utf8(content := path.read_bytes()):
             yield content
 

@@ -37,19 +37,30 @@ REFUSED = {
 
 
 def path_documents(path: epath.Path, field: str) -> Iterator[bytes | None]:
-    """The documents of a file, or of all files in a folder except hidden ones. field: where JSON objects have the text.
+    """The documents of a file, or of all files in a folder, as `file_documents`."""
+    for file in files(path):
+        yield from file_documents(file, field)
 
-    None: an object whose text is null, as many exports have them; the caller counts it. Raises InputError with file and
-    line."""
+
+def files(path: epath.Path) -> Iterator[epath.Path]:
+    """A file itself; of a folder all files in it and its folders, except hidden ones, in order. Raises InputError."""
     if path.is_dir():
         for child in sorted(path.iterdir()):
             if not child.name.startswith("."):
-                yield from path_documents(child, field)
+                yield from files(child)
     elif not path.is_file():
         raise InputError(f"data.text: {path}: no such file or folder")
     else:
-        with path.open("rb") as file:
-            yield from _file_documents(_Stream(file, path), path, field)
+        yield path
+
+
+def file_documents(path: epath.Path, field: str) -> Iterator[bytes | None]:
+    """The documents of a file. field: where JSON objects have the text.
+
+    None: an object whose text is null, as many exports have them; the caller counts it. Raises InputError with file and
+    line."""
+    with path.open("rb") as file:
+        yield from _file_documents(_Stream(file, path), path, field)
 
 
 class _Stream:

@@ -75,6 +75,11 @@ class Tokenizer:
         """Ids without bos and eos. Names of special tokens in `text` are encoded as ordinary text."""
         return np.asarray(self.encode_ids(text)).astype(self.dtype)
 
+    def encode_document(self, text: str) -> np.ndarray:
+        """Ids of a document: bos, where the tokenizer has one, the text, eos."""
+        bos = [] if self.bos is None else [self.bos]
+        return np.concatenate([bos, self.encode_ids(text), [self.eos]], dtype=self.dtype, casting="unsafe")
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`. Invalid UTF-8 becomes U+FFFD, special tokens are dropped."""
         return self.decode_ids([int(i) for i in ids])

@@ -58,17 +58,27 @@ def data(
     /,
     *,
     corpora: Corpora = CORPORA,
+    runner: Annotated[str | None, arg(metavar="RUNNER")] = None,
+    runner_option: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
     indexing: Annotated[token_index.Indexing, arg(name="")] = token_index.NO_FLAGS,
 ) -> None:
     """Build the corpora of a ladder, unless they exist, and count what each source holds; index token files, so that
     they can be trained on where they lie; or fetch public data.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
+    Example: ladder data build demo --runner direct --runner-option direct_num_workers=4
     Example: ladder data index my/tokens --dtype uint16 --tokenizer my/tokenizer.json
+
+    Args:
+        runner: build: on Apache Beam, by many processes or machines: direct (this machine), dataflow, flink or spark
+        runner_option: options of the runner, as Beam names them
     """
     from launch import prepare
     from launch.fetch import olmes, paper_runs
 
+    beam = _beam(runner, runner_option) if what == "build" else None
+    if what != "build":
+        refuse(f"with ladder data {what}", {"runner": runner, "runner_option": runner_option})
     if what == "index":
         refuse("with ladder data index", {"corpora": corpora != CORPORA})
         token_index.index(name, overrides, indexing)
@@ -82,10 +92,25 @@ def data(
         return
     if name is None:
         raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
-    built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora))
+    built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora), beam)
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")
         for counts in prepare.sources(directory):
             without = f"; {counts['null_texts']:,} without a text (null) skipped" if counts["null_texts"] else ""
             print(f"  {counts['source']}: {counts['documents']:,} documents, {counts['bytes']:,} bytes{without}")
     display.flags(epochs.notes(built.ladder))
+    if beam:
+        print(
+            "set the corpus to its hash (data.corpus=HASH, or corpus=HASH of a Source): then other commands open it and"
+        )
+        print("do not read the text again in one process")
+
+
+def _beam(runner: str | None, options: tuple[str, ...]):
+    """The Beam that is asked for; None where corpora are built by this process."""
+    from ladder.data.sharded.environment import Beam
+
+    if runner is None:
+        refuse("without --runner", {"runner_option": options})
+        return None
+    return Beam(runner, options)
