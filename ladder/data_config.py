@@ -90,8 +90,8 @@ class Phase:
 class Data:
     """Where the tokens come from: the text of one source, or a mixture of several.
 
-    text: sources: "python" (the sources of the standard library and of this project's dependencies), files, folders,
-    .jsonl(.gz) files (the text in key `field`) or "tfds:NAME[/CONFIG][:SPLIT]".
+    text: sources: "python" (the sources of the standard library and of this project's dependencies), folders, files
+    (plain text, JSON lines or Parquet with the text in `field`, also by gzip or zstd) or "tfds:NAME[/CONFIG][:SPLIT]".
     tokenizer: "bytes", "bpe:SIZE" (trained on the text) or the path of a tokenizer.json.
     validation: fraction of the text (of each source) that is held out. max_bytes: read at most this much text.
     corpus, tokenizer_hash: content hashes, filled in when the corpus is built; of this class only they (and of

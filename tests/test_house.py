@@ -43,7 +43,7 @@ MOST_FILES = 14  # in a folder
 KNOWN_BY = {
     "orbax": {"ladder/rundir/checkpoint.py"},
     "grain": {"ladder/data/corpus.py", "ladder/data/batches.py"},
-    "tensorflow_datasets": {"ladder/data/records.py", "ladder/data/tfds_source.py"},
+    "tensorflow_datasets": {"ladder/data/records.py", "ladder/data/texts/tfds_source.py"},
     "jaxopt": {"fitting/solvers/levenberg_marquardt.py"},
     "gguf": {"ladder/convert/gguf.py"},
     "apache_beam": {"ladder/data/sharded/pipeline.py"},

@@ -18,8 +18,9 @@ from rich import progress as bars
 from rich.console import Console
 
 from ladder.config import Data
-from ladder.data import records, text, text_files, tfds_source
+from ladder.data import records
 from ladder.data.records import SPLITS
+from ladder.data.texts import python_code, text_files, tfds_source
 from ladder.data.tokenizer import Tokenizer
 from ladder.errors import InputError
 from ladder.rundir.files import is_local
@@ -143,7 +144,7 @@ def read(data: Data, file: BinaryIO, start_bar: Callable, distributions: Iterabl
 
 def _documents(source: str, field: str, distributions: Iterable[str] | None) -> Iterator[bytes | None]:
     if source == "python":
-        return text.python_documents(distributions)
+        return python_code.python_documents(distributions)
     if source.startswith("tfds:"):
         return tfds_source.documents(source, field)
     return text_files.path_documents(epath.Path(source), field)

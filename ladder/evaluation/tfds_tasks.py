@@ -15,7 +15,7 @@ small letter that OLMES capitalises. The default split is validation.
 
 import re
 
-from ladder.data import tfds_source
+from ladder.data.texts import tfds_source
 from ladder.errors import InputError
 from ladder.evaluation.requests import Doc, Request
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from ladder.data import documents, text, text_files
+from ladder.data import documents
 from ladder.data.documents import Texts
 from ladder.data.sharded import work
 from ladder.data.sharded.work import Part
+from ladder.data.texts import python_code, text_files
 from ladder.errors import InputError
 from ladder.rundir.files import is_local
 
@@ -49,9 +50,8 @@ def read(folder: str, i: int) -> None:
 
 def _documents(part: Part, field: str) -> Iterator[bytes | None]:
     for path, state in zip(map(epath.Path, part.paths), part.states, strict=True):
-        yield from (
-            text.python_texts([Path(path)]) if part.source == "python" else text_files.file_documents(path, field)
-        )
+        is_code = part.source == "python"
+        yield from python_code.python_texts([Path(path)]) if is_code else text_files.file_documents(path, field)
         if work.state(path) != state:
             raise InputError(f"{path}: was written to while it was read; run the command again")
 

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from ladder.config import Data, canonical_json
-from ladder.data import text, text_files
+from ladder.data.texts import python_code, text_files
 from ladder.errors import InputError
 from ladder.rundir.files import is_local, read_json, write_atomic
 
@@ -73,7 +73,7 @@ def _files(source: str, distributions) -> Iterator[epath.Path]:
     if source.startswith("tfds:"):
         raise InputError(f"{source}: a TFDS dataset is read by one process; build its corpus without Beam", "runner")
     if source == "python":
-        return (epath.Path(path) for _, path in text.python_files(distributions))
+        return (epath.Path(path) for _, path in python_code.python_files(distributions))
     return text_files.files(epath.Path(source))
 
 

@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 
 from ladder.config import Data
 from ladder.data import corpus as corpora
-from ladder.data import records, text, text_files, tokenizer
+from ladder.data import records, tokenizer
+from ladder.data.texts import python_code, text_files
 from ladder.errors import InputError
 
 WORDS = Path(tokenizer.__file__).read_text().split()
@@ -304,7 +305,7 @@ def test_many_shards_hold_what_one_holds(tmp_path, monkeypatch):
 
 
 def test_python_text_is_the_library_and_what_the_project_needs():
-    files = dict(text.python_files(["pytest", "etils[epath]", "ai2-olmo-eval"]))
+    files = dict(python_code.python_files(["pytest", "etils[epath]", "ai2-olmo-eval"]))
     roots = {name.split("/")[0] for name in files}
     assert {"json", "pytest", "pluggy", "etils", "zipp"} <= roots
     assert not roots & {"test", "idlelib", "site-packages", "ladder", "olmo-eval", "jax"}
@@ -317,19 +318,19 @@ def test_python_text_is_the_library_and_what_the_project_needs():
 def test_python_text_follows_extras_only_where_asked():
     requires = importlib.metadata.distribution("etils").requires or []
     assert any("zipp" in line and "extra" in line for line in requires)
-    assert "zipp" in text._closure(["etils[epath]"])
-    assert "zipp" not in text._closure(["etils"])
+    assert "zipp" in python_code._closure(["etils[epath]"])
+    assert "zipp" not in python_code._closure(["etils"])
 
 
 def test_python_text_leaves_out_long_files_and_other_encodings(tmp_path, monkeypatch):
-    files = {"a.py": b"x = 1\n", "long.py": b"#" * text.PYTHON_FILE_BYTES, "latin.py": b"# caf\xe9\n"}
+    files = {"a.py": b"x = 1\n", "long.py": b"#" * python_code.PYTHON_FILE_BYTES, "latin.py": b"# caf\xe9\n"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    monkeypatch.setattr(text, "python_files", lambda _: [(name, tmp_path / name) for name in files])
-    assert list(text.python_documents()) == [b"x = 1\n"]
+    monkeypatch.setattr(python_code, "python_files", lambda _: [(name, tmp_path / name) for name in files])
+    assert list(python_code.python_documents()) == [b"x = 1\n"]
 
 
 def test_python_text_without_the_project_installed_is_refused(monkeypatch):
-    monkeypatch.setattr(text, "DISTRIBUTION", "ladder-that-is-not-installed")
+    monkeypatch.setattr(python_code, "DISTRIBUTION", "ladder-that-is-not-installed")
     with pytest.raises(InputError, match="needs this project installed"):
-        text.python_files()
+        python_code.python_files()

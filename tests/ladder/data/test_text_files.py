@@ -1,13 +1,16 @@
 """What a file of text holds is told by its content (../shared/cases json-lines-named-otherwise, odd-lines-of-jsonl)."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from etils import epath
 
-from ladder.data import text_files
+from ladder.data.texts import text_files
 from ladder.errors import InputError
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
@@ -15,6 +18,18 @@ TEXTS = ["one\ntwo", "three é"]
 LINES = "".join(json.dumps({"text": t}) + "\n" for t in TEXTS).encode()
 ARRAY = json.dumps([{"text": t, "id": i} for i, t in enumerate(TEXTS)])
 MARK = b"\xef\xbb\xbf"
+
+
+def zstd(content: bytes) -> bytes:
+    return pyarrow.compress(content, codec="zstd", asbytes=True)
+
+
+def parquet(**columns: list) -> bytes:
+    pyarrow.parquet.write_table(pyarrow.table(columns), out := io.BytesIO(), compression="none")
+    return out.getvalue()
+
+
+ZSTD_LINES, PARQUET = zstd(LINES), parquet(text=["one", None, "two"], id=[1, 2, 3])
 
 
 def read(path: Path) -> list[str | None]:
@@ -40,6 +55,10 @@ READ = {
     "empty.json": (b"", []),
     "null.jsonl": (b'{"text": "one"}\n{"text": null}\n', ["one", None]),
     "null-first-without-suffix": (b'{"text": null}\n{"text": "one"}\n', [None, "one"]),
+    "lines.jsonl.zst": (ZSTD_LINES, TEXTS),
+    "frames.jsonl.zst": (ZSTD_LINES * 2, TEXTS * 2),
+    "suffix-less": (zstd(b"plain text"), ["plain text"]),
+    "rows.parquet": (PARQUET, ["one", None, "two"]),
     "null-array.json": (b'[{"text": null}, {"text": ""}]', [None, ""]),
 }
 
@@ -59,9 +78,15 @@ REFUSED = {
     "utf16.jsonl": (LINES.decode().encode("utf-16"), "utf16.jsonl:1: UTF-16; convert it: iconv -f UTF-16"),
     "utf16.txt": ("one\ntwo\n".encode("utf-16-le"), "utf16.txt:1: UTF-16; convert it"),
     "utf32.txt": ("one\ntwo\n".encode("utf-32"), "utf32.txt:1: UTF-32; convert it"),
-    "a.jsonl.zst": (b"\x28\xb5\x2f\xfd" + bytes(40), "compressed by zstd; unpack it: zstd -d"),
+    "a.jsonl.zst": (b"\x28\xb5\x2f\xfd" + bytes(40), "a.jsonl.zst:1: the zstd file is damaged or truncated"),
+    "cut.jsonl.zst": (ZSTD_LINES[:-3], "cut.jsonl.zst:1: the zstd file is damaged or truncated"),
+    "plain.txt.zst": (b"no zstd", "plain.txt.zst:1: the zstd file is damaged or truncated"),
     "a.txt.xz": (b"\xfd7zXZ\0" + bytes(40), "compressed by xz"),
-    "a.parquet": (b"PAR1" + bytes(40), "a Parquet file; write it as JSON lines"),
+    "a.parquet": (b"PAR1" + bytes(40), "a.parquet: row 1: the Parquet file is damaged or truncated"),
+    "cut.parquet": (PARQUET[:-30], "cut.parquet: row 1: the Parquet file is damaged or truncated"),
+    "page.parquet": (PARQUET.replace(b"two", b"t\xffo"), "page.parquet: row 1: the Parquet file is damaged"),
+    "column.parquet": (parquet(body=["x"]), "no column 'text' (it has: body); name the field: data.field=NAME"),
+    "number.parquet": (parquet(text=[1]), "the column 'text' holds int64, not texts; name another: data.field=NAME"),
 }
 
 

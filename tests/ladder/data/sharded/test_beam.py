@@ -14,9 +14,9 @@ import pytest
 
 from ladder.config import Data
 from ladder.data import corpus as corpora
-from ladder.data import text
 from ladder.data.sharded import environment, texts, work
 from ladder.data.sharded.environment import Beam
+from ladder.data.texts import python_code
 from ladder.errors import InputError, Preempted
 from tests.ladder.data.sharded.test_sharded import content
 
@@ -27,7 +27,7 @@ SEQ_LEN = 1024
 
 def write_text(folder: Path, n_bytes: int) -> None:
     """Pieces of Python sources, one in twenty of them twice, as JSON lines in eight files."""
-    rng, sources = random.Random(0), [document.decode() for document in text.python_documents()]
+    rng, sources = random.Random(0), [document.decode() for document in python_code.python_documents()]
     folder.mkdir()
     for i in range(8):
         pieces, size = [], 0

@@ -12,8 +12,9 @@ import pytest
 
 from ladder.config import Data, Source
 from ladder.data import corpus as corpora
-from ladder.data import records, sources, text
+from ladder.data import records, sources
 from ladder.data.sharded import environment, parts, texts, work
+from ladder.data.texts import python_code
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from tests.ladder.data.sharded.in_process import InProcess, Killed
@@ -193,8 +194,8 @@ def test_without_the_environment_of_beam_one_line_says_what_to_type(tmp_path, mo
 
 
 def test_python_text(tmp_path, monkeypatch):
-    some = text.python_files(["pluggy"])[::30]
-    monkeypatch.setattr(text, "python_files", lambda _: some)
+    some = python_code.python_files(["pluggy"])[::30]
+    monkeypatch.setattr(python_code, "python_files", lambda _: some)
     monkeypatch.setattr(work, "PART_BYTES", 500_000)
     monkeypatch.setattr(work, "BUCKET_BYTES", 500_000)
     data = Data(max_bytes=20_000, validation=0.3)

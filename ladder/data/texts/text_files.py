@@ -1,4 +1,4 @@
-"""Read documents from files and folders: plain text, JSON lines, JSON arrays, each also gzipped.
+"""Read documents from files and folders: plain text, JSON lines, JSON arrays, each also by gzip or zstd; Parquet.
 
 What a file holds is told by its content: the first bytes say whether it is compressed and how its characters are
 encoded, and JSON is recognised by a line or an array of objects with the field of the text. A name that ends in .json,
@@ -14,22 +14,22 @@ from itertools import chain
 
 from etils import epath
 
-from ladder.data.text import encoded
+from ladder.data.texts import parquet_files
+from ladder.data.texts.utf8 import encoded
 from ladder.errors import InputError
 
 DOCUMENT_BYTES = 1 << 16  # longer plain text is split at line ends, so that even one book gives a validation split
 LINE_BYTES = 1 << 28  # of a line of JSON, and of a whole JSON document
-# A gzip file that unpacks to more than both is no text: text shrinks to a third or a tenth.
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # first bytes
+# A compressed file that unpacks to more than both is no text: text shrinks to a third or a tenth.
 UNPACKED_BYTES, UNPACKED_RATIO = 1 << 30, 200
 JSON_NAMES = (".json", ".jsonl", ".ndjson")
 UTF8_MARK = b"\xef\xbb\xbf"
 # First bytes of files that are not read: what it is, and how to mend it.
 REFUSED = {
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it: zstd -d FILE",
     b"BZh": "compressed by bzip2; unpack it: bzip2 -d FILE",
     b"\xfd7zXZ\0": "compressed by xz; unpack it: xz -d FILE",
     b"PK\x03\x04": "a ZIP archive; unpack it: unzip FILE",
-    b"PAR1": "a Parquet file; write it as JSON lines, with pandas: to_json(NAME, orient='records', lines=True)",
     b"\xff\xfe\0\0": "UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE > NEW",
     b"\xff\xfe": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
     b"\xfe\xff": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
@@ -60,19 +60,28 @@ def file_documents(path: epath.Path, field: str) -> Iterator[bytes | None]:
     None: an object whose text is null, as many exports have them; the caller counts it. Raises InputError with file and
     line."""
     with path.open("rb") as file:
-        yield from _file_documents(_Stream(file, path), path, field)
+        if parquet_files.is_one(file):
+            yield from parquet_files.documents(file, path, field)
+        else:
+            yield from _file_documents(_Stream(file, path), path, field)
 
 
 class _Stream:
-    """A file as it is without gzip and without the mark of UTF-8. lines: how many were read so far."""
+    """A file unpacked and without the mark of UTF-8. lines: how many were read so far."""
 
     def __init__(self, file, path: epath.Path):
         self.path, self.file, self.unpacked, self.lines = path, file, 0, 0
         head = file.read(4)
         file.seek(0)
-        self.name = path.name.removesuffix(".gz")
-        self.zipped = head.startswith(b"\x1f\x8b") or path.name.endswith(".gz")
-        self.reader = io.BufferedReader(gzip.GzipFile(fileobj=file) if self.zipped else file, DOCUMENT_BYTES)
+        self.name = path.name.removesuffix(".gz").removesuffix(".zst")
+        self.packed = None
+        if head.startswith(GZIP) or path.name.endswith(".gz"):
+            self.packed, file = "gzip", gzip.GzipFile(fileobj=file)
+        elif head.startswith(ZSTD) or path.name.endswith(".zst"):
+            import pyarrow
+
+            self.packed, file = "zstd", pyarrow.CompressedInputStream(file, "zstd")
+        self.reader = io.BufferedReader(file, DOCUMENT_BYTES)
         start = self._checked(lambda: self.reader.peek(64))[:64]
         for magic, what in REFUSED.items():
             if start.startswith(magic):
@@ -85,8 +94,11 @@ class _Stream:
     def _checked(self, read) -> bytes:
         try:
             return read()
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise InputError(f"{self.path}:{self.lines + 1}: the gzip file is damaged or truncated") from None
+        except (EOFError, zlib.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of what was read
+                raise
+            where = f"{self.path}:{self.lines + 1}"
+            raise InputError(f"{where}: the {self.packed} file is damaged or truncated") from None
 
     def peek(self) -> bytes:
         """The next bytes; at least one unless the file ends."""
@@ -107,7 +119,7 @@ class _Stream:
 
     def _counted(self, content: bytes) -> bytes:
         self.unpacked += len(content)
-        if self.zipped and self.unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * self.file.tell()):
+        if self.packed and self.unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * self.file.tell()):
             raise InputError(f"{self.path}: unpacks to more than {UNPACKED_RATIO} times its size; this is not text")
         return content
 

@@ -1,4 +1,4 @@
-"""The text that is always available: the installed Python code. Other sources are in text_files.py."""
+"""The text that is always available: the installed Python code."""
 
 import contextlib
 import importlib.metadata
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ladder.data.texts.utf8 import is_utf8
 from ladder.errors import InputError
 
 DISTRIBUTION = "ladder-lm"
@@ -79,18 +80,3 @@ def _closure(requirements: Iterable[str]) -> dict[str, importlib.metadata.Distri
             installed[name] = importlib.metadata.distribution(requirement.name)
             pending += [Requirement(line) for line in _requirements(installed[name], key[1])]
     return installed
-
-
-def encoded(text: str, where: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: its text contains a lone surrogate, which UTF-8 cannot encode") from None
-
-
-def is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

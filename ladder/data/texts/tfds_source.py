@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from ladder.data import text
+from ladder.data.texts import utf8
 from ladder.errors import InputError
 
 NAME = re.compile(r"tfds:([^:@]+(?::\d+\.\d+\.\d+)?)(?::([^@]+))?(?:@(.+))?")
@@ -37,9 +37,9 @@ def documents(spec: str, field: str) -> Iterator[bytes]:
     """The texts under `field`, as UTF-8. Raises InputError where an example has none."""
     for where, example in examples(spec, "train"):
         value = example.get(field)
-        if isinstance(value, bytes) and text.is_utf8(value):
+        if isinstance(value, bytes) and utf8.is_utf8(value):
             yield value
         elif isinstance(value, str):
-            yield text.encoded(value, where)
+            yield utf8.encoded(value, where)
         else:
             raise InputError(f"{where}: no text under {field!r} (it has: {', '.join(example)}); set data.field")
