@@ -276,6 +276,8 @@ class Rung:
         }
         if any(subset < 1 for subset in self.subsets):
             hashed["subsets"] = self.subsets
+        if self.data.mask_documents:
+            hashed["mask_documents"] = self.data.eos
         return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:8]
 
     @property

@@ -101,6 +101,8 @@ class Data:
     phases: of the mixture, after the one with the sources' own weights. A trunk has none; its branches do.
     simulate_epochs_of: the label of a target. Each rung then repeats each source as often as that target will, by
     reading a subset of it (simulated_epochs.py). None: every run reads from the whole of each source.
+    mask_documents: attention and positions stay within a document, in training and in the validation text; enters
+    run_id where it is set. eos: the id that ends a document, filled in for it when the corpus is built.
     """
 
     text: tuple[str, ...] = ("python",)
@@ -113,8 +115,14 @@ class Data:
     sources: tuple[Source, ...] = ()
     phases: tuple[Phase, ...] = ()
     simulate_epochs_of: str | None = None
+    mask_documents: bool = False
+    eos: int | None = None
 
     def __post_init__(self):
+        _check(
+            self.eos is None or (self.mask_documents and 0 <= self.eos <= MOST_ID),
+            f"data.eos = {self.eos}: is filled in when data.mask_documents is set; leave it out",
+        )
         if self.sources:
             self._check_sources()
             object.__setattr__(self, "text", ())

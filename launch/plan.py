@@ -44,6 +44,7 @@ class Row:
     branch_of: str | None
     parent_step: int | None
     sources: tuple[SourceUse, ...]
+    mask_documents: bool
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _row(rung: Rung, parent: Rung | None, devices: int, sources: tuple[SourceUse
         branch_of=parent.run_id if parent else None,
         parent_step=rung.parent_step,
         sources=sources,
+        mask_documents=rung.data.mask_documents,
     )
 
 
@@ -195,6 +197,10 @@ def _summary(plan: Plan) -> str:
     )
     if any(row.branch_of for row in plan.rungs):
         lines.append("A branch's D includes its trunk's tokens; its FLOPs are only those after it left the trunk.")
+    masked = [row.label for row in plan.rungs + plan.targets if row.mask_documents]
+    if masked:
+        who = "" if len(masked) == len(plan.rungs + plan.targets) else f" (data.mask_documents: {', '.join(masked)})"
+        lines.append(f"Attention and positions stay within a document{who}; FLOPs are counted as without that.")
     lines += [*_repeated(plan), *plan.notes]
     plural = "s" if plan.devices > 1 else ""
     lines.append(

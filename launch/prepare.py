@@ -88,11 +88,13 @@ def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
 
 
 def _with_hashes(data: Data, corpora: Sequence) -> Data:
-    tokenizer_hash = corpora[0].tokenizer_hash
+    from ladder.data import sources as data_sources
+
+    shared = {"tokenizer_hash": corpora[0].tokenizer_hash, "eos": data_sources.eos(data, corpora)}
     if not data.sources:
-        return replace(data, corpus=corpora[0].hash, tokenizer_hash=tokenizer_hash)
+        return replace(data, corpus=corpora[0].hash, **shared)
     hashed = tuple(replace(source, corpus=c.hash) for source, c in zip(data.sources, corpora, strict=True))
-    return replace(data, sources=hashed, tokenizer_hash=tokenizer_hash)
+    return replace(data, sources=hashed, **shared)
 
 
 def sources(corpus: Path) -> list[dict]:

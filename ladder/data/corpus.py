@@ -64,6 +64,11 @@ class Corpus:
             raise InputError(f"{self.directory / 'tokenizer'}: {reason}; {seal.how_to_mend(self.directory)}")
         return tokenizer
 
+    @property
+    def eos(self) -> int:
+        """The id that ends each document."""
+        return self.tokenizer.eos
+
     def source(self, split: str):
         """Random access to the records of a split, unchecked: int[windows_per_record * seq_len + 1], and after it the
         hash (records.py)."""

@@ -1,8 +1,8 @@
 """The sources of a rung's data: each is a corpus of its own, and all of them share one tokenizer."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -78,6 +78,27 @@ def open_source(name: str, directory, seq_len: int, tokenizer_dir=None) -> Windo
     tokenizer_dir: of the run's tokenizer, where token files need it.
     """
     return READERS[name].open(directory, seq_len, tokenizer_dir)
+
+
+def eos(data: Data, corpora: Sequence[Windows]) -> int | None:
+    """The id that ends a document in all corpora of `data`, if data.mask_documents is set.
+
+    Raises InputError where documents do not end with an id, or it is not the same in all.
+    """
+    if not data.mask_documents:
+        return None
+    ids = {}
+    for source, opened in zip(data.sources or [None], corpora, strict=True):
+        with _named(source) if source else nullcontext():
+            ids[source and source.name] = opened.eos
+    if len(set(ids.values())) > 1:
+        shown = ", ".join(f"{name}: {token}" for name, token in ids.items())
+        mend = "tokenize them with the same id, or leave data.mask_documents out"
+        raise InputError(f"the documents of the sources do not all end with the same id ({shown}); {mend}")
+    token = next(iter(ids.values()))
+    if data.eos not in (None, token):
+        raise InputError(f"data.eos = {data.eos}, but documents end with the id {token}; leave data.eos out")
+    return token
 
 
 def _alone(data: Data, source: Source) -> Data:

@@ -11,7 +11,8 @@ from ladder.data.tokenizer import Tokenizer
 class Windows(Protocol):
     """Windows of seq_len + 1 tokens. hash: of the content. directory: of the corpus, or of the index of token files.
 
-    windows, tokens: per split. bytes_per_token: of the text, for token files estimated from a sample.
+    eos: the id that ends each document; raises InputError where documents do not end with one. windows, tokens: per
+    split. bytes_per_token: of the text, for token files estimated from a sample.
     """
 
     hash: str
@@ -26,6 +27,9 @@ class Windows(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def eos(self) -> int: ...
 
     def window_reader(self, split: str) -> Callable[[list[int]], np.ndarray]:
         """read(windows) -> int32[len(windows), seq_len + 1]. Raises InputError where the files are damaged, and

@@ -48,11 +48,13 @@ class Evaluator:
         *,
         mesh: jax.sharding.Mesh | None = None,
         batch_tokens: int | None = None,
+        eos: int | None = None,
     ):
         """functions: of a causal model (model/transformer.py). validation: windows of the validation text
         [W, L+1], or those of each source of a mixture.
 
         mesh: its data axes split the rows of a step; the hash does not depend on it, and scores only by rounding.
+        eos: where `functions` keep validation text within its documents, the id that ends them; it enters the hash.
         batch_tokens: approximate number of tokens per step; by default prefix_tree.STEP_TOKENS on CPU, and elsewhere
         8192 for each device that shares a step. Raises InputError for tasks that are unknown, missing or malformed.
         """
@@ -74,7 +76,7 @@ class Evaluator:
         self.n_cut = packed.n_cut if packed else 0
         if validation_arrays:
             self.n_tokens += validation_arrays[0][..., 1:].size
-        self.hash = _hash(self.tasks, tokenizer, seq_len, self._validation)
+        self.hash = _hash(self.tasks, tokenizer, seq_len, self._validation, eos)
         put = functools.partial(sharding.put, sharding=replicated) if mesh else jnp.asarray
         self._data = jax.tree.map(put, (packed and packed.arrays, validation_arrays))
 
@@ -141,7 +143,7 @@ def _row(task: str, metric: str, value, stderr=None, n_docs: int | None = None) 
     return {"task": task, "metric": metric, "value": float(value), "stderr": stderr, "n_docs": n_docs}
 
 
-def _hash(task_set, tokenizer, seq_len: int, validation: Sequence[ValidationSource]) -> str:
+def _hash(task_set, tokenizer, seq_len: int, validation: Sequence[ValidationSource], eos: int | None) -> str:
     hashes = {s.name: hashlib.sha256(np.ascontiguousarray(s.windows_WL1)).hexdigest() for s in validation}
     alone = len(validation) < 2
     content = {
@@ -151,6 +153,8 @@ def _hash(task_set, tokenizer, seq_len: int, validation: Sequence[ValidationSour
         "seq_len": seq_len,
         "validation": next(iter(hashes.values()), None) if alone else hashes,
     }
+    if validation and eos is not None:
+        content["mask_documents"] = eos
     if not alone:
         content["shares"] = {source.name: source.share for source in validation}
     return hashlib.sha256(config.canonical_json(content).encode()).hexdigest()[:16]

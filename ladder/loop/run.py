@@ -217,7 +217,8 @@ def evaluator(rung: Rung, program: step.Program, tokenizer, corpora: Sequence[Wi
         ]
     elif tokens:
         validation = batches.validation(corpora[0], tokens)
-    return Evaluator(rung.eval, program.functions, tokenizer, rung.model.seq_len, validation, mesh=program.mesh)
+    shared = rung.eval, program.functions, tokenizer, rung.model.seq_len, validation
+    return Evaluator(*shared, mesh=program.mesh, eos=rung.data.eos)
 
 
 def _bytes_per_token(rung: Rung, corpora: Sequence[Windows]) -> float:

@@ -80,6 +80,8 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
             f"set mesh.tensor={tensor}, or "
             f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
         )
+    if rung.data.mask_documents and rung.data.eos is None:
+        raise InputError(f"rung {rung.label}: data.mask_documents needs a corpus that is built; `ladder data build`")
     model, platform = rung.model, mesh.devices.flat[0].platform
     attend = attention.choose(
         rung.mesh.attention, model.seq_len, platform, mesh.shape["sequence"], model.kv_heads, mesh.shape["tensor"]
@@ -91,6 +93,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         attend=attend,
         remat=rung.mesh.remat,
         unroll=platform == "cpu" and model.n_layers <= UNROLL_LAYERS,
+        eos=rung.data.eos,
     )
     functions = transformer.functions(model, hooks)
     state = jax.eval_shape(lambda: init_state(rung))

@@ -35,12 +35,16 @@ AXES = {
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller decides for the model: layout, attention kernel, what the backward pass recomputes (remat)."""
+    """What the caller decides for the model: layout, attention kernel, what the backward pass recomputes (remat).
+
+    eos: the id that ends a document; `hidden` then keeps attention and positions within a document. None: within a row.
+    """
 
     constrain: Callable = lambda x, axes: x
     attend: Callable = attention.xla
     remat: str = "none"
     unroll: bool = False  # unroll the loop over layers: faster on CPU, longer to compile
+    eos: int | None = None
 
 
 def dense(x_BLD, w_DF, bias_F=None):
@@ -163,11 +167,15 @@ class Transformer(nnx.Module):
 
     def hidden(self, tokens_BL, hooks: Hooks):
         """int tokens_BL -> x_BLD in the compute dtype, after the final norm."""
+        position, attend = jnp.arange(tokens_BL.shape[1]), hooks.attend
+        if hooks.eos is not None:
+            document_BL, position = attention.documents(tokens_BL, hooks.eos)
+            attend = partial(attend, document_BL=document_BL)
 
         def layer(x_BLD, block):
-            return block(x_BLD, jnp.arange(tokens_BL.shape[1]), hooks.attend, hooks)[0], None
+            return block(x_BLD, position, attend, hooks)[0], None
 
-        return self._scan_layers(layer, self.blocks, tokens_BL, jnp.arange(tokens_BL.shape[1]), hooks)[0]
+        return self._scan_layers(layer, self.blocks, tokens_BL, position, hooks)[0]
 
     def nodes(self, tokens_BL, tree: tree_attention.Tree, hooks: Hooks):
         """(x_BLD, path): as `hidden`, for the rows of prefix-tree nodes of one step; and the Path of the next step.

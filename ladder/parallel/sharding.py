@@ -83,17 +83,19 @@ def constrain(mesh: jax.sharding.Mesh):
 
 
 def on_each_device(mesh: jax.sharding.Mesh, attend, make_kernel):
-    """attend(q_BLHK, k_BLGK, v_BLGK, kernel) under shard_map, because GSPMD cannot shard a kernel: each device has its
-    own queries and heads, and all keys and values of its rows. make_kernel: as attention.splash_kernel."""
+    """`attend`, as attention.splash, under shard_map, because GSPMD cannot shard a kernel: each device has its own
+    queries and heads, and all keys and values of its rows. make_kernel: as attention.splash_kernel."""
 
-    def mapped(q_BLHK, k_BLGK, v_BLGK):
+    def mapped(q_BLHK, k_BLGK, v_BLGK, document_BL=None):
         q = spec(mesh, ("batch", "length", "heads", None), q_BLHK.shape)
         kv = spec(mesh, ("batch", None, "kv_heads", None), k_BLGK.shape)
         heads = NamedSharding(mesh, q).shard_shape(q_BLHK.shape)[2]
         kernel = make_kernel(q_BLHK.shape[1], heads, mesh.shape["sequence"])
         mask = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, q[1])))
-        attend_shard = jax.shard_map(attend, mesh=mesh, in_specs=(q, kv, kv, mask), out_specs=q, check_vma=False)
-        return attend_shard(q_BLHK, k_BLGK, v_BLGK, kernel)
+        own, row = PartitionSpec(*q[:2]), PartitionSpec(q[0])  # the documents of the queries and of the keys
+        in_specs = (q, kv, kv, own, mask, row)
+        attend_shard = jax.shard_map(attend, mesh=mesh, in_specs=in_specs, out_specs=q, check_vma=False)
+        return attend_shard(q_BLHK, k_BLGK, v_BLGK, document_BL, kernel, document_BL)
 
     return mapped
 

@@ -64,6 +64,8 @@ BRANCH = replace(WSD, kind="branch", parent=TRUNK.identity, parent_step=100)
         (lambda: Data(tokenizer="bpe:8k"), "'bpe:8k'"),
         (lambda: Data(tokenizer="bpe:100"), "at least 300"),
         (lambda: Data(max_bytes=0), "max_bytes"),
+        (lambda: Data(eos=0), "data.eos = 0: is filled in when data.mask_documents is set; leave it out"),
+        (lambda: Data(mask_documents=True, eos=-1), "data.eos = -1"),
         (lambda: Eval(every=-1), "every"),
         (lambda: Eval(max_docs=0), "max_docs"),
         (lambda: Mesh(accumulation=0), "accumulation"),
@@ -131,6 +133,8 @@ OTHER_NUMBERS = {
     "seed": replace(RUNG, seed=1),
     "corpus": replace(RUNG, data=Data(corpus="abc")),
     "tokenizer": replace(RUNG, data=Data(tokenizer_hash="abc")),
+    "mask_documents": replace(RUNG, data=Data(mask_documents=True)),
+    "eos": replace(RUNG, data=Data(mask_documents=True, eos=3)),
     "kind": TRUNK,
     "branch": BRANCH,
     "parent_step": replace(BRANCH, parent_step=99),
@@ -155,7 +159,7 @@ def test_run_id_reads_as_documented():
 
 
 def test_earlier_runs_keep_their_run_id():
-    """The hash of a run as it was before optimizer.mu_dtype and nu_dtype existed."""
+    """The hash of a run as it was before optimizer.mu_dtype, nu_dtype and data.mask_documents existed."""
     assert RUNG.identity == "e84cacf0"
 
 

@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from configs import loader
+from ladder.config import Ladder
 from launch import plan, terminal
 
 # Reference: sum of nominal FLOPs by size, Bhagia et al. 2024's runs (cumulative 1.30e20, 5.91e20, 2.33e21, 6.99e21)
@@ -60,6 +62,21 @@ def test_plan_json():
 def test_memory_is_less_on_more_devices():
     one, many = (plan.make(loader.load("olmo2"), devices).rungs[0].memory_bytes for devices in (1, 64))
     assert sum(one.values()) - one["logits"] == pytest.approx(64 * (sum(many.values()) - many["logits"]), rel=1e-3)
+
+
+def test_the_table_names_the_runs_that_mask_documents():
+    first = loader.load("demo").rungs[0]
+    masked = replace(first, seed=1, name="masked", data=replace(first.data, mask_documents=True))
+
+    def shown(*rungs):
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(plan.table(plan.make(Ladder("some", rungs))))
+        return [line for line in console.export_text().splitlines() if "within a document" in line]
+
+    assert shown(first) == []
+    [alone], [both] = shown(masked), shown(first, masked)
+    assert alone.startswith("Attention and positions stay within a document; FLOPs are")
+    assert "within a document (data.mask_documents: masked); FLOPs" in both
 
 
 @pytest.mark.parametrize("name", loader.BUILT_IN)

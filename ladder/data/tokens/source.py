@@ -13,12 +13,15 @@ from ladder.data import tokenizer as tokenizers
 from ladder.data.storage.locations import Url
 from ladder.data.tokenizer import Tokenizer
 from ladder.data.tokens import index
-from ladder.data.tokens.index import Index
+from ladder.data.tokens.blocks import OpenFiles
+from ladder.data.tokens.formats import Megatron
+from ladder.data.tokens.index import Entry, Index
 from ladder.data.tokens.token_files import TokenFiles, open_token_files
 from ladder.errors import InputError
 from ladder.rundir.files import write_atomic
 
 SAMPLE_WINDOWS = 8  # from which the bytes of a token are estimated
+DOCUMENTS_CHECKED = 256  # of each of Megatron's files, whether they end with eos
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,20 @@ class TokenSource:
     def tokens(self) -> dict[str, int]:
         return self.files.tokens
 
+    @property
+    def eos(self) -> int:
+        """The id that ends each document: of the index, else (Megatron's files tell where documents end, not with which
+        id) that of the tokenizer. Raises InputError where the documents do not end with one."""
+        contents, eos = self.files.index, self.files.eos
+        by_megatron = [entry for entry in contents.entries if entry.format == "megatron"]
+        if eos is None and len(by_megatron) < len(contents.entries):
+            mend = "make it anew with `ladder data index --eos ID`, or leave data.mask_documents out"
+            raise InputError(f"{self.directory}: the index does not say which id ends a document; {mend}")
+        eos = self.tokenizer.eos if eos is None else eos
+        for entry in by_megatron:
+            _check_ends(contents, entry, eos)
+        return eos
+
     @functools.cached_property
     def bytes_per_token(self) -> float:
         """Of a few windows, because token files do not say how long their text is."""
@@ -67,6 +84,20 @@ class TokenSource:
         """read(windows) -> int32[len(windows), seq_len + 1]. Raises DamagedError where a file is not as indexed, and
         Preempted where a store stays down."""
         return functools.partial(self.files.read, split)
+
+
+def _check_ends(contents: Index, entry: Entry, eos: int) -> None:
+    """Raise InputError where one of the first documents of Megatron's file does not end with `eos`."""
+    path, dtype = contents.path(entry), np.dtype(entry.dtype).newbyteorder("<")
+    file = contents.checked_file(entry, OpenFiles())
+    for end in Megatron.open(path.with_suffix(".idx")).first_document_ends(DOCUMENTS_CHECKED).tolist():
+        first = entry.start + (end - 1) * dtype.itemsize
+        last = int(np.frombuffer(file.read(first, first + dtype.itemsize), dtype)[0])
+        if last != eos:
+            raise InputError(
+                f"{path}: byte {first:,}: a document ends with the id {last}, not with {eos}, so data.mask_documents "
+                "cannot tell where it ends; write the file with --append-eod, or leave data.mask_documents out"
+            )
 
 
 def build(

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
-from ladder.config import Eval, Mesh, Model, Optimizer, Rung
+from ladder.config import Data, Eval, Mesh, Model, Optimizer, Rung
 from ladder.data.tokenizer import byte_tokenizer
 from ladder.evaluation import prefix_tree, score
 from ladder.evaluation.evaluator import Evaluator
@@ -33,10 +33,13 @@ LAYOUTS = {
     "replica=2 fsdp=2 tensor=2": Mesh(replica=2, tensor=2),
     "fsdp=4 sequence=2": Mesh(sequence=2),
     "fsdp=8, accumulation, remat, blockwise": Mesh(accumulation=2, remat="full", attention="blockwise"),
+    "one, documents": Mesh(),
+    "fsdp=2 tensor=2 sequence=2, accumulation, documents": Mesh(tensor=2, sequence=2, accumulation=2),
 }
 NOT_EVALUATED = ("fsdp=8", "fsdp=8, accumulation, remat, blockwise")
 # Each of these initialises its own state. The others start from that of one device, as from a checkpoint.
 INITIALISED = ("one", *NOT_EVALUATED)
+EOS = 20  # of layouts with documents; its share of the tokens is 1 in 10
 MODEL = Model("llama", 8, 2, 4, 24, 256, 32, n_kv_heads=2, compute_dtype="float32", init_std=0.1)
 STEPS = 12
 RUNG = Rung("x", 1, 16 * 32 * STEPS, 16 * 32, MODEL, Optimizer(0.01, 1024))
@@ -44,13 +47,14 @@ TOKENS = np.random.default_rng(0).integers(0, 256, (STEPS, 16, 33), dtype=np.int
 
 
 def run(name: str, start: dict, requests: str) -> dict:
-    rung = replace(RUNG, mesh=LAYOUTS[name])
-    mesh = sharding.make_mesh(rung.mesh, jax.devices()[:1] if name == "one" else jax.devices())
+    data = Data(mask_documents=True, eos=EOS) if "documents" in name else Data()
+    rung = replace(RUNG, mesh=LAYOUTS[name], data=data)
+    mesh = sharding.make_mesh(rung.mesh, jax.devices()[:1] if name.startswith("one") else jax.devices())
     program = step.build(rung, mesh)
     state = program.init() if name in INITIALISED else jax.device_put(start, program.shardings)
     train_step = program.train_step.lower(state, program.put({"tokens": TOKENS[0]}, 0.0)).compile()
     losses, norms = [], []
-    for i, tokens in enumerate(TOKENS):
+    for i, tokens in enumerate(np.where(TOKENS % 10 == 0, EOS, TOKENS) if "documents" in name else TOKENS):
         state, metrics = train_step(state, program.put({"tokens": tokens}, learning_rate(rung, i)))
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
@@ -107,15 +111,17 @@ def carried(state: dict, folder: str) -> list[bool]:
 
 
 def splash() -> list[float]:
-    """The TPU kernel in interpret mode on queries, heads and rows that are split, beside the reference on one device:
-    the largest difference of the output and of each gradient, relative to the largest value."""
+    """The TPU kernel in interpret mode on queries, heads and rows that are split, each row of several documents, beside
+    the reference on one device: the largest difference of the output and of each gradient, relative to the largest
+    value."""
     mesh = sharding.make_mesh(Mesh(fsdp=2, tensor=2, sequence=2), jax.devices())
     kernel = partial(attention.splash_kernel, interpret=True)
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal((2, 256, heads, 16), np.float32) for heads in (4, 2, 2, 4)]
+    document_BL = np.cumsum(rng.random((2, 256)) < 0.03, axis=1, dtype=np.int32)
 
     def forward_backward(attend, q, k, v, do):
-        o, pull = jax.vjp(attend, q, k, v)
+        o, pull = jax.vjp(partial(attend, document_BL=document_BL), q, k, v)
         return o, *pull(do)
 
     on_each = sharding.on_each_device(mesh, attention.splash, kernel)

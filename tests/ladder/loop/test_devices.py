@@ -24,6 +24,8 @@ OTHER_LAYOUTS = {
     "replica=8": ((8, 1, 1, 1), 1),
     "fsdp=4 tensor=2": ((1, 4, 2, 1), 1 / 8),
 }
+DOCUMENTS = "one, documents"
+MASKED_LAYOUTS = {"fsdp=2 tensor=2 sequence=2, accumulation, documents": ((1, 2, 2, 2), 1 / 4)}
 
 
 def run(folder: Path, layouts) -> dict:
@@ -81,9 +83,13 @@ def test_eight_devices_train_and_evaluate_as_one(results, layout):
 
 @pytest.mark.slow
 def test_eight_devices_train_and_evaluate_as_one_in_other_layouts(tmp_path):
-    results = run(tmp_path, OTHER_LAYOUTS)
+    results = run(tmp_path, (*OTHER_LAYOUTS, DOCUMENTS, *MASKED_LAYOUTS))
     for layout, expected in OTHER_LAYOUTS.items():
         assert_trains_as_one(*expected, results[layout], results["one"])
+    for layout, expected in MASKED_LAYOUTS.items():
+        assert_trains_as_one(*expected, results[layout], results[DOCUMENTS])
+    one, masked = (results[layout]["evaluation"] for layout in ("one", DOCUMENTS))
+    assert abs(masked["validation loss"] - one["validation loss"]) > 1e-4
 
 
 def test_any_number_of_devices_evaluates_the_same_validation_text(results):
@@ -106,5 +112,5 @@ def test_the_matmul_rate_counts_all_devices(results):
     assert results["matmul"] == 2 * 8**3 * 8
 
 
-def test_splash_on_split_queries_and_heads(results):
+def test_splash_on_split_queries_and_heads_within_documents(results):
     assert max(results["splash"]) < 1e-5

@@ -35,13 +35,20 @@ def inputs(B, L, H, G, K, scale=1.0):
     )
 
 
-def oracle(q, k, v, do):
+def documents_of(B: int, L: int):
+    """document_BL: documents of one token and of many."""
+    return np.stack([np.cumsum(np.random.default_rng(b).random(L) < 0.1) for b in range(B)]).astype(np.int32)
+
+
+def oracle(q, k, v, do, document_BL=None):
     """(o, dq, dk, dv), where do is the gradient by o: P = softmax(q k' / sqrt K), dS = P (dP - sum(dP P))."""
     q, k, v, do = (x.astype(np.float64) for x in (q, k, v, do))
     o, dq, dk, dv = np.zeros_like(q), np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     B, L, H, K = q.shape
     for b, h, t in np.ndindex(B, H, L):
         g, past = h * k.shape[2] // H, slice(0, t + 1)
+        if document_BL is not None:
+            past = np.flatnonzero(document_BL[b, : t + 1] == document_BL[b, t])
         s = k[b, past, g] @ q[b, t, h] / math.sqrt(K)
         p = np.exp(s - s.max()) / np.exp(s - s.max()).sum()
         o[b, t, h] = p @ v[b, past, g]
@@ -69,17 +76,33 @@ def test_attention_and_its_gradient(monkeypatch, name, case):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-6 * max(1, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize(("H", "G", "K"), [(2, 2, 128), (4, 2, 24)])
-def test_splash_in_interpret_mode(H, G, K):
-    """The TPU kernel, run as ordinary operations: two blocks, shared key-value heads, a padded head."""
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_attention_and_its_gradient_within_documents(monkeypatch, name):
+    monkeypatch.setattr(attention, "BLOCK", 8)
+    *qkv, do = inputs(2, 45, 4, 2, 3)
+    document_BL = documents_of(2, 45)
+    assert document_BL.max(axis=1).min() >= 2
+
+    def forward_backward(q, k, v, document_BL, do):
+        o, pull = jax.vjp(lambda *qkv: IMPLEMENTATIONS[name](*qkv, document_BL), q, k, v)
+        return o, *pull(do)
+
+    got = jax.jit(forward_backward)(*qkv, document_BL, do)
+    for result, expected in zip(got, oracle(*qkv, do, document_BL), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=2e-6 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("H", "G", "K", "documents"), [(2, 2, 128, None), (4, 2, 24, documents_of(1, 256))])
+def test_splash_in_interpret_mode(H, G, K, documents):
+    """The TPU kernel, run as ordinary operations: two blocks, shared key-value heads, a padded head, documents."""
     *qkv, do = inputs(1, 256, H, G, K)
 
     def forward_backward(q, k, v, do):
         kernel = attention.splash_kernel(256, H, interpret=True)
-        o, pull = jax.vjp(partial(attention.splash, kernel=kernel), q, k, v)
+        o, pull = jax.vjp(partial(attention.splash, document_BL=documents, kernel=kernel), q, k, v)
         return o, *pull(do)
 
-    for got, expected in zip(jax.jit(forward_backward)(*qkv, do), oracle(*qkv, do), strict=True):
+    for got, expected in zip(jax.jit(forward_backward)(*qkv, do), oracle(*qkv, do, documents), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * max(1, np.abs(expected).max()))
 
 

@@ -93,12 +93,12 @@ def test_initial_parameters():
         assert np.corrcoef(np.ravel(one), np.ravel(another))[0, 1] < 0.1
 
 
-def random_params(c: Model) -> dict:
+def random_params(c: Model, std: float = 0.3) -> dict:
     """All parameters random, norms and biases too: at their initial values (1 and 0) they would have no effect."""
     rng = np.random.default_rng(0)
 
     def draw(path, s):
-        x = rng.normal(0, 0.3, s.shape)
+        x = rng.normal(0, std, s.shape)
         return (1 + x if path[-1].key == "scale" else x).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, shapes(c))

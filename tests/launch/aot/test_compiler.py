@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.config import Mesh, Model, Optimizer, Rung
+from ladder.config import Data, Mesh, Model, Optimizer, Rung
 from ladder.errors import InputError
 from ladder.flops import matmul_flops_per_token
 from ladder.model import cross_entropy
@@ -135,6 +135,19 @@ def test_what_does_not_fit_says_what_to_change(mesh, sequences, change):
     refused = compiler._out_of_memory(rung, 4, message)
     assert isinstance(refused, InputError)
     assert str(refused) == f"rung s-1xC does not fit: a device needs 20.1G bytes and has 15.75G; {change}"
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "topology"),
+    [(Mesh(remat="full"), "v5e:2x2"), (Mesh(tensor=2, sequence=2, remat="full"), "v5p:2x2x1")],
+)
+def test_attention_within_documents_is_the_kernel_too(mesh, topology):
+    """As many kernels as without documents; they take the documents of their queries and of all keys."""
+    model = replace(RUNG.model, n_kv_heads=2)
+    result = compiler.check(replace(RUNG, mesh=mesh, model=model, data=Data(mask_documents=True)), topology)
+    assert result["kernels"] == 4
 
 
 @needs_libtpu
