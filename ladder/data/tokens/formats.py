@@ -197,9 +197,12 @@ class Megatron:
     def first_document_ends(self, n: int) -> np.ndarray:
         """As `document_ends`, of the documents within the first n sequences, and unchecked."""
         start = MEGATRON_HEADER.size + (0 if self.documents is None else 8)
-        ends = np.cumsum(np.fromfile(self.path, "<i4", min(n, self.sequences), offset=start), dtype=np.int64)
+        wanted = [("<i4", start, min(n, self.sequences))]
         if self.documents is not None:
-            first = np.fromfile(self.path, "<i8", min(n + 1, self.documents), offset=start + 12 * self.sequences)
+            wanted.append(("<i8", start + 12 * self.sequences, min(n + 1, self.documents)))
+        lengths, *firsts = self._arrays(*wanted)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        for first in firsts:
             ends = np.concatenate([[0], ends])[first[(first > 0) & (first <= len(ends))]]
         return ends[np.diff(ends, prepend=0) > 0]
 

@@ -11,11 +11,11 @@ from etils import epath
 from ladder.config import Data, Source
 from ladder.data import tokenizer as tokenizers
 from ladder.data.storage.locations import Url
+from ladder.data.storage.ranges import Storages
 from ladder.data.tokenizer import Tokenizer
-from ladder.data.tokens import index
-from ladder.data.tokens.blocks import OpenFiles
+from ladder.data.tokens import blocks, index
 from ladder.data.tokens.formats import Megatron
-from ladder.data.tokens.index import Entry, Index
+from ladder.data.tokens.index import Index
 from ladder.data.tokens.token_files import TokenFiles, open_token_files
 from ladder.errors import InputError
 from ladder.rundir.files import write_atomic
@@ -69,8 +69,8 @@ class TokenSource:
             mend = "make it anew with `ladder data index --eos ID`, or leave data.mask_documents out"
             raise InputError(f"{self.directory}: the index does not say which id ends a document; {mend}")
         eos = self.tokenizer.eos if eos is None else eos
-        for entry in by_megatron:
-            _check_ends(contents, entry, eos)
+        if by_megatron:
+            _check_ends(contents, eos)
         return eos
 
     @functools.cached_property
@@ -86,18 +86,22 @@ class TokenSource:
         return functools.partial(self.files.read, split)
 
 
-def _check_ends(contents: Index, entry: Entry, eos: int) -> None:
-    """Raise InputError where one of the first documents of Megatron's file does not end with `eos`."""
-    path, dtype = contents.path(entry), np.dtype(entry.dtype).newbyteorder("<")
-    file = contents.checked_file(entry, OpenFiles())
-    for end in Megatron.open(path.with_suffix(".idx")).first_document_ends(DOCUMENTS_CHECKED).tolist():
-        first = entry.start + (end - 1) * dtype.itemsize
-        last = int(np.frombuffer(file.read(first, first + dtype.itemsize), dtype)[0])
-        if last != eos:
-            raise InputError(
-                f"{path}: byte {first:,}: a document ends with the id {last}, not with {eos}, so data.mask_documents "
-                "cannot tell where it ends; write the file with --append-eod, or leave data.mask_documents out"
-            )
+def _check_ends(contents: Index, eos: int) -> None:
+    """Raise InputError where one of the first documents of one of Megatron's files does not end with `eos`."""
+    storages = Storages(index.MEND)
+    for entry, file in zip(contents.entries, contents.checked_files(storages), strict=True):
+        if entry.format != "megatron":
+            continue
+        path, dtype = contents.path(entry), np.dtype(entry.dtype).newbyteorder("<")
+        ends = Megatron.open(path.with_suffix(".idx"), storages).first_document_ends(DOCUMENTS_CHECKED)
+        places = (entry.start + (ends - 1) * dtype.itemsize).tolist()
+        for place, last in zip(places, blocks.read([(file, at, at + dtype.itemsize) for at in places]), strict=True):
+            if (token := int(np.frombuffer(last, dtype)[0])) != eos:
+                reason = f"a document ends with the id {token}, not with {eos}"
+                raise InputError(
+                    f"{path}: byte {place:,}: {reason}, so data.mask_documents cannot tell where it ends; write the "
+                    "file with --append-eod, or leave data.mask_documents out"
+                )
 
 
 def build(
