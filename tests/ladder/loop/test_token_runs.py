@@ -127,6 +127,7 @@ def test_a_flipped_bit_ends_the_run_and_the_restored_file_gives_the_same_bits(
     assert cli.main(["verify", str(directory.parent)]) == 0
 
 
+@pytest.mark.slow
 def test_token_files_in_a_bucket_are_the_same_run(world, tokens, tmp_path, uninterrupted, bucket, monkeypatch, capsys):
     folder = f"{bucket.url}/tokens"
     for path in tokens.rglob("*"):
