@@ -9,7 +9,9 @@ equal (score ties below 2e-4 counted apart).
 
 import argparse
 import os
+import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -25,9 +27,11 @@ from ladder.evaluation.score import score_requests
 from ladder.model import attention, transformer, tree_attention
 from ladder.model.cross_entropy import token_nats
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests import neox
+
 TIE = 2e-4  # nats
 RUN = 25  # docs of a sample that follow one another: neighbours share what the docs of a whole task do
-NEOX = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"
 
 
 def load_tokenizer(name: str, task_set):
@@ -35,7 +39,7 @@ def load_tokenizer(name: str, task_set):
     if name == "bpe4k":
         texts = [request.context for task in task_set for doc in task.docs for request in doc.choices[:1]]
         return tokenizer.train(texts, 4096)
-    return tokenizer.load(tasks.find_requests() / NEOX if name == "neox" else name)
+    return neox.load(tasks.find_requests()) if name == "neox" else tokenizer.load(name)
 
 
 def sample(task: tasks.Task, n: int) -> tasks.Task:

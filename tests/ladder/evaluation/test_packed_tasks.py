@@ -19,8 +19,8 @@ from ladder.evaluation.requests import read_requests
 from ladder.evaluation.score import score_requests
 from ladder.evaluation.tasks import Task
 from ladder.model.transformer import functions, init_params
+from tests import neox
 
-NEOX = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"
 SEQ_LEN = 512  # bytes of a 5-shot prompt are more: truncation is in it
 DOCS = 4
 TIE = 2e-4  # nats
@@ -51,7 +51,7 @@ def task_set(package, tmp_path_factory):
 def load(name: str, package, task_set):
     if name == "bpe4k":
         return tokenizer.train([r.context for task in task_set for doc in task.docs for r in doc.choices], 4096)
-    return tokenizer.load(package / NEOX if name == "neox" else name)
+    return neox.load(package) if name == "neox" else tokenizer.load(name)
 
 
 def one_by_one(f, params, task_set, tok):
