@@ -9,8 +9,9 @@ from ladder.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """accelerator, gke: names in the Cloud TPU API and in GKE's node label. api_count: what one chip adds to the number
-    in the API's accelerator type. one_vm: most chips of a slice in one VM; a larger slice has 4 per VM.
+    """accelerator, gke: names in the Cloud TPU API and in GKE's node label. runtime: of the API, the image for JAX
+    (cloud.google.com/tpu/docs/runtimes). api_count: what one chip adds to the number in the API's accelerator type.
+    one_vm: most chips of a slice in one VM; a larger slice has 4 per VM.
 
     Per chip: peak in bf16 FLOP/s; hbm in bytes; rates in bytes/s: of the memory, of the links to other chips (their
     sum, one way), of the chip's share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
@@ -21,6 +22,7 @@ class Kind:
 
     accelerator: str
     gke: str
+    runtime: str
     api_count: int
     one_vm: int
     dimensions: int
@@ -34,10 +36,12 @@ class Kind:
 
 GIB = 1 << 30
 KINDS = {
-    "v4": Kind("v4", "tpu-v4-podslice", 2, 4, 3, 275e12, 32 * GIB, 1200e9, 300e9, 3.125e9, 4),
-    "v5e": Kind("v5litepod", "tpu-v5-lite-podslice", 1, 8, 2, 197e12, 16 * GIB, 819e9, 200e9, 3.125e9, 16),
-    "v5p": Kind("v5p", "tpu-v5p-slice", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9, 4),
-    "v6e": Kind("v6e", "tpu-v6e-slice", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9, 16),
+    "v4": Kind("v4", "tpu-v4-podslice", "tpu-ubuntu2204-base", 2, 4, 3, 275e12, 32 * GIB, 1200e9, 300e9, 3.125e9, 4),
+    "v5e": Kind(
+        "v5litepod", "tpu-v5-lite-podslice", "v2-alpha-tpuv5-lite", 1, 8, 2, 197e12, 16 * GIB, 819e9, 200e9, 3.125e9, 16
+    ),
+    "v5p": Kind("v5p", "tpu-v5p-slice", "v2-alpha-tpuv5", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9, 4),
+    "v6e": Kind("v6e", "tpu-v6e-slice", "v2-alpha-tpuv6e", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9, 16),
 }
 
 

@@ -106,14 +106,15 @@ class Gke:
 @dataclass(frozen=True)
 class Tpu:
     """topology: by size, "fit" for the fit, "default" for the others. archive: a folder in a bucket for the code.
+    runtime_version: of the image; "" is the one that Google names for JAX on the kind of TPU. python: what uv brings.
     reservation: its full name. wait_hours: how long a request may wait for machines (0: without limit).
     scratch_gib: how much of a machine's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket."""
 
     project: str = ""
     zone: str = ""
     archive: str = ""
-    runtime_version: str = "v2-alpha-tpuv5-lite"
-    python: str = "python3"
+    runtime_version: str = ""
+    python: str = "3.11.18"
     network: str = ""
     subnetwork: str = ""
     service_account: str = ""
@@ -128,8 +129,13 @@ class Tpu:
     def __post_init__(self):
         names = ("project", "zone", "runtime_version", "network", "subnetwork", "service_account", "reservation")
         _check_texts("tpu", self, names, r"[A-Za-z0-9@./:_-]*", "only letters, digits and @./:_-")
-        _check_texts("tpu", self, ("python",), r"[\w./-]+", "write a program without flags")
+        _check_texts("tpu", self, ("python",), r"3\.(1[1-9])(\.\d+)?", "write a version from 3.11 on, such as 3.11.18")
         _check(not self.archive or self.archive.startswith("gs://"), f"tpu.archive = {self.archive!r}: write gs://...")
+        kinds = {text.partition(":")[0] for text in self.topology.values()}
+        reason = (
+            f"tpu.runtime_version = {self.runtime_version!r}: topology has several kinds of TPU, and each has its own"
+        )
+        _check(not self.runtime_version or len(kinds) < 2, f"{reason}; leave it out")
         _check(self.wait_hours >= 0, f"tpu.wait_hours = {self.wait_hours}: must not be negative")
         _check_slices("tpu", self)
 

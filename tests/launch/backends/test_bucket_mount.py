@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from launch.backends import bucket_mount, tpu
+from launch.backends import bucket_mount, startup, tpu
 from launch.backends.bucket_mount import Placement
 from tests.launch.backends.test_tpu import CODE, ENVIRONMENT, FIT, JOB, SETTINGS
 
@@ -76,13 +76,13 @@ def test_a_run_without_its_data_does_not_start(shell, codes, says):
 
 def test_only_runs_mount_and_only_where_it_was_asked_for():
     def script(job, placement):
-        text = tpu.startup_script(job, SETTINGS, ENVIRONMENT, CODE, placement)
+        text = startup.script(job, SETTINGS, ENVIRONMENT, CODE, placement)
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
         return text
 
     assert "gcsfuse" not in script(JOB, Placement(copied_gib=3)) + script(FIT, TWO)
     mounted = script(JOB, TWO)
-    assert mounted.index("give_up()") < mounted.index(mount("data-1"))
-    assert mounted.index(mount("data.2")) < mounted.index("ladder train")
+    assert mounted.index(mount("data-1")) < mounted.index(mount("data.2"))
+    assert mounted.index("give_up()") < mounted.index("\nmount_buckets\n") < mounted.index("\n  train\n")
     request = tpu.Cluster(SETTINGS, ENVIRONMENT, CODE, placement=TWO).request(JOB)
     assert request.tpu.node_spec[0].node.metadata["startup-script"] == mounted

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shlex
 import subprocess
 
 import grpc
@@ -61,71 +60,12 @@ def test_accelerators_have_their_published_names(topology, accelerator):
     assert node(request).node.accelerator_type == accelerator
 
 
-GCLOUD = """#!/bin/bash
-echo "gcloud $*" >>{calls}
-case "$*" in
-  "secrets versions access 3 --secret=hugging-face") echo hf_secret ;;
-  *abc.tar.gz*) tar -czf code.tar.gz -C {tree} . ;;
-  *STOPPED*) cp {written} {stopped} 2>/dev/null ;;
-esac
-"""
-
-
-@pytest.mark.parametrize(
-    ("ends", "runs", "stopped"),
-    [("0", 1, ""), ("75 0", 2, ""), ("78", 1, ""), ("2", 1, "exit code 2"), ("75", 3, "3 times on one machine")],
-)
-def test_the_startup_script_runs(tmp_path, ends, runs, stopped):
-    """In bash, with stand-ins for gcloud, curl and ladder, and its folders under tmp_path."""
-    text = tpu.startup_script(JOB, SETTINGS, ENVIRONMENT, CODE)
-    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
-    programs, tree, calls = tmp_path / "bin", tmp_path / "tree", tmp_path / "calls"
-    programs.mkdir()
-    tree.mkdir()
-    paths = {"calls": shlex.quote(str(calls)), "tree": tree, "stopped": tmp_path / "STOPPED.json"}
-    paths["written"] = tmp_path / "tmp-stopped"
-    ladder = '[ "$1" = data ] && exit 0; '
-    ladder += f'echo "$HF_TOKEN|$NOTE|$*" >>{tmp_path}/ran; set -- {ends}; n=$(grep -c hf_secret {tmp_path}/ran); '
-    ladder += 'exit "${!n:-${@: -1}}"'
-    venv = "#!/bin/bash\nmkdir -p .venv/bin; printf '#!/bin/bash\\ntrue\\n' >.venv/bin/pip; chmod +x .venv/bin/pip\n"
-    for name, body in {
-        "gcloud": GCLOUD.format(**paths),
-        "curl": "#!/bin/sh\necho 0\n",
-        "sleep": '#!/bin/sh\n[ "$1" = 90 ]\n',
-        "sha256sum": "#!/bin/sh\ntrue\n",
-        "python3": venv + f"cp {tmp_path}/ladder .venv/bin/ladder\n",
-    }.items():
-        (programs / name).write_text(body)
-        (programs / name).chmod(0o755)
-    (tmp_path / "ladder").write_text("#!/bin/bash\n" + ladder + "\n")
-    (tmp_path / "ladder").chmod(0o755)
-    for folder in ("/opt/ladder", "/var/log", "/tmp/stopped"):
-        text = text.replace(folder, str(tmp_path / folder.strip("/").replace("/", "-")))
-    (tmp_path / "var-log").mkdir()
-    calls_env = {"PATH": f"{programs}:/usr/bin:/bin"}
-    (programs / "gcloud").write_text(
-        (programs / "gcloud").read_text().replace("/tmp/stopped", str(tmp_path / "tmp-stopped"))
-    )
-    (tmp_path / "script").write_text(text)
-    subprocess.run(["bash", "script"], env=calls_env, timeout=60, cwd=tmp_path)
-    log = (tmp_path / "var-log" / "ladder.log").read_text()
-    assert (tmp_path / "ran").exists(), log
-    ran = (tmp_path / "ran").read_text()
-    assert ran.count("hf_secret|two\nlines; $(touch x) 'q'|train gs://b/runs/mine/a") == runs
-    assert not (tmp_path / "x").exists()
-    if stopped:
-        assert stopped in (tmp_path / "STOPPED.json").read_text()
-    else:
-        assert not (tmp_path / "STOPPED.json").exists()
-
-
-def test_the_startup_script_has_no_secret_and_a_coordinator_only_for_several_machines():
-    text = tpu.startup_script(JOB, SETTINGS, ENVIRONMENT, CODE)
-    assert "LADDER_COORDINATOR=auto" in text  # 16 chips are four VMs
-    assert "hf_" not in text
-    fit = tpu.startup_script(FIT, SETTINGS, ENVIRONMENT, CODE)
-    assert "LADDER_COORDINATOR" not in fit
-    assert "JAX_PLATFORMS=cpu" in fit
+def test_each_size_has_the_image_of_its_kind_of_tpu():
+    cluster = cluster_of(topology={"190M": "v4:2x2x4", "7B": "v5p:8x8x8", "fit": "v6e:1x1", "default": "v5e:4x4"})
+    jobs_ = [dataclasses.replace(JOB, size=size) for size in ("190M", "370M", "7B")]
+    images = ["tpu-ubuntu2204-base", "v2-alpha-tpuv5-lite", "v2-alpha-tpuv5", "v2-alpha-tpuv6e"]
+    assert [node(cluster.request(job)).node.runtime_version for job in (*jobs_, FIT)] == images
+    assert node(cluster_of(runtime_version="my-image").request(JOB)).node.runtime_version == "my-image"
 
 
 @pytest.fixture
