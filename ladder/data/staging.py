@@ -1,9 +1,10 @@
 """Where a job reads a corpus of a bucket: a copy on the machine's own disk, made once, or a mount of the bucket."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,9 @@ def stage(directory):
 
     The copy is under LADDER_STAGE (default /tmp/ladder-stage). If LADDER_STAGE is set, a corpus on a (shared) disk is
     copied too. If LADDER_MOUNT is set, gs://BUCKET is mounted at LADDER_MOUNT/BUCKET, and nothing is copied.
-    Raises InputError if a file is missing, is not in FILES.json or has another hash than there, if the corpus does not
-    fit on the disk, or the bucket is not mounted.
+    Processes copy one after the other. Raises InputError if a file is missing, is not in FILES.json or has another hash
+    than there, if the corpus does not fit on the disk or fills it (no partial copy is left), or the bucket is not
+    mounted.
     """
     stage_root, mounts = os.environ.get("LADDER_STAGE"), os.environ.get("LADDER_MOUNT")
     if mounts and str(directory).startswith("gs://"):
@@ -30,9 +32,10 @@ def stage(directory):
         return directory  # `corpus.open_corpus` checks it
     source, stage_root = epath.Path(directory), Path(stage_root or "/tmp/ladder-stage")
     target = stage_root / source.name
-    _remove_old_partial_copies(stage_root)
     if not target.exists():
-        _copy(source, target)
+        with _alone_in(stage_root):
+            if not target.exists():  # another process of this machine may have copied it meanwhile
+                _copy(source, target)
     seal.check(target, mend=f"delete {target}, so that it is copied again from {source}")
     return target
 
@@ -63,22 +66,23 @@ def _copy(source, target: Path) -> None:
     if hashes.keys() != paths.keys():
         different = ", ".join(sorted(hashes.keys() ^ paths.keys()))
         raise InputError(f"{source}: files are missing or were added since it was built: {different}; {mend}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     size, free = sum(entry.size for entry in entries.values()), shutil.disk_usage(target.parent).free
+    larger = "set LADDER_STAGE to a larger disk, or mount the bucket (LADDER_MOUNT)"
     if size > free:
-        reason = f"{size:,} bytes do not fit on the disk of {target.parent} ({free:,} are free)"
-        raise InputError(f"{source}: {reason}; set LADDER_STAGE to a larger disk, or mount the bucket (LADDER_MOUNT)")
+        raise InputError(
+            f"{source}: {size:,} bytes do not fit on the disk of {target.parent} ({free:,} are free); {larger}"
+        )
     partial = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         for name, path in paths.items():
             if seal.sha256(_copied(path, partial / name)) != hashes[name]:
                 raise InputError(f"{path}: {seal.CHANGED}; {mend}")
         (partial / seal.SEAL).write_bytes((source / seal.SEAL).read_bytes())
-        try:
-            partial.rename(target)
-        except OSError:  # another process of this machine has finished its copy first
-            if not target.exists():
-                raise
+        partial.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"{source}: the disk of {target.parent} is full; make room on it, {larger}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -92,9 +96,15 @@ def _copied(path, copy: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _remove_old_partial_copies(stage_root: Path) -> None:
-    """Those of processes that were killed: nothing has been added to them for a day."""
-    for partial in stage_root.glob(f".*-{'[0-9a-f]' * 8}"):
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed or renamed it
-            if time.time() - partial.stat().st_mtime > 86_400:
-                shutil.rmtree(partial, ignore_errors=True)
+@contextlib.contextmanager
+def _alone_in(stage_root: Path) -> Iterator[None]:
+    """Wait until no other process copies into the folder, and remove what killed processes have left there."""
+    stage_root.mkdir(parents=True, exist_ok=True)
+    folder = os.open(stage_root, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # the system releases it when a process ends, however it ends
+        for partial in stage_root.glob(f".*-{'[0-9a-f]' * 8}"):
+            shutil.rmtree(partial, ignore_errors=True)
+        yield
+    finally:
+        os.close(folder)

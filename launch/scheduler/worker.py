@@ -1,10 +1,11 @@
 """What a job does: train a run, or conclude a ladder, and record in the run directory how it ended."""
 
+import contextlib
+import errno
 import signal
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager
 
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.rundir.files import is_store_error
@@ -39,12 +40,12 @@ def conclude(directory) -> None:
 
 def _run(directory, body: Callable[[], None], join: Callable[[], int] = lambda: 0) -> None:
     """Record the attempt, call `body`, and write STOPPED.json if it failed in a way that a retry cannot help. A failure
-    of a machine, a disk or a network becomes Preempted (exit code 75)."""
+    of a machine or a network becomes Preempted (exit code 75); a full disk, which stays full, is an InputError."""
     with _sigint_ends_the_process():
         _run_once(directory, body, join)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _sigint_ends_the_process():
     """Until the training loop handles SIGINT: a KeyboardInterrupt inside an import of JAX becomes an ImportError, and
     the run would count as failed."""
@@ -75,6 +76,11 @@ def _run_once(directory, body: Callable[[], None], join: Callable[[], int]) -> N
         _failed(record, str(error))
         raise
     except Exception as error:
+        if _is_full_disk(error):
+            message = f"{_first_line(error)}; make room on the disk of this machine, then: ladder submit NAME --retry"
+            with contextlib.suppress(OSError):  # the run directory may be on the same disk
+                _failed(record, message)
+            raise InputError(message) from error
         if _is_infrastructure(error):
             traceback.print_exc()
             raise Preempted(_first_line(error)) from None
@@ -82,8 +88,14 @@ def _run_once(directory, body: Callable[[], None], join: Callable[[], int]) -> N
         raise
 
 
+def _is_full_disk(error: Exception) -> bool:
+    """The error of a checkpoint that could not be saved has TensorStore's message, and no number."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and (error.errno in full or "No space left on device" in str(error))
+
+
 def _is_infrastructure(error: Exception) -> bool:
-    if isinstance(error, OSError) or is_store_error(error):  # such as a full disk, or a bucket that does not answer
+    if isinstance(error, OSError) or is_store_error(error):  # such as a bucket that does not answer
         return True
     return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and str(error).startswith(_INFRASTRUCTURE)
 

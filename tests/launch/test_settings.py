@@ -10,7 +10,7 @@ from ladder.errors import InputError
 from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import settings
-from launch.backends import gke, slurm, tpu
+from launch.backends import gke, slurm, startup
 from launch.backends.archive import Code
 from launch.backends.local import Local
 from launch.scheduler import jobs, loop, status, submission
@@ -169,8 +169,8 @@ def test_nothing_is_executed_by_a_path_or_a_value(tmp_path, text):
     printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
     assert printed == f"train{job.directory}"
     where = settings.Tpu(project="p", zone="z", archive="gs://b", topology={"default": "v5e:1x1"})
-    start = tpu.startup_script(job, where, environment, Code("gs://b/x", "c", "0" * 64)).splitlines()
-    head = "\n".join(start[:4]) + '\nprintf "%s" "$RUN|$NOTE"'
+    start = startup.script(job, where, environment, Code("gs://b/x", "c", "0" * 64))
+    head = start.partition("read_secrets()")[0] + '\nprintf "%s" "$RUN|$NOTE"'
     printed = subprocess.run(["bash", "-c", head], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
     assert printed == f"{job.directory}|{text}"
     manifest = gke.manifest(job, settings.Gke(image="i", topology={"default": "v5e:1x1"}), environment)

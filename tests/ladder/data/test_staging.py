@@ -1,7 +1,10 @@
 """A staged corpus is the corpus, or an error."""
 
+import errno
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -92,13 +95,40 @@ def test_a_corpus_that_does_not_fit_on_the_disk_is_not_copied(corpus, monkeypatc
     assert staging.stage(str(corpus)) == tmp_path / "disk" / corpus.name
 
 
-def test_partial_copies_of_killed_processes_are_removed_after_a_day(corpus, monkeypatch, tmp_path):
+def test_partial_copies_of_killed_processes_are_removed_before_another_copy(corpus, monkeypatch, tmp_path):
+    """They would take the room that it needs."""
     monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
     seal.write(corpus)
-    old, new, foreign = (tmp_path / "disk" / name for name in (".0123abcd-0000000a", ".0123abcd-0000000b", ".notes"))
-    for folder in (old, new, foreign):
+    partial, foreign = (tmp_path / "disk" / name for name in (".89abcdef-0000000a", ".notes"))
+    for folder in (partial, foreign):
         folder.mkdir(parents=True)
-    for folder in (old, foreign):
-        os.utime(folder, (0, 0))
     staged = staging.stage(str(corpus))
-    assert sorted((tmp_path / "disk").iterdir()) == [new, foreign, staged]
+    assert sorted((tmp_path / "disk").iterdir()) == [foreign, staged]
+
+
+def test_processes_copy_one_after_the_other(corpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    seal.write(corpus)
+    with ThreadPoolExecutor(2) as pool:
+        with staging._alone_in(tmp_path / "disk"):
+            partial = tmp_path / "disk" / ".89abcdef-0000000a"
+            partial.mkdir()
+            copies = [pool.submit(staging.stage, str(corpus)) for _ in range(2)]
+            time.sleep(0.2)
+            assert os.listdir(tmp_path / "disk") == [partial.name]
+        assert {copy.result() for copy in copies} == {tmp_path / "disk" / corpus.name}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_the_copy_fills_is_named_and_nothing_is_left(corpus, monkeypatch, tmp_path, number):
+    monkeypatch.setenv("LADDER_STAGE", str(tmp_path / "disk"))
+    seal.write(corpus)
+
+    def full(path):
+        yield b"some"
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(seal, "chunks", full)
+    with pytest.raises(InputError, match=rf"the disk of {tmp_path}/disk is full; make room on it, set LADDER_STAGE"):
+        staging.stage(str(corpus))
+    assert os.listdir(tmp_path / "disk") == []

@@ -35,7 +35,20 @@ ENDS = {
     "a peer is gone": (JaxRuntimeError("UNAVAILABLE: peer"), Preempted, "stale", ""),
     "a heartbeat is late": (JaxRuntimeError("DEADLINE_EXCEEDED: barrier"), Preempted, "stale", ""),
     "the bucket does not answer": (HttpError("503"), Preempted, "stale", ""),
-    "the disk is full": (OSError(28, "No space left on device"), Preempted, "stale", ""),
+    "the disk is full": (OSError(28, "No space left on device"), InputError, "failed", "device; make room on the disk"),
+    "a full quota": (
+        OSError(122, "Disk quota exceeded", "a.json"),
+        InputError,
+        "failed",
+        "exceeded: 'a.json'; make room",
+    ),
+    "no room for a checkpoint": (
+        OSError("RESOURCE_EXHAUSTED: No space left on device"),
+        InputError,
+        "failed",
+        "make room",
+    ),
+    "a disk that fails": (OSError(5, "Input/output error"), Preempted, "stale", ""),
     "preempted": (Preempted("stopped"), Preempted, "stale", ""),
     "diverged": (Diverged("nan"), Diverged, "stale", ""),  # the training loop itself writes STOPPED.json
 }
