@@ -75,4 +75,4 @@ class Backend(Protocol):
         """Stop it (with time to save) and remove what it holds; no error if it is gone already. Raises Busy."""
 
     def logs(self, job: Job) -> list[str]:
-        """Lines of the job's output that the backend keeps where the run directory has no log.txt."""
+        """Lines of the job's output that the backend keeps where the run directory has no log."""

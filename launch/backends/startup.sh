@@ -35,10 +35,12 @@ again() {
   done
 }
 
-# $1: one line without quotes that says why the run cannot go on; the first machine that says so is heard.
+# $1: why the run cannot go on; only the first machine that gives up is heard.
 give_up() {
   echo "$1"
-  printf '{"schema_version": 1, "state": "failed", "step": null, "loss": null, "reason": "%s"}\n' "$1" >$LADDER/stopped
+  local reason
+  reason=$(printf '%s' "$1" | LC_ALL=C tr -cd '[:print:]' | tr -d '"\\' | cut -c 1-400)
+  printf '{"schema_version": 1, "state": "failed", "step": null, "loss": null, "reason": "%s"}\n' "$reason" >$LADDER/stopped
   again gcloud storage cp --quiet --no-clobber $LADDER/stopped "$RUN/STOPPED.json"
   leave
 }
@@ -130,7 +132,7 @@ while may_try; do
   code=$?
   keep_log
   [ $code = 0 ] || [ $code = 78 ] && leave # 78: diverged
-  [[ " $TRY_AGAIN " == *" $code "* ]] || give_up "exit code $code"
+  [[ " $TRY_AGAIN " == *" $code "* ]] || give_up "exit code $code: $(tail -n 1 $LOG)"
   sleep 90 # longer than the lease of the run's previous owner
   is_stopped && leave
 done

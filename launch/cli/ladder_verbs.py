@@ -145,6 +145,7 @@ def logs(
     rung: str | None = None,
     lines: int = 40,
     follow: Annotated[bool, arg(aliases=["-f"])] = False,
+    machine: int = 0,
     root: Root = RUNS,
 ) -> None:
     """Show the last lines that a run printed.
@@ -155,6 +156,7 @@ def logs(
         rung: a run of a ladder, by the start of its run_id
         lines: how many lines
         follow: print new lines as they come, until the run ends
+        machine: which of a run's TPU VMs, from 0; the first prints the progress
     """
     from launch import run_log
     from launch.scheduler import submission
@@ -163,13 +165,13 @@ def logs(
         raise InputError(f"--lines {lines}: must be at least 1")
     refuse_rung(run, rung)
     directory = runs.directory(run, rung, root_of(run, root))
-    backend_lines = submission.backend_logs(directory)  # where there is no log.txt
+    backend_lines = submission.backend_logs(directory)  # where there is no log in it
     if backend_lines:
-        refuse("on a log that the backend keeps", {"follow": follow})
-    for line in backend_lines[-lines:] or run_log.tail(directory, lines):
+        refuse("on a log that the backend keeps", {"follow": follow, "machine": machine or None})
+    for line in backend_lines[-lines:] or run_log.tail(directory, lines, machine):
         print(line)
     if follow:
-        for text in run_log.follow(directory):
+        for text in run_log.follow(directory, machine):
             print(text, end="", flush=True)
 
 

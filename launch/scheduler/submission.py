@@ -93,9 +93,9 @@ def read(folder: Path) -> Submission:
 
 
 def backend_logs(directory: Path) -> list[str]:
-    """The lines of a run's output that the backend keeps; none where the run directory has a log.txt."""
+    """The lines of a run's output that the backend keeps; none where the run directory has a log."""
     folder = directory.parent
-    if (directory / "log.txt").exists() or not (folder / FILE).exists():
+    if any(directory.glob("log*.txt")) or not (folder / FILE).exists():
         return []
     submission = read(folder)
     return next((submission.config.open().logs(job) for job in submission.jobs if job.run_id == directory.name), [])

@@ -41,6 +41,7 @@ n=$(grep -c hf_secret {root}/ran)
 if [ -e {root}/saves ]; then
   mkdir -p {root}/buckets/b/runs/a/checkpoints/$n && echo manifest >{root}/buckets/b/runs/a/checkpoints/$n/MANIFEST.json
 fi
+echo 'error: a.json:3: ["\\no"]'
 set -- $(cat {root}/ends)
 exit "${{!n:-${{@: -1}}}}"
 """
@@ -115,7 +116,7 @@ ENDS = {
     "done": ("0", 1, ""),
     "preempted once": ("75 0", 2, ""),
     "diverged": ("78", 1, ""),  # the training loop writes STOPPED.json
-    "bad input": ("2", 1, "exit code 2"),
+    "bad input": ("2", 1, "exit code 2: error: a.json:3: [no]"),
     "nothing left to try": ("75", 3, "3 tries on one machine without a new checkpoint; exit code 75"),
 }
 
