@@ -15,6 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle beam
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
+.PHONY: proof-bare-machine
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -62,7 +63,10 @@ proof-tpu: libtpu  ## compile the large rungs for TPUs, without one: docs/tpu.md
 	$(RUN) tools/check_tpu.py $(ARGS)
 
 proof-real: $(READY) $(OLMES) oracle  ## a real model against ai2-olmo-eval and transformers (half an hour)
-	$(RUN) -m pytest -q -s -rs -m proof tests/real $(ARGS)
+	$(RUN) -m pytest -q -s -rs -m proof tests/real --ignore tests/real/bare $(ARGS)
+
+proof-bare-machine: $(READY)  ## the start-up script of a TPU VM on a Debian 11 that has nothing; needs root (10 minutes)
+	$(RUN) -m pytest -q -s -rs -m proof tests/real/bare $(ARGS)
 
 proof-coverage: $(READY)  ## how often the intervals of each law contain the truth: docs/intervals.md (half an hour)
 	$(RUN) tools/coverage.py $(ARGS)

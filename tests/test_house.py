@@ -1,8 +1,10 @@
 """The house rules, read from the source: who imports whom, who may know what, and the size of things."""
 
 import ast
+import fnmatch
 import functools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,12 @@ def test_the_trainer_can_be_read_in_an_afternoon():
     """The loop, the model, the optimizer and the layout on devices, and what a rung is."""
     packages = ("ladder/loop/", "ladder/model/", "ladder/optim/", "ladder/parallel/", "ladder/config.py")
     assert sum(lines(file) for file in TREES if file.startswith(packages)) < 2500
+
+
+def test_every_file_that_is_no_module_is_in_the_wheel():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert files and [path for path in files if not any(fnmatch.fnmatch(path.name, p) for p in patterns)] == []
 
 
 def test_the_rules_can_fail():

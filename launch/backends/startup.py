@@ -20,12 +20,13 @@ UV_SHA256 = "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19"  
 
 def script(job: Job, settings: Tpu, environment: Environment, code: Code, placement: Placement = COPIED) -> str:
     """What every machine of a run executes at every boot. It reads secrets from Secret Manager. Pure."""
-    tpu = settings.slice_of("fit" if job.is_fit else job.size)
+    tpu, slices = settings.slice_of("fit" if job.is_fit else job.size), 1 if job.is_fit else settings.slices
     values = {
         "RUN": job.directory,
         "NODE": job.name,
         "PROJECT": settings.project,
         "ZONE": settings.zone,
+        "MACHINES": tpu.vms * slices,
         "MACHINES_OF_SLICE": tpu.vms,
         "CODE": code.path,
         "CODE_SHA256": code.sha256,
@@ -39,7 +40,7 @@ def script(job: Job, settings: Tpu, environment: Environment, code: Code, placem
     exported = dict(sorted(environment.variables.items())) | {"LADDER_STAGE": "/tmp/ladder-stage"}
     if job.is_fit:
         exported["JAX_PLATFORMS"] = "cpu"
-    elif tpu.vms * settings.slices > 1:
+    elif tpu.vms * slices > 1:
         exported["LADDER_COORDINATOR"] = "auto"
     lines = ["#!/bin/bash", *(f"{name}={shlex.quote(str(value))}" for name, value in values.items())]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]

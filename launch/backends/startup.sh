@@ -50,7 +50,7 @@ leave() {
   kill $keeper
   keep_log
   [ $worker = 0 ] || exit 0
-  sleep 60 # the other machines keep their logs
+  [ "$MACHINES" = 1 ] || sleep 60 # the others keep their logs
   until gcloud compute tpus queued-resources delete "$NODE" --project="$PROJECT" --zone="$ZONE" --force --async --quiet; do
     echo "this machine still costs money: it could not delete the queued resource $NODE (its account needs roles/tpu.admin)"
     keep_log
@@ -78,8 +78,8 @@ download_code() { gcloud storage cp --quiet "$CODE" $LADDER/code.tar.gz; }
 # Of the image's own Python only pip is used, to download uv. Some images have none.
 bring_pip() {
   python3 -m pip --version >/dev/null 2>&1 && return
-  apt-get -o DPkg::Lock::Timeout=300 -q update
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qy install --no-install-recommends python3-pip
+  apt-get -o DPkg::Lock::Timeout=300 -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qqy install --no-install-recommends python3-pip >/dev/null
 }
 
 download_uv() {

@@ -181,7 +181,7 @@ def test_the_network_stays_away(machine):
 def test_an_image_without_pip_gets_it(machine):
     (machine.root / "pip").unlink()
     assert machine.boot().tries == 1
-    assert machine.called("apt-get -o DPkg::Lock::Timeout=300 -qy install --no-install-recommends python3-pip") == 1
+    assert machine.called("apt-get -o DPkg::Lock::Timeout=300 -qqy install --no-install-recommends python3-pip") == 1
 
 
 @pytest.mark.parametrize(("number", "slice_", "worker"), [(3, None, 3), (1, 2, 9), (0, 1, 4)])
