@@ -108,7 +108,8 @@ class Tpu:
     """topology: by size, "fit" for the fit, "default" for the others. archive: a folder in a bucket for the code.
     runtime_version: of the image; "" is the one that Google names for JAX on the kind of TPU. python: what uv brings.
     reservation: its full name. wait_hours: how long a request may wait for machines (0: without limit).
-    scratch_gib: how much of a machine's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket."""
+    scratch_gib: how much of a machine's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket.
+    data_disk: projects/PROJECT/zones/ZONE/disks/NAME, with corpora that then need no copy; every machine reads it."""
 
     project: str = ""
     zone: str = ""
@@ -124,6 +125,7 @@ class Tpu:
     wait_hours: float = 0.0
     scratch_gib: int = 50  # the boot disk has 100 GiB, with the system and the packages on it
     cache_gib: int = 10
+    data_disk: str = ""
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -131,6 +133,8 @@ class Tpu:
         _check_texts("tpu", self, names, r"[A-Za-z0-9@./:_-]*", "only letters, digits and @./:_-")
         _check_texts("tpu", self, ("python",), r"3\.(1[1-9])(\.\d+)?", "write a version from 3.11 on, such as 3.11.18")
         _check(not self.archive or self.archive.startswith("gs://"), f"tpu.archive = {self.archive!r}: write gs://...")
+        disk = r"|projects/[\w:.-]+/zones/[\w-]+/disks/[\w-]+"
+        _check_texts("tpu", self, ("data_disk",), disk, "write projects/PROJECT/zones/ZONE/disks/NAME")
         kinds = {text.partition(":")[0] for text in self.topology.values()}
         reason = (
             f"tpu.runtime_version = {self.runtime_version!r}: topology has several kinds of TPU, and each has its own"

@@ -28,6 +28,7 @@ def script(job: Job, settings: Tpu, environment: Environment, code: Code, placem
         "ZONE": settings.zone,
         "MACHINES": tpu.vms * slices,
         "MACHINES_OF_SLICE": tpu.vms,
+        "DATA_DISK": settings.data_disk,
         "CODE": code.path,
         "CODE_SHA256": code.sha256,
         "COMMIT": code.commit,

@@ -71,6 +71,13 @@ may_try() {
   [ "$tries" -lt "$TRIES" ] && echo "$((tries + 1)) $newest" >$LADDER/tries
 }
 
+# Corpora on the data disk need no copy: links lead to them from where the copies would be.
+link_data_disk() {
+  mkdir -p /mnt/ladder-data "$LADDER_STAGE"
+  mountpoint -q /mnt/ladder-data || mount -o ro LABEL=ladder /mnt/ladder-data || give_up "cannot mount the data disk $DATA_DISK"
+  ln -sfn /mnt/ladder-data/* "$LADDER_STAGE"
+}
+
 has_hash() { echo "$1  $2" | sha256sum --check --quiet; }
 
 download_code() { gcloud storage cp --quiet "$CODE" $LADDER/code.tar.gz; }
@@ -124,6 +131,7 @@ install_all() {
 is_stopped && leave
 again read_secrets || give_up 'a secret could not be read: the account of the machines needs roles/secretmanager.secretAccessor'
 mount_buckets
+[ -z "$DATA_DISK" ] || link_data_disk
 [ -e "$LADDER/ready-$COMMIT" ] || install_all
 cd $LADDER/code || give_up 'the code is gone from this machine'
 code=""

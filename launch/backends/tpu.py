@@ -47,6 +47,7 @@ class Cluster:
             runtime_version=s.runtime_version or KINDS[tpu.kind].runtime,
             network_config=api.NetworkConfig(network=s.network, subnetwork=s.subnetwork, enable_external_ips=True),
             service_account=api.ServiceAccount(email=s.service_account) if s.service_account else None,
+            data_disks=[api.AttachedDisk(source_disk=s.data_disk, mode="READ_ONLY")] if s.data_disk else [],
             labels={"ladder": "run"},
             metadata={"startup-script": startup.script(job, s, self.environment, self.code, self.placement)},
         )

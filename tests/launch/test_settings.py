@@ -98,6 +98,7 @@ REFUSED = {
     "image with a space": {"gke": {"image": "a b"}},
     "zone with a command": {"tpu": {"zone": "$(id)"}},
     "project with a newline": {"tpu": {"project": "a\nb"}},
+    "a disk without its zone": {"tpu": {"data_disk": "corpora"}},
     "python with a command": {"tpu": {"python": "3.11; id"}},
     "python that is too old": {"tpu": {"python": "3.10"}},
     "one image for two kinds": {"tpu": {"runtime_version": "a", "topology": {"1B": "v5e:4x4", "fit": "v6e:1x1"}}},

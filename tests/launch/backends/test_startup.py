@@ -20,6 +20,8 @@ FIT = Job("l-mine-fit", "fit-1", "gs://b/runs/fit-1", ("conclude", "gs://b/runs/
 PROGRAMS = {
     "curl": 'cat "{root}/metadata/${{@: -1:50}}" 2>/dev/null || cat {root}/metadata/$(basename "${{@: -1}}")',
     "sleep": '[ "$1" != 30 ]',  # at once; the loop that keeps the log ends
+    "mountpoint": "false",
+    "mount": '[ "$*" = "-o ro LABEL=ladder {root}/mnt/ladder-data" ] && test -e {root}/mnt/ladder-data/0123abcd',
     "apt-get": 'echo "apt-get $*" >>{root}/buckets/calls; touch {root}/pip',
     "python3": """if [ "$*" = "-m pip --version" ]; then exec test -e {root}/pip; fi
 case "$*" in
@@ -78,7 +80,7 @@ class Machine:
         lines = ["ACCELERATOR_TYPE: 'v5litepod-16'", f"MEGASCALE_SLICE_ID: '{slice_}'"][: 1 if slice_ is None else 2]
         (self.root / "metadata/tpu-env").write_text("\n".join([*lines, ""]))
         text = startup.script(JOB, settings, ENVIRONMENT, self.code)
-        for folder in ("/opt/ladder", "/var/log"):
+        for folder in ("/opt/ladder", "/var/log", "/mnt/ladder-data", "/tmp/ladder-stage"):
             text = text.replace(folder, f"{self.root}{folder}")
         (self.root / "script").write_text(text)
         (self.root / "opt").mkdir(exist_ok=True)
@@ -209,6 +211,15 @@ def test_the_log_of_a_preempted_machine_is_kept(machine):
     (machine.run / "log-0.txt").write_text("before\n")
     machine.boot()
     assert (machine.run / "log-0.txt").read_text().startswith("before\nmachine 0 starts")
+
+
+def test_what_is_on_the_data_disk_is_not_copied(machine):
+    settings = dataclasses.replace(SETTINGS, data_disk="projects/p/zones/z/disks/corpora")
+    assert machine.boot(settings=settings).reason == f"cannot mount the data disk {settings.data_disk}"
+    (machine.run / "STOPPED.json").unlink()
+    (machine.root / "mnt/ladder-data/0123abcd").mkdir()
+    assert machine.boot(settings=settings).tries == 1
+    assert (machine.root / "tmp/ladder-stage/0123abcd").resolve() == machine.root / "mnt/ladder-data/0123abcd"
 
 
 def test_several_machines_are_joined_and_a_fit_needs_no_tpu():

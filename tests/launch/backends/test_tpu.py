@@ -48,6 +48,8 @@ def test_what_is_asked_for():
     assert "guaranteed" in many
     fit = cluster_of(slices=4).request(FIT)
     assert (node(fit).node.accelerator_type, node(fit).node_id) == ("v5litepod-1", "l-mine-fit")
+    [disk] = node(cluster_of(data_disk="projects/p/zones/z/disks/d").request(JOB)).node.data_disks
+    assert (disk.source_disk, disk.mode.name) == ("projects/p/zones/z/disks/d", "READ_ONLY")
     assert cluster_of(wait_hours=2.0).request(JOB).queueing_policy.valid_until_duration.total_seconds() == 7200
 
 
