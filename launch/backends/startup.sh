@@ -3,7 +3,7 @@
 set -uo pipefail
 LADDER=/opt/ladder
 LOG=/var/log/ladder.log
-export HOME="${HOME:-/root}"
+export HOME="${HOME:-/root}" PATH="$PATH:/snap/bin" # where some images have gcloud
 
 metadata() {
   curl -sf --retry 5 --retry-connrefused -H 'Metadata-Flavor: Google' \
