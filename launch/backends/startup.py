@@ -38,7 +38,7 @@ def script(job: Job, settings: Tpu, environment: Environment, code: Code, placem
         "TRIES": TRIES,
         "TRY_AGAIN": " ".join(map(str, TRY_AGAIN)),
     }
-    exported = dict(sorted(environment.variables.items())) | {"LADDER_STAGE": "/tmp/ladder-stage"}
+    exported = dict(sorted(environment.variables.items())) | {"LADDER_STAGE": "/opt/ladder/stage"}
     if job.is_fit:
         exported["JAX_PLATFORMS"] = "cpu"
     elif tpu.vms * slices > 1:

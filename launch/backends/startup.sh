@@ -47,7 +47,7 @@ give_up() {
 
 # The run is over. One machine deletes the queued resource, and with it all machines: nobody needs to watch.
 leave() {
-  kill $keeper
+  kill $keeper 2>/dev/null
   keep_log
   [ $worker = 0 ] || exit 0
   [ "$MACHINES" = 1 ] || sleep 60 # the others keep their logs
@@ -65,7 +65,7 @@ is_stopped() { gcloud storage ls "$RUN/STOPPED.json" >/dev/null 2>&1; }
 # bytes publishes no checkpoint.
 may_try() {
   local newest before="" tries=0
-  newest=$(gcloud storage ls --long "$RUN/checkpoints/*/MANIFEST.json" 2>/dev/null | awk '$1 > 7 {print $NF}' | sort -V | tail -n 1)
+  newest=$(gcloud storage ls --long "$RUN/checkpoints/*/MANIFEST.json" 2>/dev/null | awk '$1 + 0 > 7 {print $NF}' | sort -V | tail -n 1)
   [ -e $LADDER/tries ] && read -r tries before <$LADDER/tries
   [ "$newest" = "$before" ] || tries=0
   [ "$tries" -lt "$TRIES" ] && echo "$((tries + 1)) $newest" >$LADDER/tries

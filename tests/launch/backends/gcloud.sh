@@ -10,7 +10,7 @@ fi
 case "$*" in
   "storage cp --quiet --no-clobber "*) [ -e "$(in_folder "$6")" ] || cp "$(in_folder "$5")" "$(in_folder "$6")" ;;
   "storage cp --quiet "*) cp "$(in_folder "$4")" "$(in_folder "$5")" ;;
-  "storage ls --long "*) stat --format '%s 2026-01-01 %n' $(in_folder "$4") ;;
+  "storage ls --long "*) stat --format '%s  2026-01-01T00:00:00Z  %n' $(in_folder "$4") && echo 'TOTAL: 9 objects, 999 bytes (999B)' ;;
   "storage ls "*) ls "$(in_folder "$3")" ;;
   "secrets versions access 3 --secret=hugging-face") echo hf_secret ;;
   "compute tpus queued-resources delete "*" --project="*" --zone="*" --force --async --quiet") touch "@BUCKETS@/deleted-$5" ;;

@@ -80,7 +80,7 @@ class Machine:
         lines = ["ACCELERATOR_TYPE: 'v5litepod-16'", f"MEGASCALE_SLICE_ID: '{slice_}'"][: 1 if slice_ is None else 2]
         (self.root / "metadata/tpu-env").write_text("\n".join([*lines, ""]))
         text = startup.script(JOB, settings, ENVIRONMENT, self.code)
-        for folder in ("/opt/ladder", "/var/log", "/mnt/ladder-data", "/tmp/ladder-stage"):
+        for folder in ("/opt/ladder", "/var/log", "/mnt/ladder-data"):
             text = text.replace(folder, f"{self.root}{folder}")
         (self.root / "script").write_text(text)
         (self.root / "opt").mkdir(exist_ok=True)
@@ -212,7 +212,7 @@ def test_what_is_on_the_data_disk_is_not_copied(machine):
     (machine.run / "STOPPED.json").unlink()
     (machine.root / "mnt/ladder-data/0123abcd").mkdir()
     assert machine.boot(settings=settings).tries == 1
-    assert (machine.root / "tmp/ladder-stage/0123abcd").resolve() == machine.root / "mnt/ladder-data/0123abcd"
+    assert (machine.root / "opt/ladder/stage/0123abcd").resolve() == machine.root / "mnt/ladder-data/0123abcd"
 
 
 def test_several_machines_are_joined_and_a_fit_needs_no_tpu():
