@@ -57,10 +57,8 @@ def annotations(placement: Placement, cache_gib: int) -> dict[str, str]:
     return {"gke-gcsfuse/volumes": "true"} | {f"gke-gcsfuse/{name}-limit": limit for name, limit in limits.items()}
 
 
-def volumes(placement: Placement, cache_gib: int) -> tuple[list, list]:
+def volumes(placement: Placement, cache_gib: int) -> tuple[list[dict], list[dict]]:
     """The volumes of a pod on GKE, and where its container sees them."""
-    from kubernetes import client as k
-
     # The container runs as another user than gcsfuse: everybody may read.
     options = ["implicit-dirs", "file-mode=444", "dir-mode=555", "metadata-cache:ttl-secs:-1"]
     options += [f"metadata-cache:stat-cache-max-size-mb:{STAT_CACHE_MIB}"]
@@ -68,7 +66,7 @@ def volumes(placement: Placement, cache_gib: int) -> tuple[list, list]:
     made, mounts = [], []
     for i, bucket in enumerate(placement.mounted):
         attributes = {"bucketName": bucket, "mountOptions": ",".join(options)}
-        driver = k.V1CSIVolumeSource(driver="gcsfuse.csi.storage.gke.io", read_only=True, volume_attributes=attributes)
-        made.append(k.V1Volume(name=f"bucket-{i}", csi=driver))
-        mounts.append(k.V1VolumeMount(name=f"bucket-{i}", mount_path=f"{ROOT}/{bucket}", read_only=True))
+        driver = {"driver": "gcsfuse.csi.storage.gke.io", "readOnly": True, "volumeAttributes": attributes}
+        made.append({"csi": driver, "name": f"bucket-{i}"})
+        mounts.append({"mountPath": f"{ROOT}/{bucket}", "name": f"bucket-{i}", "readOnly": True})
     return made, mounts

@@ -49,92 +49,83 @@ def manifest(job: Job, settings: Gke, environment: Environment, placement: Place
 
 
 def _job(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> dict:
-    from kubernetes import client as k
-
-    codes = k.V1PodFailurePolicyOnExitCodesRequirement(
-        container_name="ladder", operator="NotIn", values=sorted(TRY_AGAIN)
-    )
-    preempted = k.V1PodFailurePolicyOnPodConditionsPattern(type="DisruptionTarget", status="True")
-    policy = k.V1PodFailurePolicy(
-        rules=[
-            # First, because the exit code of a pod whose node is being preempted is not the user's failure.
-            k.V1PodFailurePolicyRule(action="Count", on_pod_conditions=[preempted]),
-            k.V1PodFailurePolicyRule(action="FailJob", on_exit_codes=codes),
-        ]
-    )
+    preempted = {"type": "DisruptionTarget", "status": "True"}
+    codes = {"containerName": "ladder", "operator": "NotIn", "values": sorted(TRY_AGAIN)}
+    # First, because the exit code of a pod whose node is being preempted is not the user's failure.
+    rules = [{"action": "Count", "onPodConditions": [preempted]}, {"action": "FailJob", "onExitCodes": codes}]
     annotations = bucket_mount.annotations(placement, settings.cache_gib)
-    pod = k.V1ObjectMeta(labels={RUN_LABEL: job.run_id}, annotations=annotations or None)
-    spec = k.V1JobSpec(
-        parallelism=vms,
-        completions=vms,
-        completion_mode="Indexed",
-        backoff_limit=0,
-        pod_failure_policy=policy,
-        template=k.V1PodTemplateSpec(metadata=pod, spec=_pod(job, settings, environment, placement, tpu, vms)),
-    )
-    return {"spec": k.ApiClient().sanitize_for_serialization(spec)}
+    metadata = _given({"annotations": annotations, "labels": {RUN_LABEL: job.run_id}})
+    spec = {
+        "backoffLimit": 0,
+        "completionMode": "Indexed",
+        "completions": vms,
+        "parallelism": vms,
+        "podFailurePolicy": {"rules": rules},
+        "template": {"metadata": metadata, "spec": _pod(job, settings, environment, placement, tpu, vms)},
+    }
+    return {"spec": spec}
 
 
-def _pod(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int):
-    from kubernetes import client as k
-
-    env, disk = _env(job, settings, environment, placement, tpu, vms), {}
+def _pod(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> dict:
+    scratch: dict[str, Any] = {"name": "scratch", "emptyDir": {}}
     resources = {"cpu": settings.fit_cpu, "memory": settings.fit_memory}
     if tpu is not None:
         resources = {"google.com/tpu": str(tpu.chips_per_vm)}
     if placement.copied_gib:
-        disk["size_limit"] = resources["ephemeral-storage"] = f"{placement.copied_gib}Gi"
+        size = resources["ephemeral-storage"] = f"{placement.copied_gib}Gi"
+        scratch["emptyDir"] = {"sizeLimit": size}
     volumes, mounts = bucket_mount.volumes(placement, settings.cache_gib)
-    container = k.V1Container(
-        name="ladder",
-        image=settings.image,
-        command=["ladder", *(_literal(word) for word in job.argv)],
-        env=env,
-        resources=k.V1ResourceRequirements(requests=resources, limits=resources),
-        volume_mounts=[k.V1VolumeMount(name="scratch", mount_path="/scratch"), *mounts],
-    )
+    container = {
+        "command": ["ladder", *(_literal(word) for word in job.argv)],
+        "env": _env(job, settings, environment, placement, tpu, vms),
+        "image": settings.image,
+        "name": "ladder",
+        "resources": {"limits": resources, "requests": dict(resources)},
+        "volumeMounts": [{"mountPath": "/scratch", "name": "scratch"}, *mounts],
+    }
     selector, tolerations = _node_selector(settings, tpu)
-    return k.V1PodSpec(
-        restart_policy="Never",
-        service_account_name=settings.service_account or None,
+    spec = {
+        "containers": [container],
+        "nodeSelector": selector,
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.service_account,
         # Spot pools give 15 s whatever this says; Kueue and upgrades respect it.
-        termination_grace_period_seconds=60,
-        node_selector=selector or None,
-        tolerations=tolerations or None,
-        containers=[container],
-        volumes=[k.V1Volume(name="scratch", empty_dir=k.V1EmptyDirVolumeSource(**disk)), *volumes],
-    )
+        "terminationGracePeriodSeconds": 60,
+        "tolerations": tolerations,
+        "volumes": [scratch, *volumes],
+    }
+    return _given(spec)
 
 
-def _env(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> list:
-    from kubernetes import client as k
+def _given(values: dict) -> dict:
+    """Without what is empty."""
+    return {name: value for name, value in values.items() if value not in ("", {}, [])}
 
-    env = [k.V1EnvVar(name=name, value=_literal(value)) for name, value in sorted(environment.variables.items())]
+
+def _env(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> list[dict]:
+    env: list[dict] = [{"name": name, "value": _literal(value)} for name, value in sorted(environment.variables.items())]
     for name, reference in sorted(environment.secrets.items()):
         secret, key = reference.split("/")
-        source = k.V1EnvVarSource(secret_key_ref=k.V1SecretKeySelector(name=secret, key=key))
-        env.append(k.V1EnvVar(name=name, value_from=source))
-    env.append(k.V1EnvVar(name="LADDER_STAGE", value="/scratch"))
+        env.append({"name": name, "valueFrom": {"secretKeyRef": {"key": key, "name": secret}}})
+    env.append({"name": "LADDER_STAGE", "value": "/scratch"})
     if placement.mounted:
-        env.append(k.V1EnvVar(name="LADDER_MOUNT", value=bucket_mount.ROOT))
+        env.append({"name": "LADDER_MOUNT", "value": bucket_mount.ROOT})
     if tpu is not None and vms * settings.slices > 1:
-        env.append(k.V1EnvVar(name="LADDER_COORDINATOR", value="auto"))
+        env.append({"name": "LADDER_COORDINATOR", "value": "auto"})
     return env
 
 
-def _node_selector(settings: Gke, tpu: topologies.Slice | None) -> tuple[dict[str, str], list]:
-    from kubernetes import client as k
-
+def _node_selector(settings: Gke, tpu: topologies.Slice | None) -> tuple[dict[str, str], list[dict]]:
     if tpu is None:
         return {}, []
     selector = {
         "cloud.google.com/gke-tpu-accelerator": topologies.KINDS[tpu.kind].gke,
         "cloud.google.com/gke-tpu-topology": tpu.topology,
     }
-    tolerations = [k.V1Toleration(key="google.com/tpu", operator="Exists", effect="NoSchedule")]
+    tolerations = [{"effect": "NoSchedule", "key": "google.com/tpu", "operator": "Exists"}]
     if settings.spot:
         selector["cloud.google.com/gke-spot"] = "true"
-        spot = k.V1Toleration(key="cloud.google.com/gke-spot", operator="Equal", value="true", effect="NoSchedule")
+        spot = {"effect": "NoSchedule", "key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"}
         tolerations.append(spot)
     if settings.reservation:
         selector["cloud.google.com/reservation-name"] = settings.reservation
