@@ -96,6 +96,13 @@ def remember(data: Data, seq_len: int, corpora: Sequence, root: Path) -> None:
             write_atomic(path, canonical_json(value))
 
 
+def built(data: Data, seq_len: int, root: Path) -> list[str | None]:
+    """The hash of the corpus that was built for each source of `data`; None where none is known. Token files have none
+    there."""
+    named = zip(data.sources or [data], _keys(data, seq_len), strict=True)
+    return [None if _is_tokens(source) else _built(key, root) for source, key in named]
+
+
 def planned(ladder: Ladder, root: Path | None) -> dict[str, tuple[SourceUse, ...]]:
     """{run_id: what the run reads of its sources}, as far as their corpora are built in `root` (None: they are not)."""
     sizes: dict[tuple[Data, int], list[int | None]] = {}
@@ -129,9 +136,13 @@ def _unique_tokens(source: Source | Data, key: str, seq_len: int, root: Path | N
         return token_source.train_tokens(source, seq_len)
     if root is None:
         return None
-    corpus = _read(root / FOLDER / f"{key}.json").get("corpus")
+    corpus = _built(key, root)
     windows = _read(root / corpus / "card.json").get("windows") if corpus else None
     return windows["train"] * seq_len if windows else None
+
+
+def _built(key: str, root: Path) -> str | None:
+    return _read(root / FOLDER / f"{key}.json").get("corpus")
 
 
 def _keys(data: Data, seq_len: int) -> list[str]:

@@ -2,17 +2,19 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
 from ladder.config import NUMERICS_VERSION, Data, Ladder, Rung, canonical_json, to_dict
 from ladder.errors import InputError
+from ladder.parallel import layout
 from ladder.rundir import config_file
 from ladder.rundir.files import absolute, as_path, read_json
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
+from ladder.topologies import Slice
 from launch import epochs
 
 PACKAGES = ("ladder-lm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -24,12 +26,14 @@ class Built:
 
     corpora: {corpus hash: its folder, of token files that of their index}. notes: a line for each thing that a user
     should know of the data, such as documents that were left out. tokenizers: {hash: folder} of those of token files.
+    windows: {corpus hash: of its training split}.
     """
 
     ladder: Ladder
     corpora: dict[str, Path]
     notes: tuple[str, ...] = ()
     tokenizers: dict[str, Path] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
 
 
 def check_tasks(ladder: Ladder) -> None:
@@ -37,7 +41,51 @@ def check_tasks(ladder: Ladder) -> None:
     from ladder.evaluation import tasks
 
     for task in sorted({task for rung in ladder.all for task in tasks.expand(rung.eval.tasks)}):
-        tasks.load_task(task)
+        check_task(task)
+
+
+def check_task(name: str) -> None:
+    """Raise InputError where a task cannot be read, or has no questions."""
+    from ladder.evaluation import tasks
+
+    if not tasks.load_task(name).docs:
+        raise InputError(f"eval.tasks: {name} has no questions; name another file, or leave it out")
+
+
+def check_layouts(rungs: Sequence[Rung], slice_of: Callable[[str], Slice], slices: int) -> None:
+    """Raise InputError where the layout of a rung does not fit its devices. slice_of: the slice of a size."""
+    for rung in rungs:
+        tpu = slice_of(rung.size)
+        try:
+            replica, fsdp, tensor, _ = layout.shape(rung.mesh, tpu.chips * slices, slices)
+        except InputError as error:
+            raise InputError(f"rung {rung.label} on {slices} x {tpu.kind}:{tpu.topology}: {error}") from None
+        layout.check_batch(rung, replica * fsdp, tensor)
+
+
+def check_data(rung: Rung, corpora: Sequence) -> None:
+    """Raise InputError where a tokenizer does not fit the model, or a source is read more often than its max_epochs.
+
+    corpora: of the sources of the rung in order; None where one is not built yet.
+    """
+    for vocab_size in {corpus.vocab_size for corpus in corpora if corpus}:
+        _check_vocabulary(rung, vocab_size)
+    unique_tokens = [corpus and corpus.windows["train"] * rung.model.seq_len for corpus in corpora]
+    epochs.check(rung, epochs.uses(rung, unique_tokens))
+
+
+def check_batch(rung: Rung, built: Built) -> None:
+    """Raise InputError where a batch takes more windows of a source than there are."""
+    seq_len = rung.model.seq_len
+    windows = [built.windows.get(source.corpus) for source in rung.data.sources or [rung.data]]
+    for use in epochs.uses(rung, [n and n * seq_len for n in windows]):
+        taken = int(use.share * rung.batch_sequences)
+        if use.unique_tokens is not None and taken > (least := use.unique_tokens // seq_len):
+            source = "the text" if use.name == "text" else f"source {use.name}"
+            raise InputError(
+                f"rung {rung.label}: each batch takes {taken:,} windows of {seq_len:,} tokens from {source}, which has "
+                f"only {least:,}, so it would hold some twice; add text, or set batch_tokens lower"
+            )
 
 
 def check_tokenizers(ladder: Ladder, named: bool) -> None:
@@ -58,8 +106,8 @@ def check_tokenizers(ladder: Ladder, named: bool) -> None:
 def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
     """Build the corpora of the rungs, unless they exist; with `beam` (sharded.environment.Beam) on Apache Beam.
 
-    Raises InputError where a tokenizer does not fit a model, or a rung would read a source more often than its
-    max_epochs."""
+    Raises InputError where `check_data` finds something.
+    """
     from ladder.data import documents
     from ladder.data import sources as data_sources
     from ladder.data.sharded import texts
@@ -67,33 +115,35 @@ def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
     from ladder.data.tokens.source import TokenSource, tokenizer_folder
 
     check_tokenizers(ladder, named=False)
-    rungs = {(rung.data, rung.model.seq_len): rung for rung in ladder.all}
+    rungs = dict.fromkeys((rung.data, rung.model.seq_len) for rung in ladder.all)
     how = {"progress": sys.stderr.isatty(), "read": texts.reader(beam) if beam else documents.opened}
     built = {key: data_sources.build(*key, corpora, **how) for key in rungs}
-    for key, rung in rungs.items():
-        _check_vocabulary(rung, built[key][0].vocab_size)
+    for key in rungs:
         epochs.remember(*key, built[key], corpora)
     for rung in ladder.all:
-        of_rung = built[rung.data, rung.model.seq_len]
-        epochs.check(rung, epochs.uses(rung, [corpus.windows["train"] * corpus.seq_len for corpus in of_rung]))
-
-    ladder = ladder.map(lambda rung: replace(rung, data=_with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
+        check_data(rung, built[rung.data, rung.model.seq_len])
+    ladder = ladder.map(lambda rung: replace(rung, data=with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
     opened = {c.hash: c for of_rung in built.values() for c in of_rung}
     token_files = [c for c in opened.values() if isinstance(c, TokenSource)]
     indexes = {c.hash: location(real(c.directory)) for c in token_files}
     folders = {h: indexes.get(h) or _sealed(c.directory) for h, c in opened.items()}
     tokenizers = {c.tokenizer_hash: absolute(tokenizer_folder(corpora, c.tokenizer_hash)) for c in token_files}
     skipped = tuple(line for h, folder in folders.items() if h not in indexes for line in _skipped(folder))
-    return Built(ladder, folders, skipped + epochs.notes(ladder), tokenizers)
+    windows = {h: c.windows["train"] for h, c in opened.items()}
+    return Built(ladder, folders, skipped + epochs.notes(ladder), tokenizers, windows)
 
 
-def _with_hashes(data: Data, corpora: Sequence) -> Data:
+def with_hashes(data: Data, corpora: Sequence) -> Data:
+    """`data` with the hashes of its corpora and of their tokenizer. corpora: of each source; None: not built yet."""
     from ladder.data import sources as data_sources
 
-    shared = {"tokenizer_hash": corpora[0].tokenizer_hash, "eos": data_sources.eos(data, corpora)}
+    hashes = [corpus.hash if corpus else "" for corpus in corpora]
+    shared = {"tokenizer_hash": next((corpus.tokenizer_hash for corpus in corpora if corpus), "")}
+    if None not in corpora:
+        shared["eos"] = data_sources.eos(data, corpora)
     if not data.sources:
-        return replace(data, corpus=corpora[0].hash, **shared)
-    hashed = tuple(replace(source, corpus=c.hash) for source, c in zip(data.sources, corpora, strict=True))
+        return replace(data, corpus=hashes[0], **shared)
+    hashed = tuple(replace(source, corpus=h) for source, h in zip(data.sources, hashes, strict=True))
     return replace(data, sources=hashed, **shared)
 
 
@@ -149,11 +199,11 @@ def write_group(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path:
 
 
 def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
-    """The directory of the fit of these runs, named by a hash of their run_ids; None where there is no target."""
-    if not built.ladder.targets:
+    """The directory of the fit of these runs, named by `fit_id`; None where there is no target."""
+    run_id = fit_id(built.ladder, rungs)
+    if run_id is None:
         return None
     runs = [rung.run_id for rung in rungs if rung not in built.ladder.targets]
-    run_id = f"fit-{hashlib.sha256(canonical_json(sorted(runs)).encode()).hexdigest()[:8]}"
     directory = root / built.ladder.name / "fit" / run_id
     targets = [
         {"name": t.label, "n_params": float(n_params(t.model)), "tokens": float(t.steps * t.batch_tokens)}
@@ -164,22 +214,34 @@ def write_fit(built: Built, rungs: tuple[Rung, ...], root: Path) -> Path | None:
     return directory
 
 
+def fit_id(ladder: Ladder, rungs: tuple[Rung, ...]) -> str | None:
+    """The run_id of the fit of these runs, a hash of theirs; None where there is no target."""
+    if not ladder.targets:
+        return None
+    runs = sorted(rung.run_id for rung in rungs if rung not in ladder.targets)
+    return f"fit-{hashlib.sha256(canonical_json(runs).encode()).hexdigest()[:8]}"
+
+
+def run_config(ladder: Ladder, rung: Rung) -> dict:
+    """What config.json says of a rung, without the folders of its corpora and the packages."""
+    parent = ladder.parent_of(rung)
+    return {
+        "run_id": rung.run_id,
+        "numerics_version": NUMERICS_VERSION,
+        "ladder": ladder.name,
+        "split": "target" if rung in ladder.targets else "train",
+        "rung": to_dict(rung),
+        "derived": config_file.derived(rung, parent and parent.run_id),
+    }
+
+
 def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None) -> Path:
     record = Record(directory)
     existing = record.read_config() if (directory / "config.json").exists() else {}
     if existing and record.is_done() and existing["derived"]["steps"] >= rung.steps:
         return directory
-    parent = built.ladder.parent_of(rung)
-    config = {
-        "run_id": rung.run_id,
-        "numerics_version": NUMERICS_VERSION,
-        "ladder": built.ladder.name,
-        "split": "target" if rung in built.ladder.targets else "train",
-        "rung": to_dict(rung),
-        "derived": config_file.derived(rung, parent and parent.run_id),
-        **_folders(built, rung.data),
-        "packages": existing.get("packages") or packages(),  # of the first attempt
-    }
+    config = run_config(built.ladder, rung) | _folders(built, rung.data)
+    config["packages"] = existing.get("packages") or packages()  # of the first attempt
     if group := group or existing.get("group"):  # a run begun in a group continues in that group
         config["group"] = group
     record.write_config(config)

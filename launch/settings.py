@@ -153,10 +153,21 @@ class Tpu:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """dollars: what `submit` may start at most, by the high end of its estimate; 0 for no limit."""
+
+    dollars: float = 0.0
+
+    def __post_init__(self):
+        _check(0 <= self.dollars < float("inf"), f"limits.dollars = {self.dollars}: must not be negative or infinite")
+
+
+@dataclass(frozen=True)
 class Settings:
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     slurm: Slurm = field(default_factory=Slurm)
     gke: Gke = field(default_factory=Gke)
     tpu: Tpu = field(default_factory=Tpu)

@@ -121,8 +121,15 @@ def _read(name: str, root) -> tuple[Doc, ...]:
         return read_tfds(name)
     if _is_jsonl(name):
         return read_requests(Path(name))
-    if name in FILES or "/" in name:
-        return read_requests(find_requests(root) / "oe_eval_tasks" / FILES.get(name, name) / "requests.jsonl.gz")
+    check_name(name)
+    return read_requests(find_requests(root) / "oe_eval_tasks" / FILES.get(name, name) / "requests.jsonl.gz")
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where no task can have this name; no data are read."""
+    plain = name.removesuffix(GOLD)
+    if plain in FILES or "/" in plain or plain.startswith("tfds:") or _is_jsonl(plain):
+        return
     known = [*SETS, *FILES]
     similar = difflib.get_close_matches(name, known, n=1) or sorted(known)
     raise InputError(f"unknown task {name!r}: try {', '.join(similar)}, or a path ending in .jsonl")

@@ -1,6 +1,5 @@
 """One optimizer step as a pure, jitted, donated function of (state, batch)."""
 
-import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ from ladder.errors import InputError
 from ladder.model import attention, transformer
 from ladder.model.cross_entropy import token_nats
 from ladder.optim import adamw
-from ladder.parallel import sharding
+from ladder.parallel import layout, sharding
 
 UNROLL_LAYERS = 8  # most layers that are unrolled on a CPU
 
@@ -72,14 +71,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     devices, or the layout does not fit the model.
     """
     data_shards = sharding.data_shards(mesh)
-    microbatch = rung.batch_sequences // rung.mesh.accumulation
-    if microbatch % data_shards:
-        tensor = mesh.shape["tensor"] * data_shards // math.gcd(microbatch, data_shards)
-        raise InputError(
-            f"rung {rung.label}: a microbatch of {microbatch} sequences does not divide over {data_shards} devices; "
-            f"set mesh.tensor={tensor}, or "
-            f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}"
-        )
+    layout.check_batch(rung, data_shards, mesh.shape["tensor"])
     if rung.data.mask_documents and rung.data.eos is None:
         raise InputError(f"rung {rung.label}: data.mask_documents needs a corpus that is built; `ladder data build`")
     model, platform = rung.model, mesh.devices.flat[0].platform

@@ -10,8 +10,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ladder import config
 from ladder.errors import InputError
 from ladder.model.transformer import AXES
+from ladder.parallel import layout as layout_sizes
 
-MESH_AXES = ("replica", "fsdp", "tensor", "sequence")
+MESH_AXES = layout_sizes.AXES
 
 # Logical axis -> mesh axes. A logical axis that is not listed is not sharded.
 RULES = {
@@ -29,18 +30,8 @@ LARGE = 16 << 20  # bytes; larger arrays may not be fully replicated on a mesh t
 def make_mesh(layout: config.Mesh, devices=None) -> jax.sharding.Mesh:
     """The mesh of a layout over `devices` (default: all). Raises InputError where the layout does not fit them."""
     devices = jax.devices() if devices is None else devices
-    others = layout.replica * layout.tensor * layout.sequence
-    fsdp = max(1, len(devices) // others) if layout.fsdp == -1 else layout.fsdp
-    shape = (layout.replica, fsdp, layout.tensor, layout.sequence)
-    if np.prod(shape) != len(devices):
-        sizes = " x ".join(f"{axis}={n}" for axis, n in zip(MESH_AXES, shape, strict=True))
-        raise InputError(
-            f"mesh {sizes} takes {np.prod(shape)} devices, "
-            f"there are {len(devices)}: set mesh.fsdp=-1, or make the product {len(devices)}"
-        )
     slices = len({getattr(device, "slice_index", None) for device in devices})
-    if layout.replica % slices:  # only gradients may cross the slow network between slices
-        raise InputError(f"mesh.replica = {layout.replica} does not divide over {slices} slices: set it to {slices}")
+    shape = layout_sizes.shape(layout, len(devices), slices)
     within = (layout.replica // slices, *shape[1:])  # a slice
     # allow_split_physical_axes: a mesh axis may cover part of a torus dimension (2 x 256 chips of 8x8x8).
     if slices == 1:

@@ -41,7 +41,8 @@ def publish(folder: str, repository: Path = CHECKOUT, dry: bool = False) -> Code
 
 def _git(repository: Path, *arguments: str) -> bytes:
     try:
-        return subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True).stdout
+        command = ["git", "--no-optional-locks", *arguments]  # otherwise `git status` may rewrite the index
+        return subprocess.run(command, cwd=repository, check=True, capture_output=True).stdout
     except FileNotFoundError:
         raise InputError("git is not installed; install it to archive the code for TPU machines") from None
     except subprocess.CalledProcessError as error:

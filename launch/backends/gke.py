@@ -103,7 +103,9 @@ def _given(values: dict) -> dict:
 
 
 def _env(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> list[dict]:
-    env: list[dict] = [{"name": name, "value": _literal(value)} for name, value in sorted(environment.variables.items())]
+    env: list[dict] = [
+        {"name": name, "value": _literal(value)} for name, value in sorted(environment.variables.items())
+    ]
     for name, reference in sorted(environment.secrets.items()):
         secret, key = reference.split("/")
         env.append({"name": name, "valueFrom": {"secretKeyRef": {"key": key, "name": secret}}})

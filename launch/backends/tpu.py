@@ -4,6 +4,7 @@ Until it is deleted, a preempted (SUSPENDED) queued resource holds quota, and an
 is deleted when its run is over (by the start-up script, or here), and when it is suspended or has failed.
 """
 
+import json
 from collections.abc import Sequence
 
 from ladder.errors import InputError
@@ -36,44 +37,44 @@ class Cluster:
     def parent(self) -> str:
         return f"projects/{self.settings.project}/locations/{self.settings.zone}"
 
-    def request(self, job: Job):
-        """The QueuedResource of a run. Pure."""
-        from google.cloud import tpu_v2 as api
-        from google.protobuf.duration_pb2 import Duration
-
+    def resource(self, job: Job) -> dict:
+        """The QueuedResource of a run, as the REST API has it. Pure, and needs no package."""
         s, tpu = self.settings, self.settings.slice_of("fit" if job.is_fit else job.size)
-        node = api.Node(
-            accelerator_type=tpu.accelerator_type,
-            runtime_version=s.runtime_version or KINDS[tpu.kind].runtime,
-            network_config=api.NetworkConfig(network=s.network, subnetwork=s.subnetwork, enable_external_ips=True),
-            service_account=api.ServiceAccount(email=s.service_account) if s.service_account else None,
-            data_disks=[api.AttachedDisk(source_disk=s.data_disk, mode="READ_ONLY")] if s.data_disk else [],
-            labels={"ladder": "run"},
-            metadata={"startup-script": startup.script(job, s, self.environment, self.code, self.placement)},
-        )
-        spec = api.QueuedResource.Tpu.NodeSpec(parent=self.parent, node=node)
+        network = {"network": s.network, "subnetwork": s.subnetwork, "enableExternalIps": True}
+        node: dict = {
+            "acceleratorType": tpu.accelerator_type,
+            "runtimeVersion": s.runtime_version or KINDS[tpu.kind].runtime,
+            "networkConfig": {name: value for name, value in network.items() if value},
+            "labels": {"ladder": "run"},
+            "metadata": {"startup-script": startup.script(job, s, self.environment, self.code, self.placement)},
+        }
+        if s.service_account:
+            node["serviceAccount"] = {"email": s.service_account}
+        if s.data_disk:
+            node["dataDisks"] = [{"sourceDisk": s.data_disk, "mode": "READ_ONLY"}]
+        spec = {"parent": self.parent, "node": node}
         if s.slices > 1 and not job.is_fit:
             # The API sets node names and MEGASCALE variables.
-            spec.multislice_params = api.QueuedResource.Tpu.NodeSpec.MultisliceParams(
-                node_count=s.slices, node_id_prefix=job.name
-            )
+            spec["multisliceParams"] = {"nodeCount": s.slices, "nodeIdPrefix": job.name}
         else:
-            spec.node_id = job.name
-        resource = api.QueuedResource(tpu=api.QueuedResource.Tpu(node_spec=[spec]))
+            spec["nodeId"] = job.name
+        resource: dict = {"tpu": {"nodeSpec": [spec]}}
         if s.spot:
-            resource.spot = api.QueuedResource.Spot()
+            resource["spot"] = {}
         if s.reservation:
-            resource.guaranteed = api.QueuedResource.Guaranteed()
-            resource.reservation_name = s.reservation
+            resource |= {"guaranteed": {}, "reservationName": s.reservation}
         if s.wait_hours:
-            duration = Duration(seconds=round(3600 * s.wait_hours))
-            resource.queueing_policy = api.QueuedResource.QueueingPolicy(valid_until_duration=duration)
+            resource["queueingPolicy"] = {"validUntilDuration": f"{round(3600 * s.wait_hours)}s"}
         return resource
 
-    def render(self, job: Job) -> str:
+    def request(self, job: Job):
+        """The QueuedResource of a run as the client has it."""
         from google.cloud import tpu_v2 as api
 
-        return f"# {self.parent}/queuedResources/{job.name}\n{api.QueuedResource.to_json(self.request(job))}"
+        return api.QueuedResource.from_json(json.dumps(self.resource(job)))
+
+    def render(self, job: Job) -> str:
+        return f"# {self.parent}/queuedResources/{job.name}\n{json.dumps(self.resource(job), indent=2)}"
 
     def submit(self, job: Job) -> None:
         self._call(

@@ -44,13 +44,9 @@ def submit(
         processes: local: processes of each run, joined by jax.distributed
         retry: try again the runs that failed, diverged or were stuck
         stage: gke, tpu: whether corpora in a bucket are copied to each machine's disk, or the bucket is mounted there
-        dry_run: write the run directories, print what would be submitted, and submit nothing
+        dry_run: only print what would be submitted, and what could not be checked; nothing is written
         settings: partitions, images, topologies, prices (README, Run a ladder on TPUs)
     """
-    from dataclasses import replace
-
-    from launch import prepare
-    from launch.backends.archive import publish
     from launch.scheduler import placement, submission
     from launch.settings import load
 
@@ -59,23 +55,57 @@ def submit(
         refuse("with --dry-run, which submits nothing", {"retry": retry})
     config = submission.BackendConfig(backend, at_once, processes, load(settings))
     config.open()  # before anything is built: a missing setting is reported at once
-    if backend == "tpu":
-        config = replace(config, code=publish(config.settings.tpu.archive, dry=dry_run))
+    placement.check_root(root, backend)
     ladder = loader.overridden(loader.load(name), overrides)
+    if dry_run:
+        _show_dry_run(ladder, targets, root, corpora, config, stage)
+        return 0
+    submitted = _prepared(ladder, targets, as_path(root), as_path(corpora), config, stage)
+    return _submit(submitted.jobs, submitted.config.open(), retry)
+
+
+def _prepared(ladder, targets: bool, root: Path, corpora: Path, config, stage):
+    """Build the corpora and write the run directories, once everything that can be checked before a job is checked."""
+    from dataclasses import replace
+
+    from launch import prepare
+    from launch.backends.archive import publish
+    from launch.scheduler import placement, status, submission
+
     prepare.check_tasks(ladder)
-    built = prepare.build(ladder, as_path(corpora))
+    if config.tpu:
+        prepare.check_layouts(ladder.all if targets else ladder.rungs, config.tpu.slice_of, config.tpu.slices)
+    if config.backend == "tpu":
+        config = replace(config, code=publish(config.settings.tpu.archive))
+    built = prepare.build(ladder, corpora)
     display.flags(built.notes)
     rungs = built.ladder.all if targets else built.ladder.rungs
-    placed, notes = placement.place(built, rungs, as_path(root), backend, config.settings, stage, dry_run)
+    for rung in rungs:
+        prepare.check_batch(rung, built)
+    placed, notes = placement.place(built, rungs, root, config.backend, config.settings, stage)
     display.flags(notes)
     config = replace(config, placement=placed)
-    submitted, opened = submission.write(built, targets, as_path(root), config, dry_run), config.open()
-    terminal.console().print(str(submitted.cost()), markup=False)
-    if dry_run:
-        for job in submitted.jobs:
-            print(opened.render(job))
-        return 0
-    return _submit(submitted.jobs, opened, retry)
+    planned = submission.planned(built.ladder, rungs, root, config)
+    cost = planned.cost(status.of_planned(planned.jobs))
+    terminal.console().print(str(cost), markup=False)
+    if reason := cost.above(config.settings.limits.dollars):
+        raise InputError(reason)
+    return submission.write(built, targets, root, config)
+
+
+def _show_dry_run(ladder, targets: bool, root: str, corpora: str, config, stage) -> None:
+    from launch.scheduler.dry_run import DryRun
+
+    dry = DryRun(ladder, root, corpora)
+    submitted = dry.plan(targets, config, stage)
+    cost = submitted.cost(dry.runs(submitted))
+    reason = cost.above(config.settings.limits.dollars)
+    display.flags([*dry.notes, *(f"not checked: {line}" for line in dry.not_checked)])
+    terminal.console().print(str(cost), markup=False)
+    display.flags([f"would be refused: {reason}"] if reason else [])
+    backend = submitted.config.open()
+    for job in submitted.jobs:
+        print(backend.render(job))
 
 
 def _refuse_flags(backend: str, at_once: int, processes: int, stage: str) -> None:

@@ -26,6 +26,18 @@ class Estimate:
     hours: tuple[float, float]
     dollars: tuple[float, float]
 
+    def above(self, limit: float) -> str:
+        """Why these runs may not be submitted: their high end is above `limit` dollars; "" where they may.
+
+        limit: 0 for none.
+        """
+        if not limit or self.dollars[1] <= limit:
+            return ""
+        return (
+            f"limits.dollars = {limit:g}: the {self.runs} runs to go cost up to ${self.dollars[1]:,.0f} (the high end "
+            "of the estimate, without what is spent already); raise it in ladder.toml, or train fewer runs"
+        )
+
     def __str__(self) -> str:
         text = f"{self.runs} runs to go, {self.flops:.3e} FLOPs"
         if self.hours[1]:

@@ -22,7 +22,14 @@ def read(directories: Sequence[Path], fit: Path | None = None) -> tuple[Job, ...
             configs.append((str(directory), _checked(directory, Record(directory).read_config())))
         except DamagedError:
             damaged.append(directory)
-    configs.sort(key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
+    return of_configs(configs, fit, damaged)
+
+
+def of_configs(
+    configs: Sequence[tuple[str, Mapping]], fit: Path | None = None, damaged: Sequence[Path] = ()
+) -> tuple[Job, ...]:
+    """As `read`, of (run directory, its config.json), which need not be written yet."""
+    configs = sorted(configs, key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
     rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
     rungs += [directory.name for directory in damaged]
     jobs = [_of_damaged(directory) for directory in damaged]  # first: others may come after them

@@ -29,13 +29,13 @@ def place(
     stage: "auto" copies them where those of every run fit into scratch_gib, and else mounts their buckets. Token files
     are not counted: they are read by range. Raises InputError where they do not fit and stage is "always", where a
     corpus that is to be mounted was built before records had hashes, where the backend needs a setting for it, and
-    where something lies on this machine only (with GKE a line instead, if dry: its manifests are of use without it).
+    where something lies on this machine only (if dry, a line instead).
     """
     limits = {"gke": settings.gke, "tpu": settings.tpu}.get(backend)
     if limits is None:  # local and slurm read what their disks hold, and copy a corpus in a bucket when a run starts
         return Placement(), []
     notes = _not_visible(built, rungs, root, backend)
-    if notes and not (backend == "gke" and dry):
+    if notes and not dry:
         raise InputError(notes[0])
     folders = {rung.label: _corpora(built, rung) for rung in rungs}
     sizes = {folder: _size(folder) for folder in dict.fromkeys(chain.from_iterable(folders.values()))}
@@ -72,38 +72,57 @@ def _sources(data: Data) -> list[tuple[str, str]]:
     return [(source.format, source.corpus) for source in data.sources] or [("text", data.corpus)]
 
 
-def _mounted(folders, limits: Gke | Tpu) -> tuple[str, ...]:
-    """The buckets of these corpora. Raises InputError where one cannot be read through a mount."""
-    from ladder.data import seal
-
+def buckets(folders, limits: Gke | Tpu) -> tuple[str, ...]:
+    """The names of the buckets of these folders. Raises InputError where one cannot be mounted."""
     if isinstance(limits, Gke) and not limits.service_account:
         reason = "its rights are those with which gcsfuse mounts a bucket"
         raise InputError(f"gke.service_account is not set: {reason}; name it in ladder.toml, or --stage always")
-    buckets = set()
+    names = set()
     for folder in folders:
         match = _BUCKET.fullmatch(str(folder))
         if match is None:
             raise InputError(f"{folder}: only buckets of Google Cloud (gs://...) can be mounted; use --stage always")
+        names.add(match[1])
+    return tuple(sorted(names))
+
+
+def _mounted(folders, limits: Gke | Tpu) -> tuple[str, ...]:
+    """The buckets of these corpora. Raises InputError where one cannot be read through a mount."""
+    from ladder.data import seal
+
+    names = buckets(folders, limits)
+    for folder in folders:
         if not seal.checks_records(folder):
             raise InputError(
                 f"{folder}: built before records had hashes, so every machine would read all of it before the first "
                 "step of a run; delete it and build it again, or copy it (--stage always)"
             )
-        buckets.add(match[1])
-    return tuple(sorted(buckets))
+    return names
 
 
 def _not_visible(built: Built, rungs: Sequence[Rung], root, backend: str) -> list[str]:
     """A line for each thing that lies on this machine only, where the machines of `backend` cannot see it."""
     sources = {source.corpus: source for rung in rungs for source in rung.data.sources if source.format == "tokens"}
     lines = [_token_files(source, built.corpora[corpus], root) for corpus, source in sources.items()]
-    folders = [root, *built.tokenizers.values()]
+    folders = [*built.tokenizers.values()]
     folders += [folder for corpus, folder in built.corpora.items() if corpus not in sources]
-    local = sorted({str(folder) for folder in folders if is_local(folder)})
-    if local:
-        machines = {"gke": "the pods of GKE", "tpu": "TPU machines"}[backend]
-        lines.append(f"{', '.join(local)}: not visible to {machines}; set --root and --corpora to gs://...")
+    if local := sorted({str(folder) for folder in folders if is_local(folder)}):
+        lines.append(not_visible(local, "--corpora", backend))
     return [line for line in lines if line]
+
+
+def check_root(root, backend: str) -> None:
+    """Raise InputError where the machines of `backend` cannot write run directories in `root`."""
+    if backend in ("local", "slurm"):
+        if not is_local(root):
+            raise InputError(f"--root {root}: {backend} needs a folder on a disk that all its machines share")
+    elif is_local(root):
+        raise InputError(not_visible([f"--root {root}"], "--root", backend))
+
+
+def not_visible(folders: Sequence[str], flag: str, backend: str) -> str:
+    machines = {"gke": "the pods of GKE", "tpu": "TPU machines"}[backend]
+    return f"{', '.join(folders)}: not visible to {machines}; set {flag} to gs://..."
 
 
 def _token_files(source: Source, folder, root) -> str | None:

@@ -106,6 +106,19 @@ def read_jobs(jobs: Sequence[Job]) -> dict[str, Status]:
     return {run_id: _status(record) for run_id, record in records.items()}
 
 
+def of_planned(jobs: Sequence[Job]) -> dict[str, Status]:
+    """As `read_jobs`, of jobs whose run directories may not be written yet: their state is then "pending"."""
+    runs, not_begun = read_jobs(jobs), pending(jobs)
+    for job in jobs:
+        if runs[job.run_id].state == "damaged" and not (as_path(job.directory) / "config.json").exists():
+            runs[job.run_id] = not_begun[job.run_id]
+    return runs
+
+
+def pending(jobs: Sequence[Job]) -> dict[str, Status]:
+    return {job.run_id: Status(job.run_id, "pending", steps=job.steps, first=job.first) for job in jobs}
+
+
 def read_run(directory) -> Status:
     """The Status of one run directory or fit directory; its state is "damaged" where a file is."""
     return _status(Record(directory))

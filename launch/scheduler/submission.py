@@ -1,18 +1,21 @@
 """What was submitted, and to which backend: submit.json beside the run directories, so that watch, logs and cancel need
 neither the ladder's code nor flags."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ladder.config import Ladder, Rung
 from ladder.errors import InputError
-from ladder.rundir.files import is_local, read_sealed, sealed, write_atomic
+from ladder.rundir.files import read_sealed, sealed, write_atomic
 from launch import prepare, settings
 from launch.backends.archive import Code
 from launch.backends.bucket_mount import Placement
 from launch.backends.protocol import Backend, Job
-from launch.scheduler import jobs, status
+from launch.scheduler import jobs
 from launch.scheduler.estimate import Estimate, estimate
-from launch.settings import Settings
+from launch.scheduler.status import Status
+from launch.settings import Gke, Settings, Tpu
 
 FILE = "submit.json"
 BACKENDS = ("local", "slurm", "gke", "tpu")
@@ -29,6 +32,11 @@ class BackendConfig:
     settings: Settings = field(default_factory=Settings)
     code: Code = field(default_factory=Code)
     placement: Placement = field(default_factory=Placement)
+
+    @property
+    def tpu(self) -> Gke | Tpu | None:
+        """The settings that say on which slices runs are trained; None where that is not known here."""
+        return {"gke": self.settings.gke, "tpu": self.settings.tpu}.get(self.backend)
 
     def open(self) -> Backend:
         """The backend. Raises InputError where a setting or a package is missing."""
@@ -50,24 +58,33 @@ class Submission:
     jobs: tuple[Job, ...]
     config: BackendConfig
 
-    def cost(self) -> Estimate:
+    def cost(self, runs: Mapping[str, Status]) -> Estimate:
         """Of the runs that are not done."""
-        config = self.config
-        slice_of = {"gke": config.settings.gke.slice_of, "tpu": config.settings.tpu.slice_of}.get(config.backend)
-        runs = status.read_jobs(self.jobs)
-        return estimate(self.jobs, runs, slice_of, config.settings.prices)
+        tpu = self.config.tpu
+        return estimate(self.jobs, runs, tpu and tpu.slice_of, self.config.settings.prices)
 
 
-def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig, dry: bool = False) -> Submission:
-    """Write a ladder's run directories, its fit directory and submit.json (not where `dry`: it may be in use)."""
-    if config.backend in ("local", "slurm") and not is_local(root):
-        raise InputError(f"--root {root}: {config.backend} needs a folder on a disk that all its machines share")
+def planned(
+    ladder: Ladder, rungs: Sequence[Rung], root, config: BackendConfig, name: Callable[[str], str] = str
+) -> Submission:
+    """What `write` would submit; nothing is read or written. name: changes a run_id that is not final."""
+    configs = []
+    for rung in rungs:
+        one = prepare.run_config(ladder, rung)
+        one["run_id"], parent = name(one["run_id"]), one["derived"]["parent_run"]
+        one["derived"]["parent_run"] = parent and name(parent)
+        configs.append((str(root / ladder.name / one["run_id"]), one))
+    fit = prepare.fit_id(ladder, tuple(rungs))
+    return Submission(jobs.of_configs(configs, fit and root / ladder.name / "fit" / name(fit)), config)
+
+
+def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig) -> Submission:
+    """Write a ladder's run directories, its fit directory and submit.json."""
     rungs = built.ladder.all if targets else built.ladder.rungs
     directories = prepare.write(built, rungs, root)
     fit = prepare.write_fit(built, rungs, root)
     value = {"runs": [path.name for path in directories], "fit": fit.name if fit else None, "engine": asdict(config)}
-    if not dry:
-        write_atomic(root / built.ladder.name / FILE, sealed(value))
+    write_atomic(root / built.ladder.name / FILE, sealed(value))
     return Submission(jobs.read(directories, fit), config)
 
 

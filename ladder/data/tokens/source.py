@@ -109,15 +109,21 @@ def build(
 ) -> TokenSource:
     """The token files that data.text names, which must have an index. Only the tokenizer is written, to `root`: runs
     find it there. Raises InputError, also where data.corpus is set and the index has another hash."""
-    tokenizer = tokenizers.load(data.tokenizer)
-    opened = _open(data.text, seq_len, tokenizer)
-    if data.corpus not in ("", opened.hash):
-        reason = f"data.corpus = {data.corpus!r}, but the index of the token files is now {opened.hash!r}"
-        raise InputError(f"{reason}: restore the files and the index, or set data.corpus to the new hash")
+    opened = find(data.text, data.corpus, data.tokenizer, seq_len)
+    tokenizer = opened.tokenizer
     path = tokenizer_folder(epath.Path(root), tokenizer.hash) / tokenizers.FILE
     if not path.exists() or path.read_text(encoding="utf-8") != tokenizer.definition:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, tokenizer.definition)
+    return opened
+
+
+def find(text: Iterable[str], corpus: str, tokenizer: str, seq_len: int) -> TokenSource:
+    """The token files that a source names; nothing is written. corpus: the hash that their index must have, or ""."""
+    opened = _open(text, seq_len, tokenizers.load(tokenizer))
+    if corpus not in ("", opened.hash):
+        reason = f"data.corpus = {corpus!r}, but the index of the token files is now {opened.hash!r}"
+        raise InputError(f"{reason}: restore the files and the index, or set data.corpus to the new hash")
     return opened
 
 

@@ -236,26 +236,6 @@ def test_the_target_is_a_target(tmp_path):
     assert Record(directory).read_config()["split"] == "target"
 
 
-@pytest.mark.parametrize("backend", ["local", "slurm", "gke"])
-def test_a_dry_run_prints_what_it_would_do_and_does_nothing(tmp_path, monkeypatch, capsys, backend):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(prepare, "check_tasks", lambda ladder: None)
-    monkeypatch.setattr(prepare, "build", lambda ladder, corpora: prepare.Built(ladder, {"": tmp_path / "corpus"}))
-    (tmp_path / "ladder.toml").write_text('[gke]\nimage = "img:1"\ntopology = { default = "v5e:4x4" }\n')
-    assert cli.main(["submit", "demo", "--backend", backend, "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    ladder = loader.load("demo")
-    not_visible, _, out = out.rpartition("not visible to the pods of GKE; set --root and --corpora to gs://...\n")
-    assert bool(not_visible) == (backend == "gke")
-    first, rest = out.split("\n", 1)
-    assert first.startswith(f"{len(ladder.rungs) + 1} runs to go, ")
-    assert ("chip-hours, $" in first) == (backend == "gke")
-    assert all(rung.run_id in rest for rung in ladder.rungs)
-    assert "conclude" in rest
-    assert not (tmp_path / "runs" / "demo" / "submit.json").exists()
-    assert not list(tmp_path.rglob("attempts.jsonl"))
-
-
 def test_a_missing_setting_is_reported_before_anything_is_built(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for backend, says in (("gke", "gke.image is not set"), ("tpu", "tpu.project is not set")):

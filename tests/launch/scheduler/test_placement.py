@@ -19,6 +19,7 @@ from launch import cli, prepare
 from launch.backends.archive import Code
 from launch.backends.bucket_mount import Placement
 from launch.scheduler import placement, submission
+from launch.scheduler.dry_run import DryRun
 from launch.settings import Gke, Settings, Tpu
 from tests.ladder.data.tokens import written
 
@@ -106,9 +107,7 @@ def test_a_mount_needs_hashes_of_records_and_a_bucket_of_google():
 @pytest.mark.parametrize("backend", ["tpu", "gke"])
 def test_a_folder_of_this_machine_is_not_visible_there(backend, tmp_path):
     folders = BUCKETS | {TEXT: str(tmp_path / "corpora" / TEXT)}
-    with pytest.raises(
-        InputError, match=rf"^{tmp_path}/corpora/{TEXT}: not visible to .*; set --root and --corpora to"
-    ):
+    with pytest.raises(InputError, match=rf"^{tmp_path}/corpora/{TEXT}: not visible to .*; set --corpora to"):
         place(SMALL, backend, built=built_with(folders=folders))
     built = replace(built_with(), tokenizers={"t": tmp_path / "corpora" / "tokenizers" / "t"})
     with pytest.raises(InputError, match="tokenizers/t: not visible"):
@@ -171,9 +170,9 @@ def mixture(bucket, tmp_path, monkeypatch):
     built = built_with(sources, {corpus.hash: str(corpus.directory), TOKENS: f"{bucket.url}/tokens/ladder-index"})
     ladder = replace(built.ladder, rungs=built.ladder.rungs[:1], targets=built.ladder.targets[:1])
     built = replace(built, ladder=ladder, tokenizers={"": as_path(f"{bucket.url}/corpora/tokenizers/t")})
-    monkeypatch.setattr(prepare, "check_tasks", lambda ladder: None)
-    monkeypatch.setattr(prepare, "build", lambda ladder, corpora: built)
-    monkeypatch.setattr("launch.backends.archive.publish", lambda *_, **__: Code("gs://b/c.tar.gz", "c", "0" * 64))
+    monkeypatch.setattr(DryRun, "_check_tasks", lambda self: None)
+    monkeypatch.setattr(DryRun, "_built", lambda self: (built, True))
+    monkeypatch.setattr(DryRun, "_code", lambda self, archive: Code("gs://b/c.tar.gz", "c", "0" * 64))
     monkeypatch.chdir(tmp_path)
 
     def submit(backend: str, *flags: str, scratch: int = 50) -> int:
@@ -230,6 +229,6 @@ def test_a_dry_run_on_gke_mounts_what_does_not_fit_and_asks_for_the_disk_of_what
 
 def test_what_was_submitted_is_mounted_again_by_watch(bucket, mixture, tmp_path, monkeypatch):
     config = submission.BackendConfig("gke", settings=SETTINGS, placement=Placement(BOTH))
-    built = prepare.build(None, None)
+    built, _ = DryRun._built(None)
     submission.write(built, False, as_path(bucket.url) / "runs", config)
     assert submission.read(as_path(bucket.url) / "runs" / "olmo2").config == config
