@@ -9,6 +9,7 @@ from ladder.errors import InputError
 from ladder.topologies import Slice, parse
 
 FILE = Path("ladder.toml")
+FLEX_START_HOURS = 7 * 24  # Google's limit
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE")
 # Keys of common services (Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google, W&B), private keys, signed web
@@ -43,10 +44,12 @@ class Environment:
 
 @dataclass(frozen=True)
 class Slurm:
-    """options: more flags of sbatch for training ("--gres=gpu:8"). A run has tasks_per_node x nodes processes, joined
-    by jax.distributed. seconds_to_save: how long before the time limit a run gets SIGTERM."""
+    """partition, qos, options: for training; options: more flags of sbatch ("--gres=gpu:8"). fit_partition: for the
+    fit, which needs no GPU; "" is the cluster's default. A run has tasks_per_node x nodes processes, joined by
+    jax.distributed. seconds_to_save: how long before the time limit a run gets SIGTERM."""
 
     partition: str = ""
+    fit_partition: str = ""
     account: str = ""
     qos: str = ""
     time: str = ""
@@ -56,7 +59,7 @@ class Slurm:
     options: tuple[str, ...] = ()
 
     def __post_init__(self):
-        names = ("partition", "account", "qos", "time")
+        names = ("partition", "fit_partition", "account", "qos", "time")
         _check_texts("slurm", self, names, r"[A-Za-z0-9_.:,-]*", "only letters, digits and _.:,-")
         for name in ("nodes", "tasks_per_node", "seconds_to_save"):
             _check(getattr(self, name) >= 1, f"slurm.{name} = {getattr(self, name)}: must be at least 1")
@@ -67,17 +70,22 @@ class Slurm:
 @dataclass(frozen=True)
 class Gke:
     """topology: by size of the ladder ("7B" = "v5p:4x4x4"), "default" for the others. slices: of every run, joined by
-    multislice. queue: of Kueue, or "" without Kueue. image: a container image with `ladder` (see Dockerfile).
+    multislice. queue: of Kueue, or "" without Kueue; fit_queue: for the fit, which takes no TPU. image: a container
+    image with `ladder` (see Dockerfile); pull_secret: the Kubernetes secret to pull it with. flex_start_hours: how long
+    a run may keep nodes that flex-start gives it (Dynamic Workload Scheduler); 0: not flex-start.
     scratch_gib: how much of a node's disk copied corpora may take. cache_gib: of the disk, for a mounted bucket."""
 
     image: str = ""
     namespace: str = "default"
     context: str = ""
+    pull_secret: str = ""
     queue: str = "multislice-queue"
+    fit_queue: str = ""
     priority: str = ""
     service_account: str = ""
     spot: bool = False
     reservation: str = ""
+    flex_start_hours: float = 0.0
     slices: int = 1
     max_restarts: int = 10
     fit_cpu: str = "4"
@@ -87,11 +95,17 @@ class Gke:
     topology: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = ("namespace", "queue", "priority", "service_account", "reservation")
+        names = ("namespace", "queue", "fit_queue", "priority", "service_account", "reservation", "pull_secret")
         allowed = "at most 63 small letters, digits, dots and hyphens"
         _check_texts("gke", self, names, r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", allowed)
         _check_texts("gke", self, ("image",), r"|[\w./:@-]+", "write REGISTRY/IMAGE:TAG")
         _check(self.max_restarts >= 0, f"gke.max_restarts = {self.max_restarts}: must not be negative")
+        _check(
+            0 <= self.flex_start_hours <= FLEX_START_HOURS,
+            f"gke.flex_start_hours = {self.flex_start_hours}: must be at most {FLEX_START_HOURS}, and not negative",
+        )
+        both = self.flex_start_hours and (self.spot or self.reservation)
+        _check(not both, "gke: flex_start_hours excludes spot and reservation; set only one")
         _check_slices("gke", self)
 
     def check(self) -> None:

@@ -17,6 +17,7 @@ from launch.settings import Environment, Gke
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"
 WORKERS = "w"  # short: it is part of every pod's name, which has at most 63 characters
 RUN_LABEL = "ladder/run"  # on every JobSet of ours
+SECONDS_KEPT = 24 * 3600  # of a JobSet that has ended, where no `ladder watch` deletes it
 GONE = (404, 409)  # no such JobSet; another one has taken its name
 
 
@@ -29,23 +30,31 @@ def manifest(job: Job, settings: Gke, environment: Environment, placement: Place
     longest = len(f"{job.name}-{WORKERS}-{replicas - 1}-{vms - 1}-abcde")
     if longest > 63:
         raise InputError(f"{job.run_id}: pod names of {longest} characters, 63 are allowed; shorten the ladder's name")
-    labels = {RUN_LABEL: job.run_id}
-    if settings.queue:
-        labels["kueue.x-k8s.io/queue-name"] = settings.queue
-    if settings.priority:
-        labels["kueue.x-k8s.io/priority-class"] = settings.priority
+    labels, queue = {RUN_LABEL: job.run_id}, settings.fit_queue if tpu is None else settings.queue
+    if queue:
+        labels["kueue.x-k8s.io/queue-name"] = queue
+        labels |= {"kueue.x-k8s.io/priority-class": settings.priority} if settings.priority else {}
     metadata: dict[str, Any] = {"name": job.name, "namespace": settings.namespace, "labels": labels}
     if tpu is not None:
-        metadata["annotations"] = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+        metadata["annotations"] = _annotations(settings)
     rule = {"name": "notinfrastructure", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     spec = {
-        "suspend": bool(settings.queue),  # Kueue resumes it when there is quota
+        "suspend": bool(queue),  # Kueue resumes it when there is quota
+        "ttlSecondsAfterFinished": SECONDS_KEPT,
         "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": [rule]},
         "replicatedJobs": [
             {"name": WORKERS, "replicas": replicas, "template": _job(job, settings, environment, placement, tpu, vms)}
         ],
     }
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "JobSet", "metadata": metadata, "spec": spec}
+
+
+def _annotations(settings: Gke) -> dict[str, str]:
+    """Of the JobSet of a run: each slice has a node pool of its own; how long Kueue asks for flex-start nodes."""
+    annotations = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    if settings.flex_start_hours and settings.queue:
+        annotations["provreq.kueue.x-k8s.io/maxRunDurationSeconds"] = str(round(3600 * settings.flex_start_hours))
+    return annotations
 
 
 def _job(job: Job, settings: Gke, environment: Environment, placement: Placement, tpu, vms: int) -> dict:
@@ -84,8 +93,13 @@ def _pod(job: Job, settings: Gke, environment: Environment, placement: Placement
         "volumeMounts": [{"mountPath": "/scratch", "name": "scratch"}, *mounts],
     }
     selector, tolerations = _node_selector(settings, tpu)
+    # Slices talk over the network of their nodes, past that of the pods, which is slower.
+    host = tpu is not None and settings.slices > 1
     spec = {
         "containers": [container],
+        "dnsPolicy": "ClusterFirstWithHostNet" if host else "",
+        "hostNetwork": host or "",
+        "imagePullSecrets": [{"name": settings.pull_secret}] if settings.pull_secret else [],
         "nodeSelector": selector,
         "restartPolicy": "Never",
         "serviceAccountName": settings.service_account,
@@ -129,6 +143,10 @@ def _node_selector(settings: Gke, tpu: topologies.Slice | None) -> tuple[dict[st
         selector["cloud.google.com/gke-spot"] = "true"
         spot = {"effect": "NoSchedule", "key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"}
         tolerations.append(spot)
+    if settings.flex_start_hours:
+        selector["cloud.google.com/gke-flex-start"] = "true"
+        tolerations.append({"effect": "NoSchedule", "key": "cloud.google.com/gke-flex-start", "operator": "Exists"})
+        tolerations.append({"effect": "NoSchedule", "key": "cloud.google.com/gke-queued", "operator": "Exists"})
     if settings.reservation:
         selector["cloud.google.com/reservation-name"] = settings.reservation
     return selector, tolerations

@@ -19,7 +19,7 @@ from launch.settings import Environment, Slurm
 
 QUEUED = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED", "RESIZING"}
-# The variables of our own environment that a job gets; the others, perhaps secrets, are not passed on.
+# The variables of our own environment that a job gets, and those that [secrets] names; no others are passed on.
 PASSED = re.compile(r"(PATH|HOME|USER|LOGNAME|LANG|LC_ALL|TMPDIR|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHONPATH|SLURM_CONF)|"
                     r"(JAX|XLA|LADDER|NCCL|CUDA)_[A-Z0-9_]+")  # fmt: skip
 _COLUMNS = (("JobID", 20), ("Name", 64), ("State", 24), ("exit_code", 12), ("Reason", 60))
@@ -40,12 +40,12 @@ class Cluster:
 
     def __init__(self, settings: Slurm, environment: Environment, program: Sequence[str] = PROGRAM):
         self.settings, self.environment, self.program = settings, environment, tuple(program)
-        if environment.secrets:
-            raise InputError("[secrets] in ladder.toml: Slurm cannot pass secrets; store them on the cluster instead")
 
     def render(self, job: Job) -> str:
-        """The sbatch command as a comment, then the batch script."""
-        return f"# {shlex.join(self._sbatch(job, ()))}\n{self._script(job)}"
+        """The sbatch command and the names of secrets as comments, then the batch script."""
+        secrets = [f"{name}{'' if name in os.environ else ' (not set here)'}" for name in self.environment.secrets]
+        passed = f"# passed by name, from the environment of sbatch: {', '.join(secrets)}\n" if secrets else ""
+        return f"# {shlex.join(self._sbatch(job, ()))}\n{passed}{self._script(job)}"
 
     def submit(self, job: Job) -> None:
         numbers = [number for run_id, _ in job.after if (number := self._dependency(job, run_id))]
@@ -83,10 +83,12 @@ class Cluster:
         command += ["--requeue", f"--dependency={','.join(dependencies)}", "--kill-on-invalid-dep=yes"]
         nodes = 1 if job.is_fit else s.nodes
         command += [f"--nodes={nodes}", f"--ntasks-per-node={1 if job.is_fit else s.tasks_per_node}"]
-        for flag in ("partition", "account", "qos", "time"):
-            command += [f"--{flag}={getattr(s, flag)}"] if getattr(s, flag) else []
+        flags = {"partition": s.fit_partition if job.is_fit else s.partition, "account": s.account}
+        flags |= {"qos": "" if job.is_fit else s.qos, "time": s.time}
+        command += [f"--{flag}={value}" for flag, value in flags.items() if value]
         # SIGTERM before the time limit: to the shell (B:), which is the job itself; with srun to its tasks.
-        command += [f"--signal={'' if tasks > 1 else 'B:'}TERM@{s.seconds_to_save}"] if s.time else []
+        to_tasks = tasks > 1 and not job.is_fit
+        command += [f"--signal={'' if to_tasks else 'B:'}TERM@{s.seconds_to_save}"] if s.time else []
         return [*command, *(() if job.is_fit else s.options)]
 
     def _script(self, job: Job) -> str:
@@ -101,7 +103,8 @@ class Cluster:
         return None if Record(directory).is_done() else _job_number(directory)
 
     def _run(self, command: Sequence[str], script: str | None = None) -> str:
-        env = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
+        by_name = self.environment.secrets if command[0] == "sbatch" else ()
+        env = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name) or name in by_name}
         env |= self.environment.variables
         try:
             process = subprocess.run(command, input=script, env=env, capture_output=True, text=True, timeout=60)

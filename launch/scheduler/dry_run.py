@@ -82,6 +82,9 @@ class DryRun:
 
     def _built(self) -> tuple[Built, bool]:
         """The ladder with the hashes of those corpora that are built, and whether these are all."""
+        from ladder.data.storage.locations import location, real
+        from ladder.data.tokens.source import TokenSource
+
         prepare.check_tokenizers(self.ladder, named=False)
         keys = dict.fromkeys((rung.data, rung.model.seq_len) for rung in self.ladder.all)
         windows = {key: self._windows(*key) for key in keys}
@@ -91,7 +94,10 @@ class DryRun:
             lambda rung: replace(rung, data=prepare.with_hashes(rung.data, windows[rung.data, rung.model.seq_len]))
         )
         every = [corpus for of_rung in windows.values() for corpus in of_rung]
-        folders = {corpus.hash: absolute(corpus.directory) for corpus in every if corpus}
+        folders = {
+            c.hash: location(real(c.directory)) if isinstance(c, TokenSource) else absolute(c.directory)
+            for c in filter(None, every)
+        }
         of_each = {corpus.hash: corpus.windows["train"] for corpus in every if corpus}
         return Built(ladder, folders, windows=of_each), None not in every
 

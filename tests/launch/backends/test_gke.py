@@ -36,6 +36,8 @@ CASES = {
     "four-slices-reserved": (JOB, dataclasses.replace(SETTINGS, slices=4, reservation="ours")),
     "one-slice-reserved": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, reservation="ours")),
     "four-slices-spot": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, slices=4, spot=True)),
+    "flex-start-private-image": (JOB, dataclasses.replace(SETTINGS, flex_start_hours=36, pull_secret="registry")),
+    "fit-in-a-queue": (FIT, dataclasses.replace(SETTINGS, fit_queue="cpus", priority="low")),
     "fit": (FIT, dataclasses.replace(SETTINGS, spot=True, slices=4)),
 }
 
@@ -154,6 +156,55 @@ def test_a_pod_mounts_read_only_with_bounded_memory_and_disk_and_the_fit_mounts_
     assert pod["serviceAccountName"] == "reader"
     fit = gke.manifest(FIT, READER, ENVIRONMENT, Placement(mounted=("data-1",)))
     assert "gcsfuse" not in str(fit) and fit == gke.manifest(FIT, READER, ENVIRONMENT)
+
+
+def pod_of(manifest):
+    return manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+
+
+def test_the_fit_is_outside_the_queue_of_tpus():
+    fit, queued = manifest_of("fit"), manifest_of("fit-in-a-queue")
+    assert fit["metadata"]["labels"].keys() == {gke.RUN_LABEL} and fit["spec"]["suspend"] is False
+    assert queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "cpus" and queued["spec"]["suspend"] is True
+    assert "google.com/tpu" not in str(fit) and "hostNetwork" not in pod_of(fit)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_slices_are_joined_over_the_network_of_their_nodes(case):
+    pod, several = pod_of(manifest_of(case)), case.startswith("four-slices")
+    network = (True, "ClusterFirstWithHostNet") if several else (None, None)  # with it, names of pods are still found
+    assert (pod.get("hostNetwork"), pod.get("dnsPolicy")) == network
+
+
+def test_flex_start():
+    manifest = manifest_of("flex-start-private-image")
+    assert manifest["metadata"]["annotations"]["provreq.kueue.x-k8s.io/maxRunDurationSeconds"] == "129600"
+    pod = pod_of(manifest)
+    assert pod["nodeSelector"]["cloud.google.com/gke-flex-start"] == "true"
+    assert {"effect": "NoSchedule", "key": "cloud.google.com/gke-queued", "operator": "Exists"} in pod["tolerations"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    without_kueue = dataclasses.replace(SETTINGS, flex_start_hours=1, queue="")
+    assert "provreq" not in str(gke.manifest(JOB, without_kueue, ENVIRONMENT))
+    for wrong in ({"spot": True}, {"reservation": "ours"}, {"flex_start_hours": 169}):
+        with pytest.raises(InputError, match="flex_start_hours"):
+            dataclasses.replace(SETTINGS, **{"flex_start_hours": 1} | wrong)
+
+
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_labels_and_annotations_are_such(case):
+    """The schema checks no keys and values of these; Kueue is told its queue, priority and hours by them alone."""
+    manifest = manifest_of(case)
+    template = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    for metadata in (manifest["metadata"], template["metadata"]):
+        for name, value in metadata["labels"].items():
+            assert KEY.fullmatch(name) and LABEL.fullmatch(value)
+        assert all(KEY.fullmatch(name) and type(v) is str for name, v in metadata.get("annotations", {}).items())
+    for name, value in template["spec"].get("nodeSelector", {}).items():
+        assert KEY.fullmatch(name) and LABEL.fullmatch(value)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The Slurm backend: its scripts, and a whole ladder on a real Slurm where one is up (make slurm)."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from ladder.errors import InputError
+from ladder.parallel import processes
 from ladder.rundir.record import Record
 from launch import prepare
 from launch.backends import slurm
-from launch.backends.protocol import Busy, Seen
+from launch.backends.protocol import Busy, Job, Seen
 from launch.backends.slurm import Cluster
 from launch.scheduler import jobs, loop, status, submission
 from launch.settings import Environment, Slurm
@@ -60,6 +62,49 @@ def test_several_tasks_know_each_other(pair):
     env["PATH"] = os.environ["PATH"]
     process = subprocess.run(["bash", "-c", task, "task", "env"], env=env, text=True, capture_output=True)
     assert {"LADDER_COORDINATOR=10.0.0.7:20007", "LADDER_PROCESSES=8", "LADDER_PROCESS=3"} < {*process.stdout.split()}
+
+
+def test_each_of_eight_tasks_has_an_index_of_its_own_and_all_have_one_coordinator(pair):
+    script = Cluster(Slurm(nodes=2, tasks_per_node=4), Environment()).render(pair[0])
+    srun = shlex.split(script.splitlines()[-1])
+    seen = []
+    for index in range(8):  # as srun sets them
+        env = {"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_JOB_ID": "123456", "SLURM_NTASKS": "8"}
+        env |= {"SLURM_PROCID": str(index), "SLURM_LOCALID": str(index % 4), "PATH": os.environ["PATH"]}
+        done = subprocess.run(["bash", "-c", srun[5], "task", "env"], env=env, text=True, capture_output=True)
+        joined = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        seen.append(processes.settings(None, None, None, joined))
+    assert [index for _, _, index in seen] == list(range(8))
+    assert {(coordinator, count) for coordinator, count, _ in seen} == {("10.0.0.7:23456", 8)}
+
+
+def test_the_fit_asks_for_no_gpu(pair):
+    fit = Job("l-mine-fit", "fit", str(Path(pair[0].directory).parent / "fit" / "f"), ("conclude", "f"), kind="fit")
+    settings = {"partition": "gpu", "account": "us", "qos": "gpu", "time": "1:00:00", "options": ("--gres=gpu:8",)}
+    for more, says in (({}, set()), ({"fit_partition": "cpu"}, {"--partition=cpu"})):
+        sbatch = Cluster(Slurm(**settings, nodes=2, **more), Environment()).render(fit).splitlines()[0]
+        words = {*shlex.split(sbatch.removeprefix("# "))}
+        assert {word for word in words if re.match("--(partition|qos|gres)", word)} == says
+        assert {"--account=us", "--nodes=1", "--signal=B:TERM@60"} < words
+
+
+def test_secrets_are_passed_by_name_and_only_to_sbatch(pair, monkeypatch, tmp_path):
+    for name in ("sbatch", "squeue"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nenv >{tmp_path}/{name}.env\necho 7\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "OTHER_TOKEN"):
+        monkeypatch.setenv(name, f"very secret {name}")
+    cluster = Cluster(Slurm(), Environment({}, {"HF_TOKEN": "hf/token", "NOT_SET": "a/b"}))
+    assert "# passed by name, from the environment of sbatch: HF_TOKEN, NOT_SET (not set here)" in cluster.render(
+        pair[0]
+    )
+    assert "very secret" not in cluster.render(pair[0])
+    cluster.submit(pair[0])
+    cluster._run(["squeue"])
+    lines = {name: (tmp_path / f"{name}.env").read_text() for name in ("sbatch", "squeue")}
+    assert re.findall("very secret .*", lines["sbatch"]) == ["very secret HF_TOKEN"]
+    assert "very secret" not in lines["squeue"]
 
 
 def test_hostile_paths_are_quoted(tmp_path):
