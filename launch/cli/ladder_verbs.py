@@ -161,9 +161,14 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     Example: ladder status demo
     """
     from launch.scheduler import status as statuses
+    from launch.scheduler import submission
 
-    ladder_status = statuses.read(runs.folder(name, root_of(name, root)))
+    folder = runs.folder(name, root_of(name, root))
+    ladder_status = statuses.read(folder)
     terminal.console().print(statuses.table(ladder_status))
+    if (folder / submission.FILE).exists():
+        spent = submission.read(folder).spent({one.run_id: one for one in ladder_status})
+        terminal.console().print(str(spent) if spent else "", end="\n" if spent else "", markup=False)
     if json:
         terminal.write_json(json, statuses.to_json(ladder_status))
 

@@ -67,6 +67,39 @@ def estimate(
     return Estimate(len(remaining), sum(flops for _, flops in remaining), tuple(hours), tuple(dollars))
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What runs have cost so far. hours: chip-hours (low, high). dollars: (low, high)."""
+
+    hours: tuple[float, float]
+    dollars: tuple[float, float]
+
+    def __str__(self) -> str:
+        hours = " to ".join(si(n, 4) if n else "0" for n in self.hours)
+        dollars = " to ".join(f"${n:,.0f}" for n in self.dollars)
+        return f"spent so far: {hours} chip-hours, {dollars} (training, by the times of all attempts)"
+
+
+def spent(
+    runs: Mapping[str, Status],
+    jobs: Sequence[Job],
+    slice_of: Callable[[str], Slice],
+    slices: int,
+    prices: Mapping[str, str] | None = None,
+) -> Spent:
+    """slices: of every run. The fit, and machines that start or wait to be deleted, are not counted."""
+    price_of = {kind: _price(kind, text) for kind, text in (PRICES | dict(prices or {})).items()}
+    hours, dollars = [0.0, 0.0], [0.0, 0.0]
+    for job in jobs:
+        if job.is_fit or job.run_id not in runs:
+            continue
+        tpu = slice_of(job.size)
+        for i, seconds in enumerate(runs[job.run_id].seconds):
+            hours[i] += seconds / 3600 * tpu.chips * slices
+            dollars[i] += seconds / 3600 * tpu.chips * slices * price_of[tpu.kind][i]
+    return Spent(tuple(hours), tuple(dollars))
+
+
 def _price(kind: str, text: str) -> tuple[float, float]:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
     if kind not in KINDS or not match or float(match[1]) > float(match[2]):

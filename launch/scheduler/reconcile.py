@@ -7,11 +7,9 @@ however its last job ended; after three tries without a new checkpoint it is stu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ladder.rundir.record import STOPPED
 from launch.backends.protocol import TRIES, TRY_AGAIN, Job, Seen
-from launch.scheduler.status import Status
+from launch.scheduler.status import OVER, Status
 
-OVER = ("done", "damaged", *STOPPED)
 SETTLED = (*OVER, "skipped", "blocked")  # these do not change without the user
 
 

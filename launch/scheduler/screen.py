@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ladder.errors import Preempted
 from launch.scheduler import loop, status
+from launch.scheduler.estimate import Spent
 from launch.scheduler.loop import Round
 from launch.scheduler.reconcile import OVER, ladder_states
 from launch.scheduler.submission import Submission
@@ -23,7 +24,7 @@ def watch(folder: Path, submission: Submission, every: float, console: Console) 
         def show(round_: Round) -> None:
             for line in round_.log:
                 live.console.print(line, markup=False)
-            live.update(_page(round_), refresh=True)
+            live.update(_page(round_, submission.spent(round_.runs)), refresh=True)
 
         while last is None:
             try:
@@ -43,6 +44,7 @@ def watch(folder: Path, submission: Submission, every: float, console: Console) 
     return 1 if states & {*OVER, "blocked"} - {"done"} else 0
 
 
-def _page(round_: Round) -> Group:
+def _page(round_: Round, spent: Spent | None) -> Group:
+    lines = [Text(str(spent))] if spent else []
     busy = [Text(f"the backend did not answer ({round_.busy}); asking again")] if round_.busy else []
-    return Group(status.table(list(round_.runs.values()), round_.states), *busy)
+    return Group(status.table(list(round_.runs.values()), round_.states), *lines, *busy)

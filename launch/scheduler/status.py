@@ -1,5 +1,6 @@
 """What a ladder's run directories say about its runs, whatever a backend reports."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from fitting.report.numbers import si
 from ladder.errors import InputError
 from ladder.rundir import lease, snapshot
 from ladder.rundir.files import as_path, is_local
-from ladder.rundir.record import Record
+from ladder.rundir.record import STOPPED, Record
 from launch import terminal
 from launch.backends.protocol import Job
 from launch.scheduler import runs
@@ -30,6 +31,7 @@ COLOURS = {
 }
 
 
+OVER = ("done", "damaged", *STOPPED)
 LEAST_WAIT_SHOWN = 1.0  # seconds that a run waited for data
 
 # The last snapshot of each ladder in a bucket, so that `ladder watch` does not read again what has not changed.
@@ -43,7 +45,8 @@ class Status:
     step: the latest known; durable: of the newest published checkpoint; saved: of all published checkpoints. The run
     trains from step first to steps. loss: nats per token. rate: tokens/s. restarts: how often training began again.
     tries: how often since the newest checkpoint or the last --retry; last_try: its time (seconds since 1970).
-    data_seconds: how long the loop has waited for data, as of the latest heartbeat.
+    data_seconds: how long the loop has waited for data, as of the latest heartbeat. seconds: for how long machines have
+    trained it in all attempts, at least and at most (see `seconds`).
     """
 
     run_id: str
@@ -61,6 +64,7 @@ class Status:
     tries: int = 0
     last_try: float = 0.0
     data_seconds: float = 0.0
+    seconds: tuple[float, float] = (0.0, 0.0)
 
     @property
     def share(self) -> float:
@@ -148,6 +152,7 @@ def _status(record: Record) -> Status:
         tries=tries(attempts, durable),
         last_try=attempts[-1]["time"] if attempts else 0.0,
         data_seconds=(beat or {}).get("data_seconds", 0.0),
+        seconds=seconds(attempts, (beat or {}).get("time", 0.0), None if state.name in OVER else time.time()),
     )
 
 
@@ -160,6 +165,24 @@ def tries(attempts: Sequence[Mapping], durable: int | None) -> int:
             break
         counts[row["by"]] += 1
     return max(counts.values())
+
+
+def seconds(attempts: Sequence[Mapping], last_beat: float, now: float | None) -> tuple[float, float]:
+    """How long a run was trained, (at least, at most), from the times at which it was begun. now: None if it is over.
+
+    An attempt lasts at most until the next row, or until now; at least until the last heartbeat, which is there of the
+    last attempt only: earlier ones may have ended at once. Waiting for machines is not counted.
+    """
+    least = most = 0.0
+    for i, row in enumerate(attempts):
+        if row["by"] != "train":
+            continue
+        if i + 1 < len(attempts):
+            most += max(0.0, attempts[i + 1]["time"] - row["time"])
+        else:
+            least = max(0.0, last_beat - row["time"])
+            most += max(least, (now or 0.0) - row["time"])
+    return least, most
 
 
 def to_json(statuses: Sequence[Status]) -> dict:

@@ -13,7 +13,7 @@ from launch.backends.archive import Code
 from launch.backends.bucket_mount import Placement
 from launch.backends.protocol import Backend, Job
 from launch.scheduler import jobs
-from launch.scheduler.estimate import Estimate, estimate
+from launch.scheduler.estimate import Estimate, Spent, estimate, spent
 from launch.scheduler.status import Status
 from launch.settings import Gke, Settings, Tpu
 
@@ -62,6 +62,11 @@ class Submission:
         """Of the runs that are not done."""
         tpu = self.config.tpu
         return estimate(self.jobs, runs, tpu and tpu.slice_of, self.config.settings.prices)
+
+    def spent(self, runs: Mapping[str, Status]) -> Spent | None:
+        """On the runs so far; None where machines are not paid for by the hour."""
+        tpu = self.config.tpu
+        return tpu and spent(runs, self.jobs, tpu.slice_of, tpu.slices, self.config.settings.prices)
 
 
 def planned(

@@ -15,6 +15,8 @@ from ladder.rundir import files
 from ladder.topologies import parse
 from launch import cli, prepare
 from launch.backends.archive import Code
+from launch.backends.bucket_mount import Placement
+from launch.scheduler import status
 from launch.scheduler.dry_run import DryRun
 
 BACKENDS = ("local", "slurm", "gke", "tpu")
@@ -167,3 +169,21 @@ def test_a_batch_larger_than_the_corpus_is_found(submit, tmp_path):
     code, out = submit("--dry-run")
     assert code == 2 and re.search(r"each batch takes \d+ windows of \d+ tokens from the text, which has only ", out)
     assert submit()[1] == out and not (tmp_path / "runs").exists()
+
+
+def test_what_would_cost_too_much_is_refused_before_anything_is_written(submit, tmp_path, monkeypatch):
+    (tmp_path / "ladder.toml").write_text(SETTINGS + '[prices]\nv5e = "1e0-2"\n[limits]\ndollars = 1\n')
+    assert submit("--backend", "tpu", "--dry-run", "--root", "gs://b/runs")[1].startswith("error: ")
+    settings = SETTINGS + '[prices]\nv5e = "900000000-999999999"\n[limits]\ndollars = 1000\n'
+    (tmp_path / "ladder.toml").write_text(settings)
+    flags = ("--backend", "tpu", "--root", "gs://b/runs", "--corpora", "gs://b/corpora")
+    code, out = submit(*flags, "--dry-run")
+    assert code == 0 and re.search(r"would be refused: limits.dollars = 1000: the \d+ runs to go cost up to \$", out)
+    monkeypatch.setattr(files, "find_spec", lambda name: name)
+    monkeypatch.setattr("launch.backends.archive.publish", lambda *_, **__: Code())
+    monkeypatch.setattr(prepare, "build", lambda ladder, corpora: prepare.Built(ladder, {}))
+    monkeypatch.setattr("launch.scheduler.placement.place", lambda *_: (Placement(), []))
+    monkeypatch.setattr("launch.scheduler.status.read_jobs", lambda jobs: status.pending(jobs))
+    monkeypatch.setattr("launch.scheduler.submission.write", lambda *_: pytest.fail("was written"))
+    code, out = submit(*flags)
+    assert code == 2 and "error: limits.dollars = 1000: the " in out and "raise it in ladder.toml" in out

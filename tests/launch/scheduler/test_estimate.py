@@ -5,7 +5,7 @@ import pytest
 from ladder import topologies
 from ladder.errors import InputError
 from launch.backends.protocol import Job
-from launch.scheduler import estimate
+from launch.scheduler import estimate, status
 from launch.scheduler.status import Status
 
 JOBS = (
@@ -66,3 +66,42 @@ def test_slices_have_whole_vms(text, vms, per_vm):
 def test_a_wrong_topology_is_refused(text):
     with pytest.raises(InputError, match="topology"):
         topologies.parse(text)
+
+
+ROW = {"durable": None}
+T0 = 1_000_000.0
+ATTEMPTS = [  # submitted, begun after 5 minutes of waiting; preempted, seen and submitted after an hour; begun again
+    {"by": "submit", "time": T0},
+    {"by": "train", "time": T0 + 300},
+    {"by": "submit", "time": T0 + 3900},
+    {"by": "train", "time": T0 + 4000},
+]
+SECONDS = {
+    "never begun": (ATTEMPTS[:1], 0.0, T0 + 999, (0, 0)),
+    "begun, no heartbeat yet": (ATTEMPTS[:2], 0.0, T0 + 400, (0, 100)),
+    "runs": (ATTEMPTS[:2], T0 + 390, T0 + 400, (90, 100)),
+    "preempted": (ATTEMPTS[:3], T0 + 390, T0 + 4000, (0, 3600)),
+    "begun again": (ATTEMPTS, T0 + 5000, T0 + 5010, (1000, 3600 + 1010)),
+    "over": (ATTEMPTS, T0 + 5000, None, (1000, 3600 + 1000)),
+}
+
+
+@pytest.mark.parametrize("case", SECONDS)
+def test_how_long_a_run_was_trained(case):
+    attempts, beat, now, expected = SECONDS[case]
+    assert status.seconds([ROW | row for row in attempts], beat, now) == pytest.approx(expected)
+
+
+def test_what_was_spent_by_hand():
+    runs = {"a": Status("a", "done", seconds=(3600, 7200)), "b": Status("b", "running", seconds=(0, 3600))}
+    spent = estimate.spent(runs, JOBS, v5e, 2, {"v5e": "1-3"})
+    assert spent.hours == (32, 96) and spent.dollars == (32, 288)
+    assert str(spent) == "spent so far: 32 to 96 chip-hours, $32 to $288 (training, by the times of all attempts)"
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(0.0, False), (4231.0, False), (4229.0, True), (600.0, True)])
+def test_the_high_end_is_compared_with_the_limit(limit, refused):
+    costs = estimate.estimate(JOBS, RUNS, v5e, {"v5e": "1-3"})
+    assert bool(costs.above(limit)) == refused
+    if refused:
+        assert f"limits.dollars = {limit:g}: the 2 runs to go cost up to $4,230 (the high end " in costs.above(limit)

@@ -5,14 +5,19 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
 
+from ladder.rundir.files import sealed, write_atomic
 from ladder.rundir.record import Record
+from launch import cli
 from launch.backends.local import Local
 from launch.scheduler import jobs, loop, screen, status
-from launch.scheduler.submission import BackendConfig, Submission
+from launch.scheduler.submission import FILE, BackendConfig, Submission
+from launch.settings import Settings, Tpu
 from tests.launch import stand_ins
 
 DONE = """
@@ -43,6 +48,25 @@ def test_it_drives_a_ladder_to_its_end(ladder, ends):
     console = Console(file=io.StringIO(), width=160)
     assert screen.watch(*ladder(ends), 0.02, console) == ENDS[ends][1]
     assert ends in console.file.getvalue()
+
+
+def test_what_was_spent_is_shown(ladder, capsys):
+    folder, submitted = ladder("done")
+    config = BackendConfig("tpu", settings=Settings(tpu=Tpu(topology={"default": "v5e:4x4"})))
+    value = {"runs": ["t", "b"], "fit": None, "engine": asdict(config)}
+    write_atomic(folder / FILE, sealed(value))
+    began = time.time() - 3600
+    for job in submitted.jobs:
+        with patch("time.time", lambda: began):
+            Record(job.directory).attempt("train")
+    Record(submitted.jobs[0].directory).heartbeat(3, 2.0, 1.0)
+    assert cli.main(["status", str(folder)]) == 0
+    assert "spent so far: 16 to 32 chip-hours, $9 to $38 (training, by" in capsys.readouterr().out
+    console = Console(file=io.StringIO(), width=160)
+    screen.watch(
+        folder, Submission(submitted.jobs, config), 0.02, console
+    )  # submits: these attempts are the earlier ones
+    assert "spent so far: 0 to 32 chip-hours, $0 to $38" in console.file.getvalue()
 
 
 def test_it_looks_on_while_another_submits(ladder):
