@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 
 .PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle beam
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
-.PHONY: proof-bare-machine
+.PHONY: proof-bare-machine proof-faults
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,6 +57,9 @@ proof-paper: $(READY)  ## the task-ladder paper's methods on its runs: every tas
 
 proof-chaos: $(READY) $(OLMES)  ## many kills and faults: every run resumes with the same bits (an hour)
 	$(RUN) -m pytest -q -m chaos $(ARGS)
+
+proof-faults: $(READY)  ## 2,000 random sequences of faults of a backend: nothing trained twice, nothing left to pay (10 minutes)
+	$(RUN) -m pytest -q -m chaos tests/launch/scheduler/test_reconcile.py $(ARGS)
 
 proof-tpu: libtpu  ## compile the large rungs for TPUs, without one: docs/tpu.md (an hour)
 	$(RUN) -m pytest -q -m '' tests/launch/aot

@@ -17,7 +17,8 @@ class Kind:
     sum, one way), of the chip's share of the data-centre network. Source: cloud.google.com/tpu/docs, the page of each
     kind, system architecture (its two-way figure for the links is halved; the network of a pod is divided by its
     chips). For v4 no network figure is published: the smallest of the others is used. ring: a dimension whose size is a
-    multiple of this number is a closed ring; an open one has half the bandwidth.
+    multiple of this number is a closed ring; an open one has half the bandwidth. devices: of JAX. accelerator is ""
+    where the Cloud TPU API does not offer the kind.
     """
 
     accelerator: str
@@ -32,6 +33,7 @@ class Kind:
     link_rate: float
     network_rate: float
     ring: int
+    devices: int = 1
 
 
 GIB = 1 << 30
@@ -42,6 +44,7 @@ KINDS = {
     ),
     "v5p": Kind("v5p", "tpu-v5p-slice", "v2-alpha-tpuv5", 2, 4, 3, 459e12, 95 * GIB, 2765e9, 600e9, 6.25e9, 4),
     "v6e": Kind("v6e", "tpu-v6e-slice", "v2-alpha-tpuv6e", 1, 8, 2, 918e12, 32 * GIB, 1640e9, 400e9, 12.5e9, 16),
+    "tpu7x": Kind("", "tpu7x", "", 2, 4, 3, 2307e12, 192 * GIB, 7380e9, 600e9, 12.5e9, 4, devices=2),
 }
 
 
@@ -55,6 +58,11 @@ class Slice:
     @property
     def chips(self) -> int:
         return math.prod(map(int, self.topology.split("x")))
+
+    @property
+    def devices(self) -> int:
+        """Of JAX: two of each TPU7x chip, else one of each chip."""
+        return self.chips * KINDS[self.kind].devices
 
     @property
     def chips_per_vm(self) -> int:

@@ -57,7 +57,7 @@ def check_layouts(rungs: Sequence[Rung], slice_of: Callable[[str], Slice], slice
     for rung in rungs:
         tpu = slice_of(rung.size)
         try:
-            replica, fsdp, tensor, _ = layout.shape(rung.mesh, tpu.chips * slices, slices)
+            replica, fsdp, tensor, _ = layout.shape(rung.mesh, tpu.devices * slices, slices)
         except InputError as error:
             raise InputError(f"rung {rung.label} on {slices} x {tpu.kind}:{tpu.topology}: {error}") from None
         layout.check_batch(rung, replica * fsdp, tensor)

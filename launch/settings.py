@@ -154,6 +154,8 @@ class Tpu:
             f"tpu.runtime_version = {self.runtime_version!r}: topology has several kinds of TPU, and each has its own"
         )
         _check(not self.runtime_version or len(kinds) < 2, f"{reason}; leave it out")
+        gke_only = [text for text in self.topology.values() if text.startswith("tpu7x:")]
+        _check(not gke_only, f"tpu.topology: the Cloud TPU API does not offer {', '.join(gke_only)}; use --backend gke")
         _check(self.wait_hours >= 0, f"tpu.wait_hours = {self.wait_hours}: must not be negative")
         _check_slices("tpu", self)
 

@@ -35,7 +35,9 @@ def check(rung: Rung, topology: str, slices: int = 1, cache: Path | None = None)
     kernels, sharding of every array of the state. Raises InputError where mesh or batch do not divide, the step does
     not fit, or libtpu is not installed.
     """
-    topologies.parse(topology)
+    kind = topologies.parse(topology).kind
+    if topologies.KINDS[kind].devices > 1:
+        raise InputError(f"topology {topology!r}: ladder check does not know {kind}, a chip of which is two devices")
     if slices < 1:
         raise InputError(f"--slices {slices}: must be at least 1")
     if importlib.util.find_spec("libtpu") is None:

@@ -59,11 +59,12 @@ def estimate(
     for job, flops in remaining if slice_of else ():
         if job.is_fit:
             continue
-        kind = slice_of(job.size).kind
+        tpu = slice_of(job.size)
+        price = _price_of(tpu, price_of)
         for i, utilisation in enumerate(reversed(UTILISATION)):
-            chip_hours = flops / (KINDS[kind].peak * utilisation) / 3600
+            chip_hours = flops / (KINDS[tpu.kind].peak * utilisation) / 3600
             hours[i] += chip_hours
-            dollars[i] += chip_hours * price_of[kind][i]
+            dollars[i] += chip_hours * price[i]
     return Estimate(len(remaining), sum(flops for _, flops in remaining), tuple(hours), tuple(dollars))
 
 
@@ -96,8 +97,14 @@ def spent(
         tpu = slice_of(job.size)
         for i, seconds in enumerate(runs[job.run_id].seconds):
             hours[i] += seconds / 3600 * tpu.chips * slices
-            dollars[i] += seconds / 3600 * tpu.chips * slices * price_of[tpu.kind][i]
+            dollars[i] += seconds / 3600 * tpu.chips * slices * _price_of(tpu, price_of)[i]
     return Spent(tuple(hours), tuple(dollars))
+
+
+def _price_of(tpu: Slice, prices: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    if tpu.kind not in prices:
+        raise InputError(f'prices.{tpu.kind} is not set: in ladder.toml under [prices], {tpu.kind} = "LOW-HIGH"')
+    return prices[tpu.kind]
 
 
 def _price(kind: str, text: str) -> tuple[float, float]:

@@ -71,6 +71,13 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, case):
         settings.load(tmp_path / "ladder.toml")
 
 
+def test_tpu7x_is_offered_by_gke_only():
+    topology = {"default": "tpu7x:2x2x2"}
+    assert settings.from_dict({"gke": {"topology": topology}}).gke.slice_of("7B").devices == 16
+    with pytest.raises(InputError, match="the Cloud TPU API does not offer tpu7x:2x2x2; use --backend gke"):
+        settings.from_dict({"tpu": {"topology": topology}})
+
+
 REFUSED = {
     "secret by name": {"env": {"HF_TOKEN": "hf_abc"}},
     "secret by name 2": {"env": {"WANDB_API_KEY": "abc"}},

@@ -37,6 +37,7 @@ CASES = {
     "one-slice-reserved": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, reservation="ours")),
     "four-slices-spot": (dataclasses.replace(JOB, size="7B"), dataclasses.replace(SETTINGS, slices=4, spot=True)),
     "flex-start-private-image": (JOB, dataclasses.replace(SETTINGS, flex_start_hours=36, pull_secret="registry")),
+    "tpu7x": (JOB, dataclasses.replace(SETTINGS, slices=2, topology={"default": "tpu7x:2x2x2"})),
     "fit-in-a-queue": (FIT, dataclasses.replace(SETTINGS, fit_queue="cpus", priority="low")),
     "fit": (FIT, dataclasses.replace(SETTINGS, spot=True, slices=4)),
 }
@@ -171,7 +172,7 @@ def test_the_fit_is_outside_the_queue_of_tpus():
 
 @pytest.mark.parametrize("case", CASES)
 def test_slices_are_joined_over_the_network_of_their_nodes(case):
-    pod, several = pod_of(manifest_of(case)), case.startswith("four-slices")
+    pod, several = pod_of(manifest_of(case)), case.startswith(("four-slices", "tpu7x"))
     network = (True, "ClusterFirstWithHostNet") if several else (None, None)  # with it, names of pods are still found
     assert (pod.get("hostNetwork"), pod.get("dnsPolicy")) == network
 

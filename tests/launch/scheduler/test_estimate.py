@@ -38,6 +38,17 @@ def test_without_tpus_only_flops():
     assert str(estimate.estimate(JOBS, RUNS)) == "2 runs to go, 2.000e+20 FLOPs"
 
 
+def test_a_kind_without_a_price_asks_for_one():
+    def tpu7x(size):
+        return topologies.parse("tpu7x:2x2x1")
+
+    with pytest.raises(
+        InputError, match=r'prices.tpu7x is not set: in ladder.toml under \[prices\], tpu7x = "LOW-HIGH"'
+    ):
+        estimate.estimate(JOBS, RUNS, tpu7x)
+    assert estimate.estimate(JOBS, RUNS, tpu7x, {"tpu7x": "1-2"}).dollars[1] > 0
+
+
 @pytest.mark.parametrize("prices", [{"v5e": "3-1"}, {"v5e": "free"}, {"v9": "1-2"}])
 def test_a_wrong_price_is_refused(prices):
     with pytest.raises(InputError, match="dollars for a chip-hour"):
@@ -53,6 +64,8 @@ def test_a_wrong_price_is_refused(prices):
         ("v4:2x2x1", 1, 4),
         ("v5p:8x8x8", 128, 4),
         ("v6e:16x16", 64, 4),
+        ("tpu7x:2x2x1", 1, 4),
+        ("tpu7x:4x4x8", 32, 4),
     ],
 )
 def test_slices_have_whole_vms(text, vms, per_vm):

@@ -162,6 +162,9 @@ class Run:
     saved: list[int] = field(default_factory=list)
     state: str = "pending"  # or one of OVER
     attempts: list[dict] = field(default_factory=list)
+    billed: int = 0  # how often a machine was paid for since the newest checkpoint
+    requeued: int = 0  # how many of these times the backend alone decided
+    completions: int = 0
 
     def attempt(self, by):
         self.attempts.append({"by": by, "durable": self.saved[-1] if self.saved else None})
@@ -192,6 +195,9 @@ def ladder_of(shape):
     return (*jobs, Job("l-fit", "fit", "fit", ("conclude", "fit"), after, kind="fit"))
 
 
+ANSWERS = ("true", "true", "true", "old", "forgets", "twice", "wrong")
+
+
 class World(RuleBasedStateMachine):
     """A backend with one live job per name, and run directories; faults of both; a submitter that only reconciles."""
 
@@ -205,17 +211,44 @@ class World(RuleBasedStateMachine):
         self.jobs = ladder_of(shape)
         self.runs = {job.run_id: Run(job) for job in self.jobs}
         self.backend: dict[str, list] = {}  # job name -> [phase, code]
+        self.ids, self.n_jobs, self.last_answer, self.lied = {}, 0, {}, False
         self.max_jobs, self.keeps_machines, self.chains = max_jobs, keeps_machines, chains
 
-    def look(self):
-        backend = {name: (Seen(name, *held),) for name, held in self.backend.items()}
+    def look(self, answer="true", index=0):
+        """What the submitter reads of the run directories, and what the backend answers."""
+        truth = {name: (Seen(self.ids[name], *held),) for name, held in self.backend.items()}
+        backend, self.last_answer = dict(truth), truth if answer == "true" else self.last_answer
+        name = sorted(truth)[index % len(truth)] if truth else None
+        if answer == "old":
+            backend = dict(self.last_answer)
+        elif name and answer == "forgets":
+            del backend[name]
+        elif name and answer == "twice":
+            backend[name] *= 2
+        elif name and answer == "wrong":
+            wrong = [
+                ("queued", None),
+                ("running", None),
+                ("unknown", None),
+                ("ended", None),
+                ("ended", 137),
+                ("ended", 1),
+            ]
+            backend[name] = (Seen(self.ids[name], *wrong[index % len(wrong)]),)
+        self.lied |= backend != truth
         runs = {i: run.status(self.backend.get(run.job.name, [""])[0] == "running") for i, run in self.runs.items()}
         return runs, backend
 
-    @rule(lost=st.sampled_from(["", "", "", "request", "response"]), cut=st.none() | st.integers(0, 3))
-    def submitter_looks(self, lost="", cut=None):
-        """lost: what of every call to the backend; cut: the submitter is killed after so many actions."""
-        runs, backend = self.look()
+    @rule(
+        lost=st.sampled_from(["", "", "", "request", "response"]),
+        cut=st.none() | st.integers(0, 3),
+        answer=st.sampled_from(ANSWERS),
+        index=st.integers(0, 99),
+    )
+    def submitter_looks(self, lost="", cut=None, answer="true", index=0):
+        """lost: what of every call to the backend; cut: the submitter is killed after so many actions. answer: the
+        backend may answer what was true before, leave a job out, name it twice, or say that it is in another phase."""
+        runs, backend = self.look(answer, index)
         actions = reconcile(self.jobs, runs, backend, 0.0, self.max_jobs, 0.0, self.keeps_machines, self.chains)
         for action in actions[:cut]:
             run = self.runs[action.job.run_id]
@@ -226,16 +259,20 @@ class World(RuleBasedStateMachine):
             if lost == "request":
                 continue
             if isinstance(action, Delete):
-                self.backend.pop(action.job.name, None)
+                # A machine is deleted by its name; other backends refuse to delete a newer job of the same name.
+                if self.keeps_machines or self.ids.get(action.job.name) == action.seen.id:
+                    self.backend.pop(action.job.name, None)
                 continue
             assert run.state not in OVER, "what is over is never run again"
-            assert run.job.name not in self.backend, "one job for a run"
+            assert self.lied or run.job.name not in self.backend, "one job for a run"
             if not self.chains:
                 assert self.may_start(run)
-            self.backend[run.job.name] = ["queued", None]
+            if run.job.name not in self.backend:  # an existing one of its name is left as it is
+                self.n_jobs += 1
+                self.backend[run.job.name], self.ids[run.job.name] = ["queued", None], str(self.n_jobs)
             if lost != "response":
                 run.attempt("submit")
-        if self.max_jobs is not None:
+        if self.max_jobs is not None and not self.lied:
             assert len([held for held in self.backend.values() if held[0] != "ended"]) <= self.max_jobs
 
     def at(self, index, *phases):
@@ -264,7 +301,10 @@ class World(RuleBasedStateMachine):
         run = self.run_of(name)
         if self.may_start(run):
             self.backend[name] = ["running", None]
-            run.attempt("train")
+            if run.state not in OVER:
+                run.attempt("train")
+                run.billed += 1
+                assert run.billed - run.requeued <= TRIES, "no more tries are paid for without a new checkpoint"
         elif any(self.runs[i].state in OVER or self.runs[i].job.name not in self.backend for i, _ in run.job.after):
             del self.backend[name]
 
@@ -280,8 +320,10 @@ class World(RuleBasedStateMachine):
         step = (run.saved[-1] if run.saved else 0) + 3
         if run.job.is_fit or step >= run.job.steps:
             run.state = "done"
+            run.completions += 1
         if not run.job.is_fit:
             run.saved.append(step)
+            run.billed = run.requeued = 0
         if run.state == "done" and not self.keeps_machines:
             held[:] = ["ended", 0]
 
@@ -294,6 +336,7 @@ class World(RuleBasedStateMachine):
     def requeued_by_the_backend(self, index):
         if name := self.at(index, "running"):
             self.backend[name] = ["queued", None]
+            self.run_of(name).requeued += 1
 
     @rule(index=st.integers(0, 99))
     def a_job_vanishes(self, index):
@@ -331,6 +374,7 @@ class World(RuleBasedStateMachine):
         states = ladder_states(self.jobs, *self.look())
         assert set(states.values()) <= set(SETTLED)
         for run in self.runs.values():
+            assert run.completions <= 1, "no run is trained twice"
             assert run.state != "stuck" or status.tries(run.attempts, run.saved[-1] if run.saved else None) >= TRIES
         if not {"failed", "stuck", "blocked"} & {*states.values()}:
             assert states["fit"] == "done"
@@ -342,4 +386,6 @@ TestFaults.settings = settings(max_examples=100, stateful_step_count=20, deadlin
 
 @pytest.mark.chaos
 class TestManyFaults(World.TestCase):
-    settings = settings(max_examples=1000, stateful_step_count=20, deadline=None, derandomize=True)
+    """make proof-faults"""
+
+    settings = settings(max_examples=2000, stateful_step_count=20, deadline=None, derandomize=True)
