@@ -332,6 +332,19 @@ class World(RuleBasedStateMachine):
         if name := self.at(index, "running", "queued"):
             self.backend[name] = ["ended", code]
 
+    @rule(index=st.integers(0, 99), code=st.sampled_from([None, 75, 137]), answer=st.sampled_from(ANSWERS))
+    def preempted_again_and_again(self, index, code, answer):
+        """A run that never reaches its next checkpoint: each time it begins, its machine is taken away."""
+        if not (name := self.at(index, "running", "queued")):
+            return
+        for _ in range(TRIES + 2):
+            if self.backend.get(name, [""])[0] == "queued":
+                self.starts(name)
+            if self.backend.get(name, [""])[0] == "running":
+                self.backend[name] = ["ended", code]
+            self.submitter_looks(answer=answer, index=index)
+            self.submitter_looks()
+
     @rule(index=st.integers(0, 99))
     def requeued_by_the_backend(self, index):
         if name := self.at(index, "running"):
