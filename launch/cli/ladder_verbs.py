@@ -1,5 +1,6 @@
 """Verbs about a whole ladder: submit, watch, status, logs, cancel, verify."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -166,9 +167,9 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     folder = runs.folder(name, root_of(name, root))
     ladder_status = statuses.read(folder)
     terminal.console().print(statuses.table(ladder_status))
-    if (folder / submission.FILE).exists():
-        spent = submission.read(folder).spent({one.run_id: one for one in ladder_status})
-        terminal.console().print(str(spent) if spent else "", end="\n" if spent else "", markup=False)
+    with suppress(submission.NothingSubmitted):
+        if spent := submission.read(folder).spent({one.run_id: one for one in ladder_status}):
+            terminal.console().print(str(spent), markup=False)
     if json:
         terminal.write_json(json, statuses.to_json(ladder_status))
 

@@ -93,12 +93,16 @@ def write(built: prepare.Built, targets: bool, root: Path, config: BackendConfig
     return Submission(jobs.read(directories, fit), config)
 
 
+class NothingSubmitted(InputError):
+    """The runs of a folder are trained by hand."""
+
+
 def read(folder: Path) -> Submission:
-    """Raises InputError where nothing was submitted, or submit.json is damaged."""
+    """Raises NothingSubmitted, and InputError where submit.json is damaged."""
     try:
         value = read_sealed(folder / FILE)
     except FileNotFoundError:
-        raise InputError(f"{folder}: nothing was submitted from here; start with ladder submit") from None
+        raise NothingSubmitted(f"{folder}: nothing was submitted from here; start with ladder submit") from None
     try:
         names, fit, engine = value["runs"], value["fit"], value["engine"]
         if bad := [name for name in (*names, fit or "fit") if not jobs.RUN_ID.fullmatch(name)]:

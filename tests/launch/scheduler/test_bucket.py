@@ -86,7 +86,7 @@ def test_training_steps_ask_the_bucket_for_nothing(bucket, tmp_path):
     assert cli.main(["verify", "tiny", "--root", f"{bucket.url}/runs"]) == 0
     with bucket.counted() as kinds:
         assert cli.main(["status", str(directory.parent)]) == 0
-    assert kinds.total() < 12
+    assert kinds.total() <= 12  # one of them for submit.json: what was spent is shown
 
 
 def test_the_status_of_many_runs_takes_a_few_requests_each(bucket, tmp_path):
