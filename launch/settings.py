@@ -11,7 +11,7 @@ from ladder.topologies import Slice, parse
 FILE = Path("ladder.toml")
 FLEX_START_HOURS = 7 * 24  # Google's limit
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE")
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE")
 # Keys of common services (Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google, W&B), private keys, signed web
 # tokens, and a password in an address.
 _SECRET_VALUE = re.compile(
@@ -34,7 +34,7 @@ class Environment:
         for name, value in self.variables.items():
             _check("\0" not in value, f"env.{name}: contains a NUL character; remove it")
             _check(
-                not _SECRET.search(name) and not _SECRET_VALUE.search(value),
+                not SECRET_NAME.search(name) and not _SECRET_VALUE.search(value),
                 f"env.{name}: looks like a secret and would be written into manifests; use a reference in [secrets]",
             )
         for name, reference in self.secrets.items():

@@ -36,6 +36,7 @@ LAYERS = {
         "aot",
         "backends",
         "scheduler",
+        "doctor",
         "demo",
         "cli",
     ),

@@ -1,9 +1,11 @@
-"""`ladder check`: what the TPU compiler reports about a rung before you pay for a TPU."""
+"""What can be known before a run: `ladder check`, what the TPU compiler reports about a rung before you pay for a TPU;
+`ladder doctor`, what is wrong with this machine."""
 
 from pathlib import Path
 from typing import Annotated
 
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import arg
 
 from configs import loader
@@ -11,7 +13,7 @@ from ladder.config import Rung
 from ladder.errors import InputError
 from launch import terminal
 from launch.aot import mesh_search, roofline
-from launch.cli.options import Json, Name, Overrides
+from launch.cli.options import RUNS, Json, Name, Overrides, Root
 from launch.scheduler import runs
 
 CACHE = Path(".cache/check")
@@ -58,6 +60,24 @@ def check(
         terminal.console().print(_shardings(result))
     if json:
         terminal.write_json(json, {"run_id": chosen.run_id} | result)
+
+
+def doctor(*, root: Root = RUNS, json: Json = None) -> int:
+    """What on this machine stops a run (exit code 2): packages, devices, disk, clock, data, credentials, backends.
+
+    Example: ladder doctor --root gs://bucket/runs
+    """
+    from launch.doctor.examine import examine, to_json
+
+    findings = []
+    for finding in examine(root):
+        findings.append(finding)
+        colour = {"ok": "green", "note": "yellow", "stop": "red"}[finding.level]
+        line = Text.assemble((f"{finding.level:<6}", colour), f"{finding.name:<13}{finding.message}")
+        terminal.console().print(line, soft_wrap=True)  # one line each, however long
+    if json:
+        terminal.write_json(json, to_json(findings))
+    return 2 if any(finding.level == "stop" for finding in findings) else 0
 
 
 def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:

@@ -29,6 +29,7 @@ VERBS = {
     "data": data_verbs.data,
     "plan": run_verbs.plan,
     "check": check_verbs.check,
+    "doctor": check_verbs.doctor,
     "train": run_verbs.train,
     "eval": run_verbs.evaluate,
     "conclude": run_verbs.conclude,

@@ -321,6 +321,7 @@ OF_OUTPUTS = {
     "export runs.csv -o": "csv",
     "plan demo --json": "json",
     "check demo --rung d24-trunk --topology v5e:4x4 --json": "json",
+    "doctor --json": "json",
     "eval runs/mine --json": "json",
     "status runs/mine --json": "json",
     "verify runs/mine --json": "json",
