@@ -206,7 +206,7 @@ DEVICES = {
     "a TPU unseen": (CPU, {"tpu": 4}, {}, "stop", "this machine has 4 TPU; run: pip install 'ladder-lm[tpu]'"),
     "a GPU unseen": (CPU, {"gpu": 1}, {}, "note", "pip install 'ladder-lm[cuda]'"),
     "a TPU hidden": (CPU, {"tpu": 4}, {"JAX_PLATFORMS": "cpu"}, "note", "JAX_PLATFORMS=cpu: unset it"),
-    "no such platform": (Answered("", "Trace\nno x\n", 1), {}, {"JAX_PLATFORMS": "x"}, "stop", "no x; JAX_PLATFORMS=x: unset"),
+    "no such platform": (Answered("", "a\nno x\n", 1), {}, {"JAX_PLATFORMS": "x"}, "stop", "no x; JAX_PLATFORMS=x: "),
     "killed": (Answered("", "", -9), {}, {}, "stop", "exit code -9"),
     "no answer": (Answered(code=None), {"tpu": 4}, {}, "note", "another process may hold the TPU"),
 }  # fmt: skip
@@ -223,9 +223,7 @@ def test_accelerators_on_the_pci_bus(tmp_path):
     cards = [("0x1ae0", "0x020000"), ("0x1ae0", "0x010802"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
     cards += [("0x1ae0", "0xff0000"), ("0x1ae0", "0x120000"), ("0x10de", "0x030200")]
     assert devices.accelerators(tmp_path / "none") == {}
-    for number, (vendor, kind) in enumerate(
-        [*cards, ("0x1ae0", "0xff0000"), ("0x1ae0", "0x120000"), ("0x10de", "0x030200")]
-    ):
+    for number, (vendor, kind) in enumerate(cards):
         card = tmp_path / str(number)
         card.mkdir()
         (card / "vendor").write_text(vendor + "\n")
