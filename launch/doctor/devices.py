@@ -37,7 +37,7 @@ def accelerators(pci: Path = PCI) -> dict[str, int]:
 
 def start() -> subprocess.Popen:
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # leave a GPU's memory to those who use it
-    command = [sys.executable, "-c", COUNT_DEVICES]
+    command = [sys.executable, "-P", "-c", COUNT_DEVICES]  # -P: nothing of the current folder is imported
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -61,6 +61,6 @@ def devices(process: subprocess.Popen, chips: Mapping[str, int], env: Mapping[st
     message = f"jax uses the CPU, but this machine has {hidden}"
     if chosen:
         return Finding("note", "devices", message + mend)
-    extra = "tpu" if "tpu" in chips else "cuda"
-    level = "stop" if extra == "tpu" else "note"  # a laptop may have a GPU that nobody means to use
-    return Finding(level, "devices", f"{message}; run: pip install 'ladder-lm[{extra}]'")
+    if "tpu" in chips:
+        return Finding("stop", "devices", f"{message}; run: pip install 'jax[tpu]'")
+    return Finding("note", "devices", f"{message}; to use it, run: pip install 'jax[cuda12]'")

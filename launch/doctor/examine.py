@@ -23,11 +23,11 @@ CREDENTIALS = {
     "AWS": (("AWS_ACCESS_KEY_ID", "AWS_PROFILE"), "~/.aws/credentials"),
     "W&B": (("WANDB_API_KEY",), "~/.netrc"),
 }
-# Of each backend: the commands and Python packages that it calls, and the extra that brings the packages.
+# Of each backend: the commands and Python packages that it calls, and what pip installs for it.
 BACKENDS = {
     "slurm": (("sbatch", "squeue", "scancel"), (), ""),
-    "gke": (("kubectl",), ("kubernetes",), "gke"),
-    "tpu": (("gcloud",), ("google.cloud.tpu_v2",), "gcp"),
+    "gke": (("kubectl",), ("kubernetes",), "kubernetes gcsfs"),
+    "tpu": (("gcloud",), ("google.cloud.tpu_v2",), "google-cloud-tpu gcsfs"),
 }
 HELPFUL = {"kubectl", "gcloud"}  # for people; the backends do without
 
@@ -87,7 +87,7 @@ def credentials(env: Mapping[str, str]) -> Finding:
 
 def backend(name: str) -> Finding:
     """Whether `ladder submit --backend NAME` finds what it calls."""
-    commands, packages, extra = BACKENDS[name]
+    commands, packages, distributions = BACKENDS[name]
     found = [command for command in commands if shutil.which(command)]
     found += [package for package in packages if _is_installed(package)]
     absent = [needed for needed in (*commands, *packages) if needed not in found]
@@ -95,10 +95,8 @@ def backend(name: str) -> Finding:
     if not set(absent) - HELPFUL:
         unused = f"not found: {', '.join(absent)}, which helps people but is not needed" if absent else ""
         return Finding("ok", name, "; ".join(filter(None, [message, unused])))
-    mend = (
-        f"; for --backend {name} run: pip install 'ladder-lm[{extra}]'" if extra else f"; --backend {name} needs them"
-    )
-    return Finding("note", name, "; ".join(filter(None, [f"not found: {', '.join(absent)}", message])) + mend)
+    mend = f"for --backend {name} run: pip install {distributions}" if distributions else f"--backend {name} needs them"
+    return Finding("note", name, "; ".join(filter(None, [f"not found: {', '.join(absent)}", message, mend])))
 
 
 def _is_installed(package: str) -> bool:

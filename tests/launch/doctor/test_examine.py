@@ -203,8 +203,8 @@ CPU = counted("cpu", "cpu", 1)
 DEVICES = {
     "a CPU": (CPU, {}, {}, "ok", "1 x cpu"),
     "a TPU": (counted("tpu", "TPU v5e", 4), {"tpu": 4}, {}, "ok", "4 x TPU v5e (tpu)"),
-    "a TPU unseen": (CPU, {"tpu": 4}, {}, "stop", "this machine has 4 TPU; run: pip install 'ladder-lm[tpu]'"),
-    "a GPU unseen": (CPU, {"gpu": 1}, {}, "note", "pip install 'ladder-lm[cuda]'"),
+    "a TPU unseen": (CPU, {"tpu": 4}, {}, "stop", "this machine has 4 TPU; run: pip install 'jax[tpu]'"),
+    "a GPU unseen": (CPU, {"gpu": 1}, {}, "note", "pip install 'jax[cuda12]'"),
     "a TPU hidden": (CPU, {"tpu": 4}, {"JAX_PLATFORMS": "cpu"}, "note", "JAX_PLATFORMS=cpu: unset it"),
     "no such platform": (Answered("", "a\nno x\n", 1), {}, {"JAX_PLATFORMS": "x"}, "stop", "no x; JAX_PLATFORMS=x: "),
     "killed": (Answered("", "", -9), {}, {}, "stop", "exit code -9"),
@@ -273,8 +273,13 @@ def test_credentials_are_named_and_never_shown(tmp_path, monkeypatch):
         ("slurm", {"sbatch", "squeue", "scancel"}, "ok", "found sbatch, squeue, scancel"),
         ("slurm", {"sbatch"}, "note", "not found: squeue, scancel; found sbatch; --backend slurm needs them"),
         ("gke", {"kubernetes"}, "ok", "not found: kubectl, which helps people"),
-        ("gke", {"kubectl"}, "note", "not found: kubernetes; found kubectl; for --backend gke run: pip install"),
-        ("tpu", set(), "note", "not found: gcloud, google.cloud.tpu_v2; for --backend tpu run: pip install"),
+        (
+            "gke",
+            {"kubectl"},
+            "note",
+            "not found: kubernetes; found kubectl; for --backend gke run: pip install kubernetes",
+        ),
+        ("tpu", set(), "note", "not found: gcloud, google.cloud.tpu_v2; for --backend tpu run: pip install google"),
     ],
 )
 def test_backends(name, there, level, said, monkeypatch):
