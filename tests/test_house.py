@@ -37,6 +37,7 @@ LAYERS = {
         "backends",
         "scheduler",
         "doctor",
+        "sealed",
         "demo",
         "cli",
     ),

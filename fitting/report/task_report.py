@@ -41,7 +41,8 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
     """The report as one HTML string without links to anything outside it.
 
     table: the ladder's runs and, where they have been trained, the targets'. meta, all optional: "title", "commands"
-    (list of shell lines that reproduce the page), "facts" ({name: value}).
+    (list of shell lines that reproduce the page), "facts" ({name: value}), "sealed" (a forecast made before, which is
+    shown first: {"lines": what is known about it, "entries": TaskForecasts}).
     """
     meta = meta or {}
     entries = predict.with_measured(prediction, table)
@@ -58,6 +59,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         _summary(entries, prediction, task),
         html.figure(hero_figure, f"prediction of {task}"),
         f'<p class="caption">{escape(caption)}</p>',
+        _sealed(meta.get("sealed"), prediction.measurements.metric),
         section("Predicted and measured", _predictions(entries, prediction.measurements.metric)),
         section("What was trained", _trained(table, prediction)),
         section("Learning curves", html.figure(task_figures.curves(table, prediction, task), "learning curves")),
@@ -96,6 +98,13 @@ def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str)
         f' <span class="{css}">{word} the interval</span>.'
         f" The prediction is {abs(entry.error):.1%} too {'high' if entry.error > 0 else 'low'}.</p>"
     )
+
+
+def _sealed(sealed: dict | None, loss: str) -> str:
+    if not sealed:
+        return ""
+    lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in sealed["lines"])
+    return section("The sealed forecast, and what was measured", lines + _predictions(sealed["entries"], loss))
 
 
 def _predictions(entries: Sequence[TaskForecast], loss: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from fitting import files
 from ladder.errors import InputError
 
-OUTPUTS = ("json", "plot", "out", "calibrate", "markdown")  # flags that name a file to write
+OUTPUTS = ("json", "plot", "out", "calibrate", "markdown", "seal")  # flags that name a file to write
 
 
 def checked(verb: Callable) -> Callable:

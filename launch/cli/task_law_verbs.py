@@ -21,6 +21,7 @@ def predict(
     bootstrap: Annotated[int | None, preset(200)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     json: Json = None,
+    seal: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
 ) -> None:
     """Predict the bpb and the accuracy of a larger model from a table of runs.
 
@@ -32,11 +33,18 @@ def predict(
         method: paper, paper-c, paper-single: the task-ladder paper's methods to the letter (no intervals)
         bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
+        seal: write the forecast to a new file with what it was made of, and print the hash to publish before the target
+            is trained; ladder report --sealed FILE compares them
     """
     fitting = _fitting()
     targets = _targets(target)
     if method != "default":
-        refuse(f"with --method {method}, which has no intervals", {"bootstrap": bootstrap, "seed": seed})
+        given = {"bootstrap": bootstrap, "seed": seed, "seal": seal}
+        refuse(f"with --method {method}, which has no intervals", given)
+    if seal:
+        from launch import sealed
+
+        sealed.check_new(seal)
     chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
     draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0}
@@ -46,6 +54,9 @@ def predict(
         about = {"table_sha256": runs.sha256, "method": method, "n_convention": "n_params"}
         about |= {"targets": [t.json() for t in targets or _in_table(runs)]}
         terminal.write_json(json, about | result.json())
+    if seal:
+        sha256 = sealed.write(seal, runs, targets or _in_table(runs), result, draws | {"tasks": chosen})
+        print(f"sealed in {seal}; publish its sha256 before the target is trained: {sha256}")
 
 
 def _named(tasks: tuple[str, ...]) -> list[str]:
@@ -224,10 +235,11 @@ def report(
     /,
     *,
     target: Targets = (),
-    bootstrap: int = 200,
-    seed: int = 0,
+    bootstrap: Annotated[int | None, preset(200)] = None,
+    seed: Annotated[int | None, preset(0)] = None,
+    sealed: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     out: Out = Path("report.html"),
-) -> None:
+) -> int:
     """One self-contained HTML page: the runs, the laws, the predictions and, where it is known, the truth.
 
     Example: ladder report runs/demo -o report.html
@@ -236,11 +248,29 @@ def report(
         target: name, parameters and tokens of a model; without it, the targets in the table
         bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
+        sealed: a forecast by ladder predict --seal: show it beside the truth, and exit with 1 if the runs that it was
+            made of have changed
     """
-    fitting, targets = _fitting(), _targets(target)
+    fitting, targets, contents = _fitting(), _targets(target), None
+    draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0}
+    if sealed:
+        from fitting.report import task_tables
+        from launch import sealed as seals
+
+        refuse("with --sealed, which holds it", {"target": target, "bootstrap": bootstrap, "seed": seed})
+        contents = seals.read(sealed)
+        targets, draws = contents.targets, contents.contents["settings"]
     runs = _runs(table)
-    result = fitting.forecast(runs, targets, resamples=bootstrap, seed=seed)
+    command, meta, changed = f"ladder report {table} -o {out}", {}, []
+    if contents:
+        entries, (said, changed) = seals.compared(contents, runs), seals.facts(contents, runs)
+        meta = {"sealed": {"lines": said + changed, "entries": entries}}
+        display.tables(task_tables.predictions(entries, (), contents.contents["metrics"]["loss"]), terminal.console())
+        display.flags([*said, *changed])
+        command += f" --sealed {sealed}"
+    result = fitting.forecast(runs, targets, **draws)
     from fitting.report import task_report
 
-    task_report.report(runs, result.prediction, out, {"commands": [f"ladder report {table} -o {out}"]})
+    task_report.report(runs, result.prediction, out, meta | {"commands": [command]})
     print(out)
+    return 1 if changed else 0

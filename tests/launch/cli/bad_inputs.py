@@ -309,6 +309,7 @@ OF_OUTPUTS = {
     "extrapolate runs.csv --task piqa --metric bpb --json": "json",
     "extrapolate runs.csv --task piqa --metric bpb --plot": "svg",
     f"predict runs.csv --target {TARGET} --json": "json",
+    f"predict runs.csv --target {TARGET} --seal": "json",
     "backtest runs.csv --json": "json",
     "bench afolder --json": "json",
     "bench afolder -o": "html",
