@@ -7,6 +7,8 @@ import re
 import pytest
 
 import fitting
+from fitting.forecasting.results import TaskForecast
+from fitting.report import task_report
 from ladder.errors import DamagedError, InputError
 from launch import cli, sealed
 
@@ -44,7 +46,15 @@ def table(tmp_path, monkeypatch):
     return write
 
 
-def test_a_sealed_forecast_is_shown_beside_the_truth(table, tmp_path, capsys):
+@pytest.fixture
+def pages(monkeypatch):
+    """What was asked to be shown, [meta of each page], in place of pages, which take seconds."""
+    asked = []
+    monkeypatch.setattr(task_report, "report", lambda runs, prediction, path, meta: asked.append(meta))
+    return asked
+
+
+def test_a_sealed_forecast_is_shown_beside_the_truth(table, tmp_path, capsys, pages):
     seal = ["predict", table(RUNS), "--target", TARGET, "--bootstrap", "20", "--seal", "new/seal.json"]
     assert cli.main(seal) == 0
     raw = (tmp_path / "new/seal.json").read_bytes()
@@ -55,14 +65,13 @@ def test_a_sealed_forecast_is_shown_beside_the_truth(table, tmp_path, capsys):
     assert cli.main(seal) == 2 and "never written over" in capsys.readouterr().err
     assert (tmp_path / "new/seal.json").read_bytes() == raw
 
-    report = ["report", table([*TRUTH, *reversed(RUNS)]), "--sealed", "new/seal.json", "-o", "page.html"]
+    report = ["report", table([*TRUTH, *reversed(RUNS)]), "--sealed", "new/seal.json"]
     assert cli.main(report) == 0
-    out, page = capsys.readouterr().out, (tmp_path / "page.html").read_text()
-    [entry, _] = value["forecast"]["predictions"]
-    truth = bpb(64e6, 1280e6)
-    assert f"{entry['bpb']:.3f}" in out and f"{truth:.3f}" in out and digest in out
-    section = re.sub("<[^>]+>", " ", page).partition("The sealed forecast, and what was measured")[2][:1500]
-    assert f"{entry['bpb']:.3f}" in section and f"{truth:.3f}" in section and digest in section
+    out, [entry, _] = capsys.readouterr().out, value["forecast"]["predictions"]
+    assert f"{entry['bpb']:.3f}" in out and f"{bpb(64e6, 1280e6):.3f}" in out and digest in out
+    shown = pages[0]["sealed"]["entries"][0]
+    assert (shown.bpb, list(shown.bpb_interval), shown.accuracy) == (entry["bpb"], entry["bpb_pi80"], entry["acc"])
+    assert shown.measured_bpb == pytest.approx(bpb(64e6, 1280e6), abs=1e-5) and shown.measured_accuracy is not None
 
     table([RUNS[0].replace(",1.7", ",1.8"), *RUNS[1:], *TRUTH])
     assert cli.main(report) == 1
@@ -73,6 +82,27 @@ def test_a_sealed_forecast_is_shown_beside_the_truth(table, tmp_path, capsys):
     assert cli.main(report) == 2
     err = capsys.readouterr().err
     assert err == "error: new/seal.json: damaged, or edited by hand: its content does not match the hash in it\n"
+
+
+def test_the_page_shows_a_sealed_forecast_and_what_is_known_about_it():
+    entry = TaskForecast("big", "one", 1.25, (1.2, 1.3), measured_bpb=1.27)
+    page = task_report._sealed({"lines": ["sealed <today>"], "entries": [entry]}, "bpb")
+    text = re.sub("<[^>]+>", " ", page)
+    assert "The sealed forecast, and what was measured" in text and "Sealed &lt;today&gt;." in text
+    assert all(number in text for number in ("1.250", "1.270", "-1.6%"))
+    assert task_report._sealed(None, "bpb") == ""
+
+
+@pytest.mark.slow
+def test_the_whole_page_of_a_sealed_forecast(table, tmp_path):
+    assert (
+        cli.main(["predict", table([*RUNS, *TRUTH]), "--target", TARGET, "--bootstrap", "20", "--seal", "s.json"]) == 0
+    )
+    assert json.loads((tmp_path / "s.json").read_text())["measured_before"] == ["big"]
+    assert cli.main(["report", "runs.csv", "--sealed", "s.json", "-o", "page.html"]) == 0
+    text = re.sub("<[^>]+>", " ", (tmp_path / "page.html").read_text())
+    section = text.partition("The sealed forecast, and what was measured")[2][:1500]
+    assert "measured before the forecast was sealed: big" in section.lower() and f"{bpb(64e6, 1280e6):.3f}" in section
 
 
 CHANGES = {
