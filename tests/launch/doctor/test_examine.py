@@ -180,6 +180,12 @@ def test_a_bucket_is_written_and_its_clock_is_asked(bucket, monkeypatch):
     assert found.level == "stop" and "check its name and your credentials" in found.message
 
 
+def test_a_bucket_without_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setattr(root.files, "find_spec", lambda name: None)
+    [found] = root.examine("gs://a-bucket/runs")
+    assert found.level == "stop" and found.message.endswith("install it with: pip install gcsfs")
+
+
 # --- devices -----------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +331,7 @@ def test_no_secret_is_printed(quick, capsys, monkeypatch):
     assert SECRET not in out + Path("out.json").read_text()
 
 
+@pytest.mark.slow
 def test_jax_counts_its_devices():
     process = devices.start()
     found = devices.devices(process, {}, {"JAX_PLATFORMS": "cpu"})
