@@ -1,6 +1,7 @@
 """Can runs be written to a folder or a bucket, is there room, and does its clock agree with this machine's?"""
 
 import errno
+import logging
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from launch.doctor.finding import Finding
 LEAST, FEW = 2**30, 20 * 2**30  # bytes free: below, no run may start; below, say so
 CLOCK_NOTE, CLOCK_STOP = 5.0, SECONDS / 2  # seconds; a lease is renewed after a quarter of SECONDS
 OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it would print a traceback for a failed request
 
 
 def examine(root: str) -> Iterator[Finding]:
@@ -105,5 +107,5 @@ def _why(root: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in OF_FULL_DISKS:
         return f"{root}: the disk or your share of it is full ({error.strerror}); make room, or name another --root"
     reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    mend = "check its name and your credentials" if not files.is_local(root) else "mend that, or name another --root"
+    mend = "check its name, your credentials and the network" if not files.is_local(root) else "mend that, or name another --root"
     return f"{root}: cannot be written ({reason}); {mend}"

@@ -177,7 +177,7 @@ def test_a_bucket_is_written_and_its_clock_is_asked(bucket, monkeypatch):
     found = by_name(root.examine(runs))["clock"]
     assert found.level == "stop" and "behind that of the bucket" in found.message
     [found] = root.examine("gs://no-such-bucket-of-ours/runs")
-    assert found.level == "stop" and "check its name and your credentials" in found.message
+    assert found.level == "stop" and "check its name, your credentials and the network" in found.message
 
 
 def test_a_bucket_without_the_package_that_reads_it(monkeypatch):
