@@ -107,5 +107,7 @@ def _why(root: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in OF_FULL_DISKS:
         return f"{root}: the disk or your share of it is full ({error.strerror}); make room, or name another --root"
     reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    mend = "check its name, your credentials and the network" if not files.is_local(root) else "mend that, or name another --root"
+    mend = "mend that, or name another --root"
+    if not files.is_local(root):
+        mend = "check its name, your credentials and the network"
     return f"{root}: cannot be written ({reason}); {mend}"
