@@ -1,1 +1,1 @@
-"""Reads models of other projects. gguf.py reads llama.cpp's files."""
+"""Published models in, ours out. gguf.py reads llama.cpp's files; hf.py names our tensors as Hugging Face does."""

@@ -25,6 +25,7 @@ import logging
 import re
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from ladder.errors import InputError, Preempted
@@ -201,6 +202,29 @@ class Checkpoints:
         if problems:
             raise InputError(f"{self._path(step)}: {problems[0]}; train that run again")
         return self._load(step, abstract_state)
+
+    def reader(self, step, dtype):
+        """read(path) -> numpy array: one leaf of the verified state of a published step, such as ("params", "head").
+
+        Each call reads that leaf only, whatever mesh saved it. Raises InputError if the step is absent or damaged.
+        """
+        problems = self._problems(step)
+        if problems:
+            raise InputError(f"{self._path(step)}: {problems[0]}; choose another checkpoint, or train the run again")
+        manifest = read_sealed(self._path(step) / MANIFEST)
+        options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
+
+        def read(path):
+            tree = np.empty(0, dtype)  # asks orbax for a numpy array of this type
+            for key in reversed(path):
+                tree = {key: tree}
+            with ocp.Context(pytree_options=options):
+                tree = ocp.load(self._path(step) / manifest.get("data", ""), tree, checkpointable_name="state")
+            for key in path:
+                tree = tree[key]
+            return tree
+
+        return read
 
     def verify(self, step, share=slice(None)):
         """The problems of the files of `step`, one line each; [] if it is intact. share: the files to check."""

@@ -38,6 +38,12 @@ def read(directory, evaluation: str) -> dict[int, list[dict]]:
     return rows
 
 
+def of_step(directory, step: int) -> list[dict]:
+    """The rows of all recorded evaluations of one checkpoint. Raises InputError if a file is damaged."""
+    hashes = {match[2] for name in names(directory) if (match := _NAME.fullmatch(name)) and int(match[1]) == step}
+    return [row for evaluation in sorted(hashes) for row in read(directory, evaluation)[step]]
+
+
 def names(directory) -> list[str]:
     """The names of the files of the recorded evaluations."""
     return [name for name in _files(directory) if name != INDEX]

@@ -1,12 +1,13 @@
-"""`ladder export`: runs, or other projects' results, as one runs table."""
+"""`ladder export`: runs, or other projects' results, as one runs table; or the model of one run."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
-from launch.cli.options import Out
+from launch.cli.options import refuse
 
 Source = Literal["ladder", "paper", "lm-eval", "llm-foundry", "wandb"]
 # Which flags each source reads; any other is refused.
@@ -26,7 +27,8 @@ def export(
     ],
     /,
     *,
-    out: Out,
+    out: Annotated[Path | None, arg(metavar="FILE", aliases=["-o"], help_behavior_hint="")] = None,
+    to: Annotated[tuple[Literal["hf"], str] | None, arg(metavar="hf DIR", help_behavior_hint="")] = None,
     source: Source = "ladder",
     run: Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")] = (),
     step: Annotated[tuple[str, ...], arg(metavar="STEP ...")] = (),
@@ -34,26 +36,38 @@ def export(
     step_column: Annotated[str | None, arg(metavar="COLUMN")] = None,
     where: Annotated[tuple[str, ...], arg(metavar="COLUMN=VALUE ...")] = (),
 ) -> None:
-    """Write runs as one runs table: the finished runs of a folder, or other projects' results.
+    """Write runs as one runs table: the finished runs of a folder, or other projects' results. Or write a run's model.
 
     Example: ladder export runs/demo -o demo.csv.gz
 
     Example: ladder export 1B.json 3B.json --source lm-eval --run 1B=1.3B,26B 3B=3.2B,64B -o table.csv
 
+    Example: ladder export runs/demo/RUN_ID --to hf my-model
+
     Args:
+        out: the runs table to write, .csv or .csv.gz
+        to: write the model of a run directory to a new folder that Hugging Face transformers opens
         source: paper: a folder of the task-ladder paper's CSVs; lm-eval: result JSONs, samples or folders of them;
             llm-foundry: result JSONs; wandb: CSVs of histories or panels
         run: name, parameters and training tokens of each file's run (one for all files: the same run); for wandb name
             and parameters, for a panel of every run in it; 1B-10xC=1.3B,260B
-        step: of the run when it was evaluated, of each file or one for all (lm-eval, llm-foundry; 0 without it)
+        step: of the run when it was evaluated, of each file or one for all (lm-eval, llm-foundry; 0 without it);
+            with --to, which checkpoint (the newest without it)
         tokens: wandb: the column with training tokens, or the number of tokens in a step ("tokens" without it)
         step_column: wandb: the column with the training step (_step, or Step of a panel, without it)
         where: only rows with this value in this column, for example task=piqa_val; of one column, any of several values
     """
-    from fitting.tables import join, runs_table
-
     if not tables:
         raise InputError("name what to export, for example: ladder export runs/demo -o demo.csv.gz")
+    if to is not None:
+        unused = {"out": out, "run": run, "tokens": tokens, "step_column": step_column, "where": where}
+        refuse("with --to", unused | {"source": source != "ladder"})
+        _model(tables, to[1], step)
+        return
+    if out is None:
+        raise InputError("name the file to write, -o runs.csv.gz for a runs table; or --to hf DIR for a model")
+    from fitting.tables import join, runs_table
+
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
     given = {"run": run, "step": step, "tokens": tokens, "step-column": step_column}
@@ -65,6 +79,17 @@ def export(
     for line in runs.left_out:
         print(f"left out: {line}")
     print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
+
+
+def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...]) -> None:
+    from launch import model_export, terminal
+
+    if len(runs) > 1:
+        raise InputError(f"--to: {len(runs)} runs; name one run directory at a time")
+    if len(step) > 1 or not all(text.isdecimal() and len(text) < 16 for text in step):
+        raise InputError(f"--step {' '.join(step)}: with --to name one checkpoint, such as --step 400")
+    written, n_bytes = model_export.to_hf(runs[0], folder, int(step[0]) if step else None)
+    terminal.console().print(f"{folder}: step {written:,}, {n_bytes / 1e6:,.1f} MB of tensors", markup=False)
 
 
 def _read(files: tuple[str, ...], source: Source, run, step, tokens: str, step_column: str | None) -> list:
