@@ -1,0 +1,102 @@
+"""Exported models, opened by transformers with PyTorch: `make proof-real`."""
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ladder.convert import hf
+from ladder.data import tokenizer
+from ladder.model import transformer
+from ladder.rundir import config_file
+from ladder.rundir.record import Record
+from tests.ladder.conftest import World
+from tests.ladder.convert import hf_folders, hf_models
+from tests.ladder.data.test_tokenizer import gpt2_like, sentencepiece_like
+
+pytestmark = pytest.mark.proof
+
+ORACLE = Path(__file__).parents[2] / ".cache/oracle"
+TOLERANCE = 1e-4  # of a logit
+TOKENIZERS = ("bytes", "bpe:400", "gpt2.json", "sentencepiece.json")
+TEXTS = (
+    *tokenizer.PROBES,
+    "",
+    " ",
+    "x  <|endoftext|>  y",
+    "</s>a",
+    "The stone is blue.",
+    "\x00\x7f\u0130\ufffd \U0001f468\u200d\U0001f469",
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "gpt2.json").write_text(gpt2_like().to_str())
+    (folder / "sentencepiece.json").write_text(sentencepiece_like().to_str())
+    return World(folder)
+
+
+def texts() -> list[str]:
+    draw = random.Random(0)
+    characters = "abcXYZ  \n\t0123.,'éß日本🙂<|>/s\u00a0"
+    return [*TEXTS, *("".join(draw.choices(characters, k=draw.randrange(1, 60))) for _ in range(200))]
+
+
+def run_of(world: World, root: Path, name: str, kind: str) -> tuple[Path, dict]:
+    """(run directory, its parameters)."""
+    model = hf_models.MODELS[name]
+    params = hf_models.random_params(model, seed=len(name))
+    spec = kind if "." not in kind else str(world.folder / kind)
+    return hf_folders.write_run(world, root, model, params, spec), params
+
+
+@pytest.fixture(scope="module")
+def answers(world, tmp_path_factory):
+    """{name of the model: (model, params, tokens, tokenizer, the answer of transformers)}."""
+    if not (ORACLE / ".installed").exists():
+        pytest.skip("PyTorch and transformers are not there: make oracle installs them")
+    tmp, cases, asked = tmp_path_factory.mktemp("hf"), {}, {}
+    for i, (name, model) in enumerate(hf_models.MODELS.items()):
+        directory, params = run_of(world, tmp / f"runs{i}", name, TOKENIZERS[(i + i // 4) % len(TOKENIZERS)])
+        folder = tmp / f"model{i}"
+        assert hf_folders.export(directory, folder) == 0
+        config, _ = config_file.read(Record(directory))
+        ours = tokenizer.load(Path(config["corpus_dir"]) / "tokenizer")
+        tokens = np.random.default_rng(i).integers(0, model.vocab_size, (2, model.seq_len))
+        cases[str(folder)] = (name, model, params, tokens, ours)
+        asked[str(folder)] = {"tokens": tokens.tolist(), "texts": texts()}
+    (tmp / "asked.json").write_text(json.dumps(asked))
+    script = Path(__file__).with_name("hf_oracle.py")
+    command = [ORACLE / "bin/python", script, tmp / "asked.json", tmp / "answers.json"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, env=environment, check=True)
+    found = json.loads((tmp / "answers.json").read_text())
+    return {name: (*case, found[folder]) for folder, (name, *case) in cases.items()}
+
+
+@pytest.mark.parametrize("name", hf_models.MODELS)
+def test_logits_are_ours(name, answers):
+    model, params, tokens, _, answer = answers[name]
+    functions = transformer.functions(model)
+    ours = np.asarray(functions.logits(params, functions.hidden(params, jnp.asarray(tokens))))
+    difference = np.abs(ours - np.asarray(answer["logits"])).max()
+    print(f"{name}: {answer['class']}, largest difference of a logit {difference:.1e}, of {np.abs(ours).max():.1f}")
+    assert answer["class"] == hf.ARCHITECTURES[model.family] and not answer["problems"]
+    assert difference < TOLERANCE
+    assert answer["parameters"] == {entry.name: list(entry.shape) for entry in hf.entries(model)}
+
+
+@pytest.mark.parametrize("name", hf_models.MODELS)
+def test_tokens_and_texts_are_ours(name, answers):
+    *_, ours, answer = answers[name]
+    assert answer["eos"] == ours.eos
+    for text, ids, decoded in zip(texts(), answer["ids"], answer["texts"], strict=True):
+        assert ids == ours.encode(text).tolist(), text
+        assert decoded == ours.decode(ids), text
