@@ -95,6 +95,7 @@ def tensors(model: Model, read: Callable[[str], np.ndarray]) -> Iterator[np.ndar
         arrays = [read(parameter) for parameter in group.parameters]
         for i in range(len(group.names)):
             yield _layer(model, group, arrays, i)
+        arrays.clear()  # before the next are read
 
 
 def config(model: Model, eos: int, bos: int | None) -> dict:

@@ -45,6 +45,7 @@ def write(folder: Path, entries: Sequence[Entry], tensors: Iterable[np.ndarray],
                 if (tensor.shape, str(tensor.dtype)) != (entry.shape, entry.dtype):
                     raise ValueError(f"{entry.name}: {tensor.dtype}{tensor.shape} instead of {entry[1:]}")
                 file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+                del tensor  # a part of a larger array, which can then be freed
     if n > 1:
         where = {entry.name: name for name, group in zip(names, groups, strict=True) for entry in group}
         index = {"metadata": {"total_size": sum(entry.n_bytes for entry in entries)}, "weight_map": where}
