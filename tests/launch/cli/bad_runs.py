@@ -17,7 +17,7 @@ OF_RUNS = (
     "cancel broken/KIND", f"conclude broken/KIND/fit/{RUN_ID}", "fit broken/KIND", "extrapolate broken/KIND",
     f"predict broken/KIND --target {TARGET}", "study broken/KIND", "export broken/KIND -o out.csv",
     "report broken/KIND -o out.html", f"eval broken/KIND/{RUN_ID}/checkpoints/4", "logs broken/KIND --rung no",
-    "verify broken/KIND --rung no",
+    "verify broken/KIND --rung no", f"export broken/KIND/{RUN_ID} --to hf new",
 )  # fmt: skip
 SETTINGS = {
     "words": "words", "cut": "[slurm", "twice": "[slurm]\na=1\na=1", "unknown": "[slrm]\n",
@@ -41,6 +41,8 @@ CONTRADICTIONS = (
     "export runs.csv -o runs.csv", "fit losses.csv --json losses.csv", "fit losses.csv --json a.json --plot a.json",
     "fit losses.csv --json a.png --plot a.png", "export runs.csv -o out.csv --where no=1", "plan demo --json ./",
     "export runs.csv runs.csv -o out.csv --source lm-eval --run a=1,2 b=1,2 c=1,2", "fit losses.csv --figure law",
+    "export runs.csv --to hf new", "export runs.csv --to no new", "export runs/mine --to hf afile", "export . --to hf new",
+    "export runs.csv -o out.csv --to hf new", "export runs.csv runs.csv --to hf new", "export runs.csv --to hf",
     "export runs.csv -o out.csv --where run", "export runs.csv -o out.csv --where =a", "fit runs.csv --weights value",
     "export runs.csv runs.csv -o out.csv", "export runs.csv losses.csv -o out.csv", "fit runs.csv --y value",
     "fit runs.csv --runs run", "fit losses.csv --against piqa --law transfer", "predict losses.csv", "predict runs.csv",
