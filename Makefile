@@ -107,7 +107,7 @@ $(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# Nothing of ours runs in it but tests/real/oracle.py and tests/bench/torch_gpt.py.
+# Nothing of ours runs in it but the oracles in tests/real and tests/bench/torch_gpt.py.
 $(ORACLE): tests/real/requirements.txt | $(READY)
 	$(PYTHON) -m venv --clear .cache/oracle
 	.cache/oracle/bin/python -m pip install --quiet --requirement tests/real/requirements.txt

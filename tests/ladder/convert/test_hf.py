@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer as Engine
+from tokenizers import processors
 
 from ladder.convert import hf, hf_tokenizer, safetensors_files
 from ladder.data import tokenizer
@@ -186,10 +187,12 @@ def test_memory_holds_one_parameter_at_a_time(tmp_path):
 
 
 def given_tokenizer() -> str:
-    """A BPE of another project that asks for truncation and padding."""
+    """A BPE of another project that asks for truncation and padding, and puts a token before each text."""
     engine = Engine.from_str(tokenizer.train(["some words and some more words"], 300).definition)
     engine.enable_truncation(3)
     engine.enable_padding(length=50)
+    end = tokenizer.END_OF_TEXT
+    engine.post_processor = processors.TemplateProcessing(f"{end} $A", special_tokens=[(end, 0)])
     return engine.to_str()
 
 
@@ -217,5 +220,6 @@ def test_the_separator_has_its_name_and_id(kind):
     ours = TOKENIZERS[kind]
     written = hf_tokenizer.config(ours, ours.eos, 32)
     assert written["eos_token"] == tokenizer.END_OF_TEXT and written["model_max_length"] == 32
+    assert written.get("bos_token") == (tokenizer.END_OF_TEXT if kind == "given" else None)
     assert WRITTEN[kind].token_to_id(written["eos_token"]) == ours.eos
     assert hf.config(MODELS["gpt2, tied"], ours.eos, None)["eos_token_id"] == ours.eos
