@@ -1,9 +1,10 @@
 """`ladder export RUN_DIR --to hf DIR`: a checkpoint as a folder that transformers opens, with a model card."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from ladder.config import Rung
+from ladder.config import Model, Rung
 from ladder.errors import InputError
 from ladder.rundir import config_file, evaluations
 from ladder.rundir.files import as_path
@@ -26,7 +27,6 @@ def to_hf(run: str, folder: str, step: int | None = None) -> tuple[int, int]:
     config, rung = _read(record)
     step = _checkpoint(record, step)
 
-    from ladder.convert import hf, hf_tokenizer, safetensors_files
     from ladder.loop.run import open_tokenizer
     from ladder.rundir.checkpoint import Checkpoints
 
@@ -35,16 +35,23 @@ def to_hf(run: str, folder: str, step: int | None = None) -> tuple[int, int]:
     read = Checkpoints(record.directory / "checkpoints").reader(step, rung.model.param_dtype)
     card = _card(record, rung, step)
 
+    n_bytes = write(out, rung.model, lambda name: read(("params", *name.split("."))), tokenizer, eos, card)
+    return step, n_bytes
+
+
+def write(out: Path, model: Model, read: Callable, tokenizer, eos: int, card: str) -> int:
+    """Write the folder; the bytes of its tensors. read: a parameter by its dotted name (hf.tensors)."""
+    from ladder.convert import hf, hf_tokenizer, safetensors_files
+
     out.mkdir(parents=True, exist_ok=True)
-    entries = hf.entries(rung.model)
-    parameters = hf.tensors(rung.model, lambda name: read(("params", *name.split("."))))
-    safetensors_files.write(out, entries, parameters)
+    entries = hf.entries(model)
+    safetensors_files.write(out, entries, hf.tensors(model, read))
     (out / "tokenizer.json").write_text(hf_tokenizer.definition(tokenizer), encoding="utf-8")
-    _write_json(out / "tokenizer_config.json", hf_tokenizer.config(tokenizer, eos, rung.model.seq_len))
+    _write_json(out / "tokenizer_config.json", hf_tokenizer.config(tokenizer, eos, model.seq_len))
     _write_json(out / "generation_config.json", hf.token_ids(eos, tokenizer.bos))
     (out / "README.md").write_text(card, encoding="utf-8")
-    _write_json(out / "config.json", hf.config(rung.model, eos, tokenizer.bos))
-    return step, sum(entry.n_bytes for entry in entries)
+    _write_json(out / "config.json", hf.config(model, eos, tokenizer.bos))
+    return sum(entry.n_bytes for entry in entries)
 
 
 def _empty_folder(folder: str) -> Path:

