@@ -126,7 +126,7 @@ def test_smollm2_goes_from_gguf_to_transformers(tmp_path):
     difference = np.abs(logits - theirs).max()
     nats = np.abs(jax.nn.log_softmax(logits) - jax.nn.log_softmax(theirs)).max()
     print(f"SmolLM2: largest difference of a logit {difference:.1e}, of {largest:.1f}; of a log-probability {nats:.1e}")
-    # Logits of 40 after 30 layers in float32: transformers in float64 differs from both by about as much.
+    # Of float32: transformers in float64 differs by 1.2e-4 from ours, and by 6e-5 from its own float32.
     assert answer["class"] == "LlamaForCausalLM" and difference < 1e-5 * largest
     for text, ids, decoded in zip(texts(), answer["ids"], answer["texts"], strict=True):
         assert ids == ours.encode(text).tolist() and decoded == ours.decode(ids), text
