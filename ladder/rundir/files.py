@@ -33,22 +33,23 @@ if "fsspec" in sys.modules:  # it read its variables when it was imported
 SCHEMA_VERSION = 2  # of sealed JSON files; version 1 had no hash, except in MANIFEST.json
 
 
-def write_atomic(path, text, reached=None, durable=True):
-    """Write `text` to `path` atomically: if the process dies, the file has its old content or all of the new.
+def write_atomic(path, content, reached=None, durable=True):
+    """Write a text, bytes or an iterable of bytes to `path` atomically: if the process dies, the file has its old
+    content or all of the new.
 
-    durable: wait until the text is on the disk, so that a power cut cannot undo the write. reached: name of the kill
+    durable: wait until the content is on the disk, so that a power cut cannot undo the write. reached: name of the kill
     point (kill_points.py) between write and rename; in a bucket, where one request does both, before it.
     """
     if not is_local(path):
         if reached:
             phase(reached)
         with _store(path) as (store, name):
-            store.pipe_file(name, text.encode())
+            store.pipe_file(name, b"".join(_chunks(content)))
         return
     path = epath.Path(path)
     tmp = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        _write(tmp, text, durable)
+        _write(tmp, content, durable)
         if reached:
             phase(reached)
         os.replace(tmp, path)
@@ -58,9 +59,16 @@ def write_atomic(path, text, reached=None, durable=True):
         _sync_folder(path.parent)
 
 
-def _write(path, text, durable):
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _chunks(content):
+    """The bytes of `content`, in one or several pieces."""
+    if isinstance(content, str):
+        content = content.encode()
+    return [content] if isinstance(content, bytes | bytearray | memoryview) else content
+
+
+def _write(path, content, durable):
+    with open(path, "wb") as file:
+        file.writelines(_chunks(content))
         if durable:
             file.flush()
             os.fsync(file.fileno())

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -119,19 +118,11 @@ def write_json(path: epath.Path, value) -> None:
 def write_file(path: epath.Path, chunks: Iterable[bytes]) -> None:
     """Write a file; if the process dies, it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(path):
+    if is_local(path):
+        write_atomic(path, chunks)
+    else:  # piece by piece, because a part may be larger than memory
         with path.open("wb") as file:
             file.writelines(chunks)
-        return
-    unfinished = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with unfinished.open("wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_range(path: epath.Path, start: int, size: int) -> bytes:

@@ -5,11 +5,11 @@ By pread, not memmap: mapped pages would count as the memory of the process, and
 
 import os
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from ladder.errors import DamagedError
+from ladder.rundir.files import write_atomic
 
 MOST_OPEN = 128  # files; a process may often have 1,024
 
@@ -103,12 +103,4 @@ class Disk:
     def write(self, path, data: bytes) -> None:
         """Atomically; folders are made."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomic(path, data)
