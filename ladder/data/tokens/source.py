@@ -2,15 +2,12 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from etils import epath
 
 from ladder.config import Data, Source
 from ladder.data import tokenizer as tokenizers
-from ladder.data.storage.locations import Url
 from ladder.data.storage.ranges import Storages
 from ladder.data.tokenizer import Tokenizer
 from ladder.data.tokens import blocks, index
@@ -24,42 +21,16 @@ SAMPLE_WINDOWS = 8  # from which the bytes of a token are estimated
 DOCUMENTS_CHECKED = 256  # of each of Megatron's files, whether they end with eos
 
 
-@dataclass(frozen=True)
 class TokenSource:
     """Token files and the tokenizer of the run; what training asks of it is data/windows.py's `Windows`."""
 
-    files: TokenFiles
-    tokenizer: Tokenizer
+    def __init__(self, files: TokenFiles, tokenizer: Tokenizer):
+        self.files, self.tokenizer = files, tokenizer
+        self.directory, self.hash, self.seq_len = files.index.folder, files.hash, files.seq_len
+        self.windows, self.tokens = files.windows, files.tokens
+        self.tokenizer_hash, self.vocab_size = tokenizer.hash, tokenizer.vocab_size
 
-    @property
-    def directory(self) -> Path | Url:
-        return self.files.index.folder
-
-    @property
-    def hash(self) -> str:
-        return self.files.hash
-
-    @property
-    def tokenizer_hash(self) -> str:
-        return self.tokenizer.hash
-
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
-
-    @property
-    def seq_len(self) -> int:
-        return self.files.seq_len
-
-    @property
-    def windows(self) -> dict[str, int]:
-        return self.files.windows
-
-    @property
-    def tokens(self) -> dict[str, int]:
-        return self.files.tokens
-
-    @property
+    @functools.cached_property
     def eos(self) -> int:
         """The id that ends each document: of the index, else (Megatron's files tell where documents end, not with which
         id) that of the tokenizer. Raises InputError where the documents do not end with one."""
