@@ -168,7 +168,7 @@ def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
     ladder_status = statuses.read(folder)
     terminal.console().print(statuses.table(ladder_status))
     with suppress(submission.NothingSubmitted):
-        if spent := submission.read(folder).spent({one.run_id: one for one in ladder_status}):
+        if spent := submission.spent_on(folder, ladder_status):
             terminal.console().print(str(spent), markup=False)
     if json:
         terminal.write_json(json, statuses.to_json(ladder_status))

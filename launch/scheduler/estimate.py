@@ -1,7 +1,7 @@
 """What the unfinished runs of a ladder will cost: FLOPs, chip-hours, dollars; a range, because speed is not known."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fitting.report.numbers import si
@@ -82,20 +82,16 @@ class Spent:
 
 
 def spent(
-    runs: Mapping[str, Status],
-    jobs: Sequence[Job],
-    slice_of: Callable[[str], Slice],
-    slices: int,
-    prices: Mapping[str, str] | None = None,
+    runs: Iterable[Status], slice_of: Callable[[str], Slice], slices: int, prices: Mapping[str, str] | None = None
 ) -> Spent:
-    """slices: of every run. The fit, and machines that start or wait to be deleted, are not counted."""
+    """On `runs`. slices: of every run. The fit, and machines that start or wait to be deleted, are not counted."""
     price_of = {kind: _price(kind, text) for kind, text in (PRICES | dict(prices or {})).items()}
     hours, dollars = [0.0, 0.0], [0.0, 0.0]
-    for job in jobs:
-        if job.is_fit or job.run_id not in runs:
+    for run in runs:
+        if not run.size:  # a fit
             continue
-        tpu = slice_of(job.size)
-        for i, seconds in enumerate(runs[job.run_id].seconds):
+        tpu = slice_of(run.size)
+        for i, seconds in enumerate(run.seconds):
             hours[i] += seconds / 3600 * tpu.chips * slices
             dollars[i] += seconds / 3600 * tpu.chips * slices * _price_of(tpu, price_of)[i]
     return Spent(tuple(hours), tuple(dollars))

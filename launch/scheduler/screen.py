@@ -24,7 +24,7 @@ def watch(folder: Path, submission: Submission, every: float, console: Console) 
         def show(round_: Round) -> None:
             for line in round_.log:
                 live.console.print(line, markup=False)
-            live.update(_page(round_, submission.spent(round_.runs)), refresh=True)
+            live.update(_page(round_, submission.config.spent(round_.runs.values())), refresh=True)
 
         while last is None:
             try:

@@ -46,7 +46,7 @@ class Status:
     trains from step first to steps. loss: nats per token. rate: tokens/s. restarts: how often training began again.
     tries: how often since the newest checkpoint or the last --retry; last_try: its time (seconds since 1970).
     data_seconds: how long the loop has waited for data, as of the latest heartbeat. seconds: for how long machines have
-    trained it in all attempts, at least and at most (see `seconds`).
+    trained it in all attempts, at least and at most (see `seconds`). size: of its rung, "" for a fit.
     """
 
     run_id: str
@@ -65,6 +65,7 @@ class Status:
     last_try: float = 0.0
     data_seconds: float = 0.0
     seconds: tuple[float, float] = (0.0, 0.0)
+    size: str = ""
 
     @property
     def share(self) -> float:
@@ -153,6 +154,7 @@ def _status(record: Record) -> Status:
         last_try=attempts[-1]["time"] if attempts else 0.0,
         data_seconds=(beat or {}).get("data_seconds", 0.0),
         seconds=seconds(attempts, (beat or {}).get("time", 0.0), None if state.name in OVER else time.time()),
+        size=derived.get("size", ""),
     )
 
 

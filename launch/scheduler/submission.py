@@ -1,7 +1,7 @@
 """What was submitted, and to which backend: submit.json beside the run directories, so that watch, logs and cancel need
 neither the ladder's code nor flags."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,12 @@ class BackendConfig:
 
     @property
     def tpu(self) -> Gke | Tpu | None:
-        """The settings that say on which slices runs are trained; None where that is not known here."""
+        """The settings of the backend whose machines are TPU slices; None for the other backends."""
         return {"gke": self.settings.gke, "tpu": self.settings.tpu}.get(self.backend)
+
+    def spent(self, runs: Iterable[Status]) -> Spent | None:
+        """On these runs so far; None where machines are not paid for by the hour."""
+        return self.tpu and spent(runs, self.tpu.slice_of, self.tpu.slices, self.settings.prices)
 
     def open(self) -> Backend:
         """The backend. Raises InputError where a setting or a package is missing."""
@@ -62,11 +66,6 @@ class Submission:
         """Of the runs that are not done."""
         tpu = self.config.tpu
         return estimate(self.jobs, runs, tpu and tpu.slice_of, self.config.settings.prices)
-
-    def spent(self, runs: Mapping[str, Status]) -> Spent | None:
-        """On the runs so far; None where machines are not paid for by the hour."""
-        tpu = self.config.tpu
-        return tpu and spent(runs, self.jobs, tpu.slice_of, tpu.slices, self.config.settings.prices)
 
 
 def planned(
@@ -99,6 +98,19 @@ class NothingSubmitted(InputError):
 
 def read(folder: Path) -> Submission:
     """Raises NothingSubmitted, and InputError where submit.json is damaged."""
+    names, fit, config = _read(folder)
+    return Submission(jobs.read([folder / name for name in names], folder / "fit" / fit if fit else None), config)
+
+
+def spent_on(folder: Path, runs: Sequence[Status]) -> Spent | None:
+    """On those of `runs` that were submitted; raises and returns as `read` and `BackendConfig.spent`. Reads only
+    submit.json, so that a ladder of 1,000 runs in a bucket costs no 1,000 requests."""
+    names, _, config = _read(folder)
+    return config.spent(run for run in runs if run.run_id in names)
+
+
+def _read(folder: Path) -> tuple[list[str], str | None, BackendConfig]:
+    """(names of the run directories, name of the fit directory, backend) of submit.json; raises as `read`."""
     try:
         value = read_sealed(folder / FILE)
     except FileNotFoundError:
@@ -115,7 +127,7 @@ def read(folder: Path) -> Submission:
             raise InputError(f"no backend {config.backend!r}")
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{folder / FILE}: damaged ({error}); ladder submit writes it again") from None
-    return Submission(jobs.read([folder / name for name in names], folder / "fit" / fit if fit else None), config)
+    return names, fit, config
 
 
 def backend_logs(directory: Path) -> list[str]:

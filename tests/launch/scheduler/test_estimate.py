@@ -106,8 +106,9 @@ def test_how_long_a_run_was_trained(case):
 
 
 def test_what_was_spent_by_hand():
-    runs = {"a": Status("a", "done", seconds=(3600, 7200)), "b": Status("b", "running", seconds=(0, 3600))}
-    spent = estimate.spent(runs, JOBS, v5e, 2, {"v5e": "1-3"})
+    runs = [Status("a", "done", seconds=(3600, 7200), size="s"), Status("b", "running", seconds=(0, 3600), size="s")]
+    runs.append(Status("fit", "running", seconds=(3600, 3600)))
+    spent = estimate.spent(runs, v5e, 2, {"v5e": "1-3"})
     assert spent.hours == (32, 96) and spent.dollars == (32, 288)
     assert str(spent) == "spent so far: 32 to 96 chip-hours, $32 to $288 (training, by the times of all attempts)"
 
