@@ -38,7 +38,7 @@ class Faults:
 
 
 class FaultyStore(AsyncFileSystem):
-    """faulty://bucket/name: objects in memory, read by range, which fail as `faults` says."""
+    """An object store in memory, faulty://bucket/name. Its reads by range fail as often as `faults` says."""
 
     protocol = PROTOCOL
     cachable = True

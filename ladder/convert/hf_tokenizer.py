@@ -1,4 +1,4 @@
-"""Our tokenizers as tokenizer.json and tokenizer_config.json, which transformers opens as PreTrainedTokenizerFast.
+"""Write a tokenizer as tokenizer.json and tokenizer_config.json, for PreTrainedTokenizerFast of transformers.
 
 It gives the ids that ours gives: `split_special_tokens` because names of special tokens in a text are ordinary text
 here, no cleaning up of spaces, and no truncation or padding that a given tokenizer.json may ask for.
@@ -36,7 +36,7 @@ def config(tokenizer: Tokenizer, eos: int, most_tokens: int) -> dict:
 
 
 def _bytes(eos: int) -> str:
-    """One token for each byte, and none that is merged of others; the byte `eos`, never in a text, ends a document."""
+    """A tokenizer of single bytes, without merges. Byte `eos` ends a document; it never occurs in UTF-8 text."""
     vocabulary = {character: byte for character, byte in BYTE_OF.items() if byte != eos}
     engine = Engine(models.BPE(vocab=vocabulary | {END_OF_TEXT: eos}, merges=[]))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -70,8 +70,8 @@ class Corpus:
         return self.tokenizer.eos
 
     def source(self, split: str):
-        """Random access to the records of a split, unchecked: int[windows_per_record * seq_len + 1], and after it the
-        hash (records.py)."""
+        """The records of a split by number, not checked. A record is int[windows_per_record * seq_len + 1] tokens,
+        followed by their hash (records.py)."""
         return records.source(self.directory, split)
 
     def reader(self, split: str) -> Callable[[int], np.ndarray]:

@@ -77,7 +77,7 @@ class Texts:
         return self.content(row).decode("utf-8")
 
     def sample(self, missing_bytes: int) -> Iterator[str]:
-        """Training documents of about so many bytes, to train a tokenizer on."""
+        """Training documents with about `missing_bytes` bytes in total, to train a tokenizer on."""
         for row in self.rows("train"):
             if missing_bytes > 0:
                 missing_bytes -= int(self.size[row])
@@ -160,7 +160,7 @@ def counted(documents: Iterable[bytes | None], counts: dict[str, int]) -> Iterat
 
 
 def distinct(documents: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> Texts:
-    """The documents, written to `file`; of equal ones the first stays."""
+    """Write the documents to `file`. Of documents with the same bytes only the first is kept."""
     digests, sizes = bytearray(), array("Q")
     for document in documents:
         digests += hashlib.blake2b(document, digest_size=16).digest()

@@ -16,7 +16,8 @@ from ladder.data_config import POSITIONS
 
 
 class Mixture:
-    """The order of sources with `shares`, whole numbers of POSITIONS that sum to POSITIONS; it repeats after these.
+    """The order in which sources are read. It repeats after POSITIONS positions, of which source i takes shares[i];
+    the shares sum to POSITIONS.
 
     table: the source of each of the first POSITIONS positions; rank: how many earlier ones took the same source.
     """

@@ -42,7 +42,7 @@ class Cluster:
         self.settings, self.environment, self.program = settings, environment, tuple(program)
 
     def render(self, job: Job) -> str:
-        """The sbatch command and the names of secrets as comments, then the batch script."""
+        """The batch script. Comments above it show the sbatch command and which secrets are passed, by name."""
         secrets = [f"{name}{'' if name in os.environ else ' (not set here)'}" for name in self.environment.secrets]
         passed = f"# passed by name, from the environment of sbatch: {', '.join(secrets)}\n" if secrets else ""
         return f"# {shlex.join(self._sbatch(job, ()))}\n{passed}{self._script(job)}"

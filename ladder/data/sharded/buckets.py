@@ -83,8 +83,10 @@ def reader(folder: str, bucket: int) -> Callable[[np.ndarray], str]:
 
 
 def tokenize(folder: str, name: str, bucket: int) -> None:
-    """Encode the documents of a bucket that the corpus `name` takes. Writes .tokens and .sizes of each split (SIZES of
-    each document), and a marker that holds their sums."""
+    """Tokenize the documents of a bucket that belong to the corpus `name`.
+
+    Writes two files for each split: .tokens, and .sizes with a row of SIZES for each document. Then writes a marker
+    that holds the sums of the sizes."""
     if tokens_marker(folder, name, bucket).exists():
         return
     plan = read_json(epath.Path(folder) / name / "plan.json")

@@ -52,7 +52,7 @@ class Stream:
 
 
 def streams(folder: str, name: str) -> dict[str, Stream]:
-    """The Stream of each split, once all buckets are tokens."""
+    """{split: its Stream}. All buckets must be tokenized before."""
     n_buckets = work.read_job(folder).n_buckets
     sums = [read_json(buckets.tokens_marker(folder, name, bucket)) for bucket in range(n_buckets)]
     return {

@@ -20,8 +20,9 @@ from ladder.data import tokenizer
 from ladder.model import transformer
 from tests.ladder.convert.hf_models import MODELS, model, random_params, read
 
-# named_parameters() of Olmo2ForCausalLM, LlamaForCausalLM and GPT2LMHeadModel of transformers 5.15.1, layer 0 of each,
-# for width 8, 4 heads, 2 key-value heads (gpt2 has none), feed-forward 12, 20 tokens, 6 positions.
+# Names and shapes of layer 0, as named_parameters() of transformers 5.15.1 gives them for Olmo2ForCausalLM,
+# LlamaForCausalLM and GPT2LMHeadModel with width 8, 4 heads, 2 key-value heads (gpt2 has none), feed-forward 12,
+# 20 tokens, 6 positions.
 ATTENTION = {"q_proj": (8, 8), "k_proj": (4, 8), "v_proj": (4, 8), "o_proj": (8, 8)}
 MLP = {"gate_proj": (12, 8), "up_proj": (12, 8), "down_proj": (8, 12)}
 ROPE = {f"self_attn.{name}.weight": shape for name, shape in ATTENTION.items()}
