@@ -14,7 +14,7 @@ from fitting.report.numbers import si
 from ladder.errors import InputError
 from launch import terminal
 from launch.aot import roofline
-from launch.cli.check_verbs import CACHE
+from launch.cli.verbs.check import CACHE
 from launch.scheduler import runs
 
 # rung, topology, slices, overrides. The paper's batch sizes divide over these; from 1B on, meshes of mesh_search.py.

@@ -1,4 +1,4 @@
-"""The `ladder` command: verbs in *_verbs.py, their tables in *_tables.py. Start reading at entry.py."""
+"""The `ladder` command: verbs in verbs/, tables of evaluations in evaluation_tables.py. Start reading at entry.py."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,4 @@
-"""The `ladder` command: list of verbs and exit codes. A verb (*_verbs.py) reads its flags, calls the module that does
-the work, and shows the result."""
+"""The `ladder` command: list of verbs and exit codes. Each verb is a function in launch/cli/verbs."""
 
 import os
 import sys
@@ -10,46 +9,36 @@ from fitting.errors import InputError as FitInputError
 from fitting.files import OF_THE_MACHINE
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
-from launch.cli import (
-    allocation_verbs,
-    bench_verbs,
-    check_verbs,
-    data_verbs,
-    export_verbs,
-    ladder_verbs,
-    loss_law_verbs,
-    run_verbs,
-    task_law_verbs,
-)
 from launch.cli.arguments import checked
+from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, run, task_law
 from launch.scheduler.foreground import Failed
 
 VERBS = {
-    "demo": data_verbs.demo,
-    "data": data_verbs.data,
-    "plan": run_verbs.plan,
-    "check": check_verbs.check,
-    "doctor": check_verbs.doctor,
-    "train": run_verbs.train,
-    "eval": run_verbs.evaluate,
-    "conclude": run_verbs.conclude,
-    "submit": ladder_verbs.submit,
-    "watch": ladder_verbs.watch,
-    "cancel": ladder_verbs.cancel,
-    "status": ladder_verbs.status,
-    "logs": ladder_verbs.logs,
-    "verify": ladder_verbs.verify,
-    "fit": loss_law_verbs.fit,
-    "allocate": allocation_verbs.allocate,
-    "extrapolate": loss_law_verbs.extrapolate,
-    "predict": task_law_verbs.predict,
-    "backtest": task_law_verbs.backtest,
-    "compare": task_law_verbs.compare,
-    "design": task_law_verbs.design,
-    "study": task_law_verbs.study,
-    "report": task_law_verbs.report,
-    "bench": bench_verbs.bench,
-    "export": export_verbs.export,
+    "demo": data.demo,
+    "data": data.data,
+    "plan": run.plan,
+    "check": check.check,
+    "doctor": check.doctor,
+    "train": run.train,
+    "eval": run.evaluate,
+    "conclude": run.conclude,
+    "submit": ladder.submit,
+    "watch": ladder.watch,
+    "cancel": ladder.cancel,
+    "status": ladder.status,
+    "logs": ladder.logs,
+    "verify": ladder.verify,
+    "fit": loss_law.fit,
+    "allocate": allocation.allocate,
+    "extrapolate": loss_law.extrapolate,
+    "predict": task_law.predict,
+    "backtest": task_law.backtest,
+    "compare": task_law.compare,
+    "design": task_law.design,
+    "study": task_law.study,
+    "report": task_law.report,
+    "bench": bench.bench,
+    "export": export.export,
 }
 # Flags with another name than the library's argument.
 FLAGS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launch import cli
-from launch.cli import task_law_verbs
+from launch.cli.verbs import task_law
 from tests.launch import stand_ins
 
 RUNS = Path(__file__).resolve().parents[4] / "shared" / "data" / "olmo_ladder_runs.csv.gz"
@@ -66,6 +66,6 @@ def test_a_damaged_run_is_named_wherever_a_table_is_read(tmp_path, capsys):
     folder = stand_ins.ladder_that_follows_a_law(tmp_path)
     [segment] = (folder / "n20000-1xC" / "metrics").iterdir()
     segment.write_text(segment.read_text().replace("2", "3", 1))
-    assert len(task_law_verbs._runs(str(folder)).unique("run")) == 11
+    assert len(task_law._runs(str(folder)).unique("run")) == 11
     said = " ".join(capsys.readouterr().out.split())
     assert "left out: n20000-1xC: " in said and "not as it was written (its hash differs)" in said

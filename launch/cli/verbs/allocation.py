@@ -11,9 +11,9 @@ from fitting.errors import InputError as FitInputError
 from fitting.errors import check_positive
 from ladder.errors import InputError
 from launch import display, terminal
-from launch.cli.loss_law_verbs import Plot, keep_compiled
 from launch.cli.loss_reading import DEFAULTS, Read, Reading
 from launch.cli.options import Json, preset, refuse
+from launch.cli.verbs.loss_law import Plot, keep_compiled
 
 LEAST_BUDGET = 6e6  # a thousand parameters, a thousand tokens
 LAW, HUBER, RESAMPLES = "chinchilla", 1e-3, 4000
