@@ -3,11 +3,15 @@
 import dataclasses
 import json
 import math
+import re
 import types
 from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ladder.errors import InputError
+
+SUFFIXES = {"": 0, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}  # powers of ten
+WHOLE = re.compile(r"\s*([+-]?[0-9]+)(?:\.([0-9]*))?(?:e\+?([0-9]{1,2}))?([KMBGT])?\s*", re.IGNORECASE)
 
 
 def override(config, *assignments: str):
@@ -107,16 +111,23 @@ def _parse(text: str, hint, path: str) -> Any:
     if hint is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if hint is int:
-        try:
-            return int(text.replace("_", ""))
-        except ValueError:
-            raise InputError(f"{path} = {text!r}: needs a whole number") from None
+        return _whole(text, path)
     if hint is float:
         try:
             return _checked(float(text), float, path)
         except ValueError:
             raise InputError(f"{path} = {text!r}: needs a finite number") from None
     return _checked(text, hint, path)
+
+
+def _whole(text: str, path: str) -> int:
+    """A whole number as people write it: 4096, 4_096, 1e6, 1.3B. Exact, so no float on the way."""
+    if match := WHOLE.fullmatch(text.replace("_", "")):
+        digits, fraction, exponent, suffix = match[1], match[2] or "", int(match[3] or 0), match[4] or ""
+        power = exponent + SUFFIXES[suffix.upper()] - len(fraction.rstrip("0"))
+        if power >= 0:
+            return int(digits + fraction.rstrip("0")) * 10**power
+    raise InputError(f"{path} = {text!r}: needs a whole number, such as 1300000000, 1.3e9 or 1.3B")
 
 
 def from_dict(cls, value: dict, path: str = "", where: str = ""):

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fitting import files
@@ -26,10 +25,10 @@ def tables(grids: Iterable[Grid], console: Console) -> None:
         console.print(table(grid))
 
 
-def table(grid: Grid) -> Table:
+def table(grid: Grid) -> terminal.Table:
     """A table of fitting for the terminal, its notes as a caption."""
     title, notes = Text(grid.title), Text("\n".join(grid.notes)) if grid.notes else None
-    rich = Table(title=title, title_justify="left", caption=notes, caption_justify="left")
+    rich = terminal.Table(title=title, caption=notes)
     for i, (heading, is_number) in enumerate(grid.columns):
         wraps = not is_number and i > 0
         rich.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold", no_wrap=not wraps)

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from fitting.report.numbers import si
@@ -131,12 +130,13 @@ def _row_to_json(row: Row) -> dict:
 
 
 def table(plan: Plan) -> Group:
-    grid = Table(title=f"ladder {plan.ladder}", title_justify="left")
+    drop = ("peak rate", "batch", "D/N", "steps", "memory")
+    grid = terminal.Table(title=f"ladder {plan.ladder}", drop=drop)
     grid.add_column("rung", no_wrap=True)
     for name in ("N", "D", "D/N", "steps", "batch", "peak rate", "FLOPs"):
         grid.add_column(name, justify="right", no_wrap=True)
     for target in plan.targets:
-        grid.add_column(f"% of {target.label}", justify="right")
+        grid.add_column(f"% of {target.label}", justify="right", no_wrap=True)
     grid.add_column("memory", justify="right", no_wrap=True)
     for row in plan.rungs:
         grid.add_row(*_cells(row, plan))
@@ -147,12 +147,12 @@ def table(plan: Plan) -> Group:
     return Group(grid, *_sources(plan), Text(_summary(plan)))
 
 
-def _sources(plan: Plan) -> list[Table]:
+def _sources(plan: Plan) -> list[terminal.Table]:
     """Tokens, share and epochs of every source for every run; nothing where each run reads one text."""
     rows = plan.rungs + plan.targets
     if all(use.name == "text" for row in rows for use in row.sources):
         return []
-    grid = Table(title="sources", title_justify="left")
+    grid = terminal.Table(title="sources")
     for name in ("rung", "source", "share", "tokens", "epochs"):
         grid.add_column(name, justify="left" if name in ("rung", "source") else "right", no_wrap=True)
     for row in rows:

@@ -3,12 +3,56 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich import table
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fitting import files
+
+LEAST_TEXT = 12  # characters of a column of text that wraps
+
+
+class Table(table.Table):
+    """A table whose cells are whole: where the terminal is too narrow, it leaves out columns and says which.
+
+    drop: the headings that go first, in this order; after them goes the rightmost column. The first column stays.
+    """
+
+    def __init__(self, *headers: str, drop: Sequence[str] = (), **options):
+        super().__init__(*headers, title_justify="left", caption_justify="left", **options)
+        self.drop = drop
+
+    def __rich_console__(self, console, options):
+        columns, caption, dropped = self.columns, self.caption, []
+        order = [column for name in self.drop for column in columns if str(column.header) == name]
+        order += [column for column in reversed(columns[1:]) if column not in order]
+        needed = {id(column): _least_width(column, console, options) for column in columns}
+        while sum(needed.values()) + 1 > options.max_width and order:
+            dropped.append(order.pop(0))
+            del needed[id(dropped[-1])]
+        if not dropped:
+            yield from super().__rich_console__(console, options)
+            return
+        names = ", ".join(str(column.header) for column in columns if column in dropped)
+        note = f"no room for: {names}; a wider terminal or a pipe shows all"
+        self.columns = [column for column in columns if column not in dropped]
+        self.caption = "\n".join([*([str(caption)] if caption else []), note])
+        try:
+            yield from super().__rich_console__(console, options)
+        finally:
+            self.columns, self.caption = columns, caption
+
+
+def _least_width(column: table.Column, console: Console, options) -> int:
+    """Characters that a column needs, with its padding and its border; a column of text that wraps needs few."""
+    wide = options.update(width=10_000)
+    width = max(Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells))
+    return (width if column.no_wrap else min(width, LEAST_TEXT)) + 3
 
 
 def console() -> Console:
@@ -23,6 +67,14 @@ def progress(*extra: ProgressColumn) -> Progress:
     """A progress line on standard error, if that is a terminal; it disappears at the end."""
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), *extra
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def working(description: str):
+    """Show what is done, and for how long, until it is done."""
+    with progress() as live:
+        live.add_task(description, total=None)
+        yield
 
 
 def size(n_bytes: float) -> str:

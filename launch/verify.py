@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from ladder.errors import InputError
 from ladder.rundir import config_file, evaluations, lease, segments
 from ladder.rundir.files import MANIFEST, is_local
 from ladder.rundir.record import Record
+from launch import terminal
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,12 @@ def _changed_outputs(directory, done: dict | None) -> list[str]:
     return changed
 
 
-def table(checked: Sequence[Checked]) -> Table:
+def table(checked: Sequence[Checked]) -> terminal.Table:
     bad = sum(bool(c.problems) for c in checked)
-    grid = Table(title=f"{len(checked) - bad} of {len(checked)} undamaged", title_justify="left")
+    grid = terminal.Table(title=f"{len(checked) - bad} of {len(checked)} undamaged")
     for name in ("run", "checkpoints", "rows", "problems"):
-        grid.add_column(name, justify="right" if name in ("checkpoints", "rows") else "left", overflow="fold")
+        justify = "right" if name in ("checkpoints", "rows") else "left"
+        grid.add_column(name, justify=justify, overflow="fold", no_wrap=name != "problems")
     for c in checked:
         lines = [Text(problem, "red") for problem in c.problems] or [Text("none", "green")]
         if c.unchecked:

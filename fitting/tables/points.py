@@ -76,16 +76,19 @@ class Points:
 
 
 def parse_target(text: str) -> Target:
-    """The target that "NAME=N,D" or "NAME=N,D,FLOPS" describes. Raises InputError for any other text."""
-    name, _, numbers = text.partition("=")
+    """The target that "N,D", "NAME=N,D" or "NAME=N,D,FLOPS" describes; "7B,4T" has the name 7B-4T.
+
+    Raises InputError for any other text.
+    """
+    name, equals, numbers = text.partition("=")
+    if not equals and text.count(",") == 1:
+        name, numbers = text.replace(" ", "").replace(",", "-"), text
     try:
         values = [quantity(v) for v in numbers.split(",")]
     except InputError:
         values = []
     if not name or len(values) not in (2, 3) or not all(0 < v < np.inf for v in values):
-        raise InputError(
-            f"target {text!r}: write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12", "target"
-        )
+        raise InputError(f"target {text!r}: write N,D (7B,4T), NAME=N,D or NAME=N,D,FLOPS, positive numbers", "target")
     if min(values[:2]) < comparable.FEW:
         raise InputError(f"target {text!r}: N and D are numbers of parameters and tokens, such as 6.9B,3.9T", "target")
     return Target(name.strip(), *values)

@@ -50,6 +50,17 @@ FLAGS = {
     "targets": "target",
 }
 OURS = ("ladder", "fitting", "configs", "launch", "tests")
+QUICK_START = """\
+ladder: know what your large model will score before you train it
+
+  ladder demo                          train small models, predict a larger one
+  ladder predict TABLE --target 7B,4T  predict from runs that you have
+  ladder fit TABLE                     fit a scaling law of the loss
+  ladder plan my/ladder.py:mine        what the runs of your own ladder cost
+  ladder submit my/ladder.py:mine      train them, here or on a cluster
+  ladder status my/ladder.py:mine      how far they are
+
+  ladder --help lists all verbs; ladder VERB --help explains one by an example"""
 DESCRIPTION = "Know what your large model will score before you train it."
 
 
@@ -59,6 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(sys, stream) is None:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
     try:
+        if not (sys.argv[1:] if arguments is None else arguments):
+            print(QUICK_START)
+            return 0
         verbs = {name: checked(verb) for name, verb in VERBS.items()}
         return tyro.extras.subcommand_cli_from_dict(verbs, prog="ladder", description=DESCRIPTION, args=arguments) or 0
     except (InputError, FitInputError) as error:

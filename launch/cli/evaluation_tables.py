@@ -3,17 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.table import Table
-
 from launch import terminal
 
 METRICS = ("bpb", "ce_loss", "acc", "len_norm", "soft", "soft_log", "loss")
 
 
-def table(evaluation) -> Table:
+def table(evaluation) -> terminal.Table:
     """One line for each task."""
     step = "" if evaluation.step is None else f" at step {evaluation.step:,}"
-    grid = Table(title=f"{evaluation.run_id}{step}", title_justify="left")
+    grid = terminal.Table(title=f"{evaluation.run_id}{step}")
     by_task: dict[str, dict[str, dict]] = {}
     for row in evaluation.rows:
         by_task.setdefault(row["task"], {})[row["metric"]] = row

@@ -91,8 +91,10 @@ class Reading:
         text = self.critical_batch
         if text is None:
             return None
+        from fitting.tables.quantities import quantity
+
         try:
-            b_star, alpha_b = (float(v) for v in text.split(","))
+            b_star, alpha_b = (quantity(v) for v in text.split(","))
         except ValueError:
             b_star = alpha_b = 0.0
         if not (0 < b_star < float("inf") and 0 < alpha_b < float("inf")):

@@ -18,7 +18,8 @@ Overrides = Annotated[
     arg(metavar="[KEY=VALUE ...]", help="for every run, for example optimizer.peak_lr=1e-3", help_behavior_hint=""),
 ]
 Table = Annotated[Positional[str], arg(metavar="TABLE", help="a runs table (.csv, .csv.gz, .jsonl) or runs/NAME")]
-Targets = Annotated[tuple[str, ...], arg(metavar="NAME=N,D ...")]
+Targets = Annotated[tuple[str, ...], arg(metavar="N,D|NAME=N,D ...")]
+
 Json = Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON", help_behavior_hint="")]
 Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
 Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
@@ -41,6 +42,17 @@ def refuse_rung(run: str, rung: str | None) -> None:
 def preset(value: Any) -> Any:
     """The help of a flag whose value is None where it is not given, and `value` where that matters."""
     return arg(help_behavior_hint=f"(default: {value})")
+
+
+def amounts(argument: str, texts: tuple[str, ...]) -> tuple[float, ...]:
+    """Numbers of parameters, tokens or FLOPs, such as 7B, 4T and 1.3e9. Raises InputError with the argument's name."""
+    from fitting.errors import InputError as FitInputError
+    from fitting.tables.quantities import quantity
+
+    try:
+        return tuple(quantity(text) for text in texts)
+    except FitInputError as error:
+        raise InputError(str(error), argument) from None
 
 
 def given(flags: dict) -> dict:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from fitting.report.numbers import si
@@ -191,10 +190,11 @@ def to_json(statuses: Sequence[Status]) -> dict:
     return {"runs": [asdict(s) | {"share": s.share, "seconds_left": s.seconds_left} for s in statuses]}
 
 
-def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -> Table:
+def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -> terminal.Table:
     """states: from reconcile.ladder_states, where a backend was polled too."""
     done = sum(status.state == "done" for status in statuses)
-    grid = Table(title=f"{done} of {len(statuses)} runs done", title_justify="left")
+    drop = ("saved", "restarts", "data wait", "tokens/s", "step", "loss")
+    grid = terminal.Table(title=f"{done} of {len(statuses)} runs done", drop=drop)
     text = ("run", "state", "detail")
     waited = any(status.data_seconds >= LEAST_WAIT_SHOWN for status in statuses)
     columns = ["run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"]

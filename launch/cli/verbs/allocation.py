@@ -12,7 +12,7 @@ from fitting.errors import check_positive
 from ladder.errors import InputError
 from launch import display, terminal
 from launch.cli.loss_reading import DEFAULTS, Read, Reading
-from launch.cli.options import Json, preset, refuse
+from launch.cli.options import Json, amounts, preset, refuse
 from launch.cli.verbs.loss_law import Plot, keep_compiled
 
 LEAST_BUDGET = 6e6  # a thousand parameters, a thousand tokens
@@ -23,13 +23,13 @@ def allocate(
     table: Annotated[Positional[str | None], arg(metavar="[TABLE]", help_behavior_hint="")] = None,
     /,
     *,
-    budget: Annotated[tuple[float, ...], arg(metavar="FLOPS ...")],
+    budget: Annotated[tuple[str, ...], arg(metavar="FLOPS ...")],
     approach: Annotated[Literal[1, 2, 3] | None, preset(3)] = None,
     law: Annotated[str | None, preset("chinchilla")] = None,
     published: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     huber: Annotated[float | None, preset(HUBER)] = None,
-    isoflop: Annotated[tuple[float, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
-    unique: Annotated[float | None, arg(metavar="TOKENS", help_behavior_hint="")] = None,
+    isoflop: Annotated[tuple[str, ...], arg(metavar="FLOPS ...", help_behavior_hint="")] = (),
+    unique: Annotated[str | None, arg(metavar="TOKENS", help_behavior_hint="")] = None,
     vary: Annotated[tuple[str, ...], arg(metavar="FACTOR ...", help_behavior_hint="")] = (),
     bootstrap: Annotated[int | None, preset(RESAMPLES)] = None,
     seed: Annotated[int | None, preset(0)] = None,
@@ -54,24 +54,28 @@ def allocate(
         bootstrap: resamples behind the intervals
         seed: of the resamples
     """
-    _check(table, published, budget)
+    budgets, of_runs = amounts("budget", budget), amounts("isoflop", isoflop)
+    n_unique = None if unique is None else amounts("unique", (unique,))[0]
+    _check(table, published, budgets)
     batch = reading.critical()
     keep_compiled()
     if published:
-        _refuse_with_published(law, unique, reading, approach=approach if approach != 3 else None, huber=huber,
-                               isoflop=isoflop, vary=vary, bootstrap=bootstrap, seed=seed)  # fmt: skip
-        return _as_published(published, law, unique, budget, batch, plot, json)
-    _refuse_of_table(approach or 3, law, huber, isoflop, unique, vary, reading, plot)
+        _refuse_with_published(law, n_unique, reading, approach=approach if approach != 3 else None, huber=huber,
+                               isoflop=of_runs, vary=vary, bootstrap=bootstrap, seed=seed)  # fmt: skip
+        return _as_published(published, law, n_unique, budgets, batch, plot, json)
+    _refuse_of_table(approach or 3, law, huber, of_runs, n_unique, vary, reading, plot)
     huber, seed = HUBER if huber is None else huber, seed or 0
     options = {"delta": huber, "n_resamples": RESAMPLES if bootstrap is None else bootstrap}
-    if unique is not None:
-        return _limited(table, reading, unique, budget, options | {"seed": seed}, json)
-    approach, way = approach or 3, _approaches(law or LAW, options, isoflop, batch)[approach or 3]
+    if n_unique is not None:
+        return _limited(table, reading, n_unique, budgets, options | {"seed": seed}, json)
+    approach, way = approach or 3, _approaches(law or LAW, options, of_runs, batch)[approach or 3]
     read = partial(_points, table, approach, law)
     if vary:
-        return _decomposed(read, reading, approach, vary, way, seed, budget, json)
+        return _decomposed(read, reading, approach, vary, way, seed, budgets, json)
     points = read(reading)
-    _show(way(points, seed), points, budget, _bias(points, isoflop, huber, approach), plot, json)
+    with terminal.working(f"approach {approach}"):
+        frontier, bias = way(points, seed), _bias(points, of_runs, huber, approach)
+    _show(frontier, points, budgets, bias, plot, json)
 
 
 def _check(table: str | None, published: str | None, budget: tuple[float, ...]) -> None:

@@ -92,7 +92,9 @@ def _recommend(rung: Rung, topology: str, slices: int) -> Rung | None:
                 compiled.append((candidate, roofline.check(candidate, topology, slices, CACHE)))
             except InputError as error:
                 refused.append(str(error))
-    grid = Table("mesh", "memory per device", "step", "utilisation", title="fastest mesh first")
+    grid = terminal.Table(title="fastest mesh first")
+    for name in ("mesh", "memory per device", "step", "utilisation"):
+        grid.add_column(name, no_wrap=name != "mesh")
     ranking = mesh_search.ranked(compiled)
     for candidate, result in ranking:
         utilisation = _range([100 * u for u in result["utilisation"]], "{:.0f}") + " %"
@@ -143,8 +145,10 @@ def _range(pair: list[float], number_format: str) -> str:
     return " to ".join(number_format.format(x) for x in pair)
 
 
-def _shardings(result: dict) -> Table:
-    grid = Table("array", "shape", "type", "split over", "per device", title="state", title_justify="left")
+def _shardings(result: dict) -> terminal.Table:
+    grid = terminal.Table(title="state", drop=("type", "shape"))
+    for name in ("array", "shape", "type", "split over", "per device"):
+        grid.add_column(name, no_wrap=True)
     for name, (shape, dtype, spec, n_bytes) in result["shardings"].items():
         grid.add_row(name, " x ".join(map(str, shape)), dtype, spec, terminal.size(n_bytes))
     return grid

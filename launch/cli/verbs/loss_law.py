@@ -63,7 +63,8 @@ def fit(
     from fitting.api import loss
     from fitting.report import loss_tables
 
-    fitted = loss.fit_points(points, law, **settings)
+    with terminal.working(f"fitting {law}"):
+        fitted = loss.fit_points(points, law, **settings)
     terminal.console().print(display.table(fitted.grids()[0]))
     terminal.console().print("\n".join(loss_tables.summary(fitted)))
     display.flags(fitted.flags)
@@ -132,8 +133,9 @@ def extrapolate(
 
     runs = runs_table.read(as_path(table), unfinished=True)
     display.flags(f"left out: {line}" for line in runs.left_out)
-    read = learning_curves.read(runs, task, metric, n or "n_params")
-    ends = learning_curves.ends(read, first)
+    with terminal.working("fitting the learning curves"):
+        read = learning_curves.read(runs, task, metric, n or "n_params")
+        ends = learning_curves.ends(read, first)
     console = terminal.console()
     console.print(display.table(loss_tables.curve_ends(ends, f"{metric} of {task}")))
     console.print(loss_tables.curve_score(learning_curves.score(ends)))

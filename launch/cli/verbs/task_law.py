@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
 from launch import display, terminal
-from launch.cli.options import Json, Out, Table, Targets, preset, refuse
+from launch.cli.options import Json, Out, Table, Targets, amounts, preset, refuse
 
 
 def predict(
@@ -48,7 +48,8 @@ def predict(
     chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
     draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0}
-    result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
+    with terminal.working("fitting the task laws"):
+        result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
     display.show(result)
     if json:
         about = {"table_sha256": runs.sha256, "method": method, "n_convention": "n_params"}
@@ -68,16 +69,19 @@ def _named(tasks: tuple[str, ...]) -> list[str]:
 
 def _fitting():
     """The public interface of fitting, with compiled programs kept in the user's cache."""
-    import fitting
-    from ladder.loop import compile_cache
+    with terminal.working("starting"):
+        import fitting
+        from ladder.loop import compile_cache
 
-    compile_cache.keep()
+        compile_cache.keep()
     return fitting
 
 
 def _runs(table: str):
     """The runs table, after a line for every run that is left out."""
-    runs = _fitting().read_runs(table)
+    fitting = _fitting()
+    with terminal.working(f"reading {table}"):
+        runs = fitting.read_runs(table)
     display.flags(f"left out: {line}" for line in runs.left_out)
     return runs
 
@@ -116,7 +120,9 @@ def backtest(table: Table, /, *, json: Json = None) -> None:
     Example: ladder backtest runs.csv.gz
     """
     fitting = _fitting()
-    result = fitting.backtest(_runs(table))
+    runs = _runs(table)
+    with terminal.working("predicting the large runs from the small ones"):
+        result = fitting.backtest(runs)
     display.show(result)
     if json:
         terminal.write_json(json, result.json())
@@ -147,7 +153,8 @@ def compare(
     first = first or next(iter(_in_table(a)), None)
     if first is None:
         raise InputError(f"{table}: no target to compare at: add --target NAME=N,D")
-    result = fitting.compare(a, b, first, resamples=bootstrap, seed=seed)
+    with terminal.working("fitting the task laws of both recipes"):
+        result = fitting.compare(a, b, first, resamples=bootstrap, seed=seed)
     display.show(result)
     if json:
         terminal.write_json(json, {"tables": [table, other]} | result.json())
@@ -158,7 +165,7 @@ def design(
     /,
     *,
     target: Targets = (),
-    budget: Annotated[tuple[float, ...], arg(metavar="FLOPS ...")] = (),
+    budget: Annotated[tuple[str, ...], arg(metavar="FLOPS ...")] = (),
     json: Json = None,
 ) -> None:
     """Which of a table's runs to train for a budget, so that the target's error bar is smallest.
@@ -169,12 +176,14 @@ def design(
         target: name, parameters and tokens of a model; without it, the first target in the table
         budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
     """
+    budgets = amounts("budget", budget)
     fitting, chosen = _fitting(), _one_target(target)
     runs = _runs(table)
     chosen = chosen or next(iter(_in_table(runs)), None)
     if chosen is None:
         raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
-    result = fitting.design(runs, chosen, budget or None)
+    with terminal.working("choosing runs for each budget"):
+        result = fitting.design(runs, chosen, budgets or None)
     display.show(result)
     if json:
         terminal.write_json(json, result.json())
@@ -268,7 +277,8 @@ def report(
         display.tables(task_tables.predictions(entries, (), contents.contents["metrics"]["loss"]), terminal.console())
         display.flags([*said, *changed])
         command += f" --sealed {sealed}"
-    result = fitting.forecast(runs, targets, **draws)
+    with terminal.working("fitting the task laws"):
+        result = fitting.forecast(runs, targets, **draws)
     from fitting.report import task_report
 
     task_report.report(runs, result.prediction, out, meta | {"commands": [command]})

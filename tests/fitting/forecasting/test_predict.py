@@ -187,16 +187,32 @@ def test_what_is_not_there_is_named(table):
 
 
 @pytest.mark.parametrize(
-    "text", ["7B", "7B=", "=1,2", "7B=1", "7B=a,b", "7B=1,-2", "7B=1,inf", "7B=1,nan", "7B=1,2,3,4"]
+    "text",
+    (
+        "7B",
+        "7B,",
+        "7B,x",
+        ",",
+        "7B,1,2",
+        "7B=",
+        "=1,2",
+        "7B=1",
+        "7B=a,b",
+        "7B=1,-2",
+        "7B=1,inf",
+        "7B=1,nan",
+        "7B=1,2,3,4",
+    ),
 )
 def test_wrong_targets_are_refused(text):
-    with pytest.raises(InputError, match="write NAME=N,D") as refused:
+    with pytest.raises(InputError, match="write N,D") as refused:
         points.parse_target(text)
     assert refused.value.argument == "target"
 
 
 def test_targets_are_parsed():
     assert points.parse_target("7B-4T=6887575552,3945065873408") == Target("7B-4T", 6887575552, 3945065873408)
+    assert points.parse_target("7B, 4T") == Target("7B-4T", 7e9, 4e12)
     assert points.parse_target("7B-4T=6.9e9,3.9e12,1.9e23") == Target("7B-4T", 6.9e9, 3.9e12, 1.9e23)
 
 

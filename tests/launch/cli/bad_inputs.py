@@ -250,7 +250,7 @@ OVERRIDES = {
     "data.tokenizer": ("", "bpe", "bpe:0", "bpe:10", "bpe:x", "gpt2", "deep.json", "no/such.json", "cut.json",
                        "numbers.json", "losses.csv", "bpe:99999999999999999999999", "afolder.json"),
     "data.validation": ("0", "0.5", "1", "nan", "-1"),
-    "data.max_bytes": ("0", "-1", "x", "1e9"),
+    "data.max_bytes": ("0", "-1", "x", "1.5", "1e-9"),
     "data.text": ("",),
     "eval.every": ("-1", "x"),
     "eval.max_docs": ("0", "-1"),

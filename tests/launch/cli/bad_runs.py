@@ -53,7 +53,7 @@ CONTRADICTIONS = (
     "allocate losses.csv --budget 1e21 --vary n=params,no", "allocate losses.csv --budget 1e21 --vary loss=a,b",
     "train runs/mine/a --rung x --vmap seeds=2", "fit losses.csv losses.csv", "submit demo --backend slurm --at-once 2",
     "submit demo --backend gke", "submit demo --backend tpu", "watch demo", "status demo --root no", "logs demo",
-    "cancel demo", "verify demo", "status no/such", "fit", "", "no-such-verb", "--no-such-flag", "plan demo --devices",
+    "cancel demo", "verify demo", "status no/such", "fit", "no-such-verb", "--no-such-flag", "plan demo --devices",
     "plan demo demo", "fit losses.csv --drop-above 0.001", "fit losses.csv --reach 0.001", "fit losses.csv --reach 2",
     "fit losses.csv --starts grid --law kaplan-nd", "extrapolate losses.csv", "conclude no/such", "conclude afile",
     "extrapolate runs.csv --task piqa --metric bpb --n no", "study runs.csv --run no", "conclude .", "train no/such",

@@ -79,7 +79,15 @@ def test_documents_without_a_text_are_skipped_and_counted(tmp_path, monkeypatch,
     assert built.notes == ("mine.jsonl: 3 documents without a text (null) skipped",)
 
 
-WRITE_TARGET = "write NAME=N,D or NAME=N,D,FLOPS, positive numbers, such as 7B-4T=6.9e9,3.9e12 (--target)\n"
+def test_the_bare_command_says_how_to_begin(capsys):
+    assert cli.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10 and max(map(len, lines)) <= 80
+    named = {line.split()[1] for line in lines if line.startswith("  ladder")} - {"--help"}
+    assert named <= set(entry.VERBS)
+
+
+WRITE_TARGET = "write N,D (7B,4T), NAME=N,D or NAME=N,D,FLOPS, positive numbers (--target)\n"
 WRONG = {
     "plan unknown": (["plan", "demoo"], "no ladder 'demoo'; did you mean 'demo'?"),
     "plan override": (["plan", "demo", "optimizer.peak_lrr=1"], "did you mean 'peak_lr'?"),
@@ -160,7 +168,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(runs, case, monkeypatch, capfd)
     assert "Traceback" not in out + err
 
 
-USAGE = ([], ["plam"], ["plan"], ["plan", "demo", "--device", "1"], ["submit", "demo", "--backend", "x"])
+USAGE = (["plam"], ["plan"], ["plan", "demo", "--device", "1"], ["submit", "demo", "--backend", "x"])
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
