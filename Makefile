@@ -9,11 +9,12 @@ OLMES := .cache/olmes/.installed-mmlu
 ORACLE := .cache/oracle/.installed
 SMOLLM2 := .cache/smollm2/.installed
 BEAM := .cache/beam/.installed
+DOCS := .cache/docs/.installed
 
 export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
-.PHONY: help demo test test-slow lint format bench lock clean slurm libtpu oracle beam
+.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
 .PHONY: proof-bare-machine proof-faults
 .DEFAULT_GOAL := help
@@ -29,6 +30,10 @@ test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 
 test-slow: $(READY) $(OLMES)  ## the tests that are marked slow
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m slow $(ARGS)
+
+docs: $(DOCS)  ## the documentation as a site: .cache/site/index.html
+	NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build --strict --quiet
+	@echo .cache/site/index.html
 
 oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
 
@@ -117,6 +122,12 @@ $(ORACLE): tests/real/requirements.txt | $(READY)
 $(BEAM): constraints-beam.txt
 	$(PYTHON) -m venv --clear .cache/beam
 	.cache/beam/bin/python -m pip install --quiet --no-deps --requirement constraints-beam.txt
+	@touch $@
+
+# Nothing of ours runs in it: the pages of the API are made from the sources.
+$(DOCS): docs/requirements.txt
+	$(PYTHON) -m venv --clear .cache/docs
+	.cache/docs/bin/python -m pip install --quiet --requirement docs/requirements.txt
 	@touch $@
 
 # Only the model in it is read (98 MB); what it needs to be run is left out.
