@@ -30,6 +30,7 @@ LAYERS = {
         "run_log",
         "epochs",
         "plan",
+        "ladder_file",
         "prepare",
         "verify",
         "fetch",

@@ -10,11 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.errors import InputError, check_positive
-from fitting.inference.bootstrap import Fit, Resampling, Solver
-from fitting.inference.bootstrap import fit as fit_law
-from fitting.inference.noise import linearised
-from fitting.laws.power_sum import CHINCHILLA
-from fitting.tables.points import Points, Target
 
 # ln bpb; run noise is 0.3 to 1 %.
 HUBER = 1e-2
@@ -62,18 +57,23 @@ class Candidates:
         return enough_S
 
 
-def candidates_of(points: Points, target: Target) -> Candidates:
-    """The runs of a ladder as candidates, by Chinchilla's law fitted to its tasks."""
+def candidates_of(points, target) -> Candidates:
+    """The runs of a ladder (points.Points) as candidates for a target, by Chinchilla's law fitted to its tasks."""
+    from fitting.inference import bootstrap
+    from fitting.laws.power_sum import CHINCHILLA
+
     n, d = points.features["N"], points.features["D"]
     measured_Tn = ~np.isnan(points.bpb_Tn)
-    bpb_Tn, resampling = np.where(measured_Tn, points.bpb_Tn, 1.0), Resampling(2, method="residuals")
-    features, solver = {"N": n, "D": d}, Solver(HUBER)
-    fitted = fit_law(CHINCHILLA, features, bpb_Tn, weights_Tn=measured_Tn, solver=solver, resampling=resampling)
+    bpb_Tn, resampling = np.where(measured_Tn, points.bpb_Tn, 1.0), bootstrap.Resampling(2, method="residuals")
+    features, solver = {"N": n, "D": d}, bootstrap.Solver(HUBER)
+    fitted = bootstrap.fit(CHINCHILLA, features, bpb_Tn, weights_Tn=measured_Tn, solver=solver, resampling=resampling)
     return candidates(fitted, features, target.features, points.features.get("flops", 6 * n * d))
 
 
-def candidates(fitted: Fit, features: dict, target: dict, flops_n: np.ndarray) -> Candidates:
-    """Candidates with features {"N": [n], "D": [n]}, from a law of N and D fitted to T tasks."""
+def candidates(fitted, features: dict, target: dict, flops_n: np.ndarray) -> Candidates:
+    """Candidates with features {"N": [n], "D": [n]}, from a law of N and D fitted to T tasks (bootstrap.Fit)."""
+    from fitting.inference.noise import linearised
+
     n, d = np.asarray(features["N"], float), np.asarray(features["D"], float)
     runs_and_target = {"N": np.append(n, target["N"]), "D": np.append(d, target["D"])}
     lanes = fitted.law.coordinates(runs_and_target, fitted.centre)

@@ -10,12 +10,13 @@ from fitting.files import OF_THE_MACHINE
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
 from launch.cli.arguments import checked
-from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, run, task_law
+from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, new, run, task_law
 from launch.scheduler.foreground import Failed
 
 VERBS = {
     "demo": data.demo,
     "data": data.data,
+    "new": new.new,
     "plan": run.plan,
     "check": check.check,
     "doctor": check.doctor,
