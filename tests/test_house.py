@@ -33,6 +33,7 @@ LAYERS = {
         "ladder_file",
         "prepare",
         "verify",
+        "data",
         "fetch",
         "aot",
         "backends",

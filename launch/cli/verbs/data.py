@@ -8,8 +8,9 @@ from tyro.conf import Positional, arg
 from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import display, epochs, terminal, token_index
+from launch import display, epochs, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Overrides, Root, refuse
+from launch.data import held_out_tasks, token_index
 
 
 def demo(
@@ -47,12 +48,15 @@ def demo(
 
 def data(
     what: Annotated[
-        Positional[Literal["build", "index", "olmes", "paper"]],
-        arg(help="build a ladder's corpora, index token files, or fetch the OLMES requests or the paper's runs"),
+        Positional[Literal["build", "tasks", "index", "olmes", "paper"]],
+        arg(
+            help="build a ladder's corpora, make tasks from their held-out text, index token files, or fetch the OLMES"
+            " requests or the paper's runs"
+        ),
     ],
     name: Annotated[
         Positional[str | None],
-        arg(metavar="[NAME]", help="build: the ladder; index: a token file or a folder of them, also gs://..."),
+        arg(metavar="[NAME]", help="build, tasks: the ladder; index: a token file or a folder of them, also gs://..."),
     ] = None,
     overrides: Overrides = (),
     /,
@@ -60,39 +64,55 @@ def data(
     corpora: Corpora = CORPORA,
     runner: Annotated[str | None, arg(metavar="RUNNER")] = None,
     runner_option: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
+    tasks: Annotated[held_out_tasks.Flags, arg(name="")] = held_out_tasks.NO_FLAGS,
     indexing: Annotated[token_index.Indexing, arg(name="")] = token_index.NO_FLAGS,
 ) -> None:
-    """Build the corpora of a ladder, unless they exist, and count what each source holds; index token files, so that
-    they can be trained on where they lie; or fetch public data.
+    """Build the corpora of a ladder, unless they exist, and count what each source holds; make ranked-choice tasks from
+    the text that they hold out; index token files, so that they can be trained on where they lie; or fetch public data.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
     Example: ladder data build demo --runner direct --runner-option direct_num_workers=4
+    Example: ladder data tasks demo --choices 8 -o my-tasks
     Example: ladder data index my/tokens --dtype uint16 --tokenizer my/tokenizer.json
 
     Args:
         runner: build: on Apache Beam, by many processes or machines: direct (this machine), dataflow, flink or spark
         runner_option: options of the runner, as Beam names them
     """
-    from launch import prepare
+    flags = {
+        "tasks": tasks.given(),
+        "index": indexing.given(),
+        "build": {"runner": runner, "runner_option": runner_option},
+    }
+    for other in flags:
+        if other != what:
+            refuse(f"with ladder data {what}", flags[other])
+    if what not in ("build", "tasks"):
+        refuse(f"with ladder data {what}", {"corpora": corpora != CORPORA})
+    if what == "index":
+        token_index.index(name, overrides, indexing)
+    elif what in ("olmes", "paper"):
+        _fetch(what, name)
+    elif name is None:
+        raise InputError(f"ladder data {what}: name a ladder, for example: ladder data {what} demo")
+    else:
+        beam = _beam(runner, runner_option)
+        ladder = loader.overridden(loader.load(name), overrides)
+        _make_tasks(ladder, as_path(corpora), tasks) if what == "tasks" else _build(ladder, as_path(corpora), beam)
+
+
+def _fetch(what: str, name: str | None) -> None:
     from launch.fetch import olmes, paper_runs
 
-    beam = _beam(runner, runner_option) if what == "build" else None
-    if what != "build":
-        refuse(f"with ladder data {what}", {"runner": runner, "runner_option": runner_option})
-    if what == "index":
-        refuse("with ladder data index", {"corpora": corpora != CORPORA})
-        token_index.index(name, overrides, indexing)
-        return
-    refuse(f"with ladder data {what}", indexing.given())
-    if what != "build":
-        if name is not None:
-            raise InputError(f"ladder data {what} takes no {name!r}; leave it out")
-        refuse(f"with ladder data {what}", {"corpora": corpora != CORPORA})
-        print(olmes.install() if what == "olmes" else paper_runs.install())
-        return
-    if name is None:
-        raise InputError("ladder data build: name a ladder, for example: ladder data build demo")
-    built = prepare.build(loader.overridden(loader.load(name), overrides), as_path(corpora), beam)
+    if name is not None:
+        raise InputError(f"ladder data {what} takes no {name!r}; leave it out")
+    print(olmes.install() if what == "olmes" else paper_runs.install())
+
+
+def _build(ladder, corpora: Path, beam) -> None:
+    from launch import prepare
+
+    built = prepare.build(ladder, corpora, beam)
     for corpus_hash, directory in built.corpora.items():
         print(f"{corpus_hash}  {directory}")
         for counts in prepare.sources(directory):
@@ -104,6 +124,28 @@ def data(
             "set the corpus to its hash (data.corpus=HASH, or corpus=HASH of a Source): then other commands open it and"
         )
         print("do not read the text again in one process")
+
+
+def _make_tasks(ladder, corpora: Path, flags: held_out_tasks.Flags) -> None:
+    from ladder.data import sources
+    from launch import prepare
+
+    held_out_tasks.settings(flags)  # before the corpora are built
+    built = prepare.build(ladder, corpora)
+    rung = built.ladder.rungs[0]
+    named = {s.name: (s.format, s.corpus) for s in rung.data.sources} or {"": ("text", rung.data.corpus)}
+    formats = {built.corpora[corpus]: source_format for source_format, corpus in named.values()}
+
+    def opened(folder):
+        tokenizer = built.tokenizers.get(rung.data.tokenizer_hash)
+        return sources.open_source(formats[folder], folder, rung.model.seq_len, tokenizer)
+
+    folders = {name: built.corpora[corpus] for name, (_, corpus) in named.items()}
+    display.tables([held_out_tasks.write(ladder.name, folders, opened, flags)], terminal.console())
+    out = held_out_tasks.folder_of(ladder.name, flags)
+    print(
+        f"{out / held_out_tasks.CARD} holds settings and hashes; to score a run: ladder eval RUN --tasks {out}/*.jsonl"
+    )
 
 
 def _beam(runner: str | None, options: tuple[str, ...]):

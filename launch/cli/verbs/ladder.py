@@ -11,9 +11,9 @@ from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
+from launch.data.token_index import bytes_bar
 from launch.scheduler import runs
 from launch.settings import FILE
-from launch.token_index import bytes_bar
 
 Rung = Annotated[str | None, arg(help="only this run: its label or the start of its run_id")]
 
