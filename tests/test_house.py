@@ -38,6 +38,7 @@ LAYERS = {
         "aot",
         "backends",
         "scheduler",
+        "trackers",
         "doctor",
         "sealed",
         "demo",

@@ -10,7 +10,7 @@ from fitting.files import OF_THE_MACHINE
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
 from launch.cli.arguments import checked
-from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, new, run, task_law
+from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, new, run, task_law, tracking
 from launch.scheduler.foreground import Failed
 
 VERBS = {
@@ -27,6 +27,7 @@ VERBS = {
     "watch": ladder.watch,
     "cancel": ladder.cancel,
     "status": ladder.status,
+    "track": tracking.track,
     "logs": ladder.logs,
     "verify": ladder.verify,
     "fit": loss_law.fit,
