@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fitting.files import OF_THE_MACHINE
 from ladder.errors import InputError
-from ladder.rundir.files import is_local
+from ladder.rundir.files import as_path, is_local
 from launch.scheduler import status, submission
 from launch.scheduler.reconcile import SETTLED, ladder_states
 from launch.trackers import batch
@@ -70,7 +70,8 @@ def _look(folder: Path, tracker: Tracker, progress: Progress, ended: set[str]) -
         if states[run_id] == "done":  # the others may be tried again
             ended.add(run_id)
     if fit is not None and states[fit.name] == "done" and fit.name not in ended:
-        tracker.page(Run.read(fit))
+        if (fit / "report.html").exists():
+            tracker.page(Run.read(fit))
         ended.add(fit.name)
     return all(state in SETTLED for state in states.values())
 
@@ -84,5 +85,5 @@ def _states(folder: Path, runs: dict[str, status.Status]) -> tuple[dict[str, str
     except submission.NothingSubmitted:
         return states, None
     known = status.of_planned(jobs)
-    fit = next((Path(job.directory) for job in jobs if job.is_fit), None)
+    fit = next((as_path(job.directory) for job in jobs if job.is_fit), None)
     return states | ladder_states(jobs, known, {}), fit

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ladder.errors import InputError
+from ladder.rundir.kill_points import phase
 from launch.trackers.batch import Batch
 from launch.trackers.tracker import Run
 
@@ -24,10 +25,9 @@ class TensorBoard:
         try:
             from tensorboardX.proto import event_pb2, summary_pb2
             from tensorboardX.record_writer import RecordWriter
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"--to tensorboard needs the package {error.name}; install it with: pip install tensorboardX"
-            ) from None
+        except ModuleNotFoundError:
+            message = "--to tensorboard needs the package tensorboardX; install it with: pip install tensorboardX"
+            raise InputError(message) from None
         self.directory, self._record_writer = directory, RecordWriter
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
 
@@ -52,6 +52,7 @@ class TensorBoard:
             file.flush()  # to the disk
         finally:
             file.close()
+        phase("batch-written")
         os.replace(folder / _PART, folder / f"events.out.tfevents.{batch.first:09d}-{batch.last:09d}")
 
     def page(self, fit: Run) -> None:

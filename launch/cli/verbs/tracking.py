@@ -76,6 +76,9 @@ def _tracker(to: str, directory: Path, ladder: str):
         from launch.trackers.tensorboard import TensorBoard
 
         return TensorBoard(directory)
-    from launch.trackers.weights_and_biases import WeightsAndBiases
+    from launch.trackers.wandb_client import Client
+    from launch.trackers.wandb_offline import Offline
+    from launch.trackers.wandb_online import Online
 
-    return WeightsAndBiases(directory, ladder)
+    client = Client(directory)
+    return (Offline if client.offline else Online)(client, ladder)
