@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 
 .PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
-.PHONY: proof-bare-machine proof-faults
+.PHONY: proof-bare-machine proof-faults proof-trackers trackers
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -82,6 +82,9 @@ proof-coverage: $(READY)  ## how often the intervals of each law contain the tru
 proof-beam: $(READY) $(BEAM)  ## a GB of text by Beam, killed twice, equals the corpus of one process: docs/data.md (half an hour)
 	$(RUN) -m pytest -q -s -rs -m proof tests/ladder/data/sharded $(ARGS)
 
+proof-trackers: trackers  ## metrics in TensorBoard and W&B, each once, over a run that is preempted three times (10 minutes)
+	$(RUN) -m pytest -q -rs -m '' tests/launch/trackers $(ARGS)
+
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
 
@@ -90,6 +93,9 @@ proof-install:  ## the wheel installs into a new environment without extras, and
 
 libtpu: $(READY)  ## install the TPU compiler, which runs on any machine, for its tests
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
+
+trackers: $(READY)  ## install TensorBoard and wandb, for the tests of `ladder track`
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,tensorboard,wandb]'
 
 lock:  ## remake constraints.txt (needs PYTHON311 and PYTHON312)
 	$(PYTHON) tools/lock.py $(PYTHON311) $(PYTHON312)

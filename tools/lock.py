@@ -20,7 +20,8 @@ def resolved(python: str) -> tuple[str, dict[str, str]]:
         subprocess.run([python, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip"]
         path = f"{folder}/report.json"
-        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", path, ".[test,gke,gcp,tpu]"], check=True)
+        what = ".[test,gke,gcp,tpu,tensorboard,wandb]"
+        subprocess.run([*pip, "install", "--quiet", "--dry-run", "--report", path, what], check=True)
         report = json.loads(Path(path).read_text())
     pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in report["install"]}
     names = {name: re.sub(r"[-_.]+", "-", name).lower() for name in pins}

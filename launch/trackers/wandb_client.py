@@ -73,7 +73,8 @@ class Client:
         artifact = self._wandb.Artifact(name, type="report", description=f"the prediction of ladder {fit.ladder}")
         with artifact.new_file("report.html", mode="wb") as file:
             file.write((fit.directory / "report.html").read_bytes())
-        wandb_run.log_artifact(artifact)
+        with _plain_errors(self._wandb.errors):
+            wandb_run.log_artifact(artifact)
 
 
 class Cursor:

@@ -6,9 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from ladder.rundir.record import Record
+from launch.scheduler import submission
+from tests.launch import stand_ins
 from tests.launch.trackers import simulated
 from tests.launch.trackers.wandb_server import Server
 
@@ -97,3 +101,23 @@ def test_switched_off_it_says_so(run, server, tmp_path):
     disabled = track(tmp_path, "disabled")
     assert (disabled.returncode, disabled.stderr.count("\n")) == (2, 1)
     assert "set it to online or offline" in disabled.stderr
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_the_page_of_the_fit_is_an_artifact_once(server, tmp_path, mode):
+    built = stand_ins.small_ladder(tmp_path)
+    submitted = submission.write(built, False, tmp_path / "runs", submission.BackendConfig())
+    *trained, fit = submitted.jobs
+    for job in trained:
+        Record(job.directory).stop("diverged", 1, None, "loss nan")
+    assert track(tmp_path, mode, run="runs/small").returncode == 0
+    (Path(fit.directory) / "report.html").write_text("<html>what the target will score</html>")
+    Record(fit.directory).finish(step=0, loss=None)
+    for _ in range(2):
+        assert track(tmp_path, mode, run="runs/small").returncode == 0
+    if mode == "offline":
+        sync(tmp_path)
+    (artifact,) = server.artifacts
+    assert (artifact["artifactTypeName"], artifact["runName"]) == ("report", fit.run_id)
+    assert artifact["artifactCollectionName"] == f"small-{fit.run_id}"
+    assert (server.runs[fit.run_id]["groupName"], server.runs[fit.run_id]["jobType"]) == ("small", "fit")
