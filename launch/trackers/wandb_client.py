@@ -97,11 +97,11 @@ class Cursor:
             )
         self._last = value["last"]
 
-    def last(self, run: Run) -> int:
-        return self._last.get(run.run_id, -1)
+    def last(self, run_id: str) -> int:
+        return self._last.get(run_id, -1)
 
-    def set(self, run: Run, last: int) -> None:
-        self._last[run.run_id] = last
+    def set(self, run_id: str, last: int) -> None:
+        self._last[run_id] = last
         self._write()
 
     def _write(self) -> None:

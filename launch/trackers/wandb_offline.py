@@ -2,9 +2,9 @@
 
 W&B keeps what it is given in memory for a while, and loses it when the process is killed. So each batch becomes an
 offline folder of its own. It is made in a hidden folder and moved to DIR/wandb when W&B has closed it. The file STEPS
-in it names the last step: the move publishes the batch and how far it goes at once. `wandb clean` deletes folders that
-were sent, so the step is then copied to the cursor. A process that is killed between the two has lost nothing: the next
-one reads STEPS.
+in it names the run and its last step: the move publishes the batch and how far it goes at once. `wandb clean` deletes
+folders that were sent, so the step is then copied to the cursor. A process that is killed between the two has lost
+nothing: the next one reads STEPS.
 """
 
 import json
@@ -30,24 +30,27 @@ class Offline:
 
     def __init__(self, client: Client, ladder: str):
         self._client, self._cursor = client, Cursor(client, ladder)
-        self._hidden = f".{ladder}.part."
+        self._ladder, self._hidden = ladder, f".{ladder}.part."
         for left_behind in client.folder.glob(f"{self._hidden}*"):  # by a process that was killed
             shutil.rmtree(left_behind, ignore_errors=True)
+        for file in client.folder.glob(f"offline-run-*/{STEPS}"):
+            written = json.loads(file.read_text())
+            if written["ladder"] == ladder and self._cursor.last(written["run_id"]) < written["last"]:
+                self._cursor.set(written["run_id"], written["last"])
 
     def last(self, run: Run) -> int:
-        files = self._client.folder.glob(f"offline-run-????????_??????-{run.run_id}/{STEPS}")
-        return max([self._cursor.last(run), *(json.loads(file.read_text())["last"] for file in files)])
+        return self._cursor.last(run.run_id)
 
     def write(self, run: Run, batch: Batch) -> None:
         with self._folder(run, batch.last) as wandb_run:
             self._client.log(wandb_run, batch)
-        self._cursor.set(run, batch.last)
+        self._cursor.set(run.run_id, batch.last)
 
     def page(self, fit: Run) -> None:
         if self.last(fit) < 0:
             with self._folder(fit, 0) as wandb_run:
                 self._client.log_page(wandb_run, fit)
-            self._cursor.set(fit, 0)
+            self._cursor.set(fit.run_id, 0)
 
     @contextmanager
     def _folder(self, run: Run, last: int) -> Iterator:
@@ -63,7 +66,8 @@ class Offline:
             [folder] = Path(hidden).glob(f"*/offline-run-*-{run.run_id}")
             for log in folder.glob("*.wandb"):
                 _sync(log)
-            write_atomic(folder / STEPS, json.dumps({"last": last}) + "\n")
+            written = {"ladder": self._ladder, "run_id": run.run_id, "last": last}
+            write_atomic(folder / STEPS, json.dumps(written) + "\n")
             phase("batch-written")
             os.rename(folder, self._client.folder / folder.name)
             phase("batch-moved")

@@ -19,7 +19,7 @@ class Online:
         self._url = "https://wandb.ai"
 
     def last(self, run: Run) -> int:
-        return self._given.get(run.run_id, self._cursor.last(run))
+        return self._given.get(run.run_id, self._cursor.last(run.run_id))
 
     def write(self, run: Run, batch: Batch) -> None:
         if run.run_id not in self._open:
@@ -32,12 +32,12 @@ class Online:
         if self.last(fit) < 0:
             with self._client.open(fit, self._client.folder.parent) as wandb_run:
                 self._client.log_page(wandb_run, fit)
-            self._cursor.set(fit, 0)
+            self._cursor.set(fit.run_id, 0)
 
     def end(self, run: Run, state: str) -> None:
         if run.run_id in self._open:
             self._open.pop(run.run_id).finish(exit_code=0 if state == "done" else 1)  # when the server has everything
-            self._cursor.set(run, self._given[run.run_id])
+            self._cursor.set(run.run_id, self._given[run.run_id])
 
     def close(self) -> None:
         for wandb_run in self._open.values():

@@ -32,6 +32,7 @@ def track(
     Example: WANDB_MODE=offline ladder track runs/mine --to wandb
 
     Args:
+        to: tensorboard writes event files; wandb sends to the server, or writes folders where WANDB_MODE is offline
         dir: the folder to write to
         follow: wait for new metrics, until all runs and the fit are over
     """

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ladder.rundir.record import Record
+from tests.ladder.conftest import World
 from tests.ladder.loop import training
 from tests.launch.trackers import readers
 from tests.launch.trackers.wandb_server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
-pytest_plugins = ("tests.ladder.conftest",)
+pytestmark = [pytest.mark.proof, pytest.mark.usefixtures("quick_compile")]
 WITH_WANDB = importlib.util.find_spec("wandb") is not None
 
 
@@ -25,7 +25,8 @@ WITH_WANDB = importlib.util.find_spec("wandb") is not None
         pytest.param("wandb", marks=pytest.mark.skipif(not WITH_WANDB, reason="no wandb here: make trackers")),
     ],
 )
-def test_every_metric_of_a_run_that_is_preempted_three_times_is_written_once(world, tmp_path, to):
+def test_every_metric_of_a_run_that_is_preempted_three_times_is_written_once(tmp_path, to):
+    world = World(tmp_path)
     (directory,) = world([world.rung()], tmp_path / "runs")
     follow = [
         sys.executable,
@@ -57,7 +58,7 @@ def test_every_metric_of_a_run_that_is_preempted_three_times_is_written_once(wor
         else:
             folders = list(tmp_path.glob("wandb/offline-run-*"))
             sync = [sys.executable, "-m", "wandb", "sync", "--yes", *folders]
-            subprocess.run(sync, env=environment, check=True, capture_output=True)
+            subprocess.run(sync, env=environment, check=True, capture_output=True, cwd=tmp_path)
             history = server.history[directory.name]
             written = [(row["_step"], name, value) for row in history for name, value in row.items() if name[0] != "_"]
         print(f"{to}: {len(written)} values")

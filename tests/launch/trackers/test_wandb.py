@@ -45,7 +45,7 @@ def track(tmp_path, mode: str, kill_at: str = "", run: str = "runs/mine") -> sub
 
 def sync(tmp_path) -> None:
     command = [sys.executable, "-m", "wandb", "sync", "--yes", *tmp_path.glob("wandb/offline-run-*")]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
 
 
 def points(server: Server) -> list[tuple[int, str, float]]:
