@@ -43,7 +43,7 @@ def track(folder: Path, directory: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(actions, max_size=14))
+@given(st.lists(actions, min_size=4, max_size=14))
 def test_a_value_is_written_once_whatever_the_order_of_saves_resumptions_and_kills(sequence):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         run = simulated.Run(Path(folder))
@@ -86,14 +86,15 @@ def test_killed_with_a_batch_that_is_written_but_not_renamed(tmp_path):
         str(tmp_path / "tb"),
     ]
     command += ["--root", str(tmp_path / "runs")]
+    run.train(15)
     run.train(35)
     assert cli.main(command[3:]) == 0
     run.train(70)
     killed = subprocess.run(command, env=os.environ | {"LADDER_KILL_AT": "batch-written"}, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert points(tmp_path / "tb")[-1][0] == 30
-    run.resume(35)
-    run.train(50)
+    run.resume(15)
+    run.train(50)  # in one segment: what was written, and what was not
     run.train(90)
     assert cli.main(command[3:]) == 0
     assert points(tmp_path / "tb") == as_float32(run.points())

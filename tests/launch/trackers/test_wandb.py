@@ -55,20 +55,21 @@ def points(server: Server) -> list[tuple[int, str, float]]:
 
 
 def test_offline_folders_together_hold_every_value_once(run, server, tmp_path):
+    run.train(15)
     run.train(35)
     assert track(tmp_path, "offline", "batch-written").returncode == -signal.SIGKILL  # not yet moved
     assert track(tmp_path, "offline").stdout.startswith("10 values written; 0 of 1 runs are over")
     run.train(70)
     assert track(tmp_path, "offline", "batch-moved").returncode == -signal.SIGKILL  # the cursor is not yet written
-    run.resume(35)
-    run.train(50)
+    run.resume(15)
+    run.train(75)  # in one segment: what was written, and what was not
     run.train(90)
     run.finish()
     assert track(tmp_path, "offline").stdout.startswith("7 values written; 1 of 1 runs are over")
     assert not [path.name for path in (tmp_path / "wandb").iterdir() if ".part." in path.name]
     sync(tmp_path)
     assert points(server) == run.points()
-    said, written = server.runs[NAME], (run.directory / "metrics" / "000000000-000000035.jsonl").stat().st_mtime
+    said, written = server.runs[NAME], (run.directory / "metrics" / "000000000-000000015.jsonl").stat().st_mtime
     assert (said["groupName"], said["project"], said["jobType"]) == ("mine", "ladder", "full")
     assert said["tags"] == ["d8", "1xC", "seed 0", "full", "train"]
     assert json.loads(said["config"])["batch_tokens"]["value"] == 64
