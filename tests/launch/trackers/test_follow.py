@@ -3,13 +3,15 @@
 import shutil
 import threading
 import time
+from dataclasses import asdict
 
 import pytest
 
 from ladder.errors import InputError, Preempted
-from ladder.rundir.files import as_path
+from ladder.rundir.files import as_path, sealed, write_atomic
 from ladder.rundir.record import Record
 from launch import cli
+from launch.scheduler import submission
 from launch.trackers import batch, follow
 from launch.trackers.tensorboard import TensorBoard
 from launch.trackers.tracker import alone_in
@@ -117,3 +119,30 @@ def test_only_one_process_writes_a_ladder_to_a_folder(tmp_path):
     }.items():
         with pytest.raises(InputError, match=reason), alone_in(folder, "mine"):
             pass
+
+
+def test_of_a_submitted_ladder_it_waits_for_the_fit_but_not_for_what_never_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(follow.time, "sleep", lambda seconds: None)
+    trunk = simulated.Run(tmp_path, "d8-trunk-s0-01234567", kind="trunk")
+    branch = simulated.Run(tmp_path, "d8-1xC-s0-11234567", parent="d8-trunk-s0-01234567")
+    folder, fit = tmp_path / "mine", Record(tmp_path / "mine/fit/fit-01234567")
+    about = {"run_id": "fit-01234567", "ladder": "mine", "runs": [], "targets": [], "resamples": 1}
+    fit.write_config(about | {"derived": {"steps": 0}})
+    names = [run.directory.name for run in (trunk, branch)]
+    submitted = {"runs": names, "fit": "fit-01234567", "engine": asdict(submission.BackendConfig())}
+    write_atomic(folder / submission.FILE, sealed(submitted))
+    trunk.train(30)
+    Record(trunk.directory).stop("diverged", 30, None, "loss nan")
+    looks, pages = [], []
+
+    def show(progress):
+        looks.append((progress.over, len(pages)))
+        if len(looks) == 2:
+            (fit.directory / "report.html").write_text("what the target will score")
+            fit.finish(step=0, loss=None)
+
+    tracker = TensorBoard(tmp_path / "tb")
+    monkeypatch.setattr(tracker, "page", lambda run: pages.append(run.run_id))
+    progress = follow.follow(folder, tracker, again=True, show=show)
+    assert looks == [(2, 0), (2, 0), (2, 1)] and pages == ["fit-01234567"]
+    assert (progress.runs, progress.values) == (2, 10)
