@@ -41,16 +41,16 @@ def to_hf(run: str, folder: str, step: int | None = None) -> tuple[int, int]:
 
 def write(out: Path, model: Model, read: Callable, tokenizer, eos: int, card: str) -> int:
     """Write the folder; the bytes of its tensors. read: a parameter by its dotted name (hf.tensors)."""
-    from ladder.convert import hf, hf_tokenizer, safetensors_files
+    from ladder.convert import hf, hf_config, hf_tokenizer, safetensors_files
 
     out.mkdir(parents=True, exist_ok=True)
     entries = hf.entries(model)
     safetensors_files.write(out, entries, hf.tensors(model, read))
     (out / "tokenizer.json").write_text(hf_tokenizer.definition(tokenizer), encoding="utf-8")
     _write_json(out / "tokenizer_config.json", hf_tokenizer.config(tokenizer, eos, model.seq_len))
-    _write_json(out / "generation_config.json", hf.token_ids(eos, tokenizer.bos))
+    _write_json(out / "generation_config.json", hf_config.token_ids(eos, tokenizer.bos))
     (out / "README.md").write_text(card, encoding="utf-8")
-    _write_json(out / "config.json", hf.config(model, eos, tokenizer.bos))
+    _write_json(out / "config.json", hf_config.write(model, eos, tokenizer.bos))
     return sum(entry.n_bytes for entry in entries)
 
 

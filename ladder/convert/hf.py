@@ -15,7 +15,7 @@ from ladder.config import Model
 from ladder.convert.safetensors_files import Entry
 from ladder.model.transformer import init_params
 
-ARCHITECTURES = {"olmo2": "Olmo2ForCausalLM", "llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
+BLOCKS = "blocks."  # begins the names of the parameters that have a layer axis
 # The name of a block's tensor -> our parameters, joined along their last axis.
 _PROJECTIONS = {
     "self_attn.q_proj.weight": ("query",),
@@ -77,13 +77,21 @@ class _Group(NamedTuple):
     transposed: bool
 
 
+class Origin(NamedTuple):
+    """Where the values of a parameter stand in the tensors: in `names`, one for each layer, or one."""
+
+    names: list[str]
+    transposed: bool
+    first: int  # of its columns in the tensor, where a tensor is made of several parameters
+
+
 def entries(model: Model) -> list[Entry]:
     """Name, type and shape of every tensor, in the order of `tensors`."""
     shapes = jax.eval_shape(lambda: init_params(model, 0))
     described = []
     for group in _groups(model):
         # Arrays of the right shape that need no memory.
-        arrays = [np.broadcast_to(np.float32(0), _at(shapes, parameter).shape) for parameter in group.parameters]
+        arrays = [np.broadcast_to(np.float32(0), at(shapes, parameter).shape) for parameter in group.parameters]
         shape = _layer(model, group, arrays, 0).shape
         described += [Entry(name, model.param_dtype, shape) for name in group.names]
     return described
@@ -98,42 +106,24 @@ def tensors(model: Model, read: Callable[[str], np.ndarray]) -> Iterator[np.ndar
         arrays.clear()  # before the next are read
 
 
-def config(model: Model, eos: int, bos: int | None) -> dict:
-    """config.json: what transformers needs to build the model. eos, bos: ids that end and begin a document."""
-    common = {
-        "architectures": [ARCHITECTURES[model.family]],
-        "model_type": model.family,
-        "vocab_size": model.vocab_size,
-        "tie_word_embeddings": model.tie_embeddings,
-        "initializer_range": model.init_std,
-        "torch_dtype": model.param_dtype,
-        "use_cache": True,
-    } | token_ids(eos, bos)
-    if model.family == "gpt2":
-        shape = {"n_embd": model.d_model, "n_layer": model.n_layers, "n_head": model.n_heads, "n_inner": model.d_ff}
-        shape |= {"n_positions": model.seq_len, "layer_norm_epsilon": model.norm_eps}
-        shape |= {"activation_function": "gelu_new"}  # the approximation by tanh, as ours
-        return common | shape | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    bias = {"attention_bias": False} | ({"mlp_bias": False} if model.family == "llama" else {})
-    return common | {
-        "hidden_size": model.d_model,
-        "intermediate_size": model.d_ff,
-        "num_hidden_layers": model.n_layers,
-        "num_attention_heads": model.n_heads,
-        "num_key_value_heads": model.kv_heads,
-        "hidden_act": "silu",
-        "max_position_embeddings": model.seq_len,
-        "rms_norm_eps": model.norm_eps,
-        "rope_theta": model.rope_theta,  # transformers 4 reads this one, 5 the next
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
-        "attention_dropout": 0.0,
-        **bias,
-    }
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter, by its dotted name."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: init_params(model, 0)))
+    return {dotted(path): leaf.shape for path, leaf in flat}
 
 
-def token_ids(eos: int, bos: int | None) -> dict:
-    """The ids of special tokens, for config.json and generation_config.json."""
-    return {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": eos}
+def dotted(path) -> str:
+    """The name of a parameter, such as "blocks.query_norm.scale", from its path in the tree."""
+    return ".".join(key.key for key in path)
+
+
+def origins(model: Model) -> dict[str, Origin]:
+    """Where the values of each parameter stand. model: of GPT-2, without shared key-value heads, as transformers'."""
+    found = {}
+    for group in _groups(model):
+        for i, parameter in enumerate(group.parameters):
+            found[parameter] = Origin(group.names, group.transposed, i * model.d_model)
+    return found
 
 
 def _groups(model: Model) -> list[_Group]:
@@ -146,7 +136,7 @@ def _groups(model: Model) -> list[_Group]:
     blocks = [
         _Group(
             [f"{layers.format(i)}{name}" for i in range(model.n_layers)],
-            tuple(f"blocks.{parameter}" for parameter in parameters),
+            tuple(f"{BLOCKS}{parameter}" for parameter in parameters),
             linear and name in _PROJECTIONS,
         )
         for name, parameters in BLOCK[model.family].items()
@@ -156,7 +146,7 @@ def _groups(model: Model) -> list[_Group]:
 
 def _layer(model: Model, group: _Group, arrays: list[np.ndarray], layer: int) -> np.ndarray:
     """The tensor of one layer; of a group outside the blocks, the only one."""
-    parts = [array[layer] if group.parameters[0].startswith("blocks.") else array for array in arrays]
+    parts = [array[layer] if group.parameters[0].startswith(BLOCKS) else array for array in arrays]
     if len(parts) == 3:  # GPT-2 has as many key-value heads as heads: a head of ours that is shared is repeated
         query, key, value = parts
         parts = [query, _repeated(model, key), _repeated(model, value)]
@@ -170,7 +160,7 @@ def _repeated(model: Model, w: np.ndarray) -> np.ndarray:
     return heads.repeat(model.n_heads // model.kv_heads, axis=-2).reshape(*w.shape[:-1], model.d_model)
 
 
-def _at(tree: dict, parameter: str):
+def at(tree: dict, parameter: str):
     for key in parameter.split("."):
         tree = tree[key]
     return tree

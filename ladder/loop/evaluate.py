@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 
 from ladder.config import Eval, Mesh
-from ladder.convert import gguf
+from ladder.convert import pretrained
 from ladder.errors import InputError
 from ladder.evaluation.evaluator import Evaluator
 from ladder.loop import compile_cache, run
 from ladder.loop.step import build
-from ladder.model.transformer import Hooks, functions
+from ladder.model.transformer import Hooks, functions, init_params
 from ladder.parallel import sharding
 from ladder.rundir import config_file, evaluations
 from ladder.rundir.checkpoint import Checkpoints
@@ -45,19 +45,19 @@ class Evaluation:
 def evaluate(
     path, tasks: Sequence[str] | None = None, *, max_docs: int | None = None, step: int | None = None, missing=False
 ) -> Iterator[Evaluation]:
-    """Evaluate checkpoints of a run directory, or a .gguf file; each evaluation is recorded before it is yielded.
+    """Evaluate checkpoints of a run directory; each evaluation is recorded before it is yielded. Or a published model.
 
-    path: a run directory, or a model in llama.cpp's format, whose evaluation is not recorded.
+    path: a run directory, or a GGUF file or a Hugging Face folder, whose evaluation is not recorded.
     tasks: names or files (evaluation/tasks.py); None for the run's own tasks and validation text.
     max_docs: at most this many docs of each task. step: the checkpoint; None for the newest. missing: all checkpoints
     without this evaluation, be it from training or from an earlier call.
     Raises InputError where a checkpoint, task, tokenizer or (for validation) corpus does not exist.
     """
     path = as_path(path) if isinstance(path, str) else path
-    if path.suffix == ".gguf":
+    if pretrained.is_model(path):
         if missing or step is not None:
             raise InputError(
-                f"{path}: a model file has no checkpoints to choose from", "missing" if missing else "step"
+                f"{path}: a published model has no checkpoints to choose from", "missing" if missing else "step"
             )
         yield _evaluate_model(path, tasks, max_docs)
         return
@@ -108,16 +108,19 @@ def _evaluation_config(default: Eval, tasks: Sequence[str] | None, max_docs: int
 
 
 def _evaluate_model(path: Path, tasks: Sequence[str] | None, max_docs: int | None) -> Evaluation:
-    """Evaluate a published model (convert/gguf.py), its weights sharded over all devices."""
+    """Evaluate a published model (convert/pretrained.py), its weights sharded over all devices."""
     if not tasks:
         raise InputError(f"{path}: no tasks to evaluate; name some, for example olmes", "tasks")
     began, mesh = time.monotonic(), sharding.make_mesh(Mesh())
-    model, weights, tokenizer = gguf.read(path)
-    params = jax.tree.map(sharding.put, weights, sharding.shardings(mesh, weights))
+    published = pretrained.open_model(path)
+    model = published.model
     model_functions = functions(model, Hooks(constrain=sharding.constrain(mesh)))
-    evaluator = Evaluator(Eval(tuple(tasks), max_docs=max_docs), model_functions, tokenizer, model.seq_len, mesh=mesh)
+    asked = Eval(tuple(tasks), max_docs=max_docs)
+    evaluator = Evaluator(asked, model_functions, published.tokenizer, model.seq_len, mesh=mesh)
+    params = published.params(sharding.shardings(mesh, jax.eval_shape(lambda: init_params(model, 0))))
     rows, seconds = tuple(evaluator.rows(params)), time.monotonic() - began
-    return Evaluation(path.stem, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
+    name = path.stem if path.is_file() else path.absolute().name
+    return Evaluation(name, None, evaluator.hash, evaluator.n_tokens, None, evaluator.n_cut, seconds, rows)
 
 
 def _recorded(record: Record, evaluation_hash: str) -> dict[int, list[dict]]:

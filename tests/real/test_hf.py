@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ladder.convert import gguf, hf
+from ladder.convert import gguf, hf, hf_config
 from ladder.data import tokenizer
 from ladder.model import transformer
 from ladder.rundir import config_file
@@ -96,7 +96,7 @@ def test_logits_are_ours(name, answers):
     ours = np.asarray(functions.logits(params, functions.hidden(params, jnp.asarray(tokens))))
     difference = np.abs(ours - np.asarray(answer["logits"])).max()
     print(f"{name}: {answer['class']}, largest difference of a logit {difference:.1e}, of {np.abs(ours).max():.1f}")
-    assert answer["class"] == hf.ARCHITECTURES[model.family] and not answer["problems"]
+    assert answer["class"] == hf_config.ARCHITECTURES[model.family] and not answer["problems"]
     assert difference < TOLERANCE
     assert answer["parameters"] == {entry.name: list(entry.shape) for entry in hf.entries(model)}
 

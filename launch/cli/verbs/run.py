@@ -116,8 +116,9 @@ def evaluate(
     run: Annotated[
         Positional[str],
         arg(
-            metavar="RUN_DIR|CHECKPOINT|NAME|MODEL.gguf",
-            help="a run directory, one of its checkpoints, a ladder with all its runs, or a published llama model",
+            metavar="RUN_DIR|CHECKPOINT|NAME|MODEL",
+            help="a run directory, one of its checkpoints, a ladder with all its runs, or a published model: a GGUF "
+            "file or a Hugging Face folder",
         ),
     ],
     /,
@@ -135,6 +136,7 @@ def evaluate(
     The scores of a published model are only shown (and written by --json).
 
     Example: ladder eval runs/demo --tasks olmes my/questions.jsonl
+    Example: ladder eval my/OLMo-2-1B --tasks olmes --json scores.json
 
     Args:
         tasks: names (olmes means the paper's eight tasks) or request files; default: the tasks of the run's config
@@ -175,10 +177,12 @@ def evaluate(
 
 def _directories(run: str, rung: str | None, root: Path) -> tuple[list[Path], int | None]:
     """The run directories (or the published model) to evaluate, and the step where `run` is one checkpoint."""
+    from ladder.convert import pretrained
+
     refuse_rung(run, rung)
     path = as_path(run)
-    if path.suffix == ".gguf" and not path.is_dir():
-        refuse(f"with the model file {run}", {"rung": rung, "root": root != as_path(RUNS)})
+    if pretrained.is_model(path):
+        refuse(f"with the published model {run}", {"rung": rung, "root": root != as_path(RUNS)})
         return [path], None
     if path.parent.name == "checkpoints" and path.name.isdigit():
         return [path.parent.parent], int(path.name)

@@ -215,7 +215,11 @@ def test_what_would_not_compute_as_trained_is_refused(tmp_path, facts, says):
         (slice(200), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
         (slice(-3000), ["--tasks", "olmes"], "not a GGUF file, or truncated"),
         (slice(None), [], "no tasks to evaluate; name some, for example olmes (--tasks)"),
-        (slice(None), ["--tasks", "olmes", "--step", "3"], "a model file has no checkpoints to choose from (--step)"),
+        (
+            slice(None),
+            ["--tasks", "olmes", "--step", "3"],
+            "a published model has no checkpoints to choose from (--step)",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, content, arguments, says, capsys):

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer as Engine
 from tokenizers import processors
 
-from ladder.convert import hf, hf_tokenizer, safetensors_files
+from ladder.convert import hf, hf_config, hf_tokenizer, safetensors_files
 from ladder.data import tokenizer
 from ladder.model import transformer
 from tests.ladder.convert.hf_models import MODELS, model, random_params, read
@@ -66,7 +66,7 @@ def test_the_formulas_of_transformers_give_our_logits(name, tmp_path):
     functions = transformer.functions(m)
     ours = functions.logits(params, functions.hidden(params, jnp.asarray(tokens)))
     forward = gpt2_logits if m.family == "gpt2" else rope_logits
-    theirs = forward(load_file(tmp_path / "model.safetensors"), hf.config(m, 0, None), tokens)
+    theirs = forward(load_file(tmp_path / "model.safetensors"), hf_config.write(m, 0, None), tokens)
     assert np.abs(np.asarray(ours) - theirs).max() < 1e-4
 
 
@@ -223,4 +223,4 @@ def test_the_separator_has_its_name_and_id(kind):
     assert written["eos_token"] == tokenizer.END_OF_TEXT and written["model_max_length"] == 32
     assert written.get("bos_token") == (tokenizer.END_OF_TEXT if kind == "given" else None)
     assert WRITTEN[kind].token_to_id(written["eos_token"]) == ours.eos
-    assert hf.config(MODELS["gpt2, tied"], ours.eos, None)["eos_token_id"] == ours.eos
+    assert hf_config.write(MODELS["gpt2, tied"], ours.eos, None)["eos_token_id"] == ours.eos
