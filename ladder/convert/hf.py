@@ -5,6 +5,7 @@ and let head h read key-value head h // R, so that no weight is reordered. A wei
 and that of GPT-2's Conv1D [in, out].
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -87,11 +88,10 @@ class Origin(NamedTuple):
 
 def entries(model: Model) -> list[Entry]:
     """Name, type and shape of every tensor, in the order of `tensors`."""
-    shapes = jax.eval_shape(lambda: init_params(model, 0))
     described = []
     for group in _groups(model):
         # Arrays of the right shape that need no memory.
-        arrays = [np.broadcast_to(np.float32(0), at(shapes, parameter).shape) for parameter in group.parameters]
+        arrays = [np.broadcast_to(np.float32(0), shapes(model)[parameter]) for parameter in group.parameters]
         shape = _layer(model, group, arrays, 0).shape
         described += [Entry(name, model.param_dtype, shape) for name in group.names]
     return described
@@ -106,6 +106,7 @@ def tensors(model: Model, read: Callable[[str], np.ndarray]) -> Iterator[np.ndar
         arrays.clear()  # before the next are read
 
 
+@functools.cache
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter, by its dotted name."""
     flat, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: init_params(model, 0)))

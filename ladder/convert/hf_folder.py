@@ -1,4 +1,4 @@
-"""Read a model that transformers saved: config.json, safetensors, tokenizer.json. hf.py has the names of the tensors."""
+"""Read a folder that transformers saved: config.json, safetensors, tokenizer.json. hf.py has the names of tensors."""
 
 import re
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Small models of each family, with weights that are all different from each other, norms included."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -26,8 +28,12 @@ MODELS = {
 
 def random_params(m: Model, seed: int = 0) -> dict:
     draw = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: init_params(m, 0))
-    return jax.tree.map(lambda x: (draw.normal(size=x.shape) * 0.3 + 0.1).astype(x.dtype), shapes)
+    return jax.tree.map(lambda x: (draw.normal(size=x.shape) * 0.3 + 0.1).astype(x.dtype), abstract_params(m))
+
+
+@functools.cache
+def abstract_params(m: Model) -> dict:
+    return jax.eval_shape(lambda: init_params(m, 0))
 
 
 def read(params: dict):

@@ -17,7 +17,6 @@ from ladder.data import tokenizer
 from ladder.errors import InputError
 from ladder.parallel import sharding
 from launch import cli, model_export
-from tests.ladder.convert import hf_folders
 from tests.ladder.convert.hf_models import MODELS, model, random_params, read
 
 BPE = tokenizer.train(["the words that the text has, and the text"] * 3, 290)
@@ -51,8 +50,9 @@ def files(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors*"))}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name, dtype", [(name, "float32") for name in MODELS] + [("olmo2, tied", "bfloat16"), ("gpt2, untied", "bfloat16")]
+)
 def test_our_own_exports_come_back_to_the_bit_and_go_out_to_the_byte(name, dtype, tmp_path):
     m = model(MODELS[name].family, **differences(MODELS[name]), param_dtype=dtype)
     params = random_params(m)
@@ -225,23 +225,3 @@ def test_a_folder_that_is_not_whole_is_one_line_and_exit_code_2(name, tmp_path, 
     assert cli.main(["eval", str(folder), "--tasks", "olmes"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and says in said and said.count("\n") == 1
-
-
-def test_ladder_eval_scores_a_folder_as_its_run(world, tmp_path, capsys):
-    m = MODELS["olmo2, grouped heads"]
-    run, folder, out = hf_folders.write_run(world, tmp_path / "runs", m, random_params(m)), tmp_path / "my", "out.json"
-    assert hf_folders.export(run, folder) == 0
-    evaluations = []
-    for where in (run, folder):
-        asked = ["eval", str(where), "--tasks", str(world.requests), "--json", str(tmp_path / out)]
-        assert cli.main(asked) == 0
-        evaluations += json.loads((tmp_path / out).read_text())["evaluations"]
-    of_folder = evaluations[1]
-    assert (of_folder["run_id"], of_folder["step"]) == ("my", None)
-    values = [{(row["task"], row["metric"]): row["value"] for row in made["rows"]} for made in evaluations]
-    assert values[0] == values[1] and ("colours", "bpb") in values[0]
-    assert "my " in capsys.readouterr().out
-    assert cli.main(["eval", str(folder), "--tasks", str(world.requests), "--step", "3"]) == 2
-    assert "a published model has no checkpoints to choose from (--step)" in capsys.readouterr().err
-    assert cli.main(["eval", str(folder)]) == 2
-    assert "no tasks to evaluate" in capsys.readouterr().err
