@@ -119,6 +119,9 @@ class Rung:
     name: replaces the label.
     subsets: of the training windows of each source, the share that is read; () is all of each. Filled in where
     data.simulate_epochs_of is set.
+    init_from: a published model whose weights the run starts from, a Hugging Face folder or a GGUF file, instead of
+    random ones; a branch starts from its trunk whatever this says. init_hash: of those weights, filled in when the
+    corpus is built; it enters run_id, the path does not.
     """
 
     size: str
@@ -138,6 +141,8 @@ class Rung:
     save_at: tuple[int, ...] = ()
     name: str | None = None
     subsets: tuple[float, ...] = ()
+    init_from: str | None = None
+    init_hash: str = ""
 
     def __post_init__(self):
         size_is_valid = re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None
@@ -184,6 +189,10 @@ class Rung:
         _check(
             len(self.subsets) in (0, len(self.data.sources) or 1) and all(0 < subset <= 1 for subset in self.subsets),
             f"{where}: subsets = {self.subsets}: give a share of each source, between 0 and 1; or leave them out",
+        )
+        _check(
+            self.init_from is not None or not self.init_hash,
+            f"{where}: init_hash = {self.init_hash!r}: is filled in when init_from is set; leave it out",
         )
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
@@ -276,6 +285,8 @@ class Rung:
         }
         if any(subset < 1 for subset in self.subsets):
             hashed["subsets"] = self.subsets
+        if self.init_from is not None and self.kind != "branch":
+            hashed["init_from"] = self.init_hash
         if self.data.mask_documents:
             hashed["mask_documents"] = self.data.eos
         return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:8]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
-from ladder.config import NUMERICS_VERSION, Data, Ladder, Rung, canonical_json, to_dict
+from ladder.config import NUMERICS_VERSION, Data, Ladder, Model, Rung, canonical_json, to_dict
 from ladder.errors import InputError
 from ladder.parallel import layout
 from ladder.rundir import config_file
@@ -26,7 +26,8 @@ class Built:
 
     corpora: {corpus hash: its folder, of token files that of their index}. notes: a line for each thing that a user
     should know of the data, such as documents that were left out. tokenizers: {hash: folder} of those of token files.
-    windows: {corpus hash: of its training split}.
+    windows: {corpus hash: of its training split}. published: the shape of each model that a rung starts from, by its
+    path (Rung.init_from).
     """
 
     ladder: Ladder
@@ -34,6 +35,7 @@ class Built:
     notes: tuple[str, ...] = ()
     tokenizers: dict[str, Path] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
+    published: dict[str, Model] = field(default_factory=dict)
 
 
 def check_tasks(ladder: Ladder) -> None:
@@ -122,6 +124,9 @@ def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
         epochs.remember(*key, built[key], corpora)
     for rung in ladder.all:
         check_data(rung, built[rung.data, rung.model.seq_len])
+    ladder, published = with_published(ladder)
+    for rung in [rung for rung in ladder.all if rung.init_from]:
+        _check_tokenizer(rung, published[rung.init_from], built[rung.data, rung.model.seq_len][0].tokenizer)
     ladder = ladder.map(lambda rung: replace(rung, data=with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
     opened = {c.hash: c for of_rung in built.values() for c in of_rung}
     token_files = [c for c in opened.values() if isinstance(c, TokenSource)]
@@ -130,7 +135,45 @@ def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
     tokenizers = {c.tokenizer_hash: absolute(tokenizer_folder(corpora, c.tokenizer_hash)) for c in token_files}
     skipped = tuple(line for h, folder in folders.items() if h not in indexes for line in _skipped(folder))
     windows = {h: c.windows["train"] for h, c in opened.items()}
-    return Built(ladder, folders, skipped + epochs.notes(ladder), tokenizers, windows)
+    return Built(
+        ladder,
+        folders,
+        skipped + epochs.notes(ladder),
+        tokenizers,
+        windows,
+        {path: of.model for path, of in published.items()},
+    )
+
+
+def with_published(ladder: Ladder) -> tuple[Ladder, dict]:
+    """The ladder with the hash of the weights that each rung starts from (Rung.init_from), and those models by path.
+
+    Raises InputError where a model cannot be read.
+    """
+    paths = {rung.init_from: str(absolute(rung.init_from)) for rung in ladder.all if rung.init_from}
+    if not paths:
+        return ladder, {}
+    from ladder.convert import pretrained
+
+    models = {path: pretrained.open_model(path) for path in paths.values()}
+    hashes = {path: pretrained.content_hash(path) for path in models}
+
+    def started(rung: Rung) -> Rung:
+        path = paths.get(rung.init_from)
+        return rung if path is None else replace(rung, init_from=path, init_hash=hashes[path])
+
+    return ladder.map(started), models
+
+
+def _check_tokenizer(rung: Rung, published, own) -> None:
+    """Raise InputError where the model that a rung starts from has another tokenizer than its corpora, `own`."""
+    from ladder.data import tokenizer
+
+    if not tokenizer.same_ids(published.tokenizer, own):
+        folder = Path(rung.init_from)
+        name = folder / tokenizer.FILE if folder.is_dir() else "the tokenizer.json of that model"
+        reason = f"init_from = {rung.init_from!r} has another tokenizer than data.tokenizer = {rung.data.tokenizer!r}"
+        raise InputError(f"rung {rung.label}: {reason}; set data.tokenizer={name}")
 
 
 def with_hashes(data: Data, corpora: Sequence) -> Data:
@@ -236,6 +279,10 @@ def run_config(ladder: Ladder, rung: Rung) -> dict:
 
 
 def _write(built: Built, rung: Rung, directory: Path, group: dict | None = None) -> Path:
+    if rung.init_from and rung.kind != "branch":
+        from ladder.convert import pretrained
+
+        pretrained.check_shape(built.published[rung.init_from], rung)
     record = Record(directory)
     existing = record.read_config() if (directory / "config.json").exists() else {}
     if existing and record.is_done() and existing["derived"]["steps"] >= rung.steps:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ladder.config import Model
+from ladder.config import Model, Rung
 from ladder.convert import gguf, hf, hf_folder
 from ladder.convert.safetensors_folder import Tensors
 from ladder.data.tokenizer import Tokenizer
@@ -63,6 +63,17 @@ def open_model(path: str | Path) -> Pretrained:
         return Pretrained(*hf_folder.read(path))
     model, params, tokenizer = gguf.read(path)
     return Pretrained(model, tokenizer, lambda name, index: hf.at(params, name)[index])
+
+
+def check_shape(model: Model, rung: Rung) -> None:
+    """Raise InputError where the model that a rung starts from is not of the rung's shape. The type of the parameters
+    may differ, and the length of the context unless positions have parameters."""
+    names = ["family", "d_model", "n_layers", "n_heads", "kv_heads", "d_ff", "vocab_size", "tie_embeddings", "norm_eps"]
+    for name in [*names, "seq_len" if model.family == "gpt2" else "rope_theta"]:
+        theirs, field = getattr(model, name), {"kv_heads": "n_kv_heads"}.get(name, name)
+        if theirs != (own := getattr(rung.model, name)):
+            reason = f"its {field} is {theirs}, model.{field} of this rung is {own}; set model.{field}={theirs}"
+            raise InputError(f"rung {rung.label}: init_from = {rung.init_from!r}: {reason}")
 
 
 def content_hash(path: str | Path) -> str:

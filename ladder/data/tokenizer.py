@@ -105,6 +105,16 @@ def load(spec) -> Tokenizer:
         raise InputError(f"{path}: not a tokenizer.json that can be used: {_one_line(error)}") from None
 
 
+def same_ids(a: Tokenizer, b: Tokenizer) -> bool:
+    """Whether two tokenizers give the same ids: the same lengths of all tokens, and the same ids of PROBES. What ends a
+    document may differ."""
+    if a.vocab_size != b.vocab_size:
+        return False
+    separators = [a.eos, b.eos]
+    lengths = [np.delete(tokenizer.token_bytes, separators) for tokenizer in (a, b)]
+    return np.array_equal(*lengths) and all(np.array_equal(a.encode(text), b.encode(text)) for text in PROBES)
+
+
 def byte_tokenizer() -> Tokenizer:
     """256 ids, one for each byte. Byte 0xFF never occurs in UTF-8, so it is the document separator."""
     definition = '{"kind":"bytes"}'

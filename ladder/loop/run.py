@@ -19,6 +19,7 @@ from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.flops import flops_per_token
 from ladder.loop import step
 from ladder.loop.data_waits import DataWaits
+from ladder.loop.initial_state import initial_state
 from ladder.loop.progress import StatusLine
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
@@ -70,7 +71,7 @@ class Run:
         return self.program.put(batch, learning_rate(self.rung, step))
 
     def restore(self) -> tuple[int, dict]:
-        """(step, state) to resume from: the newest intact checkpoint, else the parent's, else the initial state."""
+        """(step, state) to resume from: the newest intact checkpoint, else the parent's, else the first."""
         restored = self.checkpoints.restore(self.program.abstract_state)
         if restored is not None:
             step, state = restored
@@ -82,7 +83,7 @@ class Run:
             self.record.rewind(self.origin, origin=self.origin, listing={})
             return self.origin, state
         self.record.rewind(listing={})
-        return 0, self.program.init()
+        return 0, initial_state(self.rung, self.program)
 
     def read(self, pending: tuple[int, dict]) -> float:
         """Wait for a step's metrics, log them, return the loss in nats per token; Diverged where one is not finite."""

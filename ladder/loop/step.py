@@ -21,7 +21,11 @@ UNROLL_LAYERS = 8  # most layers that are unrolled on a CPU
 
 def init_state(rung: Rung, seed: int | None = None) -> dict:
     """{"step", "params", "optimizer"} before the first step. seed: None for the rung's own."""
-    params = transformer.init_params(rung.model, rung.seed if seed is None else seed)
+    return start(rung, transformer.init_params(rung.model, rung.seed if seed is None else seed))
+
+
+def start(rung: Rung, params: dict) -> dict:
+    """The state before the first step that has these parameters."""
     return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": adamw.build(rung).init(params)}
 
 
@@ -33,6 +37,7 @@ class Program:
     functions: transformer.Functions
     shardings: dict  # of the state
     init: callable
+    start: callable  # params, donated -> state
     step: callable  # train_step before jit
     train_step: callable
     abstract_state: dict  # shapes, dtypes and shardings
@@ -100,6 +105,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         shardings=shardings,
         # The seed is an input, so that all seeds share one compiled program.
         init=partial(jax.jit(partial(init_state, rung), out_shardings=shardings), rung.seed),
+        start=jax.jit(partial(start, rung), out_shardings=shardings, donate_argnums=0),
         step=train_step,
         train_step=jax.jit(
             train_step,

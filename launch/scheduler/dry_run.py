@@ -93,6 +93,7 @@ class DryRun:
         ladder = self.ladder.map(
             lambda rung: replace(rung, data=prepare.with_hashes(rung.data, windows[rung.data, rung.model.seq_len]))
         )
+        ladder, _ = prepare.with_published(ladder)
         every = [corpus for of_rung in windows.values() for corpus in of_rung]
         folders = {
             c.hash: location(real(c.directory)) if isinstance(c, TokenSource) else absolute(c.directory)

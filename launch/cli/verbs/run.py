@@ -117,8 +117,7 @@ def evaluate(
         Positional[str],
         arg(
             metavar="RUN_DIR|CHECKPOINT|NAME|MODEL",
-            help="a run directory, one of its checkpoints, a ladder with all its runs, or a published model: a GGUF "
-            "file or a Hugging Face folder",
+            help="a run directory, one of its checkpoints, a ladder, or a published model: GGUF or Hugging Face",
         ),
     ],
     /,
@@ -136,7 +135,6 @@ def evaluate(
     The scores of a published model are only shown (and written by --json).
 
     Example: ladder eval runs/demo --tasks olmes my/questions.jsonl
-    Example: ladder eval my/OLMo-2-1B --tasks olmes --json scores.json
 
     Args:
         tasks: names (olmes means the paper's eight tasks) or request files; default: the tasks of the run's config
