@@ -288,7 +288,7 @@ class Rung:
         if self.init_from is not None and self.kind != "branch":
             hashed["init_from"] = self.init_hash
         if self.data.mask_documents:
-            hashed["mask_documents"] = self.data.eos
+            hashed["mask_documents"] = self.data.eos_id
         return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:8]
 
     @property

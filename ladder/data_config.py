@@ -102,7 +102,9 @@ class Data:
     simulate_epochs_of: the label of a target. Each rung then repeats each source as often as that target will, by
     reading a subset of it (simulated_epochs.py). None: every run reads from the whole of each source.
     mask_documents: attention and positions stay within a document, in training and in the validation text; enters
-    run_id where it is set. eos: the id that ends a document, filled in for it when the corpus is built.
+    run_id where it is set. eos_id: the id that ends a document, filled in for it when the corpus is built.
+    eos: the name of the token that ends a document, such as "<|end|>": one of the special tokens of the tokenizer.json.
+    None: the first of tokenizer.SEPARATORS that it has. The tokenizer's hash depends on it.
     """
 
     text: tuple[str, ...] = ("python",)
@@ -116,13 +118,16 @@ class Data:
     phases: tuple[Phase, ...] = ()
     simulate_epochs_of: str | None = None
     mask_documents: bool = False
-    eos: int | None = None
+    eos_id: int | None = None
+    eos: str | None = None
 
     def __post_init__(self):
         _check(
-            self.eos is None or (self.mask_documents and 0 <= self.eos <= MOST_ID),
-            f"data.eos = {self.eos}: is filled in when data.mask_documents is set; leave it out",
+            self.eos_id is None or (self.mask_documents and 0 <= self.eos_id <= MOST_ID),
+            f"data.eos_id = {self.eos_id}: is filled in when data.mask_documents is set; leave it out",
         )
+        if self.eos is not None:
+            self._check_eos()
         if self.sources:
             self._check_sources()
             object.__setattr__(self, "text", ())
@@ -141,6 +146,19 @@ class Data:
         _check(
             not bpe or int(bpe[1]) <= MOST_ID, f"data.tokenizer = {self.tokenizer!r}: must be at most 2^31 - 1 tokens"
         )
+
+    def _check_eos(self) -> None:
+        _check(
+            self.tokenizer.endswith(".json"),
+            f"data.eos = {self.eos!r}: only a tokenizer.json has other tokens to end a document; set data.tokenizer to "
+            "its path, or leave data.eos out",
+        )
+        for source in self.sources:
+            _check(
+                source.format == "text",
+                f"data.eos = {self.eos!r}: source {source.name} is tokens already, whose index says which id ends a "
+                "document; leave data.eos out",
+            )
 
     def _check_sources(self) -> None:
         names = [source.name for source in self.sources]

@@ -149,7 +149,7 @@ def _keys(data: Data, seq_len: int) -> list[str]:
     """For each source a hash of all that its tokens are made from."""
     sources = data.sources or [data]
     texts = [_text(source) for source in sources]
-    shared = [data.tokenizer, data.validation, seq_len]
+    shared = [data.tokenizer, data.validation, seq_len] + ([data.eos] if data.eos else [])
     if data.sources and data.tokenizer.startswith("bpe:"):  # trained on all texts, by weight
         shared += [texts, data.shares]
     return [hashlib.sha256(canonical_json([text, shared]).encode()).hexdigest()[:16] for text in texts]

@@ -31,7 +31,7 @@ def to_hf(run: str, folder: str, step: int | None = None) -> tuple[int, int]:
     from ladder.rundir.checkpoint import Checkpoints
 
     tokenizer = open_tokenizer(config, rung)
-    eos = tokenizer.eos if rung.data.eos is None else rung.data.eos
+    eos = tokenizer.eos if rung.data.eos_id is None else rung.data.eos_id
     read = Checkpoints(record.directory / "checkpoints").reader(step, rung.model.param_dtype)
     card = _card(record, rung, step)
 

@@ -95,12 +95,12 @@ def check_tokenizers(ladder: Ladder, named: bool) -> None:
 
     One that does not exist (yet) is an error only where the user has `named` it.
     """
-    files = {rung.data.tokenizer for rung in ladder.all if rung.data.tokenizer.endswith(".json")}
+    files = {rung.data.tokenizer: rung.data.eos for rung in ladder.all if rung.data.tokenizer.endswith(".json")}
     sizes = {"bytes": 256}
     if existing := sorted(file for file in files if named or as_path(file).exists()):
         from ladder.data import tokenizer
 
-        sizes |= {file: tokenizer.load(file).vocab_size for file in existing}
+        sizes |= {file: tokenizer.load(file, files[file]).vocab_size for file in existing}
     for rung in ladder.all:
         _check_vocabulary(rung, sizes.get(rung.data.tokenizer, 0))
 
@@ -183,7 +183,7 @@ def with_hashes(data: Data, corpora: Sequence) -> Data:
     hashes = [corpus.hash if corpus else "" for corpus in corpora]
     shared = {"tokenizer_hash": next((corpus.tokenizer_hash for corpus in corpora if corpus), "")}
     if None not in corpora:
-        shared["eos"] = data_sources.eos(data, corpora)
+        shared["eos_id"] = data_sources.eos(data, corpora)
     if not data.sources:
         return replace(data, corpus=hashes[0], **shared)
     hashed = tuple(replace(source, corpus=h) for source, h in zip(data.sources, hashes, strict=True))

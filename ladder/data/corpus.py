@@ -200,7 +200,7 @@ def build(
             raise InputError(f"{corpus.directory}: {reason}; unset data.corpus, or change model.seq_len")
         return corpus
     bpe = data.tokenizer.startswith("bpe:")
-    tokenizer = None if bpe else tokenizers.load(data.tokenizer)  # before the text, which takes long to read
+    tokenizer = None if bpe else tokenizers.load(data.tokenizer, data.eos)  # before the text, which takes long to read
     with documents.progress_bars(progress) as start_bar, read(data, root, start_bar, distributions) as texts:
         return from_texts(texts, data, seq_len, root, tokenizer, start_bar)
 

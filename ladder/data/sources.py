@@ -96,8 +96,8 @@ def eos(data: Data, corpora: Sequence[Windows]) -> int | None:
         mend = "tokenize them with the same id, or leave data.mask_documents out"
         raise InputError(f"the documents of the sources do not all end with the same id ({shown}); {mend}")
     token = next(iter(ids.values()))
-    if data.eos not in (None, token):
-        raise InputError(f"data.eos = {data.eos}, but documents end with the id {token}; leave data.eos out")
+    if data.eos_id not in (None, token):
+        raise InputError(f"data.eos_id = {data.eos_id}, but documents end with the id {token}; leave data.eos_id out")
     return token
 
 

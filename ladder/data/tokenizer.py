@@ -6,6 +6,7 @@ encodes it with the same ranks, 7 times as fast as `tokenizers`.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from tokenizers import Tokenizer as Engine
 
 from ladder.errors import InputError
 
-FILE = "tokenizer.json"
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 END_OF_TEXT = "<|endoftext|>"
 # Names of the document separator in published tokenizers, the most likely first.
 SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
@@ -36,6 +37,7 @@ SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n
 SAMPLE_BYTES_PER_TOKEN = 500
 # Options of a BPE that tiktoken does not reproduce.
 UNSUPPORTED_OPTIONS = ("dropout", "unk_token", "ignore_merges", "byte_fallback", "continuing_subword_prefix")
+LISTED = 30  # special tokens in a message
 PROBES = (
     "a",
     " a",
@@ -53,8 +55,10 @@ class Tokenizer:
     """Converts text to token ids and back.
 
     eos: the id that ends a document. bos: the id that the tokenizer puts before a text, or None. token_bytes: int32[V],
-    the number of UTF-8 bytes of each token, 0 for special tokens; over an encoded text they sum to the text's bytes.
-    hash: the first 16 hex digits of the definition's sha256.
+    the number of UTF-8 bytes of each token, 0 for special tokens; over an encoded text they sum to the text's bytes,
+    and one more where space_before: the tokenizer puts a space before each text (SentencePiece).
+    hash: the first 16 hex digits of the sha256 of the definition, and of named_eos. named_eos: the name of the
+    separator, where it is not the one that the definition alone gives.
     """
 
     vocab_size: int
@@ -65,6 +69,8 @@ class Tokenizer:
     definition: str
     encode_ids: Callable[[str], np.ndarray | list[int]]
     decode_ids: Callable[[list[int]], str]
+    space_before: bool = False
+    named_eos: str | None = None
 
     @property
     def dtype(self) -> type:
@@ -85,24 +91,43 @@ class Tokenizer:
         return self.decode_ids([int(i) for i in ids])
 
     def save(self, directory) -> None:
-        """Write tokenizer.json, for `load` and (except for "bytes") for other programs."""
+        """Write tokenizer.json, for `load` and (except for "bytes") for other programs; and named_eos as they do."""
         directory = epath.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / FILE).write_text(self.definition, encoding="utf-8")
+        if self.named_eos is not None:
+            (directory / SETTINGS).write_text(json.dumps({"eos_token": self.named_eos}) + "\n", encoding="utf-8")
 
 
-def load(spec) -> Tokenizer:
-    """The tokenizer "bytes", or that of a tokenizer.json or of a directory with one. Raises InputError if unusable."""
+def load(spec, eos: str | None = None) -> Tokenizer:
+    """The tokenizer "bytes", or that of a tokenizer.json or of a directory with one. Raises InputError if unusable.
+
+    eos: the name of the token that ends a document; None: the one that the directory's tokenizer_config.json names,
+    else the first of SEPARATORS.
+    """
     if spec == "bytes":
         return byte_tokenizer()
     path = epath.Path(spec)
-    path = path / FILE if path.is_dir() else path
+    if path.is_dir():
+        eos, path = eos or _named_by(path / SETTINGS), path / FILE
     if not path.is_file():
         raise InputError(f'{path}: no such tokenizer; write "bytes" or the path of a tokenizer.json')
     try:
-        return from_definition(path.read_text(encoding="utf-8"))
+        return from_definition(path.read_text(encoding="utf-8"), eos)
     except (ValueError, RecursionError) as error:  # InputError, bad UTF-8 or bad JSON
         raise InputError(f"{path}: not a tokenizer.json that can be used: {_one_line(error)}") from None
+
+
+def _named_by(path) -> str | None:
+    """The eos_token of a tokenizer_config.json; None where it names none."""
+    if not path.is_file():
+        return None
+    try:
+        token = json.loads(path.read_text(encoding="utf-8"))["eos_token"]
+        token = token["content"] if isinstance(token, dict) else token
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return token if isinstance(token, str) else None
 
 
 def same_ids(a: Tokenizer, b: Tokenizer) -> bool:
@@ -147,8 +172,11 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return from_definition(engine.to_str())
 
 
-def from_definition(definition: str) -> Tokenizer:
-    """The tokenizer that the text of a tokenizer.json defines. Raises ValueError; its message names no file."""
+def from_definition(definition: str, eos: str | None = None) -> Tokenizer:
+    """The tokenizer that the text of a tokenizer.json defines. Raises ValueError; its message names no file.
+
+    eos: the name of the special token that ends a document; None for the first of SEPARATORS.
+    """
     parsed = json.loads(definition)
     if parsed == {"kind": "bytes"}:
         return byte_tokenizer()
@@ -166,12 +194,14 @@ def from_definition(definition: str) -> Tokenizer:
         raise InputError("it gives two tokens the same id")
     added = engine.get_added_tokens_decoder()
     special = {i for i, token in added.items() if token.special}
-    eos = next((vocabulary[name] for name in SEPARATORS if name in vocabulary), None)
-    if eos is None:
-        raise InputError(f"it has no token that ends a document (none of {', '.join(SEPARATORS)})")
+    default = next((name for name in SEPARATORS if name in vocabulary), None)
+    name, named_eos = eos or default, None if eos == default else eos
+    _check_separator(name, named_eos, {added[i].content for i in special})
+    eos = vocabulary[name]
     byte_level = "ByteLevel" in json.dumps([parsed.get("pre_tokenizer"), parsed.get("decoder")])
+    byte_fallback = bool(parsed["model"].get("byte_fallback"))
     text_of = {
-        i: piece.encode() if i in added else _piece_bytes(piece, byte_level)
+        i: piece.encode() if i in added else _piece_bytes(piece, byte_level, byte_fallback)
         for piece, i in vocabulary.items()
         if i not in special and i != eos
     }
@@ -179,22 +209,43 @@ def from_definition(definition: str) -> Tokenizer:
     token_bytes[list(text_of)] = [len(content) for content in text_of.values()]
 
     bos = first_id[0] if first_id and first_id[0] in special else None
-    fields = (len(token_bytes), eos, bos, token_bytes, _hash(definition), definition)
-    tokenizer = Tokenizer(*fields, _encoder(engine, parsed, special), engine.decode)
-    _refuse_lossy(tokenizer, text_of, sorted(token.content for token in added.values()))
+    encode = _encoder(engine, parsed, special)
+    space_before = b"".join(text_of.get(int(i), b"") for i in encode("a")) == b" a"
+    fields = (len(token_bytes), eos, bos, token_bytes, _hash(definition, named_eos), definition)
+    tokenizer = Tokenizer(*fields, encode, engine.decode, space_before, named_eos)
+    contents = sorted(token.content for token in added.values())
+    _refuse_lossy(tokenizer, text_of, contents, ("<0x41>",) if byte_fallback else ())
     return tokenizer
 
 
-def _refuse_lossy(tokenizer: Tokenizer, text_of: dict[int, bytes], added: list[str]) -> None:
-    """Raises InputError where the tokens of a text are not the text. text_of: of each token but the special ones."""
+def _check_separator(name: str | None, named: str | None, special: set[str]) -> None:
+    """Raise InputError where no token ends a document, or the one that is `named` is not a special token."""
+    listed = ", ".join(sorted(special)[:LISTED]) + (
+        f" and {len(special) - LISTED} more" if len(special) > LISTED else ""
+    )
+    if named is not None and named not in special:
+        raise InputError(
+            f"{named!r} is none of its special tokens, which are {listed or 'none'}; name one to end documents"
+        )
+    if name is None:
+        mend = f"; name one of its special tokens as data.eos: {listed}" if special else ""
+        raise InputError(f"it has no token that ends a document (none of {', '.join(SEPARATORS)}){mend}")
+
+
+def _refuse_lossy(tokenizer: Tokenizer, text_of: dict[int, bytes], added: list[str], more: tuple[str, ...]) -> None:
+    """Raises InputError where the tokens of a text are not the text. text_of: of each token but the special ones.
+
+    added: contents of the added tokens. more: texts to try besides PROBES.
+    """
 
     def kept(text: str) -> bytes:
-        return b"".join(text_of.get(int(i), b"") for i in tokenizer.encode(text))
+        whole = b"".join(text_of.get(int(i), b"") for i in tokenizer.encode(text))
+        return whole[1:] if tokenizer.space_before else whole
 
     between_blanks = [f"x  {content}  y" for content in added]
     together = "\n".join(between_blanks)
-    probes = PROBES if kept(together) == together.encode() else (*PROBES, *between_blanks, together)
-    for text in probes:
+    apart = () if kept(together) == together.encode() else (*between_blanks, together)
+    for text in (*PROBES, *more, *apart):
         if (now := kept(text)) != text.encode():
             now = now.decode("utf-8", errors="replace")
             raise InputError(
@@ -229,7 +280,7 @@ def _ranks(parsed: dict, special: set[int]) -> dict[bytes, int] | None:
     if not (same_split and supported and model["type"] == "BPE" and len(split["pretokenizers"]) == 2):
         return None
     vocabulary = model["vocab"]
-    ranks = {_piece_bytes(piece, True): i for piece, i in vocabulary.items() if i not in special}
+    ranks = {_piece_bytes(piece, True, False): i for piece, i in vocabulary.items() if i not in special}
     merged = [vocabulary["".join(pair)] for pair in model["merges"]]
     in_order = merged == sorted(set(merged)) and len(merged) + 256 == len(ranks)
     return ranks if in_order and all(bytes([b]) in ranks for b in range(256)) else None
@@ -245,19 +296,21 @@ def _byte_alphabet() -> dict[str, int]:
 BYTE_OF = _byte_alphabet()
 
 
-def _piece_bytes(piece: str, byte_level: bool) -> bytes:
-    """The bytes of a vocabulary entry: byte-level, or SentencePiece's (U+2581 is a space, <0xNN> a byte)."""
+def _piece_bytes(piece: str, byte_level: bool, byte_fallback: bool) -> bytes:
+    """The bytes of a vocabulary entry: byte-level, or SentencePiece's (U+2581 is a space; with byte_fallback, <0xNN> a
+    byte)."""
     if byte_level and all(c in BYTE_OF for c in piece):
         return bytes(BYTE_OF[c] for c in piece)
     if byte_level:
         return piece.encode()
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+    if byte_fallback and re.fullmatch("<0x[0-9A-F]{2}>", piece):
         return bytes([int(piece[3:5], 16)])
     return piece.replace("\u2581", " ").encode("utf-8")
 
 
-def _hash(definition: str) -> str:
-    canonical = json.dumps(json.loads(definition), sort_keys=True, separators=(",", ":"))
+def _hash(definition: str, named_eos: str | None = None) -> str:
+    value = json.loads(definition)
+    canonical = json.dumps(value if named_eos is None else [value, named_eos], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -72,6 +72,9 @@ class Evaluator:
         if self._validation:
             batches, self._batch_counts = _validation_batches(self._validation, shards)
             validation_arrays = batches, np.asarray(tokenizer.token_bytes)
+            if tokenizer.space_before:  # a text begins after bos or, where there is none, after eos
+                begins = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
+                validation_arrays += ((np.arange(len(tokenizer.token_bytes)) == begins).astype(np.int32),)
         self.n_tokens = packed.n_tokens if packed else 0
         self.n_cut = packed.n_cut if packed else 0
         if validation_arrays:

@@ -51,9 +51,12 @@ def validation_batches(windows_WL1: np.ndarray, shards: int) -> np.ndarray:
     return np.pad(windows_WL1, ((0, n * B - W), (0, 0)), constant_values=PADDING).reshape(n, B, L + 1)
 
 
-def validation_score(functions, params, tokens_nBL1, token_bytes_V):
+def validation_score(functions, params, tokens_nBL1, token_bytes_V, space_after_V=None):
     """Per batch [n]: nats of all targets; nats of the targets that have bytes (separators have none); those bytes; the
-    number of targets. Windows of PADDING add nothing to any of them."""
+    number of targets. Windows of PADDING add nothing to any of them.
+
+    space_after_V: 1 for a token after which the tokenizer, not the text, puts a space. None: for no token.
+    """
 
     def score(padded_BL1):
         tokens_BL1, is_text_T = jnp.maximum(padded_BL1, 0), padded_BL1[:, 1:].reshape(-1) != PADDING
@@ -61,6 +64,9 @@ def validation_score(functions, params, tokens_nBL1, token_bytes_V):
         target_T = tokens_BL1[:, 1:].reshape(-1)
         nats_T, _ = token_nats(functions.logits, params, x_BLD.reshape(-1, x_BLD.shape[-1]), target_T)
         nats_T, bytes_T = jnp.where(is_text_T, nats_T, 0.0), jnp.where(is_text_T, token_bytes_V[target_T], 0)
-        return nats_T.sum(), jnp.where(bytes_T > 0, nats_T, 0.0).sum(), bytes_T.sum(), is_text_T.sum()
+        nats_of_bytes = jnp.where(bytes_T > 0, nats_T, 0.0).sum()
+        if space_after_V is not None:
+            bytes_T = bytes_T - jnp.where(bytes_T > 0, space_after_V[tokens_BL1[:, :-1].reshape(-1)], 0)
+        return nats_T.sum(), nats_of_bytes, bytes_T.sum(), is_text_T.sum()
 
     return jax.lax.map(score, tokens_nBL1)

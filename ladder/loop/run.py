@@ -219,7 +219,7 @@ def evaluator(rung: Rung, program: step.Program, tokenizer, corpora: Sequence[Wi
     elif tokens:
         validation = batches.validation(corpora[0], tokens)
     shared = rung.eval, program.functions, tokenizer, rung.model.seq_len, validation
-    return Evaluator(*shared, mesh=program.mesh, eos=rung.data.eos)
+    return Evaluator(*shared, mesh=program.mesh, eos=rung.data.eos_id)
 
 
 def _bytes_per_token(rung: Rung, corpora: Sequence[Windows]) -> float:

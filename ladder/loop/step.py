@@ -77,7 +77,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     """
     data_shards = sharding.data_shards(mesh)
     layout.check_batch(rung, data_shards, mesh.shape["tensor"])
-    if rung.data.mask_documents and rung.data.eos is None:
+    if rung.data.mask_documents and rung.data.eos_id is None:
         raise InputError(f"rung {rung.label}: data.mask_documents needs a corpus that is built; `ladder data build`")
     model, platform = rung.model, mesh.devices.flat[0].platform
     attend = attention.choose(
@@ -90,7 +90,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         attend=attend,
         remat=rung.mesh.remat,
         unroll=platform == "cpu" and model.n_layers <= UNROLL_LAYERS,
-        eos=rung.data.eos,
+        eos=rung.data.eos_id,
     )
     functions = transformer.functions(model, hooks)
     state = jax.eval_shape(lambda: init_state(rung))

@@ -31,8 +31,12 @@ def read(record: Record) -> tuple[dict, Rung]:
 
 
 def _rung(config: dict, where: str) -> Rung:
+    rung = config.get("rung")
+    data = rung.get("data") if isinstance(rung, dict) else None
+    if isinstance(data, dict) and type(data.get("eos")) is int:  # data.eos was the id before it was a name
+        rung = rung | {"data": data | {"eos": None, "eos_id": data["eos"]}}
     try:
-        return from_dict(Rung, config.get("rung"), "rung.")
+        return from_dict(Rung, rung, "rung.")
     except InputError as error:
         raise DamagedError(f"{where}: {error}; {_WRITE_AGAIN}") from None
 

@@ -79,7 +79,7 @@ def _compile(rung: Rung, topology: str, slices: int) -> dict:
     multislice = {"num_slices": slices} if slices > 1 else {}
     devices = list(descriptions.get_topology_desc(topology, "tpu", **multislice).devices)
     if rung.data.mask_documents:  # the id that ends a document does not change what the step needs
-        rung = replace(rung, data=replace(rung.data, eos=0))
+        rung = replace(rung, data=replace(rung.data, eos_id=0))
     program = step.build(rung, sharding.make_mesh(rung.mesh, devices))
     tokens = jax.ShapeDtypeStruct((rung.batch_sequences, rung.model.seq_len + 1), jnp.int32)
     batch = {"tokens": tokens, "learning_rate": jax.ShapeDtypeStruct((), jnp.float32)}

@@ -16,11 +16,11 @@ VALIDATION = 0.001
 
 @dataclass(frozen=True)
 class Indexing:
-    """index: how token files are read.
+    """index: how token files are read; build has --eos too.
 
     Args:
         dtype: of files without a header: uint16, uint32 ...
-        eos: the id that ends a document; default: that of the tokenizer
+        eos: what ends a document; index: an id; build: the name of a special token; default: that of the tokenizer
         tokenizer: the tokenizer.json that made the tokens; it is copied into the index
         validation: the fraction of the documents that is held out
         validation_files: files that are held out as they are, instead of a fraction
@@ -29,7 +29,7 @@ class Indexing:
     """
 
     dtype: str | None = None
-    eos: int | None = None
+    eos: Annotated[str | None, arg(metavar="ID|NAME")] = None
     tokenizer: str | None = None
     validation: Annotated[float | None, arg(help_behavior_hint=f"(default: {VALIDATION})")] = None
     validation_files: Annotated[tuple[str, ...], arg(metavar="PATH ...")] = ()
@@ -53,11 +53,15 @@ def index(path: str | None, more: tuple[str, ...], flags: Indexing) -> None:
         raise InputError(f"--workers {flags.workers}: must be at least 1")
     if flags.validation is not None and flags.validation_files:
         raise InputError("--validation and --validation-files exclude each other: choose one")
+    if flags.eos is not None and not flags.eos.isdecimal():
+        raise InputError(
+            f"--eos {flags.eos}: token files need the id of the token that ends a document, a whole number"
+        )
     with bytes_bar("indexing") as start_bar:
         made = indexing.build(
             [path, *more],
             dtype=flags.dtype,
-            eos=flags.eos,
+            eos=None if flags.eos is None else int(flags.eos),
             tokenizer=flags.tokenizer,
             validation=VALIDATION if flags.validation is None else flags.validation,
             validation_files=flags.validation_files,

@@ -22,6 +22,7 @@ from ladder.data.tokens.formats import TokenFile
 from ladder.data.tokens.index import Entry, Index
 from ladder.data.tokens.workers import Workers
 from ladder.errors import InputError
+from ladder.rundir.files import as_path
 from ladder.rundir.kill_points import phase
 
 CHUNK = 64 * BLOCK  # bytes that are hashed at a time
@@ -154,7 +155,8 @@ def _tokenizer(spec: str | None):
         return None
     from ladder.data import tokenizer as tokenizers
 
-    return tokenizers.load(spec)
+    folder = as_path(spec)  # only tokenizer.json: it alone is copied into the index
+    return tokenizers.load(folder / tokenizers.FILE if folder.is_dir() else spec)
 
 
 def _index_all(folder: Path | Url, jobs: list[Job], workers: int, start_bar) -> tuple[tuple[Entry, ...], tuple | None]:

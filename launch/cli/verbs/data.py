@@ -71,6 +71,7 @@ def data(
     the text that they hold out; index token files, so that they can be trained on where they lie; or fetch public data.
 
     Example: ladder data build demo data.text=my/notes,more.jsonl.gz
+    Example: ladder data build demo data.tokenizer=my/tokenizer.json --eos "<|end|>"
     Example: ladder data build demo --runner direct --runner-option direct_num_workers=4
     Example: ladder data tasks demo --choices 8 -o my-tasks
     Example: ladder data index my/tokens --dtype uint16 --tokenizer my/tokenizer.json
@@ -79,15 +80,16 @@ def data(
         runner: build: on Apache Beam, by many processes or machines: direct (this machine), dataflow, flink or spark
         runner_option: options of the runner, as Beam names them
     """
+    builds = what in ("build", "tasks")
     flags = {
         "tasks": tasks.given(),
-        "index": indexing.given(),
+        "index": indexing.given() | ({"eos": None} if builds else {}),
         "build": {"runner": runner, "runner_option": runner_option},
     }
     for other in flags:
         if other != what:
             refuse(f"with ladder data {what}", flags[other])
-    if what not in ("build", "tasks"):
+    if not builds:
         refuse(f"with ladder data {what}", {"corpora": corpora != CORPORA})
     if what == "index":
         token_index.index(name, overrides, indexing)
@@ -97,7 +99,8 @@ def data(
         raise InputError(f"ladder data {what}: name a ladder, for example: ladder data {what} demo")
     else:
         beam = _beam(runner, runner_option)
-        ladder = loader.overridden(loader.load(name), overrides)
+        named = () if indexing.eos is None else (f"data.eos={indexing.eos}",)
+        ladder = loader.overridden(loader.load(name), overrides + named)
         _make_tasks(ladder, as_path(corpora), tasks) if what == "tasks" else _build(ladder, as_path(corpora), beam)
 
 

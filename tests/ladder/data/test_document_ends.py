@@ -54,8 +54,10 @@ def test_the_text_of_one_source_ends_with_the_id_of_its_tokenizer(tmp_path, text
     data = Data(text=text.text, validation=0.2, mask_documents=True)
     corpora = sources.build(data, SEQ_LEN, tmp_path, progress=False)
     assert sources.eos(data, corpora) == EOS
-    with pytest.raises(InputError, match=r"data\.eos = 3, but documents end with the id 255; leave data\.eos out"):
-        sources.eos(Data(text=text.text, mask_documents=True, eos=3), corpora)
+    with pytest.raises(
+        InputError, match=r"data\.eos_id = 3, but documents end with the id 255; leave data\.eos_id out"
+    ):
+        sources.eos(Data(text=text.text, mask_documents=True, eos_id=3), corpora)
 
 
 def test_an_index_that_does_not_say_how_documents_end_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Engine
 
 from ladder import config, overrides
@@ -261,3 +261,101 @@ def test_a_normalizer_that_changes_text_is_refused(name):
 @pytest.mark.parametrize("separator", tokenizer.SEPARATORS)
 def test_separators_of_published_tokenizers(separator):
     assert tokenizer.from_definition(gpt2_like(separator).to_str()).eos == 0
+
+
+def llama3_like() -> Engine:
+    """Its split, its way to put <|begin_of_text|> first, and words that stand in the vocabulary without a merge."""
+    split = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
+    pieces = {**{c: i for i, c in enumerate(tokenizer.BYTE_OF)}, "de": 256, "def": 257, "Ġreturn": 258}
+    engine = Engine(models.BPE(pieces, [("d", "e"), ("de", "f")], ignore_merges=True))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"), byte_level])
+    engine.decoder = decoders.ByteLevel()
+    engine.add_special_tokens(["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"])
+    first = processors.TemplateProcessing("<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 259)])
+    engine.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), first])
+    return engine
+
+
+def llama2_like() -> Engine:
+    """SentencePiece as Llama 2 and Mistral have it: a space before each text, bytes for what has no piece."""
+    engine = sentencepiece_like()
+    engine.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    last = (decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0))
+    engine.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), *last])
+    engine.add_special_tokens(["<s>"])
+    bos = engine.token_to_id("<s>")
+    engine.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", bos)])
+    return engine
+
+
+def metaspace_like(scheme: str) -> Engine:
+    """SentencePiece as transformers converts it since 4.40."""
+    engine = sentencepiece_like()
+    engine.normalizer = None
+    engine.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    return engine
+
+
+@pytest.mark.parametrize("make", [llama3_like, llama2_like, lambda: metaspace_like("never")])
+@settings(max_examples=60, deadline=None)
+@given(text=st.text() | written_for_a_corpus())
+def test_tokenizers_of_published_models_lose_nothing(make, text):
+    if "\u2581" in text and make is not llama3_like:  # SentencePiece itself cannot tell it from a space
+        return
+    coder, engine = tokenizer.from_definition(make().to_str()), make()
+    engine.encode_special_tokens = True
+    ids = coder.encode(text)
+    assert ids.tolist() == engine.encode(text, add_special_tokens=False).ids
+    assert coder.decode(ids) == text
+    assert coder.token_bytes[ids].sum() == len(text.encode()) + (coder.space_before and len(text) > 0)
+
+
+def test_llama_3_takes_whole_words_from_its_vocabulary():
+    coder = tokenizer.from_definition(llama3_like().to_str())
+    assert coder.encode("def return").tolist() == [257, 258]  # no merge makes "Ġreturn"
+    assert (coder.bos, coder.eos, coder.token_bytes[257]) == (259, 260, 3)
+
+
+def test_pieces_that_stand_for_bytes_count_as_one_byte_each():
+    coder = tokenizer.from_definition(llama2_like().to_str())
+    assert coder.space_before and coder.bos == coder.vocab_size - 1
+    ids = coder.encode("日a")
+    assert coder.token_bytes[ids].tolist() == [1, 1, 1, 1, 1]
+    literal = coder.encode("<0x41>")  # a text that names such a piece is not that piece
+    assert coder.token_bytes[literal].sum() == 7 and coder.decode(literal) == "<0x41>"
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_space_that_cannot_be_told_from_the_one_put_before_a_text_is_refused(scheme):
+    with pytest.raises(InputError, match="it loses bytes of ' a', which becomes 'a'"):
+        tokenizer.from_definition(metaspace_like(scheme).to_str())
+
+
+def test_the_separator_can_be_named(tmp_path):
+    definition = llama3_like().to_str()
+    default, named = tokenizer.from_definition(definition), tokenizer.from_definition(definition, "<|eot_id|>")
+    assert (default.eos, named.eos) == (260, 261) and named.hash != default.hash
+    assert tokenizer.from_definition(definition, "<|end_of_text|>").hash == default.hash
+    named.save(tmp_path)
+    again = tokenizer.load(tmp_path)
+    assert (again.eos, again.hash, again.named_eos) == (261, named.hash, "<|eot_id|>")
+    assert tokenizer.load(tmp_path / "tokenizer.json").hash == default.hash
+    says = r"'<\|end\|>' is none of its special tokens, which are <\|begin_of_text\|>, <\|end_of_text\|>, <\|eot_id\|>;"
+    for name, message in (("<|end|>", says), ("def", "'def' is none of its special tokens")):
+        with pytest.raises(InputError, match=message):
+            tokenizer.load(tmp_path, name)
+    unknown = gpt2_like("<end>").to_str()
+    with pytest.raises(InputError, match=r"name one of its special tokens as data\.eos: <end>"):
+        tokenizer.from_definition(unknown)
+    assert tokenizer.from_definition(unknown, "<end>").eos == 0
+
+
+@pytest.mark.parametrize("token", ['"</s>"', '{"content": "</s>", "special": true}'])
+def test_a_folder_may_name_its_separator_as_transformers_does(token, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(gpt2_like("</s>").to_str())
+    (tmp_path / "tokenizer_config.json").write_text(f'{{"eos_token": {token}}}')
+    assert tokenizer.load(tmp_path).eos == 0
+    for nothing in ("{}", "[", '{"eos_token": null}'):
+        (tmp_path / "tokenizer_config.json").write_text(nothing)
+        assert tokenizer.load(tmp_path).named_eos is None

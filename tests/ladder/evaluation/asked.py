@@ -13,7 +13,7 @@ def byte_tokenizer(bos=None):
     sizes = np.ones(256 if bos is None else bos + 1, np.int32)
     sizes[255:] = 0
     encode = lambda text: np.frombuffer(text.encode(), np.uint8)  # noqa: E731
-    return SimpleNamespace(bos=bos, eos=255, encode=encode, token_bytes=sizes, hash=f"bytes-{bos}")
+    return SimpleNamespace(bos=bos, eos=255, encode=encode, token_bytes=sizes, space_before=False, hash=f"bytes-{bos}")
 
 
 def doc(*continuations, gold=0, context="Q", id=0):

@@ -260,6 +260,22 @@ def test_validation_by_hand():
     assert evaluator.n_tokens == 12
 
 
+@pytest.mark.parametrize("bos", ["y", None])
+def test_the_space_that_a_tokenizer_puts_before_a_text_is_no_byte_of_it(bos):
+    """y begins a document, z ends it, "_" is the space: "_" and "_a" after y (or z) have a byte less of the text."""
+    functions = unigram(a=1 / 2, _=1 / 8)
+    sizes = np.ones(256, np.int32)
+    sizes[ord("y")], sizes[ord("z")] = 0, 0
+    ids = [ord(letter) for letter in ("y_aa_azy_z" if bos else "z_aa_az_z")]
+    ends = {"bos": bos and ord(bos), "eos": ord("z"), "space_before": True, "token_bytes": sizes}
+    evaluator = Evaluator(
+        Eval(), functions, SimpleNamespace(**vars(byte_tokenizer()) | ends), len(ids) - 1, np.array([ids], np.int32)
+    )
+    rows = by_metric(evaluator.rows(toy_params()))
+    bits, n_bytes = (3 + 1 + 1 + 3 + 1) + 3, len("aa a")  # of the documents "aa a" and ""
+    assert rows["validation", "bpb"]["value"] == pytest.approx(bits / n_bytes, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("n_windows", "batch_tokens", "shards", "batches"),
     [(6, 64, 1, (3, 2)), (7, 64, 1, (4, 2)), (7, 96, 2, (4, 2)), (7, 1 << 13, 1, (1, 7)), (7, 1 << 13, 512, (1, 512))],

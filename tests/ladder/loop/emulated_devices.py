@@ -47,7 +47,7 @@ TOKENS = np.random.default_rng(0).integers(0, 256, (STEPS, 16, 33), dtype=np.int
 
 
 def run(name: str, start: dict, requests: str) -> dict:
-    data = Data(mask_documents=True, eos=EOS) if "documents" in name else Data()
+    data = Data(mask_documents=True, eos_id=EOS) if "documents" in name else Data()
     rung = replace(RUNG, mesh=LAYOUTS[name], data=data)
     mesh = sharding.make_mesh(rung.mesh, jax.devices()[:1] if name.startswith("one") else jax.devices())
     program = step.build(rung, mesh)

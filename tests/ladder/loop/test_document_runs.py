@@ -95,7 +95,7 @@ def test_its_evaluation_is_another_and_is_found_again(uninterrupted):
     [again] = evaluate.evaluate(uninterrupted)
     assert again.seconds is None and again.hash == Record(uninterrupted).done()["evaluation"]
     opened = open_run(Record(uninterrupted))
-    other = replace(opened.rung, data=replace(opened.rung.data, mask_documents=False, eos=None))
+    other = replace(opened.rung, data=replace(opened.rung.data, mask_documents=False, eos_id=None))
     corpora = [opened.data.sources[0].corpus]
     assert training.evaluator(other, opened.program, corpora[0].tokenizer, corpora).hash != again.hash
 
@@ -104,7 +104,7 @@ def test_it_is_a_run_of_its_own(world, data):
     [masked], [plain] = (
         world.build([rung(world)], d).ladder.rungs for d in (data, replace(data, mask_documents=False))
     )
-    assert (masked.data.corpus, masked.data.eos, plain.data.eos) == (plain.data.corpus, EOS, None)
+    assert (masked.data.corpus, masked.data.eos_id, plain.data.eos_id) == (plain.data.corpus, EOS, None)
     assert masked.run_id != plain.run_id
 
 
