@@ -51,7 +51,9 @@ def files(folder) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "name, dtype", [(name, "float32") for name in MODELS] + [("olmo2, tied", "bfloat16"), ("gpt2, untied", "bfloat16")]
+    "name, dtype",
+    [(name, "float32") for name in MODELS if name.endswith(("untied", "one head"))]
+    + [("olmo2, one head", "bfloat16"), ("gpt2, untied", "bfloat16")],
 )
 def test_our_own_exports_come_back_to_the_bit_and_go_out_to_the_byte(name, dtype, tmp_path):
     m = model(MODELS[name].family, **differences(MODELS[name]), param_dtype=dtype)
