@@ -61,6 +61,8 @@ def open_model(path: str | Path) -> Pretrained:
     path = _local(path)
     if path.is_dir():
         return Pretrained(*hf_folder.read(path))
+    if path.suffix != GGUF:
+        raise InputError(f"{path}: no published model here; name a Hugging Face folder or a {GGUF} file")
     model, params, tokenizer = gguf.read(path)
     return Pretrained(model, tokenizer, lambda name, index: hf.at(params, name)[index])
 

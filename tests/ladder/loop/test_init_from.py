@@ -121,6 +121,8 @@ def test_a_model_that_does_not_fit_is_refused(world, published, tmp_path):
         world([replace(rung, model=replace(rung.model, vocab_size=320))], tmp_path, data=other)
     with pytest.raises(InputError, match=r"has no config\.json"):
         world([replace(rung, init_from=str(tmp_path))], tmp_path)
+    with pytest.raises(InputError, match=r"nowhere: no published model here; name a Hugging Face folder or a \.gguf"):
+        world([replace(rung, init_from=str(tmp_path / "nowhere"))], tmp_path)
     with pytest.raises(InputError, match=r"init_hash = 'ab': is filled in when init_from is set; leave it out"):
         replace(rung, init_from=None, init_hash="ab")
 
