@@ -24,6 +24,7 @@ from ladder.rundir.record import Record
 PARTS: tuple[str, ...] = (
     *("productive", "compile", "data_wait", "evaluation", "checkpoint", "restart", "lost", "idle"),
 )
+WORK = ("productive", "data_wait", "evaluation")  # what is done again after a checkpoint was resumed
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,59 @@ def of_ladder(records: Iterable[Record]) -> dict[str, float]:
 
 
 def sittings(record: Record) -> list[Sitting]:
-    """The sittings that a run directory tells of, in order."""
-    return []
+    """The sittings that a run directory tells of, in order of time. Those of an older ladder, which did not measure
+    them, are left out."""
+    attempts = [row for row in record.attempts() if row["by"] == "train" and "last" in row]
+    if not attempts:
+        return []
+    signs = [sign or {} for sign in (*(row["last"] for row in attempts[1:]), record.last_life())]
+    # What each sitting said last, by the time at which it began: in its last save, or in a heartbeat.
+    saves: dict[float, list[tuple[int, dict]]] = {}
+    latest: dict[float, dict] = {}
+    for row in record.timings():
+        if row.get("phase") == "checkpoint" and row.get("sitting"):
+            latest[row["sitting"]["began"]] = row["sitting"]
+            saves.setdefault(row["sitting"]["began"], []).append((row["step"], row["sitting"]["seconds"]))
+    for sitting in [sign["sitting"] for sign in signs if sign.get("sitting")]:
+        latest[sitting["began"]] = max(latest.get(sitting["began"], sitting), sitting, key=_length)
+    return [
+        Sitting(
+            began=row["time"],
+            seconds=latest.get(row["time"], {}).get("seconds", {}),
+            first=latest.get(row["time"], {}).get("first"),
+            saves=tuple(saves.get(row["time"], ())),
+            alive=sign.get("time", 0.0),
+        )
+        for row, sign in zip(attempts, signs, strict=True)
+    ]
+
+
+def _length(sitting: dict) -> float:
+    return sum(sitting["seconds"].values())
 
 
 def account(sittings: Sequence[Sitting]) -> dict[str, float]:
-    """Seconds by part over `sittings`, which are in order of time; {} if there are none."""
-    return {}
+    """Seconds by part over `sittings`, which are in order of time; {} if there are none.
+
+    The parts of a sitting are its own, except that its work after the newest save which a later sitting resumed from is
+    lost. So is the time in which its lease was still renewed after its last heartbeat, as a killed evaluation's is;
+    before its first step that time is start-up. Where clocks of two machines differ, sittings may overlap a little.
+    """
+    if not sittings:
+        return {}
+    total, clock = dict.fromkeys(PARTS, 0.0), sittings[0].began
+    for i, sitting in enumerate(sittings):
+        later = [other.first for other in sittings[i + 1 :] if other.first is not None]
+        seconds = {part: sitting.seconds.get(part, 0.0) for part in PARTS}
+        if later:
+            kept = [by_part for step, by_part in sitting.saves if step <= min(later)]
+            for part in WORK:
+                again = seconds[part] - (kept[-1].get(part, 0.0) if kept else 0.0)
+                seconds[part], seconds["lost"] = seconds[part] - again, seconds["lost"] + again
+        total["idle"] += max(0.0, sitting.began - clock)
+        end = max(clock, sitting.began + sum(seconds.values()))
+        if i + 1 < len(sittings) or not sitting.seconds:
+            seconds["lost" if sitting.seconds else "restart"] += max(0.0, sitting.alive - end)
+        total = {part: total[part] + seconds[part] for part in PARTS}
+        clock = max(end, sitting.began + sum(seconds.values()))
+    return total

@@ -84,7 +84,7 @@ class Group:
             raise InputError("a group is trained in a single process; start it without a coordinator", "coordinator")
         self.runs, first = runs, runs[0]
         self.program = build(first.program)
-        self.waits = first.waits
+        self.waits, self.spans = first.waits, first.spans
         self.steps, self.evaluates, self.saves, self.epoch = first.steps, first.evaluates, first.saves, first.epoch
         status = first.status
         self.status = StatusLine(
@@ -125,12 +125,14 @@ class Group:
         )
 
     def evaluate(self, step: int, params) -> None:
-        for i, run in enumerate(self.runs):
-            run.evaluate(step, self.program.take(params, i))
+        with self.spans("evaluation"):
+            for i, run in enumerate(self.runs):
+                run.evaluate(step, self.program.take(params, i))
 
     def save(self, step: int, state: dict) -> None:
-        for i, run in enumerate(self.runs):
-            run.save(step, self.program.take(state, i))
+        with self.spans("checkpoint"):
+            for i, run in enumerate(self.runs):
+                run.save(step, self.program.take(state, i))
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
         for run in self.runs:

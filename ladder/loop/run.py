@@ -21,6 +21,7 @@ from ladder.loop import step
 from ladder.loop.data_waits import DataWaits
 from ladder.loop.initial_state import initial_state
 from ladder.loop.progress import StatusLine
+from ladder.loop.spans import Spans
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
 from ladder.rundir import config_file
@@ -45,6 +46,7 @@ class Run:
     status: StatusLine
     parent: Checkpoints | None  # the trunk's, for a branch
     waits: DataWaits
+    spans: Spans
 
     @property
     def steps(self) -> int:
@@ -101,7 +103,8 @@ class Run:
     def evaluate(self, step: int, params) -> None:
         began = time.monotonic()
         phase("eval")
-        self.record.log([metric_row(self.rung, step, **row) for row in self.evaluator.rows(params)])
+        with self.spans("evaluation"):
+            self.record.log([metric_row(self.rung, step, **row) for row in self.evaluator.rows(params)])
         seconds = time.monotonic() - began
         self.record.timing(step=step, phase="evaluation", seconds=seconds, tokens=self.evaluator.n_tokens)
         if jax.process_index() == 0:
@@ -109,8 +112,14 @@ class Run:
 
     def save(self, step: int, state: dict) -> None:
         """Publish the metrics up to `step`, then its checkpoint. Raises Preempted if the lease is lost."""
-        self.checkpoints.start(step, state)
         began = time.monotonic()
+        with self.spans("checkpoint"):
+            self._save(step, state)
+        seconds, sitting = time.monotonic() - began, self.spans.so_far()
+        self.record.timing(step=step, phase="checkpoint", seconds=seconds, data=self.waits.take(), sitting=sitting)
+
+    def _save(self, step: int, state: dict) -> None:
+        self.checkpoints.start(step, state)
         try:
             processes.together(lambda: self.record.publish(step), (Preempted, OSError))
         except (Preempted, OSError):
@@ -120,11 +129,9 @@ class Run:
         processes.together(self.record.check_lease, (Preempted,))
         for_branches = {s for s in self.rung.save_at if s <= step}
         self.checkpoints.retain(for_branches | set(self.checkpoints.steps()[-KEEP:]))
-        seconds = time.monotonic() - began
-        self.record.timing(step=step, phase="checkpoint", seconds=seconds, data=self.waits.take())
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
-        self.record.heartbeat(step, loss, rate, self.waits.seconds)
+        self.record.heartbeat(step, loss, rate, self.waits.seconds, self.spans.so_far())
 
     def finish(self) -> None:
         """Write DONE.json."""
@@ -142,8 +149,9 @@ class Run:
         )
 
 
-def open_run(record: Record, lease: int = 0) -> Run:
-    """Everything that training needs except the state. lease: its number, the same in all processes.
+def open_run(record: Record, lease: int = 0, spans: Spans | None = None) -> Run:
+    """Everything that training needs except the state. lease: its number, the same in all processes. spans: of the
+    sitting, which the members of a group share.
 
     Raises InputError where config.json was edited, or a corpus is not the one that it names.
     """
@@ -165,6 +173,7 @@ def open_run(record: Record, lease: int = 0) -> Run:
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),
         waits=DataWaits(before=(record.beat() or {}).get("data_seconds") or 0.0),
+        spans=spans or Spans(),
     )
 
 

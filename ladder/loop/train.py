@@ -11,6 +11,7 @@ from ladder.errors import Preempted
 from ladder.loop import compile_cache
 from ladder.loop.group import Group
 from ladder.loop.run import Run, open_run
+from ladder.loop.spans import Spans
 from ladder.parallel import processes
 from ladder.rundir.files import absolute
 from ladder.rundir.kill_points import phase
@@ -18,29 +19,30 @@ from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record
 
 
-def train(directory) -> None:
+def train(directory, began: float | None = None) -> None:
     """Train the rung of a run directory, or resume it; returns when DONE.json is written.
 
-    For a member of a group (`--vmap`), the whole group is trained.
+    For a member of a group (`--vmap`), the whole group is trained. began: when this process started (seconds since
+    1970), from which its time is counted; None for now.
     Raises Preempted after SIGTERM or SIGINT (with everything saved), and where another process has taken the lease.
     Raises Diverged where the loss or the gradient norm is NaN or Inf, InputError where the directory, its corpus or its
     parent does not match config.json.
     """
-    record = _record(directory)
-    members = record.read_config().get("group", {}).get("members", ())
-    records = [_record(record.directory.parent / run_id) for run_id in members] or [record]
+    spans = Spans(began)
+    records = Record(absolute(directory), jax.process_index()).group()
     if all(record.is_done() for record in records):
         return
-    compile_cache.keep(record.directory.parent / ".compiled")
+    compile_cache.keep(records[0].directory.parent / ".compiled")
     with processes.stop_notice() as notice, _leased(records, notice.stop) as leases:
-        runs = [open_run(record, lease) for record, lease in zip(records, leases, strict=True)]
-        run = Group(runs) if members else runs[0]
+        runs = [open_run(record, lease, spans) for record, lease in zip(records, leases, strict=True)]
+        run = Group(runs) if len(runs) > 1 else runs[0]
         first, state = run.restore()
         _loop(run, first, state, notice.is_due)
 
 
 def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int], bool]):
     """The host only schedules: except for evaluations and saves, it waits only for the metrics of the previous step."""
+    run.spans.training(first)
     pending, loss, prefetched = None, math.nan, batches.prefetched(run.data, first, run.steps)
     for step in range(first, run.steps + 1):  # the state has had `step` updates
         stopping = should_stop(step)
@@ -56,7 +58,8 @@ def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int]
             break
         if stopping:
             raise Preempted(f"stopped at step {step:,} of {run.steps:,}, saved; run it again to resume")
-        _, batch = run.waits.next(prefetched)
+        with run.spans("data_wait"):
+            _, batch = run.waits.next(prefetched)
         state, metrics = run.program.train_step(state, run.put(batch, step))
         if pending is not None:
             loss = run.read(pending)
@@ -66,10 +69,6 @@ def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int]
         phase("step")
     if jax.process_index() == 0:
         run.finish()
-
-
-def _record(directory) -> Record:
-    return Record(absolute(directory), jax.process_index())
 
 
 @contextmanager

@@ -122,6 +122,11 @@ def read_lease(directory, files=None):
     return lease if lease and lease["expires"] else None
 
 
+def last_renewal(lease):
+    """When its holder renewed `lease` last (seconds since 1970)."""
+    return lease["expires"] - SECONDS
+
+
 def newest(names, directory):
     """The path of the newest lease among the relative names of the files in a run directory; None if there is none."""
     parts = [name.removesuffix(".json").split("/") for name in names]

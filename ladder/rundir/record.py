@@ -5,9 +5,10 @@
                      immutable segments (segments.py); each is published just before the checkpoint of step <last>,
                      whose manifest lists the hashes of all segments so far, as DONE.json does
     timing.jsonl     wall-clock figures; the only rows that may differ between two identical runs
-    heartbeat.json   the latest step, loss and rate
+    heartbeat.json   the latest step, loss and rate, and where the time of this sitting went so far
     leases/          which process trains this run, and until when (lease.py)
-    attempts.jsonl   every time it was submitted or started, with the newest checkpoint at that time
+    attempts.jsonl   every time it was submitted or started, with the newest checkpoint at that time, and the last sign
+                     of life of the sitting before
     STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: why the run ended, where an
                      automatic retry would not help; deleted when the run is resumed
     DONE.json        written last; the run is finished if it exists, whatever else says otherwise
@@ -16,6 +17,7 @@ Every .json file holds the run_id and its own hash (files.py). In a run of sever
 Nothing here imports jax.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -40,7 +42,7 @@ from ladder.rundir.files import (
     write_atomic,
 )
 from ladder.rundir.kill_points import phase
-from ladder.rundir.lease import is_live, read_lease
+from ladder.rundir.lease import is_live, last_renewal, read_lease
 from ladder.rundir.segments import ROW_KEYS
 
 _log = logging.getLogger(__name__)
@@ -108,11 +110,17 @@ class Record:
             raise DamagedError(f"{self.directory / 'config.json'}: there is none; name a run directory or a rung")
         return config
 
-    def heartbeat(self, step, loss, rate, data_seconds=0.0):
+    def group(self):
+        """The records of all runs that are trained together with this one (`ladder train --vmap`), itself among them.
+        Raises DamagedError as `read_config` does."""
+        members = self.read_config().get("group", {}).get("members", ())
+        return [Record(self.directory.parent / run_id, self.process_index) for run_id in members] or [self]
+
+    def heartbeat(self, step, loss, rate, data_seconds=0.0, sitting=None):
         """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second), data_seconds (how long the
-        run has waited for data)."""
+        run has waited for data), sitting (where the time of this sitting went: loop/spans.py)."""
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
-        beat["data_seconds"] = round(data_seconds, 3)
+        beat |= {"data_seconds": round(data_seconds, 3), "sitting": sitting}
         self._write("heartbeat.json", beat, durable=False)
 
     def beat(self):
@@ -126,10 +134,29 @@ class Record:
         """Append one line of wall-clock figures to timing.jsonl."""
         self._append("timing.jsonl", figures)
 
-    def attempt(self, cause):
-        """Append a row to attempts.jsonl. cause: "submit", "train", or "retry" (by a person, even after failures)."""
+    def timings(self):
+        """The rows of timing.jsonl, in order. A line that a crash truncated is skipped."""
+        rows = []
+        for line in (self._content("timing.jsonl") or b"").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                rows += [row for row in [json.loads(line)] if isinstance(row, dict)]
+        return rows
+
+    def last_life(self):
+        """{"time", "sitting"} of the last sign of life of a process that trains the run: the time of its heartbeat or
+        of the renewal of its lease, whichever is later, and the heartbeat's sitting. None before the first."""
+        beat, lease = self.beat(), read_lease(self.directory, self._files)
+        times = [beat.get("time", 0.0)] if beat else []
+        times += [last_renewal(lease)] if lease else []
+        return {"time": max(times), "sitting": (beat or {}).get("sitting")} if times else None
+
+    def attempt(self, cause, began=None):
+        """Append a row to attempts.jsonl. cause: "submit", "train" (a sitting begins), or "retry" (by a person, even
+        after failures). began: when the process started (seconds since 1970); None for now."""
         saved = self.saved_steps()
-        row = {"by": cause, "durable": saved[-1] if saved else None, "time": time.time()}
+        row = {"by": cause, "durable": saved[-1] if saved else None, "time": began or time.time()}
+        if cause == "train":  # its heartbeats will replace those of the sitting before
+            row["last"] = self.last_life()
         self._append("attempts.jsonl", row | {"sha256": _line_hash(row)})
 
     def attempts(self):

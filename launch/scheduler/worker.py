@@ -4,6 +4,7 @@ import contextlib
 import errno
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -19,10 +20,10 @@ _INFRASTRUCTURE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "
 def train(directory, join: Callable[[], int] = lambda: 0) -> None:
     """`ladder train RUN_DIR`. join: connects the run's processes; returns the index of this one."""
 
-    def body():
+    def body(began: float):
         from ladder.loop.train import train as train_run
 
-        train_run(directory)
+        train_run(directory, began)
 
     _run(directory, body, join)
 
@@ -30,7 +31,7 @@ def train(directory, join: Callable[[], int] = lambda: 0) -> None:
 def conclude(directory) -> None:
     """`ladder conclude FIT_DIR`."""
 
-    def body():
+    def body(began: float):
         from launch.scheduler import conclude as concluding
 
         concluding.conclude(directory)
@@ -38,9 +39,10 @@ def conclude(directory) -> None:
     _run(directory, body)
 
 
-def _run(directory, body: Callable[[], None], join: Callable[[], int] = lambda: 0) -> None:
-    """Record the attempt, call `body`, and write STOPPED.json if it failed in a way that a retry cannot help. A failure
-    of a machine or a network becomes Preempted (exit code 75); a full disk, which stays full, is an InputError."""
+def _run(directory, body: Callable[[float], None], join: Callable[[], int] = lambda: 0) -> None:
+    """Record the attempt, call `body` with the time at which it began, and write STOPPED.json if it failed in a way
+    that a retry cannot help. A failure of a machine or a network becomes Preempted (exit code 75); a full disk, which
+    stays full, is an InputError."""
     with _sigint_ends_the_process():
         _run_once(directory, body, join)
 
@@ -59,7 +61,8 @@ def _sigint_ends_the_process():
         signal.signal(signal.SIGINT, previous)
 
 
-def _run_once(directory, body: Callable[[], None], join: Callable[[], int]) -> None:
+def _run_once(directory, body: Callable[[float], None], join: Callable[[], int]) -> None:
+    began = time.time()
     record = Record(directory)
     record.read_config()
     if record.is_done():
@@ -67,9 +70,10 @@ def _run_once(directory, body: Callable[[], None], join: Callable[[], int]) -> N
     record.process_index = join()
     lease = read_lease(record.directory)
     if not (lease and is_live(lease)):  # otherwise another process trains the run, and `body` raises Preempted
-        record.attempt("train")
+        for member in record.group():
+            member.attempt("train", began)
     try:
-        body()
+        body(began)
     except (Preempted, Diverged):
         raise
     except InputError as error:
