@@ -58,10 +58,12 @@ class Program:
             first = bisect_left(self.rows, start)
             return tokens[first : first + stop - start]
 
-        return {
-            "tokens": jax.make_array_from_callback(shape, shardings["tokens"], device_rows),
-            "learning_rate": sharding.put(np.float32(learning_rate), shardings["learning_rate"]),
-        }
+        # To the transfer guard, make_array_from_callback is an implicit transfer.
+        with jax.transfer_guard_host_to_device("allow"):
+            return {
+                "tokens": jax.make_array_from_callback(shape, shardings["tokens"], device_rows),
+                "learning_rate": sharding.put(np.float32(learning_rate), shardings["learning_rate"]),
+            }
 
 
 def batch_shardings(mesh: jax.sharding.Mesh) -> dict:

@@ -9,6 +9,7 @@ import jax
 from ladder.data import batches
 from ladder.errors import Preempted
 from ladder.loop import compile_cache
+from ladder.loop.compilations import Compilations
 from ladder.loop.group import Group
 from ladder.loop.run import Run, open_run
 from ladder.loop.spans import Spans
@@ -33,14 +34,18 @@ def train(directory, began: float | None = None) -> None:
     if all(record.is_done() for record in records):
         return
     compile_cache.keep(records[0].directory.parent / ".compiled")
-    with processes.stop_notice() as notice, _leased(records, notice.stop) as leases:
+    with (
+        processes.stop_notice() as notice,
+        _leased(records, notice.stop) as leases,
+        Compilations(spans, records[0].directory.name).counted() as compilations,
+    ):
         runs = [open_run(record, lease, spans) for record, lease in zip(records, leases, strict=True)]
         run = Group(runs) if len(runs) > 1 else runs[0]
         first, state = run.restore()
-        _loop(run, first, state, notice.is_due)
+        _loop(run, first, state, compilations.watched(run.program.train_step, first), notice.is_due)
 
 
-def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int], bool]):
+def _loop(run: Run | Group, first: int, state: dict, train_step: Callable, should_stop: Callable[[int], bool]):
     """The host only schedules: except for evaluations and saves, it waits only for the metrics of the previous step."""
     run.spans.training(first)
     pending, loss, prefetched = None, math.nan, batches.prefetched(run.data, first, run.steps)
@@ -60,11 +65,14 @@ def _loop(run: Run | Group, first: int, state: dict, should_stop: Callable[[int]
             raise Preempted(f"stopped at step {step:,} of {run.steps:,}, saved; run it again to resume")
         with run.spans("data_wait"):
             _, batch = run.waits.next(prefetched)
-        state, metrics = run.program.train_step(state, run.put(batch, step))
-        if pending is not None:
-            loss = run.read(pending)
-            if jax.process_index() == 0 and run.status.due():
-                run.heartbeat(step, loss, run.status.show(step, loss, run.epoch(step)))
+        with jax.transfer_guard(
+            "disallow"
+        ):  # between host and devices nothing moves but what run.put and run.read move
+            state, metrics = train_step(state, run.put(batch, step))
+            if pending is not None:
+                loss = run.read(pending)
+        if pending is not None and jax.process_index() == 0 and run.status.due():
+            run.heartbeat(step, loss, run.status.show(step, loss, run.epoch(step)))
         pending = (step + 1, metrics)
         phase("step")
     if jax.process_index() == 0:
