@@ -3,6 +3,8 @@
 import time
 from contextlib import contextmanager
 
+import jax
+
 
 class Spans:
     """The seconds of a sitting by part: "restart" until `training` is called, then "productive", except for what runs
@@ -25,7 +27,8 @@ class Spans:
     def __call__(self, part: str):
         outer = self._enter(part)
         try:
-            yield
+            with jax.profiler.TraceAnnotation(part):  # for a profiler, if one runs
+                yield
         finally:
             self._enter(outer)
 

@@ -11,6 +11,7 @@ from ladder.errors import Preempted
 from ladder.loop import compile_cache
 from ladder.loop.compilations import Compilations
 from ladder.loop.group import Group
+from ladder.loop.profiler import Window, profiled
 from ladder.loop.run import Run, open_run
 from ladder.loop.spans import Spans
 from ladder.parallel import processes
@@ -20,11 +21,11 @@ from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record
 
 
-def train(directory, began: float | None = None) -> None:
+def train(directory, began: float | None = None, window: Window | None = None) -> None:
     """Train the rung of a run directory, or resume it; returns when DONE.json is written.
 
     For a member of a group (`--vmap`), the whole group is trained. began: when this process started (seconds since
-    1970), from which its time is counted; None for now.
+    1970), from which its time is counted; None for now. window: steps to trace with the profiler.
     Raises Preempted after SIGTERM or SIGINT (with everything saved), and where another process has taken the lease.
     Raises Diverged where the loss or the gradient norm is NaN or Inf, InputError where the directory, its corpus or its
     parent does not match config.json.
@@ -42,7 +43,9 @@ def train(directory, began: float | None = None) -> None:
         runs = [open_run(record, lease, spans) for record, lease in zip(records, leases, strict=True)]
         run = Group(runs) if len(runs) > 1 else runs[0]
         first, state = run.restore()
-        _loop(run, first, state, compilations.watched(run.program.train_step, first), notice.is_due)
+        train_step = compilations.watched(run.program.train_step, first)
+        with profiled(train_step, first, window, records[0].directory) as train_step:
+            _loop(run, first, state, train_step, notice.is_due)
 
 
 def _loop(run: Run | Group, first: int, state: dict, train_step: Callable, should_stop: Callable[[int], bool]):

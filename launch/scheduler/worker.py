@@ -17,15 +17,32 @@ from ladder.rundir.record import Record
 _INFRASTRUCTURE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL: Failed to", "UNKNOWN: TPU")
 
 
-def train(directory, join: Callable[[], int] = lambda: 0) -> None:
-    """`ladder train RUN_DIR`. join: connects the run's processes; returns the index of this one."""
+def train(directory, join: Callable[[], int] = lambda: 0, steps: tuple[int, int] | None = None) -> None:
+    """`ladder train RUN_DIR`. join: connects the run's processes; returns the index of this one. steps: first and last
+    that are traced with the profiler.
+
+    Raises InputError where these are not steps that are left.
+    """
+    if steps:
+        _check_left(Record(directory), *steps)
 
     def body(began: float):
+        from ladder.loop.profiler import Window
         from ladder.loop.train import train as train_run
+        from launch.profiling import step_times
 
-        train_run(directory, began)
+        train_run(directory, began, steps and Window(*steps, then=step_times.show))
 
     _run(directory, body, join)
+
+
+def _check_left(record: Record, first: int, last: int) -> None:
+    config, saved = record.read_config(), record.saved_steps()
+    begin = saved[-1] if saved else config.get("rung", {}).get("parent_step") or 0
+    end = config["derived"]["steps"]
+    if not begin <= first < last <= end:
+        left = f"steps {begin:,} to {end:,} are left" if begin < end else "no steps are left, the run is trained"
+        raise InputError(f"{record.directory.name}: cannot profile steps {first}:{last}; {left}", "profile")
 
 
 def conclude(directory) -> None:

@@ -52,6 +52,7 @@ def train(
     *,
     rung: str | None = None,
     vmap: Annotated[str | None, arg(metavar="seeds=N|peak_lr=A,B", help_behavior_hint="")] = None,
+    profile: Annotated[str | None, arg(metavar="FIRST:LAST", help_behavior_hint="")] = None,
     root: Root = RUNS,
     corpora: Corpora = CORPORA,
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None,
@@ -65,6 +66,7 @@ def train(
     Args:
         rung: a rung of a ladder: its label or the start of its run_id; its run directory is written first
         vmap: train several seeds or peak rates of the rung together in one vmapped step; each has its run directory
+        profile: trace these steps with the profiler into RUN_DIR/profile, and print what they spend their time on
         coordinator: for several processes: the address of process 0, or auto on a TPU pod (LADDER_COORDINATOR)
         processes: how many processes train the run (LADDER_PROCESSES)
         process: the index of this process (LADDER_PROCESS, else SLURM_PROCID, else JOB_COMPLETION_INDEX)
@@ -76,6 +78,7 @@ def train(
         refuse(f"with the run directory {run}", {"root": root != RUNS, "corpora": corpora != CORPORA})
     elif coordinated:
         raise InputError(f"{run}: several processes need a run directory: ladder train runs/LADDER/RUN_ID")
+    steps = None if profile is None else _steps(profile)
     directory = _run_directory(run, overrides, rung, as_path(root), as_path(corpora), vmap)
     from launch.scheduler import worker
 
@@ -84,7 +87,15 @@ def train(
 
         return distributed.join(coordinator, processes, process)
 
-    worker.train(directory, join)
+    worker.train(directory, join, steps)
+
+
+def _steps(text: str) -> tuple[int, int]:
+    """(first, last) of --profile."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise InputError(f"--profile {text}: write FIRST:LAST, two steps in ascending order, for example 50:55")
+    return int(first), int(last)
 
 
 def _run_directory(
