@@ -15,11 +15,14 @@ to the time from the start of the first sitting to the end of the last, or to it
 Nothing here imports jax. Start reading at `account`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from rich.table import Table
 
 from ladder.errors import DamagedError
 from ladder.rundir.record import Record
+from launch import terminal
 
 PARTS: tuple[str, ...] = (
     *("productive", "compile", "data_wait", "evaluation", "checkpoint", "restart", "lost", "idle"),
@@ -60,8 +63,39 @@ def of_run(record: Record) -> dict[str, float]:
 
 def of_ladder(records: Iterable[Record]) -> dict[str, float]:
     """The sums over runs; {} where none has begun."""
-    runs = [seconds for seconds in map(of_run, records) if seconds]
-    return {part: sum(seconds[part] for seconds in runs) for part in PARTS} if runs else {}
+    return total(of_runs(records).values())
+
+
+def of_runs(records: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """`of_run` of each, by run_id."""
+    return {record.directory.name: of_run(record) for record in records}
+
+
+def total(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of what `of_run` returns; {} where none has begun."""
+    begun = [seconds for seconds in runs if seconds]
+    return {part: sum(seconds[part] for seconds in begun) for part in PARTS} if begun else {}
+
+
+def table(runs: Mapping[str, Mapping[str, float]]) -> Table:
+    """What `of_runs` returns, for the terminal: hours, minutes and seconds, and shares in the last line."""
+    shown = {run_id: seconds for run_id, seconds in runs.items() if seconds}
+    sums = total(runs.values())
+    grid = Table(title="where the time went", title_justify="left", show_footer=bool(sums))
+    grid.add_column("run", "all runs")
+    for part in ("time", *PARTS):
+        wall = sum(sums.values())
+        footer = "" if not sums else terminal.duration(wall) if part == "time" else f"{sums[part] / wall:.1%}"
+        grid.add_column(part.replace("_", " "), footer, justify="right")
+    for run_id, seconds in shown.items():
+        times = (sum(seconds.values()), *seconds.values())
+        grid.add_row(run_id, *(terminal.duration(t) if t >= 0.5 else "" for t in times))
+    return grid
+
+
+def to_json(runs: Mapping[str, Mapping[str, float]]) -> dict:
+    """{"runs": {run_id: seconds by part}, "total": the sums}; {} for a run that has not begun."""
+    return {"runs": dict(runs), "total": total(runs.values())}
 
 
 def sittings(record: Record) -> list[Sitting]:

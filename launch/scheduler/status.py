@@ -83,15 +83,26 @@ class Status:
 
 def read(folder: Path) -> list[Status]:
     """The Status of every run directory in a ladder's folder; trunks before their branches, targets last."""
-    records = _records(folder, None if is_local(folder) else snapshot.take(folder, _wanted))
-    return [_status(record) for record in sorted(records, key=_order)]
+    return of_records(records(folder))
 
 
-def _records(folder: Path, files: Mapping | None) -> list[Record]:
-    """files: of all runs, read together; None on a disk, where they are read run by run."""
+def of_records(records: Sequence[Record]) -> list[Status]:
+    return [_status(record) for record in records]
+
+
+def records(folder: Path, timings: bool = False) -> list[Record]:
+    """The records of a ladder's runs, in the order of `read`. In a bucket their files are read together, timing.jsonl
+    only with `timings`; on a disk run by run."""
+
+    def wanted(names: Collection[str]) -> list[str]:
+        return _wanted(names) + [name for name in names if timings and name == "timing.jsonl"]
+
+    files = None if is_local(folder) else snapshot.take(folder, wanted)
     if not files or (folder / "config.json").exists():
-        return [Record(path) for path in runs.directories(folder)]
-    return [Record(run.directory, files=run) for run in files.values()]
+        found = [Record(path) for path in runs.directories(folder)]
+    else:
+        found = [Record(run.directory, files=run) for run in files.values()]
+    return sorted(found, key=_order)
 
 
 def _wanted(names: Collection[str]) -> list[str]:

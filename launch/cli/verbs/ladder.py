@@ -156,22 +156,31 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
     return screen.watch(folder, submission.read(folder), every, terminal.console())
 
 
-def status(name: Name, /, *, root: Root = RUNS, json: Json = None) -> None:
+def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Json = None) -> None:
     """Show the progress of every run of a ladder, from its run directories.
 
     Example: ladder status demo
+
+    Args:
+        goodput: also show where the time of each run went: training, compilation, saves, lost work, idle
     """
+    from launch import goodput as time_parts
     from launch.scheduler import status as statuses
     from launch.scheduler import submission
 
     folder = runs.folder(name, root_of(name, root))
-    ladder_status = statuses.read(folder)
+    records = statuses.records(folder, timings=goodput)
+    ladder_status = statuses.of_records(records)
     terminal.console().print(statuses.table(ladder_status))
+    parts = time_parts.of_runs(records) if goodput else None
+    if parts is not None:
+        terminal.console().print(time_parts.table(parts))
     with suppress(submission.NothingSubmitted):
         if spent := submission.spent_on(folder, ladder_status):
             terminal.console().print(str(spent), markup=False)
     if json:
-        terminal.write_json(json, statuses.to_json(ladder_status))
+        more = {} if parts is None else {"goodput": time_parts.to_json(parts)}
+        terminal.write_json(json, statuses.to_json(ladder_status) | more)
 
 
 def logs(
