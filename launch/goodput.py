@@ -63,7 +63,7 @@ def of_run(record: Record) -> dict[str, float]:
 
 def of_ladder(records: Iterable[Record]) -> dict[str, float]:
     """The sums over runs; {} where none has begun."""
-    return total(of_runs(records).values())
+    return total(map(of_run, records))
 
 
 def of_runs(records: Iterable[Record]) -> dict[str, dict[str, float]]:

@@ -88,4 +88,5 @@ def _described(arguments) -> dict[str, tuple[str, str]]:
     return {
         jax.tree_util.keystr(path[1:], simple=True, separator="."): (f"{x.dtype}{list(x.shape)}", str(x.sharding))
         for path, x in jax.tree_util.tree_leaves_with_path(arguments)
+        if isinstance(x, jax.Array)
     }

@@ -25,7 +25,9 @@ from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.lease import read_lease
 from ladder.rundir.record import Record
 from ladder.sizes import n_params
+from launch import goodput
 from launch.backends.protocol import TRY_AGAIN
+from launch.profiling import trace
 from tests.ladder.loop.training import command, kill, run
 
 SEQ, STEPS = 32, 60  # of world.rung()
@@ -87,8 +89,13 @@ def test_killed_three_times(world, tmp_path, uninterrupted):
     kill(directory, "metrics-published:2")  # but not the checkpoint
     assert Checkpoints(directory / "checkpoints").steps() == [15, 30]
     kill(directory, "eval:1")
-    assert run(directory) == 0
+    assert run(directory, "--profile", "47:49") == 0
     assert_same(directory, uninterrupted)
+    assert trace.read(directory / "profile").steps == 2
+    seconds = goodput.of_run(Record(directory))
+    wall = os.stat(directory / "DONE.json").st_mtime - Record(directory).attempts()[0]["time"]
+    assert sum(seconds.values()) == pytest.approx(wall, rel=0.01)
+    assert min(seconds.values()) > 0, seconds
 
 
 PHASES = ("save-started", "before-manifest", "manifest-written", "metrics-written", "metrics-published", "eval", "step")

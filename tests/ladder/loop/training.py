@@ -14,9 +14,9 @@ def command(directory: Path) -> list[str]:
     return [sys.executable, "-m", "launch.cli", "train", str(directory)]
 
 
-def run(directory: Path) -> int:
+def run(directory: Path, *flags: str) -> int:
     """Train in this process; returns the exit code."""
-    return cli.main(["train", str(directory)])
+    return cli.main(["train", str(directory), *flags])
 
 
 def kill(directory: Path, at: str) -> None:
