@@ -68,9 +68,7 @@ def _loop(run: Run | Group, first: int, state: dict, train_step: Callable, shoul
             raise Preempted(f"stopped at step {step:,} of {run.steps:,}, saved; run it again to resume")
         with run.spans("data_wait"):
             _, batch = run.waits.next(prefetched)
-        with jax.transfer_guard(
-            "disallow"
-        ):  # between host and devices nothing moves but what run.put and run.read move
+        with jax.transfer_guard("disallow"):  # only run.put and run.read move data between host and devices
             state, metrics = train_step(state, run.put(batch, step))
             if pending is not None:
                 loss = run.read(pending)
