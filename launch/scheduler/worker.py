@@ -37,9 +37,9 @@ def train(directory, join: Callable[[], int] = lambda: 0, steps: tuple[int, int]
 
 
 def _check_left(record: Record, first: int, last: int) -> None:
-    config, saved = record.read_config(), record.saved_steps()
-    begin = saved[-1] if saved else config.get("rung", {}).get("parent_step") or 0
+    config, saved, done = record.read_config(), record.saved_steps(), record.is_done()
     end = config["derived"]["steps"]
+    begin = end if done else saved[-1] if saved else config.get("rung", {}).get("parent_step") or 0
     if not begin <= first < last <= end:
         left = f"steps {begin:,} to {end:,} are left" if begin < end else "no steps are left, the run is trained"
         raise InputError(f"{record.directory.name}: cannot profile steps {first}:{last}; {left}", "profile")

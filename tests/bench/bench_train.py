@@ -29,6 +29,7 @@ import numpy as np
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
 from ladder.flops import flops_per_token
 from ladder.loop import group, step, train
+from ladder.loop.compilations import Compilations
 from ladder.loop.run import open_run
 from ladder.parallel import sharding
 from ladder.rundir.record import Record
@@ -159,7 +160,8 @@ def overhead(name: str, model: Model, batch: int, turns: int, steps: int) -> Non
             last = now() if settled else None
 
         train.phase = reached
-        train._loop(run, 0, state, [_NoLease()], lambda step: False)
+        train_step = Compilations(run.spans, run.rung.label).watched(run.program.train_step, 0)
+        train._loop(run, 0, state, train_step, lambda step: False)
     bare = np.median(bare, axis=0)
     ratio = np.median(loop, axis=0) / bare
     print(
@@ -210,11 +212,6 @@ def at_once(name: str, model: Model, batch: int, seeds: int = 8, rounds: int = 8
         stacks.append(taken)
     ratio = np.median(singles[1:], axis=0) / np.median(stacks[1:], axis=0)  # the first ones compile
     print(f"{seeds} seeds at once, {name:31s} {ratio[0]:.2f} x the speed of {seeds} runs, {ratio[1]:.2f} x by CPU time")
-
-
-class _NoLease:
-    def renew(self) -> None:
-        pass
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -58,7 +58,7 @@ ENDS = {
 def test_how_it_ended(run, monkeypatch, case):
     raised, seen, state, detail = ENDS[case]
 
-    def train(directory):
+    def train(directory, *_):
         Record(directory).heartbeat(3, 2.0, None)
         raise raised
 
@@ -72,7 +72,7 @@ def test_how_it_ended(run, monkeypatch, case):
 
 
 def test_what_is_done_or_another_has_is_no_attempt(run, monkeypatch):
-    monkeypatch.setattr(training, "train", lambda directory: Lease(directory).__enter__())
+    monkeypatch.setattr(training, "train", lambda directory, *_: Lease(directory).__enter__())
     with Lease(run), pytest.raises(Preempted):
         worker.train(run)
     Record(run).finish(step=10, loss=1.0)
@@ -80,8 +80,31 @@ def test_what_is_done_or_another_has_is_no_attempt(run, monkeypatch):
     assert Record(run).attempts() == []
 
 
+@pytest.mark.parametrize(
+    "steps, left",
+    [((3, 6), "steps 4 to 10 are left"), ((8, 11), "steps 4 to 10 are left"), ((4, 10), None), ((6, 7), None)],
+)
+def test_a_profile_needs_steps_that_are_left(tmp_path, monkeypatch, steps, left):
+    """A wrong window fails the command, not the run."""
+    branch, windows = stand_ins.run(tmp_path, "b", parent="a"), []  # from step 4 to 10
+    monkeypatch.setattr(training, "train", lambda directory, began, window: windows.append((window.first, window.last)))
+    if left:
+        with pytest.raises(InputError, match=f"cannot profile steps {steps[0]}:{steps[1]}; {left}"):
+            worker.train(branch, steps=steps)
+        assert Record(branch).state().name == "pending" and Record(branch).attempts() == []
+    else:
+        worker.train(branch, steps=steps)
+    assert windows == ([] if left else [steps])
+
+
+def test_a_finished_run_has_no_steps_left(run):
+    Record(run).finish(step=10, loss=1.0)
+    with pytest.raises(InputError, match="no steps are left, the run is trained"):
+        worker.train(run, steps=(1, 2))
+
+
 def test_only_process_0_writes(run, monkeypatch):
-    def train(directory):
+    def train(directory, *_):
         raise InputError("no")
 
     monkeypatch.setattr(training, "train", train)
