@@ -10,7 +10,7 @@ from ladder.errors import InputError
 from ladder.loop import group
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.record import Record
-from launch import cli, prepare
+from launch import cli, goodput, prepare
 from tests.ladder.loop.training import kill, run
 
 SEQ, STEPS = 32, 60  # of world.rung()
@@ -57,6 +57,14 @@ def test_every_member_leaves_a_run_directory_of_its_own(three_seeds):
         assert Checkpoints(directory / "checkpoints").verify(60) == []
         assert not (directory / "lease.json").exists()
         assert json.loads((directory / "config.json").read_text())["group"]["members"] == [d.name for d in three_seeds]
+
+
+def test_the_time_of_a_group_counts_once(three_seeds):
+    records = [Record(directory) for directory in three_seeds]
+    parts = [goodput.of_run(record) for record in records]
+    assert parts[0]["compile"] > 0 and all(part == pytest.approx(parts[0], rel=0.2, abs=0.1) for part in parts)
+    wall = (three_seeds[0] / "DONE.json").stat().st_mtime - records[0].attempts()[0]["time"]
+    assert sum(goodput.of_ladder(records).values()) == pytest.approx(wall, rel=0.01)
 
 
 @pytest.mark.slow  # here in a group; test_train.py kills a run alone
