@@ -36,7 +36,7 @@ class Sitting:
 
     began: when it started. seconds: by part, until its last heartbeat; empty if there was none. first: the step that it
     resumed from; None if it never got there. saves: (step, seconds by part until then) of every checkpoint. alive: the
-    last sign of life, a heartbeat or a renewed lease.
+    last sign of life, a heartbeat or a renewed lease. recompilations: how often a program compiled unexpectedly.
     """
 
     began: float
@@ -44,6 +44,7 @@ class Sitting:
     first: int | None = None
     saves: tuple[tuple[int, dict[str, float]], ...] = ()
     alive: float = 0.0
+    recompilations: int = 0
 
 
 def of_run(record: Record) -> dict[str, float]:
@@ -93,6 +94,16 @@ def table(runs: Mapping[str, Mapping[str, float]]) -> Table:
     return grid
 
 
+def notes(records: Iterable[Record]) -> list[str]:
+    """A line for each run in which programs compiled unexpectedly."""
+    counts = {record.directory.name: sum(s.recompilations for s in sittings(record)) for record in records}
+    return [
+        f"{run_id}: programs compiled again while it trained ({n}); its log says why"
+        for run_id, n in counts.items()
+        if n
+    ]
+
+
 def to_json(runs: Mapping[str, Mapping[str, float]]) -> dict:
     """{"runs": {run_id: seconds by part}, "total": the sums}; {} for a run that has not begun."""
     return {"runs": dict(runs), "total": total(runs.values())}
@@ -109,10 +120,10 @@ def sittings(record: Record) -> list[Sitting]:
     saves: dict[float, list[tuple[int, dict]]] = {}
     latest: dict[float, dict] = {}
     for row in record.timings():
-        if row.get("phase") == "checkpoint" and row.get("sitting"):
+        if row.get("phase") == "checkpoint" and _is_intact(row.get("sitting")) and isinstance(row.get("step"), int):
             latest[row["sitting"]["began"]] = row["sitting"]
             saves.setdefault(row["sitting"]["began"], []).append((row["step"], row["sitting"]["seconds"]))
-    for sitting in [sign["sitting"] for sign in signs if sign.get("sitting")]:
+    for sitting in [sign["sitting"] for sign in signs if _is_intact(sign.get("sitting"))]:
         latest[sitting["began"]] = max(latest.get(sitting["began"], sitting), sitting, key=_length)
     return [
         Sitting(
@@ -121,9 +132,19 @@ def sittings(record: Record) -> list[Sitting]:
             first=latest.get(row["time"], {}).get("first"),
             saves=tuple(saves.get(row["time"], ())),
             alive=sign.get("time", 0.0),
+            recompilations=latest.get(row["time"], {}).get("recompilations", 0),
         )
         for row, sign in zip(attempts, signs, strict=True)
     ]
+
+
+def _is_intact(sitting) -> bool:
+    """Whether it is what loop/spans.py writes: timing.jsonl has no hashes."""
+    try:
+        numbers = [sitting["began"], *sitting["seconds"].values()]
+    except (TypeError, KeyError, AttributeError):
+        return False
+    return all(type(number) in (int, float) for number in numbers) and sitting["seconds"].keys() <= {*PARTS}
 
 
 def _length(sitting: dict) -> float:

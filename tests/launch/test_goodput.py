@@ -109,16 +109,28 @@ def killed_once(tmp_path, monkeypatch):
     now[0] = 1025.0
     record.attempt("train", began=1024.0)
     now[0] = 1029.0
-    record.heartbeat(8, 2.0, None, sitting=sitting(1024.0, 4, productive=4.0, restart=1.0))
+    record.heartbeat(8, 2.0, None, sitting=sitting(1024.0, 4, 3, productive=4.0, restart=1.0))
     return record
+
+
+DAMAGED = (
+    '{"phase": "checkpoint", "sitt',  # a crash
+    "[1]",
+    '{"phase": "checkpoint", "step": 5, "sitting": 7}',
+    '{"phase": "checkpoint", "step": 5, "sitting": {"began": 1000.0, "seconds": 3}}',
+    '{"phase": "checkpoint", "step": 5, "sitting": {"began": 1000.0, "seconds": {"productive": "9"}}}',
+    '{"phase": "checkpoint", "step": 5, "sitting": {"began": 1000.0, "seconds": {"pr0ductive": 9}}}',
+    '{"phase": "checkpoint", "step": "5", "sitting": {"began": 1000.0, "seconds": {"productive": 9}}}',
+)
 
 
 def test_the_files_of_a_run_are_read(killed_once):
     expected = {"productive": 9.0, "checkpoint": 1.0, "restart": 1.0, "lost": 4.0, "idle": 14.0}
     assert goodput.of_run(killed_once) == ZERO | expected
-    with open(killed_once.directory / "timing.jsonl", "a") as file:
-        file.write('{"phase": "checkpoint", "sitt')  # a crash
-    assert goodput.of_run(killed_once) == ZERO | expected
+    for line in DAMAGED:
+        with open(killed_once.directory / "timing.jsonl", "a") as file:
+            file.write(line + "\n")
+        assert goodput.of_run(killed_once) == ZERO | expected, line
     assert list(goodput.of_run(killed_once)) == list(PARTS)
 
 
@@ -148,6 +160,7 @@ def test_status_shows_it(killed_once, tmp_path, capsys):
     assert cli.main(["status", str(tmp_path / "mine"), "--goodput", "--json", str(json_file)]) == 0
     out = capsys.readouterr().out
     assert "where the time went" in out and "48.3%" in out and "14 s" in out  # idle: 14 of 29 s
+    assert "r: programs compiled again while it trained (3)" in out and "not-begun: programs" not in out
     value = json.loads(json_file.read_text())["goodput"]
     assert value["runs"] == {"not-begun": {}, "r": goodput.of_run(killed_once)}
     assert value["total"] == goodput.of_run(killed_once)

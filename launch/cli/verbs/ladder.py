@@ -175,6 +175,7 @@ def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Jso
     parts = time_parts.of_runs(records) if goodput else None
     if parts is not None:
         terminal.console().print(time_parts.table(parts))
+        display.flags(time_parts.notes(records))
     with suppress(submission.NothingSubmitted):
         if spent := submission.spent_on(folder, ladder_status):
             terminal.console().print(str(spent), markup=False)
