@@ -186,7 +186,7 @@ def _bare(program, state, batch, steps: int, taken: list[np.ndarray]):
 def _run_of(rung: Rung, folder: Path):
     rung = replace(
         rung,
-        data=Data(text=(str(ROOT / "ladder"), str(ROOT / "tests")), validation=0.2),
+        data=Data(text=tuple(map(str, sorted(ROOT.glob("docs/*.md")))), validation=0.2),
         eval=Eval(validation_tokens=1),
     )
     built = prepare.build(Ladder("bench", (rung,)), folder / "corpora")
