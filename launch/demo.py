@@ -17,6 +17,7 @@ from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
 from launch import display, plan, prepare, terminal
 from launch.backends.local import Local
+from launch.page.writer import Page
 from launch.scheduler import foreground
 
 RESAMPLES = 200
@@ -43,7 +44,8 @@ def runs_at_once() -> int:
 def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1) -> Path:
     """Corpus, rungs (at_once at a time), prediction, targets, report; called again, it resumes. -> path of the report.
 
-    prediction.json is written before the targets are trained, from the rungs alone.
+    prediction.json is written before the targets are trained, from the rungs alone. status.html shows all of it while
+    it happens.
     """
     prepare.check_tasks(ladder)
     from fitting.forecasting import predict
@@ -55,30 +57,33 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
         built = prepare.build(ladder, corpora)
         display.flags(built.notes)
         rungs = prepare.write(built, built.ladder.rungs, root)
-    with stages("rungs"):
-        _train(rungs, console, at_once)
-    with stages("prediction"):
-        # The rungs alone, so that `ladder predict` on this file gives the same prediction again.
-        runs_table.write(_read_runs(folder, rungs), folder / "rungs.csv.gz")
-        trained = runs_table.read(folder / "rungs.csv.gz")
         targets = [
             points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
             for rung in built.ladder.targets
         ]
+        status_page = Page(folder, folder / "status.html", f"ladder {ladder.name}", targets=targets)
+    with stages("rungs"):
+        _train(rungs, console, status_page, at_once)
+    with stages("prediction"):
+        # The rungs alone, so that `ladder predict` on this file gives the same prediction again.
+        runs_table.write(_read_runs(folder, rungs), folder / "rungs.csv.gz")
+        trained = runs_table.read(folder / "rungs.csv.gz")
         predicted = predict.predict(trained, targets, n_resamples=RESAMPLES)
         _write_once(folder / "prediction.json", predicted.json())
         display.tables(task_tables.predictions(predicted.tasks), console)
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
-        _train(held_out, console)
+        _train(held_out, console, status_page)
     with stages("report"):
         everything = _read_runs(folder, rungs + held_out)
         display.tables(task_tables.predictions(predict.with_measured(predicted, everything)), console)
         page = folder / "report.html"
         task_report.report(everything, predicted, page, _about(built, folder, targets))
         task_report.hero(everything, predicted, folder / "prediction.png")
+        status_page.finish({"The report of the prediction": page.name})
     terminal.write_json(folder / "stages.json", stages.to_json())
     console.print(str(stages), markup=False)
+    console.print(f"its progress, as a page: {status_page.path}", markup=False)
     console.print(Text(str(page), "bold"))
     return page
 
@@ -122,8 +127,8 @@ def _write_once(path: Path, value: dict) -> None:
         terminal.write_json(path, value)
 
 
-def _train(directories: list[Path], console: Console, at_once: int = 1) -> None:
-    outcome = foreground.train(directories, console, Local(at_once))
+def _train(directories: list[Path], console: Console, page: Page, at_once: int = 1) -> None:
+    outcome = foreground.train(directories, console, Local(at_once), lambda r: page.follow(r, console.print, more=True))
     if outcome.diverged:
         raise Diverged(f"{', '.join(outcome.diverged)}; a demo needs all its runs")
 

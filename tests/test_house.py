@@ -40,6 +40,7 @@ LAYERS = {
         "scheduler",
         "trackers",
         "doctor",
+        "page",
         "sealed",
         "demo",
         "cli",

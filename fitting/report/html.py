@@ -4,8 +4,6 @@ import base64
 import io
 from html import escape
 
-from fitting.report.style import style
-
 CSS = """
 :root { --ink: #1f2933; --muted: #6b7785; --line: #e4e8ec; --red: #b83246; --green: #1f6b52; }
 body { margin: 0; background: #fff; color: var(--ink);
@@ -52,6 +50,8 @@ def section(title: str, *parts: str) -> str:
 
 def figure(figure, alt: str) -> str:
     """An <img> that holds the figure as SVG."""
+    from fitting.report.style import style  # matplotlib, which a page without figures does not need
+
     out = io.BytesIO()
     with style():
         figure.savefig(out, format="svg", metadata={"Date": None})

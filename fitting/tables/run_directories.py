@@ -25,7 +25,7 @@ def read_runs(folder, unfinished: bool = False) -> Table:
     for run in runs:
         try:
             if unfinished or (run / "DONE.json").exists():
-                rows += _run_rows(run)
+                rows += rows_of_run(run)
             else:
                 left_out.append(f"{run.name}: {_why_unfinished(run)}")
         except InputError as error:
@@ -54,8 +54,9 @@ def _why_unfinished(run) -> str:
     return f"{reason.get('state', 'stopped')} at step {reason.get('step')}"
 
 
-def _run_rows(run) -> list[dict]:
-    """Rows of one run directory, without the evaluation before the first step."""
+def rows_of_run(run) -> list[dict]:
+    """Rows {column: cell} of one run directory, without the evaluation before the first step; `runs_table.from_rows`
+    makes a table of those of several. Raises InputError where the run is damaged."""
     config = run_files.sealed(run / "config.json", run.name)
     done = run_files.sealed(run / "DONE.json", run.name) if (run / "DONE.json").exists() else None
     last_step = done and done.get("step")

@@ -21,6 +21,9 @@ Table = Annotated[Positional[str], arg(metavar="TABLE", help="a runs table (.csv
 Targets = Annotated[tuple[str, ...], arg(metavar="N,D|NAME=N,D ...")]
 
 Json = Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON", help_behavior_hint="")]
+Html = Annotated[
+    Path | None, arg(metavar="FILE", help="write the progress as a page: curves, forecast", help_behavior_hint="")
+]
 Root = Annotated[str, arg(metavar="DIR", help="where run directories are: a folder, or gs://...")]
 Corpora = Annotated[str, arg(metavar="DIR", help="where corpora are kept: a folder, or gs://...")]
 Out = Annotated[Path, arg(metavar="FILE", aliases=["-o"], help="the file to write")]

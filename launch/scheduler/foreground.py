@@ -1,7 +1,7 @@
 """Run a ladder on this machine from a terminal, with a progress bar; all its processes have ended when it returns."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,15 +38,22 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)  # branches of a trunk that diverged
 
 
-def train(directories: Sequence[Path], console: Console, backend: Local | None = None) -> Outcome:
+def train(
+    directories: Sequence[Path],
+    console: Console,
+    backend: Local | None = None,
+    follow: Callable[[Round], None] = lambda _: None,
+) -> Outcome:
     """Train the runs of these directories; runs that stopped before are tried again. See `run`."""
     jobs = run_jobs.read(directories)
     loop.retry(jobs, STOPPED)
-    return run(jobs, console, backend or Local())
+    return run(jobs, console, backend or Local(), follow)
 
 
-def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
-    """Run all jobs to their end; called again, it resumes.
+def run(
+    jobs: Sequence[Job], console: Console, backend: Local, follow: Callable[[Round], None] = lambda _: None
+) -> Outcome:
+    """Run all jobs to their end; called again, it resumes. follow: what else is shown each round.
 
     A run that diverged is recorded and its branches are skipped; a preempted run is tried again. Where a run fails, the
     others continue, and then Failed is raised. Ctrl-C and SIGTERM stop the running jobs, which save first, and raise
@@ -56,8 +63,13 @@ def run(jobs: Sequence[Job], console: Console, backend: Local) -> Outcome:
     try:
         with loop.submit_lease(loop.folder_of(jobs)) as lease, _progress(console) as progress:
             bar = progress.add_task("", total=None, running="")
+
+            def show(round_: Round) -> None:
+                _show(round_, jobs, progress, bar)
+                follow(round_)
+
             try:
-                last = loop.until_settled(jobs, backend, lease, SECONDS, lambda r: _show(r, jobs, progress, bar))
+                last = loop.until_settled(jobs, backend, lease, SECONDS, show)
             except KeyboardInterrupt:
                 backend.stop(jobs)
                 raise Preempted("stopped; the same command resumes it") from None

@@ -1,6 +1,7 @@
 """`ladder watch`: the loop, with a live status table."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -15,9 +16,15 @@ from launch.scheduler.reconcile import OVER, ladder_states
 from launch.scheduler.submission import Submission
 
 
-def watch(folder: Path, submission: Submission, every: float, console: Console) -> int:
+def watch(
+    folder: Path,
+    submission: Submission,
+    every: float,
+    console: Console,
+    follow: Callable[[Round], None] = lambda _: None,
+) -> int:
     """Run the loop every `every` seconds until nothing is left to do. While another process submits this ladder, only
-    show the status; when that process ends, take over. Returns the exit code."""
+    show the status; when that process ends, take over. follow: what else is shown each round. Returns the exit code."""
     jobs, backend, last = submission.jobs, submission.config.open(), None
     with Live(console=console, auto_refresh=False) as live:
 
@@ -25,6 +32,7 @@ def watch(folder: Path, submission: Submission, every: float, console: Console) 
             for line in round_.log:
                 live.console.print(line, markup=False)
             live.update(_page(round_, submission.config.spent(round_.runs.values())), refresh=True)
+            follow(round_)
 
         while last is None:
             try:

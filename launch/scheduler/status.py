@@ -45,7 +45,8 @@ class Status:
     trains from step first to steps. loss: nats per token. rate: tokens/s. restarts: how often training began again.
     tries: how often since the newest checkpoint or the last --retry; last_try: its time (seconds since 1970).
     data_seconds: how long the loop has waited for data, as of the latest heartbeat. seconds: for how long machines have
-    trained it in all attempts, at least and at most (see `seconds`). size: of its rung, "" for a fit.
+    trained it in all attempts, at least and at most (see `seconds`). size: of its rung, "" for a fit. n_params, flops,
+    split, kind: of the rung; FLOPs of this run alone. last_beat: time of the latest heartbeat (seconds since 1970).
     """
 
     run_id: str
@@ -65,6 +66,11 @@ class Status:
     data_seconds: float = 0.0
     seconds: tuple[float, float] = (0.0, 0.0)
     size: str = ""
+    n_params: float = 0.0
+    flops: float = 0.0
+    split: str = ""
+    kind: str = ""
+    last_beat: float = 0.0
 
     @property
     def share(self) -> float:
@@ -165,6 +171,11 @@ def _status(record: Record) -> Status:
         data_seconds=(beat or {}).get("data_seconds", 0.0),
         seconds=seconds(attempts, (beat or {}).get("time", 0.0), None if state.name in OVER else time.time()),
         size=derived.get("size", ""),
+        n_params=derived.get("n_params", 0.0),
+        flops=float(derived.get("flops_per_token", 0)) * derived.get("batch_tokens", 0) * (derived["steps"] - first),
+        split=config.get("split", ""),
+        kind=derived.get("kind", ""),
+        last_beat=(beat or {}).get("time", 0.0),
     )
 
 
@@ -213,12 +224,17 @@ def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -
     for name in columns:
         grid.add_column(name, justify="left" if name in text else "right", no_wrap=name != "detail")
     for s in statuses:
-        state = (states or {}).get(s.run_id, s.state)
-        state = s.state if state in ("ended", "ready") else state
+        state = shown_state(s, states)
         *cells, detail = _cells(s)
         cells += [terminal.duration(s.data_seconds) if s.data_seconds >= LEAST_WAIT_SHOWN else ""] * waited
         grid.add_row(s.run_id, Text(state, COLOURS.get(state, "dim")), *cells, detail)
     return grid
+
+
+def shown_state(run: Status, states: Mapping[str, str] | None = None) -> str:
+    """What people read. states: from reconcile.ladder_states, where a backend was polled too."""
+    state = (states or {}).get(run.run_id, run.state)
+    return run.state if state in ("ended", "ready") else state
 
 
 def _cells(s: Status) -> list[str]:

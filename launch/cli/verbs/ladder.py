@@ -10,7 +10,7 @@ from configs import loader
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
-from launch.cli.options import CORPORA, RUNS, Corpora, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
+from launch.cli.options import CORPORA, RUNS, Corpora, Html, Json, Name, Overrides, Root, refuse, refuse_rung, root_of
 from launch.data.token_index import bytes_bar
 from launch.scheduler import runs
 from launch.settings import FILE
@@ -140,10 +140,10 @@ def _submit(jobs, backend, retry: bool) -> int:
     return 78 if outcome.diverged else 0
 
 
-def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
+def watch(name: Name, /, *, every: float = 10.0, html: Html = None, root: Root = RUNS) -> int:
     """Submit the jobs of a ladder as they become ready, and show its status, until nothing is left to do.
 
-    Example: ladder watch demo
+    Example: ladder watch demo --html status.html
 
     Args:
         every: seconds between two updates
@@ -153,13 +153,23 @@ def watch(name: Name, /, *, every: float = 10.0, root: Root = RUNS) -> int:
     if not 0 < every < 86_400:
         raise InputError(f"--every {every}: must be positive, and less than a day")
     folder = runs.folder(name, root_of(name, root))
-    return screen.watch(folder, submission.read(folder), every, terminal.console())
+    submitted, console = submission.read(folder), terminal.console()
+    if html is None:
+        return screen.watch(folder, submitted, every, console)
+    page = _page(folder, html, every)
+    return screen.watch(folder, submitted, every, console, lambda round_: page.follow(round_, console.print))
 
 
-def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Json = None) -> None:
+def _page(folder: Path, html: Path, every: float = 0.0):
+    from launch.page.writer import Page
+
+    return Page(folder, html, f"ladder {folder.name}", every=every)
+
+
+def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Json = None, html: Html = None) -> None:
     """Show the progress of every run of a ladder, from its run directories.
 
-    Example: ladder status demo
+    Example: ladder status demo --html status.html
 
     Args:
         goodput: also show where the time of each run went: training, compilation, saves, lost work, idle
@@ -169,6 +179,7 @@ def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Jso
     from launch.scheduler import submission
 
     folder = runs.folder(name, root_of(name, root))
+    page = _page(folder, html) if html else None
     records = statuses.records(folder, timings=goodput)
     ladder_status = statuses.of_records(records)
     terminal.console().print(statuses.table(ladder_status))
@@ -182,6 +193,8 @@ def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Jso
     if json:
         more = {} if parts is None else {"goodput": time_parts.to_json(parts)}
         terminal.write_json(json, statuses.to_json(ladder_status) | more)
+    if page:
+        page.write(ladder_status)
 
 
 def logs(

@@ -1,0 +1,119 @@
+"""The runs on the page: a square for each, and a table of each size."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from fitting.report.numbers import si
+from launch import goodput, terminal
+from launch.page import charts
+from launch.scheduler.status import COLOURS, Status
+
+MANY = 120  # runs from which on squares are small and the tables of sizes are closed
+ROWS = 50  # of a table that the browser lays out at a time
+_QUIET = ("running", "pending", "queued", "done")  # states whose detail (such as who trains it) is not shown
+_HEAD = ("run", "state", "step", "done", "loss", "tokens/s", "left", "time")
+
+
+def by_size(runs: Sequence[Status]) -> dict[str, list[Status]]:
+    """Runs by size, from the smallest: of the rungs, then of targets, then fits and what cannot be read."""
+
+    def order(run: Status) -> tuple:
+        return not run.size, run.split == "target", run.n_params, run.size
+
+    groups: dict[str, list[Status]] = {}
+    for run in sorted(runs, key=order):  # stable: within a size, in the order given
+        name = run.size or ("damaged" if run.state == "damaged" else "fit")
+        groups.setdefault(f"{name} (target)" if run.split == "target" else name, []).append(run)
+    return groups
+
+
+def squares(runs: Sequence[Status]) -> str:
+    """The ladder at a glance: a line for each size, a square for each run, in the colour of its state."""
+    lines = []
+    for size, group in by_size(runs).items():
+        marks = "".join(
+            f'<i class="{_colour(run.state)}" title="{escape(f"{run.run_id}: {run.state}, {run.share:.0%}")}"></i>'
+            for run in group
+        )
+        lines.append(f"<b>{escape(size)}</b><div>{marks}</div>")
+    return f'<div class="rungs{" many" if len(runs) > MANY else ""}">{"".join(lines)}</div>'
+
+
+def counts(runs: Sequence[Status]) -> str:
+    """How many runs are in each state."""
+    n_of = {}
+    for run in runs:
+        n_of[run.state] = n_of.get(run.state, 0) + 1
+    order = [*COLOURS, *sorted(n_of.keys() - COLOURS.keys())]
+    items = [
+        f'<li class="{_colour(state)}"><b>{n_of[state]:,}</b> {escape(state)}</li>' for state in order if state in n_of
+    ]
+    return f'<ul class="counts">{"".join(items)}</ul>'
+
+
+def tables(runs: Sequence[Status], seconds: Mapping[str, Mapping[str, float]]) -> str:
+    """A table for each size, in pieces: the browser lays out only those that are near the window."""
+    blocks = []
+    for size, group in by_size(runs).items():
+        done = sum(run.state == "done" for run in group)
+        needs_a_look = any(_colour(run.state) == "red" for run in group)
+        is_open = len(runs) <= MANY or needs_a_look
+        pieces = [_table(group[i : i + ROWS], seconds, i == 0) for i in range(0, len(group), ROWS)]
+        blocks.append(
+            f"<details{' open' if is_open else ''}><summary><b>{escape(size)}</b>"
+            f'<span class="dim">{done} of {len(group)} done</span></summary>{"".join(pieces)}</details>'
+        )
+    return "".join(blocks)
+
+
+def _table(group: Sequence[Status], seconds: Mapping[str, Mapping[str, float]], with_head: bool) -> str:
+    heads = "".join(f'<th class="{_column(name)}">{name}</th>' for name in _HEAD)
+    rows = "".join(_row(run, seconds.get(run.run_id, {})) for run in group)
+    head = f"<thead><tr>{heads}</tr></thead>" if with_head else ""
+    columns = "".join(f'<col class="{_column(name)}">' for name in _HEAD)
+    return (
+        f'<div class="page"><table class="runs"><colgroup>{columns}</colgroup>{head}<tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _column(name: str) -> str:
+    """The CSS classes of a column; "wide": only shown where there is room."""
+    widths = {"run": "c1", "state": "c2", "step": "c3 n wide", "done": "c4 n", "loss": "c5 n", "time": "c6 wide"}
+    return widths.get(name, "n wide")
+
+
+def _row(run: Status, seconds: Mapping[str, float]) -> str:
+    name = escape(run.run_id)
+    time = _time(seconds)
+    cells = {
+        "run": f'<td class="c1" title="{name}">{name}</td>',
+        "state": f'<td class="{_colour(run.state)}">{escape(run.state)}</td>',
+        "step": _number("step", f"{run.step or 0:,} / {run.steps:,}" if run.steps else ""),
+        "done": _number("done", f"{run.share:.0%}"),
+        "loss": _number("loss", "" if run.loss is None else f"{run.loss:.4f}"),
+        "tokens/s": _number("tokens/s", si(run.rate, 4) if run.rate and run.state == "running" else ""),
+        "left": _number("left", "" if run.seconds_left is None else terminal.duration(run.seconds_left)),
+        "time": f'<td class="c6 wide mini">{time}</td>',
+    }
+    row, why = "".join(cells[head] for head in _HEAD), ""
+    if run.detail and run.state not in _QUIET:
+        why = f'<tr><td class="why" colspan="{len(_HEAD)}">{escape(run.detail)}</td></tr>'
+    more = ' class="more"' if why else ""
+    return f"<tr{more}>{row}</tr>{why}"
+
+
+def _number(column: str, text: str) -> str:
+    return f'<td class="{_column(column)}">{text}</td>'
+
+
+def _time(seconds: Mapping[str, float]) -> str:
+    total = sum(seconds.values())
+    if not total:
+        return ""
+    says = ", ".join(f"{part.replace('_', ' ')} {seconds[part] / total:.0%}" for part in goodput.PARTS if seconds[part])
+    mini = charts.bar([(part, seconds[part], "") for part in goodput.PARTS])
+    return f'<span title="{terminal.duration(total)}: {says}">{mini}</span>'
+
+
+def _colour(state: str) -> str:
+    return COLOURS.get(state, "dim")
