@@ -78,7 +78,8 @@ def dots(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
 
 def path(d: str, classes: str, title: str = "") -> str:
     """title: what a browser shows where the mouse rests on it."""
-    return f'<path class="{classes}" d="{d}">' + (f"<title>{escape(title)}</title>" if title else "") + "</path>"
+    inside = f"><title>{escape(title)}</title></path>" if title else "/>"
+    return f'<path class="{classes}" d="{d}"{inside}'
 
 
 def chart(
@@ -105,12 +106,12 @@ def _anchor(share: float) -> str:
     return "first" if share < 0.04 else "last" if share > 0.96 else "middle"
 
 
-def bar(parts: Sequence[tuple[str, float, str]]) -> str:
-    """A stacked bar. parts: (class, amount, title) of each."""
-    total, drawn, left = sum(amount for _, amount, _ in parts), [], 0.0
-    for classes, amount, title in parts:
-        begin, end = (round(SIDE * at / total) if total else 0 for at in (left, left + amount))
+def bar(parts: Sequence[tuple[str, float]], width: int = SIDE) -> str:
+    """A stacked bar. parts: (class, amount) of each. width: the number of steps that an end is rounded to."""
+    total, drawn, left = sum(amount for _, amount in parts), [], 0.0
+    for classes, amount in parts:
+        begin, end = (round(width * at / total) if total else 0 for at in (left, left + amount))
         left += amount
         if end > begin:
-            drawn.append(path(f"M{begin} 0h{end - begin}v1h-{end - begin}z", classes, title))
-    return f'<svg class="bar" viewBox="0 0 {SIDE} 1" preserveAspectRatio="none">{"".join(drawn)}</svg>'
+            drawn.append(path(f"M{begin} 0H{end}V1H{begin}", classes))
+    return f'<svg class="bar" viewBox="0 0 {width} 1" preserveAspectRatio="none">{"".join(drawn)}</svg>'

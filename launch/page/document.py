@@ -142,7 +142,10 @@ def _curves(content: Content) -> str:
     if len(drawn) > rungs.MANY:
         chart = f'<div class="many">{chart}</div>'
     legend = "".join(f'<li><i class="k{shade_of[size]}"></i>{escape(size)}</li>' for size in sizes)
-    note = "Lines: training loss (means of neighbouring steps). Dots: validation text."
+    note = (
+        "Lines: training loss (means of neighbouring steps), of running runs up to now. Dots: validation text; of runs"
+        " that have saved nothing yet, the training loss now."
+    )
     return f'{chart}<ul class="legend">{legend}</ul><p class="caption">{note}</p>'
 
 
@@ -162,15 +165,16 @@ def _goodput(content: Content) -> str:
     total = sum(seconds.values())
     if not total:
         return "<p>No run has recorded where its time went yet.</p>"
-    shown = [part for part in goodput.PARTS if seconds[part]]
     legend = "".join(
-        f'<li><i class="{part}"></i>{part.replace("_", " ")} {seconds[part] / total:.1%}'
+        f'<li><i class="p{i}"></i>{part.replace("_", " ")} {seconds[part] / total:.1%}'
         f' <span class="dim">{terminal.duration(seconds[part])}</span></li>'
-        for part in shown
+        for i, part in enumerate(goodput.PARTS)
+        if seconds[part]
     )
     text = f"{terminal.duration(total)} of all runs together, {seconds['productive'] / total:.0%} of it productive"
     text += ": training steps whose result was kept."
-    return f'<p>{text}</p>{charts.bar([(part, seconds[part], part) for part in shown])}<ul class="legend">{legend}</ul>'
+    bar = charts.bar([(f"p{i}", seconds[part]) for i, part in enumerate(goodput.PARTS)])
+    return f'<p>{text}</p>{bar}<ul class="legend">{legend}</ul>'
 
 
 def _links(links: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 
 from fitting.report.html import CSS as REPORT_CSS
+from launch.goodput import PARTS
 
 # Of sizes, from the smallest to the largest: on white, the colours of the report's figures; on black, dark to light.
 _ON_WHITE = ("#7cc6d6", "#3a86b7", "#27408b", "#170f4d")
@@ -91,8 +92,8 @@ summary b { margin-right: 12px; }
 """
     + "".join(f".k{i} {{ stroke: var(--k{i}); background: var(--k{i}); }}\n" for i in range(SHADES))
     + "".join(
-        f".bar .{part} {{ fill: var(--{part}); }} .legend .{part} {{ background: var(--{part}); }}\n"
-        for part in ("productive", "compile", "data_wait", "evaluation", "checkpoint", "restart", "lost", "idle")
+        f".bar .p{i} {{ fill: var(--{part}); }} .legend .p{i} {{ background: var(--{part}); }}\n"
+        for i, part in enumerate(PARTS)
     )
     + """
 @media (max-width: 700px) {

@@ -67,13 +67,13 @@ def tables(runs: Sequence[Status], seconds: Mapping[str, Mapping[str, float]]) -
 
 
 def _table(group: Sequence[Status], seconds: Mapping[str, Mapping[str, float]], with_head: bool) -> str:
-    heads = "".join(f'<th class="{_column(name)}">{name}</th>' for name in _HEAD)
-    rows = "".join(_row(run, seconds.get(run.run_id, {})) for run in group)
+    shown = _HEAD if seconds else _HEAD[:-1]
+    heads = "".join(f'<th class="{_column(name)}">{name}</th>' for name in shown)
+    rows = "".join(_row(run, seconds, shown) for run in group)
     head = f"<thead><tr>{heads}</tr></thead>" if with_head else ""
-    columns = "".join(f'<col class="{_column(name)}">' for name in _HEAD)
-    return (
-        f'<div class="page"><table class="runs"><colgroup>{columns}</colgroup>{head}<tbody>{rows}</tbody></table></div>'
-    )
+    columns = "".join(f'<col class="{_column(name)}">' for name in shown)
+    table = f'<table class="runs"><colgroup>{columns}</colgroup>{head}<tbody>{rows}</tbody></table>'
+    return f'<div class="page">{table}</div>'
 
 
 def _column(name: str) -> str:
@@ -82,22 +82,20 @@ def _column(name: str) -> str:
     return widths.get(name, "n wide")
 
 
-def _row(run: Status, seconds: Mapping[str, float]) -> str:
-    name = escape(run.run_id)
-    time = _time(seconds)
+def _row(run: Status, seconds: Mapping[str, Mapping[str, float]], shown: Sequence[str]) -> str:
     cells = {
-        "run": f'<td class="c1" title="{name}">{name}</td>',
+        "run": f'<td class="c1">{escape(run.run_id)}</td>',
         "state": f'<td class="{_colour(run.state)}">{escape(run.state)}</td>',
         "step": _number("step", f"{run.step or 0:,} / {run.steps:,}" if run.steps else ""),
         "done": _number("done", f"{run.share:.0%}"),
         "loss": _number("loss", "" if run.loss is None else f"{run.loss:.4f}"),
         "tokens/s": _number("tokens/s", si(run.rate, 4) if run.rate and run.state == "running" else ""),
         "left": _number("left", "" if run.seconds_left is None else terminal.duration(run.seconds_left)),
-        "time": f'<td class="c6 wide mini">{time}</td>',
+        "time": f'<td class="c6 wide mini">{_time(seconds.get(run.run_id, {}))}</td>',
     }
-    row, why = "".join(cells[head] for head in _HEAD), ""
+    row, why = "".join(cells[head] for head in shown), ""
     if run.detail and run.state not in _QUIET:
-        why = f'<tr><td class="why" colspan="{len(_HEAD)}">{escape(run.detail)}</td></tr>'
+        why = f'<tr><td class="why" colspan="{len(shown)}">{escape(run.detail)}</td></tr>'
     more = ' class="more"' if why else ""
     return f"<tr{more}>{row}</tr>{why}"
 
@@ -110,9 +108,9 @@ def _time(seconds: Mapping[str, float]) -> str:
     total = sum(seconds.values())
     if not total:
         return ""
-    says = ", ".join(f"{part.replace('_', ' ')} {seconds[part] / total:.0%}" for part in goodput.PARTS if seconds[part])
-    mini = charts.bar([(part, seconds[part], "") for part in goodput.PARTS])
-    return f'<span title="{terminal.duration(total)}: {says}">{mini}</span>'
+    says = f"{terminal.duration(total)}, {seconds['productive'] / total:.0%} productive"
+    parts = [(f"p{i}", seconds[part]) for i, part in enumerate(goodput.PARTS)]
+    return f'<span title="{says}">{charts.bar(parts, 100)}</span>'
 
 
 def _colour(state: str) -> str:
