@@ -48,7 +48,8 @@ def _summary(content: Content) -> str:
     done, running = (sum(run.state == state for run in runs) for state in ("done", "running"))
     total = sum(run.flops for run in runs)
     share = sum(run.flops * run.share for run in runs) / total if total else 0.0
-    text = f"{done:,} of {_runs(len(runs))} are done, {running:,} {'is' if running == 1 else 'are'} running"
+    text = f"{done:,} of {_runs(len(runs))} are done"
+    text += f", {running:,} {'is' if running == 1 else 'are'} running" if running else ""
     text += f"; {share:.0%} of the training compute is done. " if total else ". "
     for forecast in content.forecasts.of_targets:
         if forecast.history:

@@ -14,6 +14,7 @@ from launch.goodput import PARTS
 _ON_WHITE = ("#7cc6d6", "#3a86b7", "#27408b", "#170f4d")
 _ON_BLACK = ("#2c6e9b", "#4aa3d0", "#93ccf2", "#eef6ff")
 SHADES = 8
+ROW = 33  # pixels: about the height of a row of a table
 
 
 def _shades(stops: tuple[str, ...]) -> str:
@@ -57,8 +58,9 @@ th { border-bottom-color: var(--strong); }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; padding: 0; list-style: none; font-size: 14px; }
 .legend li { margin: 0; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }
-.rungs { display: grid; grid-template-columns: max-content 1fr; gap: 6px 14px; align-items: start; font-size: 14px; }
+.rungs { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 6px 14px; align-items: start; font-size: 14px; }
 .rungs > b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.rungs > b, .legend, .counts, h1, h3, summary { overflow-wrap: anywhere; }
 .rungs div { display: flex; flex-wrap: wrap; gap: 3px; }
 .rungs div i { width: 22px; height: 22px; border-radius: 3px; background: currentColor; position: relative; }
 .many div i { width: 11px; height: 11px; border-radius: 2px; }
@@ -88,8 +90,9 @@ summary b { margin-right: 12px; }
 .runs tr.more td { border-bottom: none; padding-bottom: 0; }
 .runs .c1 { width: 26%; } .runs .c2 { width: 10%; } .runs .c3 { width: 14%; } .runs .c4 { width: 7%; }
 .runs .c6 { width: 16%; padding-left: 20px; }
-.page { content-visibility: auto; contain-intrinsic-size: auto 1600px; }
+.later { content-visibility: auto; }
 """
+    + "".join(f".r{tens} {{ contain-intrinsic-size: auto {tens * 10 * ROW}px; }}\n" for tens in range(1, 6))
     + "".join(f".k{i} {{ stroke: var(--k{i}); background: var(--k{i}); }}\n" for i in range(SHADES))
     + "".join(
         f".bar .p{i} {{ fill: var(--{part}); }} .legend .p{i} {{ background: var(--{part}); }}\n"

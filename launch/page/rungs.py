@@ -1,5 +1,6 @@
 """The runs on the page: a square for each, and a table of each size."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -52,28 +53,35 @@ def counts(runs: Sequence[Status]) -> str:
 
 
 def tables(runs: Sequence[Status], seconds: Mapping[str, Mapping[str, float]]) -> str:
-    """A table for each size, in pieces: the browser lays out only those that are near the window."""
+    """A table for each size. Of many runs, in pieces: the browser lays out only those that are near the window."""
     blocks = []
     for size, group in by_size(runs).items():
         done = sum(run.state == "done" for run in group)
-        needs_a_look = any(_colour(run.state) == "red" for run in group)
-        is_open = len(runs) <= MANY or needs_a_look
-        pieces = [_table(group[i : i + ROWS], seconds, i == 0) for i in range(0, len(group), ROWS)]
+        if len(runs) <= MANY:
+            text = _table(group, seconds)
+        else:
+            text = "".join(_piece(group, first, seconds) for first in range(0, len(group), ROWS))
+        is_open = len(runs) <= MANY or any(_colour(run.state) == "red" for run in group)
         blocks.append(
             f"<details{' open' if is_open else ''}><summary><b>{escape(size)}</b>"
-            f'<span class="dim">{done} of {len(group)} done</span></summary>{"".join(pieces)}</details>'
+            f'<span class="dim">{done} of {len(group)} done</span></summary>{text}</details>'
         )
     return "".join(blocks)
 
 
-def _table(group: Sequence[Status], seconds: Mapping[str, Mapping[str, float]], with_head: bool) -> str:
+def _piece(group: Sequence[Status], first: int, seconds: Mapping[str, Mapping[str, float]]) -> str:
+    """ROWS runs, from the first. Its class says how long it is about, in tens of rows: until it is laid out."""
+    piece = group[first : first + ROWS]
+    return f'<div class="later r{math.ceil(len(piece) / 10)}">{_table(piece, seconds, first == 0)}</div>'
+
+
+def _table(group: Sequence[Status], seconds: Mapping[str, Mapping[str, float]], with_head: bool = True) -> str:
     shown = _HEAD if seconds else _HEAD[:-1]
     heads = "".join(f'<th class="{_column(name)}">{name}</th>' for name in shown)
     rows = "".join(_row(run, seconds, shown) for run in group)
     head = f"<thead><tr>{heads}</tr></thead>" if with_head else ""
     columns = "".join(f'<col class="{_column(name)}">' for name in shown)
-    table = f'<table class="runs"><colgroup>{columns}</colgroup>{head}<tbody>{rows}</tbody></table>'
-    return f'<div class="page">{table}</div>'
+    return f'<table class="runs"><colgroup>{columns}</colgroup>{head}<tbody>{rows}</tbody></table>'
 
 
 def _column(name: str) -> str:
