@@ -10,11 +10,12 @@ ORACLE := .cache/oracle/.installed
 SMOLLM2 := .cache/smollm2/.installed
 BEAM := .cache/beam/.installed
 DOCS := .cache/docs/.installed
+BROWSER := .cache/browser/executable
 
 export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
-.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam
+.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
 .PHONY: proof-bare-machine proof-faults proof-trackers trackers
 .DEFAULT_GOAL := help
@@ -38,6 +39,8 @@ docs: $(DOCS)  ## the documentation as a site: .cache/site/index.html
 oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside the environment (PyTorch ...; 1.7 GB)
 
 beam: $(BEAM)  ## install Apache Beam in an environment of its own, for `ladder data build --runner`
+
+browser: $(BROWSER)  ## install a headless Chromium, for the tests of the page that `ladder watch --html` writes
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start

@@ -58,7 +58,7 @@ th { border-bottom-color: var(--strong); }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; padding: 0; list-style: none; font-size: 14px; }
 .legend li { margin: 0; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }
-.rungs { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 6px 14px; align-items: start; font-size: 14px; }
+.rungs { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 6px 14px; font-size: 14px; }
 .rungs > b { font-weight: 600; font-variant-numeric: tabular-nums; }
 .rungs > b, .legend, .counts, h1, h3, summary { overflow-wrap: anywhere; }
 .rungs div { display: flex; flex-wrap: wrap; gap: 3px; }

@@ -10,7 +10,8 @@ from rich.console import Console
 from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import cli, demo, prepare
-from launch.scheduler import foreground
+from launch.scheduler import foreground, status
+from launch.scheduler.loop import Round
 
 A, ALPHA, B, BETA, E = 40.0, 0.38, 300.0, 0.38, 0.9
 NATS_PER_BIT = math.log(2)
@@ -25,7 +26,7 @@ def staged(tmp_path, monkeypatch):
     """demo.run on a stand-in corpus, with a backend that writes what the law says; notes what was there when."""
     trained = []
 
-    def run(directories, console, backend):
+    def run(directories, console, backend, follow):
         for directory in directories:
             record = Record(directory)
             if record.is_done():
@@ -42,6 +43,8 @@ def staged(tmp_path, monkeypatch):
             record.log(rows + [row | {"metric": "loss", "value": bpb * NATS_PER_BIT, "n_docs": None}])
             record.publish(d["steps"])
             record.finish(step=d["steps"], tokens=tokens, loss=bpb * NATS_PER_BIT)
+        runs = {path.name: status.read_run(path) for path in directories}
+        follow(Round(runs, {name: run.state for name, run in runs.items()}, ()))
         return foreground.Outcome(done=[path.name for path in directories])
 
     monkeypatch.setattr(foreground, "train", run)
@@ -79,6 +82,13 @@ def test_the_prediction_stands_before_the_target_is_trained(staged):
     assert page == root / "demo" / "report.html"
     assert page.read_text()
     assert "wall time" in console.file.getvalue()
+
+    # The page of its progress shows the same forecast, and what the target measures.
+    shown = (root / "demo" / "status.html").read_text()
+    lo, hi = entry["bpb_pi80"]
+    assert f"<b>{entry['bpb']:.3f}</b> bits per byte (80 % interval {lo:.3f} to {hi:.3f})" in shown
+    assert f"The target measures {truth:.4f}" in shown and 'href="report.html"' in shown
+    assert str(root / "demo" / "status.html") in console.file.getvalue()
 
     # Again: nothing is trained, and the prediction keeps its date.
     before = (root / "demo" / "prediction.json").stat().st_mtime_ns
