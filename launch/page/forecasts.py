@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fitting.errors import InputError as FitInputError
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from ladder.rundir.record import Record
@@ -82,7 +83,7 @@ class Forecaster:
         n_rungs = sum(map(_teaches, rungs))
         try:
             targets = self._known_targets(rungs)
-        except (InputError, OSError) as error:
+        except (InputError, FitInputError, KeyError, OSError) as error:
             return Forecasts(missing=f"The targets cannot be read: {error}.", n_rungs=n_rungs)
         if not targets:
             return Forecasts(missing="No target to predict is known: ladder submit writes it down.", n_rungs=n_rungs)
@@ -111,7 +112,6 @@ class Forecaster:
         return [Target(run.run_id, float(run.n_params), float(run.steps * run.batch_tokens)) for run in of_split]
 
     def _read_rows(self, done: list[Status]) -> None:
-        from fitting.errors import InputError as FitInputError
         from fitting.tables import run_directories
 
         for run in done:
@@ -129,7 +129,6 @@ class Forecaster:
         return runs_table.from_rows([row for name in names for row in self._rows[name]], str(self._folder))
 
     def _of_target(self, target, names: list[str], learned: list[str]) -> Forecast:
-        from fitting.errors import InputError as FitInputError
         from fitting.forecasting import predict
         from fitting.report import task_tables
 
@@ -152,7 +151,6 @@ class Forecaster:
 
     def _step(self, target, task: str, names: list[str]) -> Step | None:
         """The forecast of these runs alone; None where there was none yet."""
-        from fitting.errors import InputError as FitInputError
         from fitting.forecasting import predict
 
         key = target.name, task, tuple(names)

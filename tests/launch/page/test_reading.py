@@ -122,6 +122,12 @@ def test_without_a_target_there_is_no_forecast(law):
     assert "No target" in content.Reader(law, "mine").read(status.read(law)).forecasts.missing
 
 
+def test_damaged_targets_are_said_in_a_sentence(law):
+    (law / "submit.json").write_text("{")
+    assert "The targets cannot be read" in content.Reader(law, "mine").read(status.read(law)).forecasts.missing
+    (law / "submit.json").unlink()
+
+
 def test_long_histories_have_few_steps():
     assert forecasts._lengths(12, 4) == [*range(4, 12)]
     lengths = forecasts._lengths(1000, 4)

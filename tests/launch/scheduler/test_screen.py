@@ -15,6 +15,7 @@ from ladder.rundir.files import sealed, write_atomic
 from ladder.rundir.record import Record
 from launch import cli
 from launch.backends.local import Local
+from launch.page.writer import Page
 from launch.scheduler import jobs, loop, screen, status
 from launch.scheduler.submission import FILE, BackendConfig, Submission
 from launch.settings import Settings, Tpu
@@ -67,6 +68,18 @@ def test_what_was_spent_is_shown(ladder, capsys):
         folder, Submission(submitted.jobs, config), 0.02, console
     )  # submits: these attempts are the earlier ones
     assert "spent so far: 0 to 32 chip-hours, $0 to $38" in console.file.getvalue()
+
+
+def test_it_writes_the_page_as_it_goes(ladder, tmp_path, monkeypatch):
+    folder, _ = ladder("done")
+    value = {"runs": ["t", "b"], "fit": None, "engine": asdict(BackendConfig())}
+    write_atomic(folder / FILE, sealed(value))
+    pages, written = [], Page.write
+    monkeypatch.setattr(Page, "write", lambda self, *a, **k: (written(self, *a, **k), pages.append(k["again"])))
+    path = tmp_path / "status.html"
+    assert cli.main(["watch", str(folder), "--every", "0.05", "--html", str(path)]) == 0
+    assert len(pages) > 1 and pages[-1] is False and all(pages[:-1])
+    assert "2 of 2 runs are done" in path.read_text()
 
 
 def test_it_looks_on_while_another_submits(ladder):
