@@ -68,7 +68,7 @@ def page_of(name: str) -> Content:
     run = Status(name, "running", 5, 10, 3.0, name, durable=5, rate=1e3, batch_tokens=64, size=name, n_params=10.0)
     runs = [run, replace(run, run_id="b" + name, state="failed"), Status("c" + name, "damaged", detail=name)]
     runs.append(replace(run, run_id="d" + name, state=name, split="target"))
-    grid = Grid(name, [name, f"#{name}"], [[name, name]])
+    grid = Grid(name, [f"text {name}", f"#{name}"], [[name, name]])  # "#" begins a heading of numbers
     history = (Step(4, 2.0, 2.5, 3.0), Step(5, 2.2, 2.5, 2.9))
     of_targets = (Forecast(name, name, name, history, (grid,), 2.4), Forecast(name, missing=name))
     forecasts = Forecasts(of_targets, missing=name, n_rungs=8)
