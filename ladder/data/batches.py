@@ -18,6 +18,7 @@ import numpy as np
 from ladder.data.mixture import Mixture, Order
 from ladder.data.windows import Windows
 from ladder.data_config import windows_of_subset
+from ladder.rundir.kill_points import phase
 
 
 class Batches:
@@ -117,6 +118,7 @@ def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple
             if stopped.is_set():
                 return
             try:
+                phase("read")
                 ready.put((step, batches(step), None))
             except BaseException as error:
                 ready.put((step, None, error))

@@ -8,7 +8,7 @@ import jax
 
 from ladder.data import batches
 from ladder.errors import Preempted
-from ladder.loop import compile_cache
+from ladder.loop import compile_cache, watchdog
 from ladder.loop.compilations import Compilations
 from ladder.loop.group import Group
 from ladder.loop.profiler import Window, profiled
@@ -36,6 +36,7 @@ def train(directory, began: float | None = None, window: Window | None = None) -
         return
     compile_cache.keep(records[0].directory.parent / ".compiled")
     with (
+        watchdog.watch(),
         processes.stop_notice() as notice,
         _leased(records, notice.stop) as leases,
         Compilations(spans, records[0].directory.name).counted() as compilations,

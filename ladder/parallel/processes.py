@@ -4,6 +4,8 @@ All of them run the same loop and issue the same device programs in the same ord
 in a collective inside a step, in the publication of a checkpoint, and in the functions of this file.
 """
 
+import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -23,7 +25,7 @@ from ladder.errors import InputError, Preempted
 INDEX = ("LADDER_PROCESS", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
 START_SECONDS = 1800  # until the slowest machine has pulled its image and mounted the corpus
 # Longer than a compilation (387 s seen, a 1.4B rung on two cores), so that a compiling process is not taken for dead.
-# Where one is killed and no scheduler ends the others, they wait this long in a collective and abort (exit code 134).
+# Where one is killed and no scheduler ends the others, they may wait this long in a collective (then exit code 75).
 HEARTBEAT_SECONDS = 600
 END_SECONDS = 30  # how long a process waits at the end for the others; after it the run counts as failed
 
@@ -53,7 +55,25 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
         raise Preempted(f"process {index} of {count} could not join coordinator {coordinator}: {error}") from None
     except ValueError as error:
         raise InputError(f"process {index} of {count} could not join coordinator {coordinator}: {error}") from None
+    _replace_abort()
     return jax.process_index()
+
+
+def _replace_abort() -> None:
+    """Let this process end with the stacks of its threads and exit code 75 where it would abort: JAX aborts it when
+    another process is lost, from a thread in C. JAX has a callback for that, missed_heartbeat_callback, but calling it
+    fails (std::bad_cast, jaxlib 0.10.2). Python's signal handlers come too late: they run when the thread goes on.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(signal.SIGABRT, ctypes.cast(_end_with_75, ctypes.c_void_p))
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _end_with_75(number: int) -> None:
+    os.write(2, b"\nJAX aborts: another process of this run was lost, or see above; exit code 75, try again\n")
+    faulthandler.dump_traceback(file=2)
+    os._exit(75)
 
 
 def settings(coordinator: str | None, count: int | None, index: int | None, env: Mapping[str, str]):

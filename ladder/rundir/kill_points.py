@@ -1,20 +1,49 @@
-"""Kill points for tests: with LADDER_KILL_AT="before-manifest:2" the process dies at the second call of that phase.
+"""The phases that a process reaches as it trains: signs of life for the watchdog, and places for the faults of tests.
 
-Tests and `make proof-chaos` kill a run where an interruption could do most damage. Without the variable nothing
-happens.
+With LADDER_KILL_AT="before-manifest:2" the process dies at the second call of that phase; with LADDER_HANG_AT it hangs
+there. Tests and `make proof-chaos` stop a run where an interruption could do most damage. Without the variables a phase
+is only counted.
 """
 
 import os
 import signal
+import time
 from collections import Counter
+from dataclasses import dataclass
 
 _reached = Counter()
 
 
+@dataclass(frozen=True)
+class Sign:
+    """Phase `name` was reached for the `count`-th time when time.monotonic() was `time`."""
+
+    name: str
+    count: int
+    time: float
+
+
+_latest = Sign("start", 1, time.monotonic())
+
+
 def phase(name):
-    """Count that phase `name` is reached; kill -9 this process if LADDER_KILL_AT asks for it now."""
-    target, _, count = os.environ.get("LADDER_KILL_AT", "").partition(":")
-    if name == target:
-        _reached[name] += 1
-        if _reached[name] == int(count or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+    """Count that phase `name` is reached; kill -9 this process, or let it hang, if a variable asks for it now."""
+    global _latest
+    _reached[name] += 1
+    _latest = Sign(name, _reached[name], time.monotonic())
+    for variable, action in (("LADDER_KILL_AT", _kill), ("LADDER_HANG_AT", _hang)):
+        target, _, count = os.environ.get(variable, "").partition(":")
+        if name == target and _reached[name] == int(count or 1):
+            action()
+
+
+def latest_sign():
+    return _latest
+
+
+def _kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang():
+    time.sleep(1e6)
