@@ -31,6 +31,8 @@ class Optimizer:
     """AdamW and its schedule (optim/schedule.py). Rates are per step. decay_fraction: share of steps in a WSD decay.
 
     mu_dtype, nu_dtype: in which the first and second moment are stored (None: model.param_dtype); updated in float32.
+    skip_step_sigma: skip a step whose loss or gradient norm is so many standard deviations above the mean of the last
+    skip_step_window steps (optim/skip_step.py); None: never.
     """
 
     peak_lr: float
@@ -46,6 +48,8 @@ class Optimizer:
     z_loss: float = 1e-5
     mu_dtype: Literal["float32", "bfloat16"] | None = None
     nu_dtype: Literal["float32", "bfloat16"] | None = None
+    skip_step_sigma: float | None = None
+    skip_step_window: int = 128
 
     def __post_init__(self):
         _check(0 < self.peak_lr < 1, f"optimizer.peak_lr = {self.peak_lr}: must lie between 0 and 1")
@@ -65,6 +69,21 @@ class Optimizer:
             f"optimizer.beta2 = {self.beta2}: a second moment in bfloat16 could never decrease, because of rounding; "
             "set optimizer.nu_dtype=float32, or beta2 to at most 0.996",
         )
+        sigma, window = self.skip_step_sigma, self.skip_step_window
+        _check(sigma is None or 0 < sigma < INF, f"optimizer.skip_step_sigma = {sigma}: must be positive, such as 6")
+        _check(8 <= window <= 1 << 20, f"optimizer.skip_step_window = {window}: must be 8 to {1 << 20:,} steps")
+        _check(
+            sigma is not None or window == 128,
+            f"optimizer.skip_step_window = {window}: has no effect without optimizer.skip_step_sigma; set both",
+        )
+
+    @property
+    def set_fields(self) -> dict:
+        """All fields but those that were added later and are not set: what enters a run_id."""
+        later = {"mu_dtype", "nu_dtype", "skip_step_sigma"}
+        unset = {name for name in later if getattr(self, name) is None}
+        unset |= {"skip_step_window"} if self.skip_step_sigma is None else set()
+        return {name: value for name, value in asdict(self).items() if name not in unset}
 
 
 @dataclass(frozen=True)
@@ -267,12 +286,10 @@ class Rung:
     @property
     def identity(self) -> str:
         """8 hex digits of a hash over everything that changes the numbers, and nothing else (DESIGN, run_id)."""
-        # Fields added later are hashed only when set, so that earlier runs keep their run_id.
-        unset = [name for name in ("mu_dtype", "nu_dtype") if getattr(self.optimizer, name) is None]
         hashed = {
             "numerics_version": NUMERICS_VERSION,
             "model": asdict(self.model),
-            "optimizer": {name: value for name, value in asdict(self.optimizer).items() if name not in unset},
+            "optimizer": self.optimizer.set_fields,
             "corpus": self.content,
             "tokenizer": self.data.tokenizer_hash,
             # A trunk can be extended later: its length does not change the numbers up to a step.

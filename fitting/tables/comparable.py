@@ -10,6 +10,7 @@ NAMED = 3  # so many runs are named, more are counted
 # Attention and embeddings add less than this factor to 6 N D; more is another unit, or N without most of the model.
 FAR = 10.0
 FAR_FLOPS = f"flops are not within a factor {FAR:g} of 6 N D: are they those of the whole training, in FLOPs?"
+MOST_SKIPPED = 0.01  # of the steps of a run, without a word about it
 FEW = 1000  # parameters or tokens; no model that is measured has fewer
 
 
@@ -22,7 +23,8 @@ def lines(*parts: Table, trunks: bool = True) -> tuple[str, ...]:
     """
     decayed = parts if trunks else [p.select(p["kind"] != "trunk") if "kind" in p else p for p in parts]
     counts = (np.concatenate([rows[name] for rows in parts]) for name in ("n_params", "tokens"))
-    return (*other_docs(scored(*parts)), *before_the_end(*decayed), *other_flops(*parts), *other_units(*counts))
+    of_runs = (*other_docs(scored(*parts)), *before_the_end(*decayed), *skipped_steps(*parts), *other_flops(*parts))
+    return (*of_runs, *other_units(*counts))
 
 
 def scored(*parts: Table) -> dict[str, tuple]:
@@ -71,6 +73,19 @@ def before_the_end(*parts: Table) -> list[str]:
         f"{_runs_are(ends)} scored at the end of training, {_names(before)} only at checkpoints before it: scores"
         " change until the end; finish or leave out these runs, or evaluate their ends with ladder eval --missing"
     ]
+
+
+def skipped_steps(*parts: Table) -> list[str]:
+    """A line where runs skipped more than MOST_SKIPPED of their steps."""
+    shares = {}
+    for rows in parts:
+        if "skipped_share" in rows:
+            many = rows["skipped_share"] > MOST_SKIPPED
+            shares |= dict(zip(rows["run"][many], rows["skipped_share"][many].tolist(), strict=True))
+    if not shares:
+        return []
+    text = f"{_names(list(shares))} skipped up to {max(shares.values()):.1%} of the steps, for spikes or NaN"
+    return [f"{text}: such a run learnt from fewer tokens than it counts; leave it out, or train it again"]
 
 
 def other_flops(*parts: Table) -> list[str]:

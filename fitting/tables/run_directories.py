@@ -13,7 +13,8 @@ DERIVED = (
 
 
 def read_runs(folder, unfinished: bool = False) -> Table:
-    """Read the finished run directories in `folder` (or `folder` itself, if it is one); also the unfinished, if asked.
+    """Read the finished run directories in `folder` (or `folder` itself, if it is one); also the unfinished, if asked,
+    but for those that diverged.
 
     A run that is damaged is left out, and Table.left_out says why. Raises InputError if no run can be read.
     """
@@ -24,7 +25,7 @@ def read_runs(folder, unfinished: bool = False) -> Table:
     rows, left_out, damaged = [], [], False
     for run in runs:
         try:
-            if unfinished or (run / "DONE.json").exists():
+            if (run / "DONE.json").exists() or (unfinished and _stopped(run).get("state") != "diverged"):
                 rows += rows_of_run(run)
             else:
                 left_out.append(f"{run.name}: {_why_unfinished(run)}")
@@ -47,11 +48,13 @@ def _is_run(path) -> bool:
 
 
 def _why_unfinished(run) -> str:
-    stopped = run / "STOPPED.json"
-    if not stopped.exists():
-        return "not finished (no DONE.json)"
-    reason = run_files.sealed(stopped, run.name)
-    return f"{reason.get('state', 'stopped')} at step {reason.get('step')}"
+    reason = _stopped(run)
+    return f"{reason.get('state', 'stopped')} at step {reason.get('step')}" if reason else "not finished (no DONE.json)"
+
+
+def _stopped(run) -> dict:
+    """STOPPED.json, {} where there is none."""
+    return run_files.sealed(run / "STOPPED.json", run.name) if (run / "STOPPED.json").exists() else {}
 
 
 def rows_of_run(run) -> list[dict]:
@@ -76,9 +79,23 @@ def rows_of_run(run) -> list[dict]:
         rows += _rows([(f"{path}:{number}", row) for number, row in lines], flops_per_token, last_step)
     if done and not any(row["step"] == last_step for row in rows):
         raise InputError(f"{run / 'metrics'}: no row of its last step, {last_step}; train the run again")
+    common |= _skipped_share(rows)
     for evaluation in run_files.evaluations(run):  # after training
         rows = _updated(rows, _rows(evaluation, flops_per_token, last_step))
     return [common | row for row in rows]
+
+
+def _skipped_share(rows: list[dict]) -> dict:
+    """{"skipped_share": of all steps up to the last count}, of a run that skips steps (its optimizer's
+    skip_step_sigma); a branch counts what its trunk skipped. Raises InputError where a count is not a number."""
+    counts = [row for row in rows if (row.get("task"), row.get("metric")) == ("train", "skipped")]
+    if not counts:
+        return {}
+    last = max(counts, key=lambda row: row["step"])
+    try:
+        return {"skipped_share": last["value"] / max(1, last["step"])}
+    except (KeyError, TypeError):
+        raise InputError(f"{last['place']}: a count of skipped steps that is not a number") from None
 
 
 def _rows(placed: list[tuple[str, dict]], flops_per_token: float, last_step: int | None) -> list[dict]:

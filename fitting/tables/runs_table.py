@@ -25,7 +25,7 @@ NUMBERS = (
     *POSITIVE,
     *("step", "value", "multiple", "seed", "peak_lr", "batch_tokens", "lr_final_fraction"),
     *("steps", "warmup_steps", "decay_steps", "parent_step"),
-    *("stderr", "n_docs", "chance", "majority"),
+    *("stderr", "n_docs", "chance", "majority", "skipped_share"),
 )
 KEY = ("run", "task", "metric", "step")
 SPLITS = ("train", "extra", "target")
@@ -33,7 +33,10 @@ SPLITS = ("train", "extra", "target")
 PER_RUN = ("n_params", "split")
 SAME_TOKENS = 0.005  # relative difference below which the tokens of a run's step are the same
 # Metrics that are shares of documents, and columns of such shares: 0 to 1, not percent.
-SHARES, SHARE_COLUMNS = ("acc", "len_norm", "acc_norm", "soft", "exact_match", "f1"), ("chance", "majority")
+SHARES, SHARE_COLUMNS = (
+    ("acc", "len_norm", "acc_norm", "soft", "exact_match", "f1"),
+    ("chance", "majority", "skipped_share"),
+)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ladder.loop.data_waits import DataWaits
 from ladder.loop.initial_state import initial_state
 from ladder.loop.progress import StatusLine
 from ladder.loop.spans import Spans
+from ladder.optim import skip_step
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
 from ladder.rundir import config_file
@@ -47,6 +48,7 @@ class Run:
     parent: Checkpoints | None  # the trunk's, for a branch
     waits: DataWaits
     spans: Spans
+    skipped: int = 0  # steps (optim/skip_step.py)
 
     @property
     def steps(self) -> int:
@@ -92,14 +94,26 @@ class Run:
         step, metrics = pending
         with jax.transfer_guard_device_to_host("allow"):  # device_get would be explicit, and takes 60 us longer
             loss, norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            reason = f"loss {loss}, gradient norm {norm} at step {step}"
-            self.record.stop("diverged", step, loss, reason)
-            raise Diverged(f"{self.rung.run_id}: {reason}; lower optimizer.peak_lr or raise optimizer.warmup_tokens")
+            skip, skipped, not_finite = (int(metrics.get(name, 0)) for name in ("skip", "skipped", "not_finite"))
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if not finite and not (skip and not_finite <= skip_step.MOST_NOT_FINITE):
+            raise self._diverged(step, loss, norm)
+        pairs = []
         if step % LOG_EVERY == 0 or step == self.rung.steps:
-            pairs = (("loss", loss), ("grad_norm", norm))
-            self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
+            pairs = [("loss", loss), ("grad_norm", norm)] if finite else []
+        if "skip" in metrics and (pairs or skip or step == self.rung.steps):
+            self.skipped = skipped
+            pairs += [("skipped", self.skipped)]
+        self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
+        if skip and jax.process_index() == 0:
+            print(f"{self.rung.label}  step {step:,} skipped: loss {loss:.4f}, gradient norm {norm:.4g}")
         return loss
+
+    def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
+        """The error that ends the run, after STOPPED.json is written."""
+        reason = f"loss {loss}, gradient norm {norm} at step {step}"
+        self.record.stop("diverged", step, loss, reason)
+        return Diverged(f"{self.rung.run_id}: {reason}; lower optimizer.peak_lr or raise optimizer.warmup_tokens")
 
     def evaluate(self, step: int, params) -> None:
         began = time.monotonic()
@@ -132,7 +146,7 @@ class Run:
         self.checkpoints.retain(for_branches | set(self.checkpoints.steps()[-KEEP:]))
 
     def heartbeat(self, step: int, loss: float, rate: float | None) -> None:
-        self.record.heartbeat(step, loss, rate, self.waits.seconds, self.spans.so_far())
+        self.record.heartbeat(step, loss, rate, self.waits.seconds, self.spans.so_far(), self.skipped)
 
     def finish(self) -> None:
         """Write DONE.json."""
@@ -144,9 +158,10 @@ class Run:
             step=self.rung.steps,
             tokens=self.rung.steps * self.rung.batch_tokens,
             epochs=self.epoch(self.rung.steps),
-            loss=losses[-1],
+            loss=losses[-1] if losses else None,
             evaluation=self.evaluator.hash,
             **of_sources,
+            **({"skipped": self.skipped} if self.rung.optimizer.skip_step_sigma else {}),
         )
 
 

@@ -13,20 +13,25 @@ from ladder.config import Rung
 from ladder.errors import InputError
 from ladder.model import attention, transformer
 from ladder.model.cross_entropy import token_nats
-from ladder.optim import adamw
+from ladder.optim import adamw, skip_step
 from ladder.parallel import layout, sharding
 
 UNROLL_LAYERS = 8  # most layers that are unrolled on a CPU
 
 
 def init_state(rung: Rung, seed: int | None = None) -> dict:
-    """{"step", "params", "optimizer"} before the first step. seed: None for the rung's own."""
+    """{"step", "params", "optimizer"} before the first step, and "skips" of a rung that skips steps (skip_step.py).
+
+    seed: None for the rung's own.
+    """
     return start(rung, transformer.init_params(rung.model, rung.seed if seed is None else seed))
 
 
 def start(rung: Rung, params: dict) -> dict:
     """The state before the first step that has these parameters."""
-    return {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": adamw.build(rung).init(params)}
+    state = {"step": jnp.zeros((), jnp.int32), "params": params, "optimizer": adamw.build(rung).init(params)}
+    skips = skip_step.init(rung.optimizer)
+    return state | ({"skips": skips} if skips else {})
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     """The jitted functions of a rung on a mesh.
 
     train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
-    grad_norm before clipping; the state is donated. Raises InputError where a microbatch does not divide over the
+    grad_norm before clipping; the state is donated. Of a rung that skips steps also "skip", whether it skipped this
+    one, and "skipped" and "not_finite" (skip_step.py). Raises InputError where a microbatch does not divide over the
     devices, or the layout does not fit the model.
     """
     data_shards = sharding.data_shards(mesh)
@@ -112,7 +118,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         train_step=jax.jit(
             train_step,
             in_shardings=(shardings, batch_shardings(mesh)),
-            out_shardings=(shardings, {"loss": scalar, "grad_norm": scalar}),
+            out_shardings=(shardings, scalar),
             donate_argnums=0,
         ),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings),
@@ -162,6 +168,12 @@ def _train_step(rung: Rung, functions: transformer.Functions, nats):
         updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
         params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
         metrics = {"loss": total_nats / n_targets, "grad_norm": optax.tree.norm(grads)}
-        return {"step": state["step"] + 1, "params": params, "optimizer": opt_state}, metrics
+        new = {"params": params, "optimizer": opt_state}
+        if "skips" in state:
+            skip, skips = skip_step.update(rung.optimizer, state["skips"], metrics["loss"], metrics["grad_norm"])
+            new = {name: jax.tree.map(partial(jnp.where, skip), state[name], tree) for name, tree in new.items()}
+            new["skips"] = skips
+            metrics |= {"skip": skip, "skipped": skips["skipped"], "not_finite": skips["not_finite"]}
+        return {"step": state["step"] + 1} | new, metrics
 
     return train_step

@@ -116,11 +116,13 @@ class Record:
         members = self.read_config().get("group", {}).get("members", ())
         return [Record(self.directory.parent / run_id, self.process_index) for run_id in members] or [self]
 
-    def heartbeat(self, step, loss, rate, data_seconds=0.0, sitting=None):
+    def heartbeat(self, step, loss, rate, data_seconds=0.0, sitting=None, skipped=0):
         """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second), data_seconds (how long the
-        run has waited for data), sitting (where the time of this sitting went: loop/spans.py)."""
+        run has waited for data), sitting (where the time of this sitting went: loop/spans.py), skipped (steps whose
+        update was skipped)."""
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
         beat |= {"data_seconds": round(data_seconds, 3), "sitting": sitting}
+        beat |= {"skipped": skipped} if skipped else {}
         self._write("heartbeat.json", beat, durable=False)
 
     def beat(self):

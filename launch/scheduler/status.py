@@ -47,6 +47,7 @@ class Status:
     data_seconds: how long the loop has waited for data, as of the latest heartbeat. seconds: for how long machines have
     trained it in all attempts, at least and at most (see `seconds`). size: of its rung, "" for a fit. n_params, flops,
     split, kind: of the rung; FLOPs of this run alone. last_beat: time of the latest heartbeat (seconds since 1970).
+    skipped: steps whose update was skipped, because of their loss or gradient norm.
     """
 
     run_id: str
@@ -71,6 +72,7 @@ class Status:
     split: str = ""
     kind: str = ""
     last_beat: float = 0.0
+    skipped: int = 0
 
     @property
     def share(self) -> float:
@@ -176,6 +178,7 @@ def _status(record: Record) -> Status:
         split=config.get("split", ""),
         kind=derived.get("kind", ""),
         last_beat=(beat or {}).get("time", 0.0),
+        skipped=(beat or {}).get("skipped", 0),
     )
 
 
@@ -220,13 +223,15 @@ def table(statuses: Sequence[Status], states: Mapping[str, str] | None = None) -
     text = ("run", "state", "detail")
     waited = any(status.data_seconds >= LEAST_WAIT_SHOWN for status in statuses)
     columns = ["run", "state", "step", "saved", "done", "loss", "tokens/s", "restarts", "left", "detail"]
-    columns[-1:-1] = ["data wait"] * waited
+    skipped = any(status.skipped for status in statuses)
+    columns[-1:-1] = ["data wait"] * waited + ["skipped"] * skipped
     for name in columns:
         grid.add_column(name, justify="left" if name in text else "right", no_wrap=name != "detail")
     for s in statuses:
         state = shown_state(s, states)
         *cells, detail = _cells(s)
         cells += [terminal.duration(s.data_seconds) if s.data_seconds >= LEAST_WAIT_SHOWN else ""] * waited
+        cells += [f"{s.skipped:,}" if s.skipped else ""] * skipped
         grid.add_row(s.run_id, Text(state, COLOURS.get(state, "dim")), *cells, detail)
     return grid
 

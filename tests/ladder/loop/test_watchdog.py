@@ -77,7 +77,7 @@ def test_how_long_a_phase_may_take(monkeypatch, signs, late_after):
 @pytest.mark.parametrize("text", ["", "ten", "-1", "nan", "inf"])
 def test_a_setting_that_is_no_number_is_one_line(monkeypatch, text):
     monkeypatch.setenv(watchdog.VARIABLE, text)
-    with pytest.raises(InputError, match="LADDER_WATCHDOG_SECONDS = .*: write a number of seconds"), watchdog.watch():
+    with pytest.raises(InputError, match=r"LADDER_WATCHDOG_SECONDS = .*: write a number of seconds"), watchdog.watch():
         pass
 
 
