@@ -7,6 +7,7 @@ the first windows of one permutation of the split, in an order of their own. A p
 devices, so a step's batch does not depend on the number of processes.
 """
 
+import copy
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -44,14 +45,29 @@ class Batches:
         self._rows = np.asarray(range(batch_sequences) if rows is None else rows, np.int64)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        positions = step * self.batch_sequences + self._rows
+        of_row, indices = self._locate(step)
         if self.mixture is None:
-            return {"tokens": self.sources[0].read(positions)}
-        of_row, indices = self.mixture.locate(positions)
-        tokens = np.empty((len(positions), self.sources[0].corpus.seq_len + 1), np.int32)
+            return {"tokens": self.sources[0].read(indices)}
+        tokens = np.empty((len(indices), self.sources[0].corpus.seq_len + 1), np.int32)
         for i, source in enumerate(self.sources):
             tokens[of_row == i] = source.read(indices[of_row == i])
         return {"tokens": tokens}
+
+    def _locate(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row: which source it is from, and how many windows of that source were taken before."""
+        positions = step * self.batch_sequences + self._rows
+        return (np.zeros_like(positions), positions) if self.mixture is None else self.mixture.locate(positions)
+
+    def windows(self, step: int) -> list[tuple[int, int]]:
+        """Of each row of a step: (which source, which of the windows of its split)."""
+        of_row, indices = (array.tolist() for array in self._locate(step))
+        return [(i, self.sources[i].window(index)) for i, index in zip(of_row, indices, strict=True)]
+
+    def whole(self) -> "Batches":
+        """The same batches with all rows, whatever rows this process holds."""
+        whole = copy.copy(self)
+        whole._rows = np.arange(self.batch_sequences)
+        return whole
 
     def epochs(self, step: int) -> list[float]:
         """Passes over the split of each source before `step` begins; above 1, its text is repeated."""
@@ -69,10 +85,12 @@ class _Source:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """int32[len(indices), L+1]"""
-        chosen = [self._order[index] for index in indices.tolist()]
-        if self.windows < self.corpus.windows[self.split]:
-            chosen = [self._subset[window] for window in chosen]
-        return self._read(chosen)
+        return self._read([self.window(index) for index in indices.tolist()])
+
+    def window(self, index: int) -> int:
+        """The window of the split that training reads as number `index` of this source."""
+        window = self._order[index]
+        return int(self._subset[window] if self.windows < self.corpus.windows[self.split] else window)
 
     @cached_property
     def _order(self) -> grain.MapDataset:

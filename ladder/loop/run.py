@@ -17,7 +17,7 @@ from ladder.data_config import POSITIONS
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.flops import flops_per_token
-from ladder.loop import step
+from ladder.loop import divergence, step
 from ladder.loop.data_waits import DataWaits
 from ladder.loop.initial_state import initial_state
 from ladder.loop.progress import StatusLine
@@ -107,13 +107,16 @@ class Run:
         self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
         if skip and jax.process_index() == 0:
             print(f"{self.rung.label}  step {step:,} skipped: loss {loss:.4f}, gradient norm {norm:.4g}")
+            divergence.keep(self, step, loss, norm, "skipped")
         return loss
 
     def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
-        """The error that ends the run, after STOPPED.json is written."""
+        """The error that ends the run, after STOPPED.json and the step's bundle are written."""
         reason = f"loss {loss}, gradient norm {norm} at step {step}"
         self.record.stop("diverged", step, loss, reason)
-        return Diverged(f"{self.rung.run_id}: {reason}; lower optimizer.peak_lr or raise optimizer.warmup_tokens")
+        divergence.keep(self, step, loss, norm, "diverged")
+        mend = "lower optimizer.peak_lr or raise optimizer.warmup_tokens"
+        return Diverged(f"{self.rung.run_id}: {reason}; {mend}; to repeat it: ladder replay {self.record.directory}")
 
     def evaluate(self, step: int, params) -> None:
         began = time.monotonic()
@@ -175,22 +178,26 @@ def open_run(record: Record, lease: int = 0, spans: Spans | None = None) -> Run:
     corpora = open_corpora(config, rung)
     program = step.build(rung, sharding.make_mesh(rung.mesh, jax.devices()))
     parent = record.directory.parent / config["derived"]["parent_run"] if rung.kind == "branch" else None
-    phases = [(first * rung.batch_sequences, shares) for first, shares in rung.phases] if rung.data.sources else None
     bytes_per_token = _bytes_per_token(rung, corpora)
     return Run(
         rung=rung,
         record=record,
         checkpoints=Checkpoints(record.directory / "checkpoints", jax.process_index(), lease),
         program=program,
-        data=batches.Batches(
-            corpora, "train", rung.batch_sequences, rung.seed, program.rows, phases and Order(phases), rung.subsets
-        ),
+        data=training_batches(rung, corpora, program.rows),
         evaluator=evaluator(rung, program, corpora[0].tokenizer, corpora),
         status=StatusLine(rung.label, rung.steps, rung.batch_tokens, flops_per_token(rung.model), bytes_per_token),
         parent=parent and Checkpoints(parent / "checkpoints", jax.process_index()),
         waits=DataWaits(before=(record.beat() or {}).get("data_seconds") or 0.0),
         spans=spans or Spans(),
     )
+
+
+def training_batches(rung: Rung, corpora: Sequence[Windows], rows: Sequence[int]) -> batches.Batches:
+    """The batches of a run; rows: of each batch that are read."""
+    phases = [(first * rung.batch_sequences, shares) for first, shares in rung.phases] if rung.data.sources else None
+    order = phases and Order(phases)
+    return batches.Batches(corpora, "train", rung.batch_sequences, rung.seed, rows, order, rung.subsets)
 
 
 def open_corpora(config: dict, rung: Rung) -> list[Windows]:

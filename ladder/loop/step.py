@@ -47,6 +47,8 @@ class Program:
     train_step: callable
     abstract_state: dict  # shapes, dtypes and shardings
     batch_sequences: int
+    gradient: callable  # (params, tokens[B, L + 1]) -> (gradient of nats + z-loss, nats), summed over target tokens
+    nats: callable  # (params, tokens[B, L + 1]) -> nats[B, L] of the target tokens
 
     @cached_property
     def rows(self) -> list[int]:
@@ -106,7 +108,8 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     sharding.refuse_replication(mesh, state, shardings)
     scalar = sharding.replicated(mesh)
     nats = sharding.on_own_tokens(mesh, _nats) if mesh.size > 1 else _nats
-    train_step = _train_step(rung, functions, nats)
+    gradient = _summed_gradient(rung, functions, nats)
+    train_step = _train_step(rung, gradient)
     return Program(
         mesh=mesh,
         functions=functions,
@@ -123,6 +126,10 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         ),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings),
         batch_sequences=rung.batch_sequences,
+        gradient=gradient,
+        nats=lambda params, tokens: nats(
+            functions.head(params), functions.hidden(params, tokens[:, :-1]), tokens[:, 1:]
+        )[0],
     )
 
 
@@ -134,8 +141,7 @@ def _nats(head_DV, x_BLD, targets_BL):
     return nats_T.reshape(targets_BL.shape), log_z_T.reshape(targets_BL.shape)
 
 
-def _train_step(rung: Rung, functions: transformer.Functions, nats):
-    transform = adamw.build(rung)
+def _summed_gradient(rung: Rung, functions: transformer.Functions, nats):
     accumulation = rung.mesh.accumulation
 
     def summed_loss(params, tokens):
@@ -159,6 +165,12 @@ def _train_step(rung: Rung, functions: transformer.Functions, nats):
             return jax.tree.map(jnp.add, carry, gradient(params, tokens)), None
 
         return jax.lax.scan(add, zero, tokens_AB)[0]
+
+    return summed_gradient
+
+
+def _train_step(rung: Rung, summed_gradient):
+    transform = adamw.build(rung)
 
     def train_step(state, batch):
         tokens = batch["tokens"]

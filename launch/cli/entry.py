@@ -10,7 +10,20 @@ from fitting.files import OF_THE_MACHINE
 from ladder.errors import Diverged, InputError, Preempted
 from launch.backends.protocol import Busy
 from launch.cli.arguments import checked
-from launch.cli.verbs import allocation, bench, check, data, export, ladder, loss_law, new, run, task_law, tracking
+from launch.cli.verbs import (
+    allocation,
+    bench,
+    check,
+    data,
+    export,
+    ladder,
+    loss_law,
+    new,
+    replay,
+    run,
+    task_law,
+    tracking,
+)
 from launch.scheduler.foreground import Failed
 
 VERBS = {
@@ -21,6 +34,7 @@ VERBS = {
     "check": check.check,
     "doctor": check.doctor,
     "train": run.train,
+    "replay": replay.replay,
     "eval": run.evaluate,
     "conclude": run.conclude,
     "submit": ladder.submit,
