@@ -17,7 +17,7 @@ from ladder.data_config import POSITIONS
 from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.flops import flops_per_token
-from ladder.loop import divergence, step
+from ladder.loop import step
 from ladder.loop.data_waits import DataWaits
 from ladder.loop.initial_state import initial_state
 from ladder.loop.progress import StatusLine
@@ -25,7 +25,7 @@ from ladder.loop.spans import Spans
 from ladder.optim import skip_step
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
-from ladder.rundir import config_file
+from ladder.rundir import config_file, replays
 from ladder.rundir.checkpoint import Checkpoints
 from ladder.rundir.kill_points import phase
 from ladder.rundir.record import Record
@@ -107,14 +107,14 @@ class Run:
         self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
         if skip and jax.process_index() == 0:
             print(f"{self.rung.label}  step {step:,} skipped: loss {loss:.4f}, gradient norm {norm:.4g}")
-            divergence.keep(self, step, loss, norm, "skipped")
+            replays.keep(self, step, loss, norm, "skipped")
         return loss
 
     def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
         """The error that ends the run, after STOPPED.json and the step's bundle are written."""
         reason = f"loss {loss}, gradient norm {norm} at step {step}"
         self.record.stop("diverged", step, loss, reason)
-        divergence.keep(self, step, loss, norm, "diverged")
+        replays.keep(self, step, loss, norm, "diverged")
         mend = "lower optimizer.peak_lr or raise optimizer.warmup_tokens"
         return Diverged(f"{self.rung.run_id}: {reason}; {mend}; to repeat it: ladder replay {self.record.directory}")
 

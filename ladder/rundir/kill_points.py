@@ -46,4 +46,5 @@ def _kill():
 
 
 def _hang():
+    print("hangs, as LADDER_HANG_AT asks", flush=True)
     time.sleep(1e6)

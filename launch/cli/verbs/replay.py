@@ -29,17 +29,17 @@ def replay(
     """
     from dataclasses import asdict
 
-    from ladder.loop import divergence
-    from ladder.loop import replay as replaying
+    from ladder.replay import repeat
+    from ladder.rundir import replays
 
-    result = replaying.replay(run, step)
+    result = repeat.replay(run, step)
     console = terminal.console()
     for line in _summary(result):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(_rows(result.rows))
     console.print(_parts(result.parts))
     if json:
-        value = asdict(result) | {name: divergence.bits(getattr(result, name)) for name in ("loss", "grad_norm")}
+        value = asdict(result) | {name: replays.bits(getattr(result, name)) for name in ("loss", "grad_norm")}
         value["rows"] = [asdict(row) | {"loss": _number(row.loss)} for row in result.rows]
         norms = ("grad_norm", "param_norm")
         value["parts"] = [asdict(p) | {name: _number(getattr(p, name)) for name in norms} for p in result.parts]

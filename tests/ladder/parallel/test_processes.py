@@ -42,7 +42,8 @@ def rung(world) -> Rung:
 class Started:
     """The processes of one run; process i's output is in `logs[i]`, the windows it read in `read(i)`, step by step."""
 
-    def __init__(self, directory: Path, count: int, devices: int, **env: str):
+    def __init__(self, directory: Path, count: int, devices: int, only: dict[int, dict] | None = None, **env: str):
+        """only: {i: further variables of process i}."""
         self.directory, self.logs = directory, [directory / f"process-{i}.txt" for i in range(count)]
         with socket.socket() as free:
             free.bind(("localhost", 0))
@@ -60,7 +61,12 @@ class Started:
             process_flags = [*flags, "--process", str(i)] if flags else []
             with log.open("w") as file:
                 self.processes.append(
-                    subprocess.Popen([*worker, *process_flags], env=env, stdout=file, stderr=subprocess.STDOUT)
+                    subprocess.Popen(
+                        [*worker, *process_flags],
+                        env=env | (only or {}).get(i, {}),
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
                 )
 
     def codes(self) -> list[int]:
@@ -169,10 +175,34 @@ def test_a_killed_process_ends_the_other_and_both_resume(world, runs, tmp_path, 
     started.wait_for_a_segment()
     started.processes[victim].kill()
     began = time.monotonic()
-    assert started.codes()[1 - victim] not in (0, None)
-    assert time.monotonic() - began < 20
+    assert started.codes()[1 - victim] == 75
+    seconds = time.monotonic() - began
+    print(f"process {victim} killed: the other ended with 75 after {seconds:.1f} s")
+    assert seconds < 20
     assert Started(directory, 2, 2).codes() == [0, 0]
     assert values(directory) == values(runs["whole"].directory)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_a_hang_in_one_process_ends_both_with_75_and_both_resume(world, runs, tmp_path, hanging):
+    (directory,) = world([rung(world)], tmp_path)
+    started = Started(directory, 2, 2, {hanging: {"LADDER_HANG_AT": "step:12"}}, LADDER_WATCHDOG_SECONDS="15")
+    while "hangs, as LADDER_HANG_AT asks" not in started.logs[hanging].read_text():
+        assert all(process.poll() is None for process in started.processes), started.logs[0].read_text()
+        time.sleep(0.05)
+    began = time.monotonic()
+    assert started.codes() == [75, 75], [log.read_text() for log in started.logs]
+    seconds = time.monotonic() - began
+    print(f"process {hanging} hangs: both ended with 75 within {seconds:.1f} s")
+    assert 14 < seconds < 15 + 10
+    text = started.logs[hanging].read_text()
+    assert "watchdog: nothing has happened for 15 s" in text and "in _hang\n" in text
+    for log in started.logs:
+        assert "most recent call first" in log.read_text()
+    assert Started(directory, 2, 2).codes() == [0, 0]
+    assert values(directory) == values(runs["whole"].directory)
+    assert_same_bits(state(directory, STEPS), state(runs["whole"].directory, STEPS))
 
 
 @pytest.mark.chaos

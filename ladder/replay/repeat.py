@@ -8,7 +8,7 @@ import numpy as np
 
 from ladder.config import Rung
 from ladder.errors import InputError
-from ladder.loop import divergence, run, step
+from ladder.loop import run, step
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 from ladder.rundir import config_file, replays
@@ -88,7 +88,7 @@ def replay(directory, at: int | None = None) -> Replay:
     _, metrics = program.train_step(state, batch)
     loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
     recorded = _recorded(record, at)
-    now = {"loss": divergence.bits(loss), "grad_norm": divergence.bits(grad_norm)}
+    now = {"loss": replays.bits(loss), "grad_norm": replays.bits(grad_norm)}
     return Replay(
         run_id=rung.run_id,
         step=at,
@@ -130,17 +130,17 @@ def _recorded(record: Record, at: int) -> dict:
     if bundle := replays.read(record.directory, at):
         return bundle
     rows = [row for row in record.rows() if (row["step"], row["task"]) == (at, "train")]
-    logged = {row["metric"]: divergence.bits(row["value"]) for row in rows if row["metric"] in ("loss", "grad_norm")}
+    logged = {row["metric"]: replays.bits(row["value"]) for row in rows if row["metric"] in ("loss", "grad_norm")}
     return logged if len(logged) == 2 else {}
 
 
 def _differences(recorded: dict, tokens_BL: np.ndarray):
     """What was not as it is here when the run trained the step: any of it may change the last bits."""
-    if recorded.get("tokens_sha256", divergence.sha256(tokens_BL)) != divergence.sha256(tokens_BL):
-        now = [divergence.sha256(row)[:16] for row in tokens_BL]
+    if recorded.get("tokens_sha256", replays.sha256(tokens_BL)) != replays.sha256(tokens_BL):
+        now = [replays.sha256(row)[:16] for row in tokens_BL]
         other = [i for i, row in enumerate(recorded["rows"]) if row["sha256"] != now[i]]
         yield f"rows {', '.join(map(str, other[:SHOWN]))} of the batch have other tokens"
-    here = divergence.machine()
+    here = replays.machine()
     for name in here.keys() & recorded.keys():
         if recorded[name] != here[name]:
             yield f"{name}: {recorded[name]} in the run, {here[name]} here"
