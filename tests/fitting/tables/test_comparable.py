@@ -67,6 +67,26 @@ def test_points_that_do_not_compare_are_named(rows, expected):
     assert list(comparable.lines(table(*rows), trunks=False)) == without_trunks
 
 
+def test_a_run_that_skipped_many_steps_is_named():
+    shares = {"a": None, "b": 0.01, "c": 0.03, "d": 0.012}
+    common = {
+        "n_params": 1e6,
+        "tokens": 1e7,
+        "step": 10,
+        "task": "quiz",
+        "metric": "bpb",
+        "value": 1.0,
+        "place": "here",
+    }
+    rows = [common | {"run": run, "skipped_share": share} for run, share in shares.items()]
+    lines = comparable.lines(runs_table.from_rows(rows, "here"))
+    assert [line for line in lines if "skipped" in line] == [
+        "c and d skipped up to 3.0% of the steps, for spikes or NaN: such a run learnt from fewer tokens than it"
+        " counts; leave it out, or train it again"
+    ]
+    assert not [line for line in comparable.lines(runs_table.from_rows(rows[:2], "here")) if "skipped" in line]
+
+
 def test_every_result_names_the_runs(tmp_path, capsys, monkeypatch):
     """(Predictions and their page: tests/fitting/report/test_task_report.py.)"""
     uniform, path, out = simulated(), tmp_path / "runs.csv", tmp_path / "out.json"

@@ -14,7 +14,7 @@ import pytest
 from fitting.errors import InputError as FitInputError
 from fitting.tables import runs_table
 from ladder.config import Eval
-from ladder.errors import InputError
+from ladder.errors import DamagedError, InputError
 from ladder.loop import step
 from ladder.loop.run import open_run
 from ladder.optim import skip_step
@@ -94,25 +94,40 @@ def check_diverged(directory: Path, at: int) -> None:
 def test_a_nan_ends_the_run_and_its_step_is_repeated(world, tmp_path, poison, capsys):
     (directory,) = world([small(world, save_every=10)], tmp_path)
     poison(directory, {23: math.nan})
-    check_diverged(directory, 23)
+    assert run(directory) == 78
     assert f"to repeat it: ladder replay {directory}" in capsys.readouterr().err
+    assert Record(directory).stopped()["step"] == 23
+    for unfinished in (False, True):
+        with pytest.raises(FitInputError, match="no finished run among 1 run directories"):
+            runs_table.read(directory, unfinished)
     assert cli.main(["replay", str(directory), "--json", str(tmp_path / "r.json")]) == 0
     shown = capsys.readouterr().out
     assert "step 23, repeated from the checkpoint of step 20 (not skipped)" in shown
     assert "the same bits as in the run" in shown and "layer 0" in shown and "['embedding']" in shown
-    assert json.loads((tmp_path / "r.json").read_text())["loss"] == {
-        "value": "nan",
-        "bits": replays.bits(math.nan)["bits"],
-    }
-    # Without the fault in the batch the step gives other bits, and a damaged bundle is no bundle.
-    poison(directory, {})
-    assert cli.main(["replay", str(directory)]) == 1
-    assert "other bits than in the run: loss nan, gradient norm nan" in capsys.readouterr().out
-    assert replay(directory, 20).same and replay(directory, 20).recorded.keys() == {"loss", "grad_norm"}
-    assert replay(directory, 7).same is None
+    assert json.loads((tmp_path / "r.json").read_text())["loss"] == replays.bits(math.nan)
     bundle = directory / "replay/23.json"
     bundle.write_text(bundle.read_text().replace('"batch": 22', '"batch": 21'))
-    assert cli.main(["replay", str(directory)]) == 2
+    with pytest.raises(DamagedError, match="does not match the hash"):
+        replays.read(directory, 23)
+
+
+@pytest.mark.slow
+def test_what_is_not_as_it_was_in_the_run_is_said(world, tmp_path, poison, capsys):
+    (directory,) = world([small(world, save_every=10)], tmp_path)
+    poison(directory, {23: math.nan})
+    check_diverged(directory, 23)
+    poison(directory, {})  # the batch was at fault in the run, and is not now
+    assert cli.main(["replay", str(directory)]) == 1
+    assert "other bits than in the run: loss nan, gradient norm nan" in capsys.readouterr().out
+    bundle = replays.read(directory, 23)
+    bundle["rows"][2]["sha256"], bundle["tokens_sha256"], bundle["devices"] = "0" * 16, "0" * 64, "8 x TPU v5e"
+    replays._write(directory, 23, bundle)
+    assert replay(directory).differs == (
+        "rows 2 of the batch have other tokens",
+        f"devices: 8 x TPU v5e in the run, {replays.machine()['devices']} here",
+    )
+    assert replay(directory, 20).same and replay(directory, 20).recorded.keys() == {"loss", "grad_norm"}
+    assert replay(directory, 7).same is None
 
 
 @pytest.fixture
@@ -124,15 +139,18 @@ def skipped(world, tmp_path, poison):
     return directory
 
 
-def test_skipped_steps_are_counted_repeated_and_resumed_exactly(skipped, tmp_path, capsys):
+def test_skipped_steps_are_counted(skipped):
     assert skipped_at(skipped) == {10: 0, 12: 1, 20: 1, 30: 1, 37: 2, 40: 2, 50: 2, 58: 3, 60: 3}
     assert Record(skipped).done()["skipped"] == 3 and status.read_run(skipped).skipped == 3
     assert replays.steps(skipped) == [12, 37, 58]
+    assert set(runs_table.read(skipped)["skipped_share"]) == {3 / 60}
+
+
+@pytest.mark.slow
+def test_skipped_steps_are_repeated_and_resumed_exactly(skipped, tmp_path):
     for at in (12, 37, 58):
         result = replay(skipped, at)
         assert result.same and result.skipped and math.isnan(result.loss) == (at == 12)
-    table = runs_table.read(skipped)
-    assert set(table["skipped_share"]) == {3 / 60}
     again = Path(shutil.copytree(skipped, tmp_path / skipped.name))  # stopped after step 15, and resumed
     (again / "DONE.json").unlink()
     for saved in ("45", "60"):
