@@ -140,6 +140,7 @@ NUMBERS = {
     "demo --at-once": ("-1", "0", "1.5", "x", ""),
     "eval runs/mine --max-docs": ("-1", "0", "1.5", "x", ""),
     "eval runs/mine --step": ("-1", "99", "1.5", "x", ""),
+    "replay runs/mine --step": ("-1", "99", "1.5", "x", ""),
     "logs runs/mine --rung a --lines": ("-1", "0", "1.5", "x", ""),
     "watch runs/mine --every": ("-1", "0", "nan", "inf", "x", "", "1e9"),
     "submit demo --at-once": ("-1", "0", "x", ""),
@@ -324,6 +325,7 @@ OF_OUTPUTS = {
     "check demo --rung d24-trunk --topology v5e:4x4 --json": "json",
     "doctor --json": "json",
     "eval runs/mine --json": "json",
+    "replay runs/mine --json": "json",
     "status runs/mine --json": "json",
     "verify runs/mine --json": "json",
 }

@@ -18,6 +18,7 @@ OF_RUNS = (
     f"predict broken/KIND --target {TARGET}", "study broken/KIND", "export broken/KIND -o out.csv",
     "report broken/KIND -o out.html", f"eval broken/KIND/{RUN_ID}/checkpoints/4", "logs broken/KIND --rung no",
     "verify broken/KIND --rung no", f"export broken/KIND/{RUN_ID} --to hf new",
+    f"replay broken/KIND/{RUN_ID}",
 )  # fmt: skip
 SETTINGS = {
     "words": "words", "cut": "[slurm", "twice": "[slurm]\na=1\na=1", "unknown": "[slrm]\n",
@@ -57,7 +58,7 @@ CONTRADICTIONS = (
     "plan demo demo", "fit losses.csv --drop-above 0.001", "fit losses.csv --reach 0.001", "fit losses.csv --reach 2",
     "fit losses.csv --starts grid --law kaplan-nd", "extrapolate losses.csv", "conclude no/such", "conclude afile",
     "extrapolate runs.csv --task piqa --metric bpb --n no", "study runs.csv --run no", "conclude .", "train no/such",
-    "train afile", "train .", "eval afile", "eval .", "train runs --coordinator x:1", "watch demo --every 0",
+    "train afile", "train .", "eval afile", "eval .", "replay afile", "replay .", "train runs --coordinator x:1", "watch demo --every 0",
     "check demo --rung d24-trunk --topology v5e:4x4 --recommend --slices 0",
 )  # fmt: skip
 
