@@ -19,7 +19,7 @@ import numpy as np
 from ladder.data.mixture import Mixture, Order
 from ladder.data.windows import Windows
 from ladder.data_config import windows_of_subset
-from ladder.rundir.kill_points import phase
+from ladder.rundir.kill_points import fault_point
 
 
 class Batches:
@@ -136,7 +136,7 @@ def prefetched(batches, start: int, stop: int, ahead: int = 2) -> Iterator[tuple
             if stopped.is_set():
                 return
             try:
-                phase("read")
+                fault_point("read")
                 ready.put((step, batches(step), None))
             except BaseException as error:
                 ready.put((step, None, error))

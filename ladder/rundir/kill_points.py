@@ -27,10 +27,16 @@ _latest = Sign("start", 1, time.monotonic())
 
 
 def phase(name):
-    """Count that phase `name` is reached; kill -9 this process, or let it hang, if a variable asks for it now."""
+    """Count that the training loop has reached phase `name`: a sign of life; and a fault point."""
     global _latest
+    _latest = Sign(name, _reached[name] + 1, time.monotonic())
+    fault_point(name)
+
+
+def fault_point(name):
+    """Count that `name` is reached; kill -9 this process, or let it hang, if a variable asks for it now. Not a sign of
+    life: other threads, such as the loader's, reach fault points while the loop hangs or compiles."""
     _reached[name] += 1
-    _latest = Sign(name, _reached[name], time.monotonic())
     for variable, action in (("LADDER_KILL_AT", _kill), ("LADDER_HANG_AT", _hang)):
         target, _, count = os.environ.get(variable, "").partition(":")
         if name == target and _reached[name] == int(count or 1):

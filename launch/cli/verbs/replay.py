@@ -1,11 +1,14 @@
 """`ladder replay`: repeat a step that diverged or was skipped, and look at it."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
+from ladder.rundir.files import as_path
+from ladder.rundir.record import Record
 from launch import terminal
 from launch.cli.options import Json
 
@@ -27,12 +30,12 @@ def replay(
     Args:
         step: which step; default: the last that diverged or was skipped
     """
-    from dataclasses import asdict
-
+    directory = as_path(run)
+    Record(directory).read_config()  # before the imports, which take seconds
     from ladder.replay import repeat
     from ladder.rundir import replays
 
-    result = repeat.replay(run, step)
+    result = repeat.replay(directory, step)
     console = terminal.console()
     for line in _summary(result):
         console.print(line, highlight=False, soft_wrap=True)

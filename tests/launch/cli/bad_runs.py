@@ -58,7 +58,8 @@ CONTRADICTIONS = (
     "plan demo demo", "fit losses.csv --drop-above 0.001", "fit losses.csv --reach 0.001", "fit losses.csv --reach 2",
     "fit losses.csv --starts grid --law kaplan-nd", "extrapolate losses.csv", "conclude no/such", "conclude afile",
     "extrapolate runs.csv --task piqa --metric bpb --n no", "study runs.csv --run no", "conclude .", "train no/such",
-    "train afile", "train .", "eval afile", "eval .", "replay afile", "replay .", "train runs --coordinator x:1", "watch demo --every 0",
+    "replay afile", "replay .",
+    "train afile", "train .", "eval afile", "eval .", "train runs --coordinator x:1", "watch demo --every 0",
     "check demo --rung d24-trunk --topology v5e:4x4 --recommend --slices 0",
 )  # fmt: skip
 
