@@ -343,6 +343,9 @@ class Ladder:
         for name in ("model", "batch_tokens", "seed"):
             same = getattr(branch, name) == getattr(trunk, name)
             _check(same, f"{where} and its trunk differ in {name}; make them equal")
+        for name in ("skip_step_sigma", "skip_step_window"):  # their series are part of the checkpoint
+            same = getattr(branch.optimizer, name) == getattr(trunk.optimizer, name)
+            _check(same, f"{where} and its trunk differ in optimizer.{name}; make them equal")
         _check(
             branch.parent_step in trunk.save_at and branch.parent_step <= trunk.steps,
             f"{where}: its trunk must train to step {branch.parent_step} and list it in save_at",

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from ladder.config import Optimizer
+from configs.wsd import trunk_and_branches
+from ladder.config import Ladder, Optimizer
 from ladder.errors import InputError
 from ladder.optim import skip_step
 
@@ -87,3 +88,10 @@ def test_only_a_run_that_skips_has_another_run_id():
         "skip_step_window": 128,
     }
     assert skip_step.init(PLAIN) == {}
+
+
+def test_a_branch_skips_as_its_trunk_does(world):
+    trunk, branch = trunk_and_branches(world.rung(save_every=0), [0.02])
+    skips = replace(branch, optimizer=replace(branch.optimizer, skip_step_sigma=6.0))
+    with pytest.raises(InputError, match=r"and its trunk differ in optimizer\.skip_step_sigma; make them equal"):
+        Ladder("tiny", (trunk, skips))
