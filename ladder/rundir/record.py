@@ -11,6 +11,7 @@
                      of life of the sitting before
     STOPPED.json     {"state": "diverged" | "failed" | "stuck" | "cancelled", ...}: why the run ended, where an
                      automatic retry would not help; deleted when the run is resumed
+    replay/          steps that diverged or were skipped, to be repeated (replays.py)
     DONE.json        written last; the run is finished if it exists, whatever else says otherwise
 
 Every .json file holds the run_id and its own hash (files.py). In a run of several processes only process 0 writes.
