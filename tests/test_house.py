@@ -31,6 +31,7 @@ LAYERS = {
         "epochs",
         "plan",
         "ladder_file",
+        "emit",
         "prepare",
         "verify",
         "data",

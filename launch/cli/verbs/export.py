@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from ladder.errors import InputError
 from launch.cli.options import refuse
 
-Source = Literal["ladder", "paper", "lm-eval", "llm-foundry", "wandb"]
+Source = Literal["ladder", "paper", "lm-eval", "llm-foundry", "wandb", "maxtext", "olmo-core", "levanter"]
 # Which flags each source reads; any other is refused.
 FLAGS = {
     "ladder": (),
@@ -17,7 +17,12 @@ FLAGS = {
     "lm-eval": ("run", "step"),
     "llm-foundry": ("run", "step"),
     "wandb": ("run", "tokens", "step-column"),
+    "maxtext": ("run", "tokens"),
+    "olmo-core": ("run", "tokens"),
+    "levanter": ("run", "tokens"),
 }
+# Logs of trainers; what they do not say of a run stands in emitted.json, beside its config.
+TRAINERS = ("maxtext", "olmo-core", "levanter")
 
 
 def export(
@@ -42,18 +47,23 @@ def export(
 
     Example: ladder export 1B.json 3B.json --source lm-eval --run 1B=1.3B,26B 3B=3.2B,64B -o table.csv
 
+    Example: ladder export emitted/ logs/ --source maxtext -o table.csv
+
     Example: ladder export runs/demo/RUN_ID --to hf my-model
 
     Args:
         out: the runs table to write, .csv or .csv.gz
         to: write the model of a run directory to a new folder that Hugging Face transformers opens
         source: paper: a folder of the task-ladder paper's CSVs; lm-eval: result JSONs, samples or folders of them;
-            llm-foundry: result JSONs; wandb: CSVs of histories or panels
+            llm-foundry: result JSONs; wandb: CSVs of histories or panels; maxtext, olmo-core, levanter: logs, or folders
+            of them, of runs whose configs `ladder plan --emit` wrote
         run: name, parameters and training tokens of each file's run (one for all files: the same run); for wandb name
-            and parameters, for a panel of every run in it; 1B-10xC=1.3B,260B
+            and parameters, for a panel of every run in it; for a trainer, of runs that are not in emitted.json;
+            1B-10xC=1.3B,260B
         step: of the run when it was evaluated, of each file or one for all (lm-eval, llm-foundry; 0 without it);
             with --to, which checkpoint (the newest without it)
-        tokens: wandb: the column with training tokens, or the number of tokens in a step ("tokens" without it)
+        tokens: wandb: the column with training tokens, or the number of tokens in a step ("tokens" without it); of a
+            trainer's runs that are not in emitted.json: the number of tokens in a step
         step_column: wandb: the column with the training step (_step, or Step of a panel, without it)
         where: only rows with this value in this column, for example task=piqa_val; of one column, any of several values
     """
@@ -74,7 +84,7 @@ def export(
     for flag, value in given.items():
         if value not in (None, ()) and flag not in FLAGS[source]:
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
-    runs = join.where(join.join(_read(tables, source, run, step, tokens or "tokens", step_column)), where)
+    runs = join.where(join.join(_read(tables, source, run, step, tokens, step_column)), where)
     runs_table.write(runs, out)
     for line in runs.left_out:
         print(f"left out: {line}")
@@ -92,7 +102,7 @@ def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...]) -> None:
     terminal.console().print(f"{folder}: step {written:,}, {n_bytes / 1e6:,.1f} MB of tensors", markup=False)
 
 
-def _read(files: tuple[str, ...], source: Source, run, step, tokens: str, step_column: str | None) -> list:
+def _read(files: tuple[str, ...], source: Source, run, step, tokens: str | None, step_column: str | None) -> list:
     """The table of each file."""
     from fitting.tables import importers, runs_table
 
@@ -100,20 +110,39 @@ def _read(files: tuple[str, ...], source: Source, run, step, tokens: str, step_c
         return [runs_table.read(file) for file in files]
     if source == "paper":
         return [importers.paper(file) for file in files]
+    if source in TRAINERS:
+        read = {"maxtext": importers.maxtext, "olmo-core": importers.olmo_core, "levanter": importers.levanter}[source]
+        return [read(files, _parameters([_run(text, 1) for text in run]), _tokens_in_a_step(tokens))]
     runs = [_run(text, 1 if source == "wandb" else 2) for text in run or ("",)]
     if source == "wandb":
-        everyone = {name: n_params for name, (n_params,) in runs}
-        if any(everyone[name] != n_params for name, (n_params,) in runs):
-            raise InputError("--run: a run has two numbers of parameters")
+        everyone = _parameters(runs)
         panels = [importers.is_panel(file) for file in files]
         # A panel is asked for every run; a history is one run's, in the order of the files.
         of_file = [everyone] * len(files) if all(panels) else [{name: n} for name, (n,) in _each(runs, files, "run")]
         of_file = [everyone if panel else own for panel, own in zip(panels, of_file, strict=True)]
+        tokens = tokens or "tokens"
         return [importers.wandb(file, own, tokens, step_column) for file, own in zip(files, of_file, strict=True)]
     read = importers.lm_eval if source == "lm-eval" else importers.llm_foundry
     steps = _each([_step(text) for text in step or ("0",)], files, "step")
     of_file = zip(files, _each(runs, files, "run"), steps, strict=True)
     return [read(file, name, *sizes, at) for file, (name, sizes), at in of_file]
+
+
+def _parameters(runs: list[tuple[str, list[float]]]) -> dict[str, float]:
+    """{name: N} of --run NAME=N. Raises InputError where a run has two."""
+    n_params = {name: n for name, (n,) in runs}
+    if any(n_params[name] != n for name, (n,) in runs):
+        raise InputError("--run: a run has two numbers of parameters")
+    return n_params
+
+
+def _tokens_in_a_step(text: str | None) -> float | None:
+    from fitting.tables.quantities import quantity
+
+    value = None if text is None else quantity(text)
+    if value is not None and not 0 < value < math.inf:
+        raise InputError(f"--tokens {text}: the tokens in a step must be positive")
+    return value
 
 
 def _each(values: list, files: tuple[str, ...], flag: str) -> list:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.progress import BarColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
@@ -19,7 +19,15 @@ MOST_DEVICES = 10_000_000
 
 
 def plan(
-    name: Name, overrides: Overrides = (), /, *, devices: int = 1, corpora: Corpora = CORPORA, json: Json = None
+    name: Name,
+    overrides: Overrides = (),
+    /,
+    *,
+    devices: int = 1,
+    corpora: Corpora = CORPORA,
+    json: Json = None,
+    emit: Annotated[Literal["maxtext", "olmo-core", "levanter"] | None, arg(help_behavior_hint="")] = None,
+    out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")] = None,
 ) -> None:
     """Show what every run of a ladder costs: size, tokens, steps, learning rate, FLOPs, share of each target, memory.
 
@@ -27,14 +35,22 @@ def plan(
 
     Example: ladder plan olmo2 --devices 64
 
+    Example: ladder plan olmo2 --emit maxtext --out emitted --devices 64
+
     Args:
-        devices: over how many devices state and batch are split, for the memory estimate
+        devices: over how many devices state and batch are split, for the memory estimate and MaxText's batch
+        emit: also write the config of every run for another trainer; `ladder export --source` reads its logs back
+        out: the folder for --emit
     """
     from launch import epochs, prepare
     from launch import plan as planning
 
     if not 1 <= devices <= MOST_DEVICES:
         raise InputError(f"--devices {devices}: must be 1 to {MOST_DEVICES:,}")
+    if emit is None:
+        refuse("without --emit", {"out": out})
+    elif out is None:
+        raise InputError(f"--emit {emit}: name the folder to write, --out DIR")
     ladder = loader.overridden(loader.load(name), overrides)
     prepare.check_tokenizers(ladder, named=any(text.startswith("data.tokenizer=") for text in overrides))
     ladder_plan = planning.make(ladder, devices, as_path(corpora))
@@ -43,6 +59,12 @@ def plan(
         terminal.write_json(json, planning.to_json(ladder_plan))
     for rung, row in zip(ladder.all, ladder_plan.rungs + ladder_plan.targets, strict=True):
         epochs.check(rung, row.sources)
+    if emit:
+        from launch.emit import files
+
+        emitted = files.write(ladder, emit, out, devices)
+        lines = [f"{out}: {len(emitted.paths)} configs for {files.TRAINERS[emit].TRAINER}; fill in what says FILL_IN"]
+        terminal.console().print("\n".join([*lines, *emitted.notes]), markup=False, highlight=False, soft_wrap=True)
 
 
 def train(
