@@ -66,7 +66,8 @@ def _text(module, ladder: Ladder, rung: Rung, name: str, config: Config) -> str:
     comments = (
         f"{name} of the ladder {ladder.name}, for {module.TRAINER}. Fill in what says FILL_IN, then:",
         f"  {module.COMMAND.format(file=name + module.SUFFIX, name=name)}",
-        f"N = {n_params(m):,} (all parameters but the input embedding), {n_total(m):,} with it; D = {rung.tokens:,} tokens",
+        f"N = {n_params(m):,} (all parameters but the input embedding), {n_total(m):,} with it",
+        f"D = {rung.tokens:,} tokens",
         *(f"Different here: {line}" for line in config.differences),
     )
     return yaml_text.text(comments, config.tree)

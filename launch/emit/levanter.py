@@ -117,8 +117,8 @@ def _differences(rung: Rung) -> tuple[str, ...]:
     return (
         "The vocabulary is that of the tokenizer, rounded up to a multiple of the devices: N is ours where it has "
         f"{rung.model.vocab_size:,} tokens.",
-        "The first update has a rate of 0: Levanter's schedule is one step later than ours in the warm-up, and ends one "
-        "step earlier.",
+        "The first update has a rate of 0: Levanter's schedule is one step later than ours in the warm-up, and ends "
+        "one step earlier.",
         "Initial weights follow Levanter's rules, not one standard deviation for all (model.init_std).",
         "train/loss includes the z-loss.",
     )

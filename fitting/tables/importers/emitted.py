@@ -27,9 +27,7 @@ def find(paths: list) -> dict[str, dict]:
         for facts in _read(file):
             earlier = runs.setdefault(facts["run"], facts)
             if any(earlier[name] != facts[name] for name in _NEEDED):
-                raise InputError(
-                    f"{file}: the run {facts['run']} stands in another {NAME} with another size; name fewer"
-                )
+                raise InputError(f"{file}: the run {facts['run']} has another size in another {NAME}; name fewer")
     return runs
 
 

@@ -1,7 +1,7 @@
 """Logs of Levanter: the lines of its json_logger, alone or in its log, or a history of Weights & Biases as CSV.
 
 ... - levanter.json_logger - json_logger.py:86 - INFO :: {"tracker": "json_logger", "event": "log", "step": 9,
-"metrics": {"train/loss": 2.9, "throughput/total_tokens": 5242880, "eval/c4/bpb": 1.0}}    (tracker/json_logger.py, 2026)
+"metrics": {"train/loss": 2.9, "throughput/total_tokens": 5242880, "eval/c4/bpb": 1.0}}   (tracker/json_logger.py, 2026)
 """
 
 import json
@@ -20,7 +20,7 @@ TOKENS = "throughput/total_tokens"
 def levanter(paths: Iterable, n_params: dict[str, float], tokens_per_step: float | None = None) -> Table:
     """Training losses, losses and bpb of texts, and results of lm_eval of runs of Levanter.
 
-    n_params: {run: N}, and tokens_per_step, of runs that `ladder plan --emit levanter` did not write. Raises InputError.
+    n_params: {run: N}, and tokens_per_step, of runs that `ladder plan --emit` did not write. Raises InputError.
     """
     return table(LEVANTER, paths, n_params, tokens_per_step)
 

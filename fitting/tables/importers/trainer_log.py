@@ -53,9 +53,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Trainer:
-    """name: for messages. patterns: of its files in a folder. read: Log of a file that is no CSV. metric: (task, metric)
-    of a name in its logs, or None. first_step: by which number it calls the state after its first update. tokens: the
-    name of the tokens seen."""
+    """name: for messages. patterns: of its files in a folder. read: Log of a file that is no CSV. metric: (task,
+    metric) of a name in its logs, or None. first_step: the number of its first update. tokens: the name of the tokens
+    seen."""
 
     name: str
     patterns: tuple[str, ...]

@@ -55,15 +55,13 @@ def export(
         out: the runs table to write, .csv or .csv.gz
         to: write the model of a run directory to a new folder that Hugging Face transformers opens
         source: paper: a folder of the task-ladder paper's CSVs; lm-eval: result JSONs, samples or folders of them;
-            llm-foundry: result JSONs; wandb: CSVs of histories or panels; maxtext, olmo-core, levanter: logs, or folders
-            of them, of runs whose configs `ladder plan --emit` wrote
-        run: name, parameters and training tokens of each file's run (one for all files: the same run); for wandb name
-            and parameters, for a panel of every run in it; for a trainer, of runs that are not in emitted.json;
-            1B-10xC=1.3B,260B
+            llm-foundry: result JSONs; wandb: CSVs of histories or panels; maxtext, olmo-core, levanter: logs and
+            folders, with the configs of `ladder plan --emit`
+        run: name, parameters and training tokens of each file's run (one for all files: the same run); for wandb, and
+            a trainer's runs that --emit did not write, name and parameters; 1B-10xC=1.3B,260B
         step: of the run when it was evaluated, of each file or one for all (lm-eval, llm-foundry; 0 without it);
             with --to, which checkpoint (the newest without it)
-        tokens: wandb: the column with training tokens, or the number of tokens in a step ("tokens" without it); of a
-            trainer's runs that are not in emitted.json: the number of tokens in a step
+        tokens: wandb: the column with training tokens ("tokens" without it); wandb, trainers: or how many in a step
         step_column: wandb: the column with the training step (_step, or Step of a panel, without it)
         where: only rows with this value in this column, for example task=piqa_val; of one column, any of several values
     """
@@ -71,17 +69,14 @@ def export(
         raise InputError("name what to export, for example: ladder export runs/demo -o demo.csv.gz")
     if to is not None:
         unused = {"out": out, "run": run, "tokens": tokens, "step_column": step_column, "where": where}
-        refuse("with --to", unused | {"source": source != "ladder"})
-        _model(tables, to[1], step)
-        return
+        return _model(tables, to[1], step, unused | {"source": source != "ladder"})
     if out is None:
         raise InputError("name the file to write, -o runs.csv.gz for a runs table; or --to hf DIR for a model")
     from fitting.tables import join, runs_table
 
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
-    given = {"run": run, "step": step, "tokens": tokens, "step-column": step_column}
-    for flag, value in given.items():
+    for flag, value in {"run": run, "step": step, "tokens": tokens, "step-column": step_column}.items():
         if value not in (None, ()) and flag not in FLAGS[source]:
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
     runs = join.where(join.join(_read(tables, source, run, step, tokens, step_column)), where)
@@ -91,9 +86,10 @@ def export(
     print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
 
 
-def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...]) -> None:
+def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...], unused: dict) -> None:
     from launch import model_export, terminal
 
+    refuse("with --to", unused)
     if len(runs) > 1:
         raise InputError(f"--to: {len(runs)} runs; name one run directory at a time")
     if len(step) > 1 or not all(text.isdecimal() and len(text) < 16 for text in step):
