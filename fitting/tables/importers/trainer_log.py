@@ -25,14 +25,13 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One value. step: updates done. tokens: seen by then, if the log says so. rounded: as printed, not as computed."""
+    """One value. step: updates done. rounded: as printed, not as computed."""
 
     step: float
     task: str
     metric: str
     value: float
     place: str
-    tokens: float | None = None
     rounded: bool = False
 
 
@@ -40,11 +39,12 @@ class Measured:
 class Log:
     """What one file holds of one run.
 
-    run: its name, if the file says so. unknown: names that are no metric of a runs table. not_finite: places of values
-    that are NaN or no numbers. notes: what else was left out.
+    run: its name, if the file says so. tokens: {step: tokens seen}, if it says so. unknown: names that are no metric of a
+    runs table. not_finite: places of values that are NaN or no numbers. notes: what else was left out.
     """
 
     measured: list[Measured] = field(default_factory=list)
+    tokens: dict[float, float] = field(default_factory=dict)
     run: str | None = None
     unknown: set[str] = field(default_factory=set)
     not_finite: list[str] = field(default_factory=list)
@@ -89,8 +89,10 @@ def table(trainer: Trainer, paths: Iterable, n_params: dict[str, float], tokens_
                 left_out.append(f"{len(log.not_finite)} values that are not finite (first at {log.not_finite[0]})")
     rows = []
     for run in dict.fromkeys(run for _, run, _ in logs):
-        values, notes = _values([(file, log) for file, name, log in logs if name == run], run)
-        rows += _rows(run, values, known.get(run), n_params.get(run), tokens_per_step)
+        of_run = [log for _, name, log in logs if name == run]
+        values, notes = _values(of_run, run)
+        tokens = {step: tokens for log in of_run for step, tokens in log.tokens.items()}
+        rows += _rows(run, values, known.get(run), n_params.get(run), tokens, tokens_per_step)
         left_out += notes + _unfinished(run, values, known.get(run))
     if not rows:
         raise InputError(f"no metrics of {trainer.name} in {', '.join(map(str, paths))}")
@@ -107,15 +109,16 @@ def flattened(metrics: dict, prefix: str = "") -> dict[str, object]:
 
 def measure(log: Log, trainer: Trainer, metrics: dict[str, object], step: float, place: str, rounded=False) -> None:
     """Add the metrics of one step, by the names of the trainer, to a log."""
-    tokens = metrics.get(trainer.tokens) if trainer.tokens else None
-    tokens = float(tokens) if is_number(tokens) else None
     for name, value in metrics.items():
+        if name == trainer.tokens and is_number(value):
+            log.tokens[step] = value
+            continue
         known = trainer.metric(name)
         if known is None:
             log.unknown.add(name)
         elif is_number(value):
             check_share(known[1], value, f"{place}: {name}")
-            log.measured.append(Measured(step, *known, value, place, tokens, rounded))
+            log.measured.append(Measured(step, *known, value, place, rounded))
         else:
             log.not_finite.append(f"{place}: {name}")
 
@@ -189,13 +192,13 @@ def _run(file, said: str | None, known: dict) -> str:
     return found
 
 
-def _values(logs: list[tuple[Path, Log]], run: str) -> tuple[list[Measured], list[str]]:
+def _values(logs: list[Log], run: str) -> tuple[list[Measured], list[str]]:
     """One value for each step, task and metric of a run, and notes about the others.
 
     An exact value counts before one as printed, and of two, as after a resume, the later one.
     """
     values, replaced = {}, 0
-    for _, log in logs:
+    for log in logs:
         for one in log.measured:
             key = (one.step, one.task, one.metric)
             earlier = values.get(key)
@@ -207,18 +210,23 @@ def _values(logs: list[tuple[Path, Log]], run: str) -> tuple[list[Measured], lis
     return sorted(values.values(), key=lambda one: one.step), [note] if replaced else []
 
 
-def _rows(run: str, values: list[Measured], facts: dict | None, n: float | None, per_step: float | None) -> list[dict]:
-    if facts is None and n is None:
-        raise InputError(f"run {run}: its parameters are not known; give them: --run {run}=N")
+def _rows(
+    run: str,
+    values: list[Measured],
+    facts: dict | None,
+    n: float | None,
+    logged: dict[float, float],
+    per_step: float | None,
+) -> list[dict]:
+    """Rows of one run. facts: of emitted.json; else n and, of the tokens, what is logged or per_step."""
     common = {"run": run, "n_params": n or facts["n_params"]}
     common |= {name: facts.get(name) for name in FACTS} if facts else {}
     rows = []
     for one in values:
-        tokens = one.step * facts["batch_tokens"] if facts else one.tokens
+        batch = facts["batch_tokens"] if facts else per_step
+        tokens = one.step * batch if batch else logged.get(one.step)
         if tokens is None:
-            if per_step is None:
-                raise InputError(f"{one.place}: run {run}: its log has no tokens; give those in a step: --tokens M")
-            tokens = one.step * per_step
+            raise InputError(f"{one.place}: run {run}: its log has no tokens; give those in a step: --tokens M")
         if tokens <= 0:  # before training: laws need D > 0
             continue
         row = common | {"tokens": tokens, "step": one.step, "flops": 6 * common["n_params"] * tokens}
