@@ -11,7 +11,8 @@ from typing import Any
 from fitting import files
 from ladder.errors import InputError
 
-OUTPUTS = ("json", "plot", "out", "calibrate", "markdown", "seal")  # flags that name a file to write
+# Flags that name a file to write. Their type is Path; --out of plan, a str, names a folder.
+OUTPUTS = ("json", "plot", "out", "calibrate", "markdown", "seal")
 
 
 def checked(verb: Callable) -> Callable:
@@ -30,7 +31,7 @@ def checked(verb: Callable) -> Callable:
                         f"{shown} is empty; give it a value" + ("" if is_positional[name] else ", or leave it out")
                     )
         inputs = [text for name, value in values.items() if is_positional[name] for text in _each(value)]
-        _check_outputs({name: values[name] for name in OUTPUTS if values.get(name) is not None}, inputs)
+        _check_outputs({name: values[name] for name in OUTPUTS if isinstance(values.get(name), Path)}, inputs)
         return verb(*args, **kwargs)
 
     return run

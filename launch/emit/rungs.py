@@ -1,5 +1,6 @@
 """What the config of every trainer needs of a rung: its name, its schedule in steps, and the refusals all share."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -23,9 +24,14 @@ def named(ladder: Ladder) -> dict[str, Rung]:
     """{name: rung} of the runs to emit: labels where they are unique, else with the seed or the run_id.
 
     A trunk is left out. A branch is the last part of a full run of the same length, with its rates (configs/wsd.py):
-    it is emitted as that run. Raises InputError where only trunks are there.
+    it is emitted as that run. Raises InputError where only trunks are there, or a name cannot be that of a file.
     """
     rungs = [_from_its_start(rung) for rung in ladder.all if rung.kind != "trunk"]
+    for rung in rungs:
+        if not re.fullmatch(r"[\w.+-]+", rung.label):
+            raise InputError(
+                f"rung {rung.label}: its name is that of a file here; use letters, digits and . _ + - only"
+            )
     if not rungs:
         raise InputError(f"ladder {ladder.name} has only trunks, which no other trainer branches from; list full runs")
     for names in ([r.label for r in rungs], [f"{r.label}-s{r.seed}" for r in rungs]):

@@ -44,7 +44,7 @@ def _lines(tree: dict, indent: str) -> list[str]:
 
 
 def _key(key: str) -> str:
-    return key if _PLAIN.fullmatch(key) and key.lower() not in _NOT_TEXT else json.dumps(key)
+    return key if _PLAIN.fullmatch(key) and key.lower() not in _NOT_TEXT else json.dumps(key, ensure_ascii=False)
 
 
 def _flow(value) -> str:

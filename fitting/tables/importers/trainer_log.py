@@ -39,8 +39,8 @@ class Measured:
 class Log:
     """What one file holds of one run.
 
-    run: its name, if the file says so. tokens: {step: tokens seen}, if it says so. unknown: names that are no metric of a
-    runs table. not_finite: places of values that are NaN or no numbers. notes: what else was left out.
+    run: its name, and tokens: {step: tokens seen}, if the file says so. unknown: names that are no metric of a runs
+    table. not_finite: places of values that are NaN or no numbers. notes: what else was left out.
     """
 
     measured: list[Measured] = field(default_factory=list)
