@@ -162,7 +162,9 @@ def _trainer(rung: Rung, name: str) -> dict:
     return {
         _CLASS: "olmo_core.train.TrainerConfig",
         "save_folder": Noted(f"{FILL_IN}/{name}", f"FILL IN: a folder or bucket; the last part stays {name}"),
-        "save_overwrite": Noted(True, "the metrics of a step are written again with its checkpoint, and after a resume"),
+        "save_overwrite": Noted(
+            True, "the metrics of a step are written again with its checkpoint, and after a resume"
+        ),
         "max_duration": Noted({"value": rung.steps, "unit": "steps"}, f"{rung.tokens:,} tokens"),
         "callbacks": {
             "checkpointer": {

@@ -5,7 +5,6 @@ and D by our conventions (n_params: all parameters but the input embedding; FLOP
 at the last step of its config.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from fitting.tables.importers import emitted
 from fitting.tables.importers.metrics import check_share, csv_rows, is_number, listed, number
 from fitting.tables.runs_table import Table, from_rows
 
+# A run is at its end at the last step that was logged, if that is this share of its steps: not every step is logged.
+END = 0.99
 # Columns of a run that emitted.json gives.
 FACTS = (
     *("split", "size", "multiple", "seed", "n_non_embedding", "n_total", "batch_tokens", "steps"),
@@ -72,7 +73,7 @@ def table(trainer: Trainer, paths: Iterable, n_params: dict[str, float], tokens_
     """
     paths = [reader.as_path(path) for path in paths]
     known = emitted.find(paths)
-    logs, left_out = [], []
+    logs, left_out, unknown = [], [], set()
     for file, is_named in _files(trainer, paths):
         file_logs = _csv(trainer, file) if _is_csv(file) else [trainer.read(file, reader.content(file)[1])]
         if not any(log.measured for log in file_logs):
@@ -84,7 +85,7 @@ def table(trainer: Trainer, paths: Iterable, n_params: dict[str, float], tokens_
         for log in file_logs:
             logs.append((file, _run(file, log.run, known | n_params), log))
             left_out += [f"{file}: {note}" for note in log.notes]
-            left_out += [f"{file}: {listed(log.unknown)}"] if log.unknown else []
+            unknown |= log.unknown
             if log.not_finite:
                 left_out.append(f"{len(log.not_finite)} values that are not finite (first at {log.not_finite[0]})")
     rows = []
@@ -93,9 +94,10 @@ def table(trainer: Trainer, paths: Iterable, n_params: dict[str, float], tokens_
         values, notes = _values(of_run, run)
         tokens = {step: tokens for log in of_run for step, tokens in log.tokens.items()}
         rows += _rows(run, values, known.get(run), n_params.get(run), tokens, tokens_per_step)
-        left_out += notes + _unfinished(run, values, known.get(run))
+        left_out += notes + _unfinished(run, rows)
     if not rows:
         raise InputError(f"no metrics of {trainer.name} in {', '.join(map(str, paths))}")
+    left_out += [f"what is no metric of a runs table: {listed(unknown)}"] if unknown else []
     return from_rows(rows, ", ".join(map(str, paths)), tuple(left_out))
 
 
@@ -221,7 +223,7 @@ def _rows(
     """Rows of one run. facts: of emitted.json; else n and, of the tokens, what is logged or per_step."""
     common = {"run": run, "n_params": n or facts["n_params"]}
     common |= {name: facts.get(name) for name in FACTS} if facts else {}
-    rows = []
+    rows, last = [], max((one.step for one in values), default=0.0)
     for one in values:
         batch = facts["batch_tokens"] if facts else per_step
         tokens = one.step * batch if batch else logged.get(one.step)
@@ -231,12 +233,17 @@ def _rows(
             continue
         row = common | {"tokens": tokens, "step": one.step, "flops": 6 * common["n_params"] * tokens}
         row |= {"task": one.task, "metric": one.metric, "value": one.value, "place": one.place}
-        rows.append(row | {"final": one.step >= (facts["steps"] if facts else values[-1].step)})
+        rows.append(row | {"final": one.step == last >= END * (facts["steps"] if facts else last)})
     return rows
 
 
-def _unfinished(run: str, values: list[Measured], facts: dict | None) -> list[str]:
-    last = max((one.step for one in values), default=-math.inf)
-    if facts is None or last >= facts["steps"]:
+def _unfinished(run: str, rows: list[dict]) -> list[str]:
+    """A note where the log of a run does not reach the last step of its config."""
+    of_run = [row for row in rows if row["run"] == run]
+    last = max((row["step"] for row in of_run), default=0.0)
+    steps = of_run[0].get("steps") if of_run else None
+    if steps is None or last >= steps:
         return []
-    return [f"run {run} as a finished run (its log ends at step {last:g} of {facts['steps']})"]
+    if any(row["final"] for row in of_run):
+        return [f"run {run}: steps after {last:g}, its end here (its config has {steps})"]
+    return [f"run {run} as a finished run (its log ends at step {last:g} of {steps})"]

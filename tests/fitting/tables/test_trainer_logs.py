@@ -235,6 +235,16 @@ def test_a_run_that_was_not_emitted(tmp_path):
     assert losses(importers.levanter([tmp_path / "own.log"], {"own": 1e9})) == EXPECTED  # it has its tokens
 
 
+def test_the_last_step_that_was_logged_is_the_end_if_it_is_close(folder):
+    """Of 400 updates, logged every 50 and 3 before the end; and of 405, which leaves it 8 before the end."""
+    lines = [json.dumps({"learning/lm_loss": 3.0, "step": step - 1.0, "run_name": "x"}) for step in (50, 350, 397)]
+    (folder / "x.jsonl").write_text("\n".join(lines))
+    for steps, ends, note in ((400, [397.0], "steps after 397, its end here"), (405, [], "ends at step 397 of 405")):
+        (folder / "emitted.json").write_text(json.dumps({"runs": [FACTS | {"run": "x", "steps": steps}]}))
+        table = importers.maxtext([folder], {})
+        assert table["step"][table["final"]].tolist() == ends and any(note in line for line in table.left_out)
+
+
 def test_the_configs_may_lie_elsewhere(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("logs")
     (elsewhere / "m.jsonl").write_text(maxtext_lines())
