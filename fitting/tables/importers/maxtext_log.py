@@ -55,7 +55,7 @@ def _json(log: Log, line: str, place: str) -> None:
         return
     log.run = metrics.pop("run_name", log.run)
     if "learning/loss" in metrics:  # before 0.2 there was no lm_loss
-        metrics.setdefault("learning/lm_loss", metrics["learning/loss"])
+        metrics.setdefault("learning/lm_loss", metrics.pop("learning/loss"))
         z_loss = metrics.get("learning/z_loss", 0.0)
         metrics["learning/lm_loss"] -= z_loss
     if "eval/avg_loss" in metrics:

@@ -27,6 +27,10 @@ LLAMA = replace(RUNG.model, family="llama", n_kv_heads=4)
 GPT2 = replace(RUNG.model, family="gpt2", tie_embeddings=True)
 
 
+def read(text: str):
+    return yaml.load(text, yaml.CSafeLoader)
+
+
 def of(*rungs, targets=()) -> Ladder:
     return Ladder("mine", rungs, targets)
 
@@ -34,7 +38,7 @@ def of(*rungs, targets=()) -> Ladder:
 def emit(ladder: Ladder, trainer: str, folder: Path, devices: int = 1) -> dict[str, dict]:
     """{name: config} as the trainer's YAML reader sees it."""
     emitted = files.write(ladder, trainer, str(folder), devices)
-    return {Path(path).stem: yaml.safe_load(Path(path).read_text()) for path in emitted.paths}
+    return {Path(path).stem: read(Path(path).read_text()) for path in emitted.paths}
 
 
 def shape(trainer: str, config: dict) -> tuple[int, ...]:
@@ -77,9 +81,7 @@ def test_batch_and_steps_of_each_trainer(tmp_path):
     config = emit(ladder, "maxtext", tmp_path / "m", devices=64)["7B-4T"]
     assert (config["steps"], config["per_device_batch_size"] * 64, config["max_target_length"]) == (940_577, 1024, 4096)
     assert config["model_name"].startswith("olmo3") and config["sliding_window_size"] == 4096
-    assert yaml.safe_load((tmp_path / "m/models" / f"{config['model_name']}.yml").read_text()) == {
-        "decoder_block": "olmo3"
-    }
+    assert read((tmp_path / "m/models" / f"{config['model_name']}.yml").read_text()) == {"decoder_block": "olmo3"}
     config = emit(ladder, "olmo-core", tmp_path / "o")["7B-4T"]
     assert config["trainer"]["max_duration"] == {"value": 940_577, "unit": "steps"}
     assert (
@@ -212,4 +214,4 @@ def test_yaml_is_read_back():
         "on": 1e22, "c": [], "text": 'say "yes": # 1', "é": "ünïcode", "1.5": 7, "empty": {}, "e": "", "big": 2**63,
     }  # fmt: skip
     noted = {key: yaml_text.Noted(value, "why") for key, value in tree.items()}
-    assert yaml.safe_load(yaml_text.text(("a comment", ""), noted)) == tree
+    assert read(yaml_text.text(("a comment", ""), noted)) == tree
