@@ -65,7 +65,7 @@ def test_the_eight_published_sizes(trainer, tmp_path):
         rung = named(ladder)[name]
         for update, rate in zip(UPDATES, theirs["rates"], strict=True):
             near = [learning_rate(rung, max(step, 0)) for step in (update - 1, update, update + 1)]
-            assert (0 if update == 0 else min(near)) * (1 - 1e-6) <= rate <= max(near) * (1 + 1e-6)
+            assert (0 if update == 0 else min(near)) * (1 - 1e-5) <= rate <= max(near) * (1 + 1e-5)  # of float32
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
