@@ -65,7 +65,8 @@ def test_the_eight_published_sizes(trainer, tmp_path):
         rung = named(ladder)[name]
         for update, rate in zip(UPDATES, theirs["rates"], strict=True):
             near = [learning_rate(rung, max(step, 0)) for step in (update - 1, update, update + 1)]
-            assert (0 if update == 0 else min(near)) * (1 - 1e-5) <= rate <= max(near) * (1 + 1e-5)  # of float32
+            slack = 1e-6 * rung.optimizer.peak_lr  # MaxText computes it in float32
+            assert (0 if update == 0 else min(near)) - slack <= rate <= max(near) + slack
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
