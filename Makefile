@@ -43,7 +43,7 @@ beam: $(BEAM)  ## install Apache Beam in an environment of its own, for `ladder 
 
 browser: $(BROWSER)  ## install a headless Chromium, for the tests of the page that `ladder watch --html` writes
 
-trainers: $(TRAINERS)  ## install MaxText (needs PYTHON312) and OLMo-core, each by itself, for proof-trainers (2.5 GB)
+trainers: $(TRAINERS)  ## install MaxText (needs PYTHON312) and OLMo-core, each by itself, for proof-trainers (2.6 GB)
 
 slurm:  ## install and start a real Slurm on this machine, for its tests (tools/slurm.sh stop ends it)
 	tools/slurm.sh start
