@@ -139,7 +139,7 @@ def sittings(record: Record) -> list[Sitting]:
 
 
 def _is_intact(sitting) -> bool:
-    """Whether it is what loop/spans.py writes: timing.jsonl has no hashes."""
+    """Whether it is what monitor/spans.py writes: timing.jsonl has no hashes."""
     try:
         numbers = [sitting["began"], *sitting["seconds"].values()]
     except (TypeError, KeyError, AttributeError):

@@ -20,7 +20,7 @@ ARROWS = {
 # The packages of a room, and modules at its top, from the ground up: none imports one that comes later. What is not
 # named here (errors, config, sizes ...) is the ground.
 LAYERS = {
-    "ladder": ("model", "optim", "parallel", "rundir", "data", "evaluation", "convert", "loop", "replay"),
+    "ladder": ("model", "optim", "parallel", "rundir", "data", "evaluation", "convert", "monitor", "loop", "replay"),
     "fitting": (
         *("laws", "solvers", "tables", "inference", "forecasting", "loss_laws", "bhagia2024"),
         *("bench", "report", "api"),

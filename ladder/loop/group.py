@@ -15,8 +15,8 @@ import numpy as np
 from ladder.config import Rung, canonical_json
 from ladder.errors import InputError
 from ladder.loop import step
-from ladder.loop.progress import StatusLine
 from ladder.loop.run import Run
+from ladder.monitor.progress import StatusLine
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 

@@ -18,10 +18,10 @@ from ladder.errors import Diverged, InputError, Preempted
 from ladder.evaluation.evaluator import Evaluator, ValidationSource
 from ladder.flops import flops_per_token
 from ladder.loop import step
-from ladder.loop.data_waits import DataWaits
 from ladder.loop.initial_state import initial_state
-from ladder.loop.progress import StatusLine
-from ladder.loop.spans import Spans
+from ladder.monitor.data_waits import DataWaits
+from ladder.monitor.progress import StatusLine
+from ladder.monitor.spans import Spans
 from ladder.optim import skip_step
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding

@@ -8,12 +8,13 @@ import jax
 
 from ladder.data import batches
 from ladder.errors import Preempted
-from ladder.loop import compile_cache, watchdog
-from ladder.loop.compilations import Compilations
+from ladder.loop import compile_cache
 from ladder.loop.group import Group
-from ladder.loop.profiler import Window, profiled
 from ladder.loop.run import Run, open_run
-from ladder.loop.spans import Spans
+from ladder.monitor import watchdog
+from ladder.monitor.compilations import Compilations
+from ladder.monitor.profiler import Window, profiled
+from ladder.monitor.spans import Spans
 from ladder.parallel import processes
 from ladder.rundir.files import absolute
 from ladder.rundir.kill_points import phase

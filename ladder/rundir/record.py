@@ -119,7 +119,7 @@ class Record:
 
     def heartbeat(self, step, loss, rate, data_seconds=0.0, sitting=None, skipped=0):
         """Replace heartbeat.json: step, loss (nats per token), rate (tokens per second), data_seconds (how long the
-        run has waited for data), sitting (where the time of this sitting went: loop/spans.py), skipped (steps whose
+        run has waited for data), sitting (where the time of this sitting went: monitor/spans.py), skipped (steps whose
         update was skipped)."""
         beat = {"step": step, "loss": _finite(loss), "rate": _finite(rate), "time": time.time()}
         beat |= {"data_seconds": round(data_seconds, 3), "sitting": sitting}

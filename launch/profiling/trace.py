@@ -16,7 +16,7 @@ _CONTAINER = re.compile(r"^(while|conditional|call)\b|^end: ", re.I)  # they enc
 class Trace:
     """Times in nanoseconds. window: first and last moment. steps: how many. ops: of each device, (begin, end, kind,
     name), where kind is "matmul", "collectives" or "other computation"; they may overlap. host: (begin, end, part) of
-    what the loop did besides (loop/spans.py)."""
+    what the loop did besides (monitor/spans.py)."""
 
     window: tuple[float, float]
     steps: int
@@ -28,7 +28,7 @@ def read(folder: Path) -> Trace:
     """The newest trace in a profile folder. Raises InputError where there is none, or it has no steps of ours."""
     from jax.profiler import ProfileData
 
-    from ladder.loop.profiler import STEP, WINDOW
+    from ladder.monitor.profiler import STEP, WINDOW
 
     paths = sorted(folder.glob("plugins/profile/*/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     if not paths:

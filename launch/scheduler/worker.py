@@ -27,8 +27,8 @@ def train(directory, join: Callable[[], int] = lambda: 0, steps: tuple[int, int]
         _check_left(Record(directory), *steps)
 
     def body(began: float):
-        from ladder.loop.profiler import Window
         from ladder.loop.train import train as train_run
+        from ladder.monitor.profiler import Window
         from launch.profiling import step_times
 
         train_run(directory, began, steps and Window(*steps, then=step_times.show))

@@ -29,8 +29,8 @@ import numpy as np
 from ladder.config import Data, Eval, Ladder, Model, Optimizer, Rung
 from ladder.flops import flops_per_token
 from ladder.loop import group, step, train
-from ladder.loop.compilations import Compilations
 from ladder.loop.run import open_run
+from ladder.monitor.compilations import Compilations
 from ladder.parallel import sharding
 from ladder.rundir.record import Record
 from launch import prepare

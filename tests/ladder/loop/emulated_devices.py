@@ -18,9 +18,10 @@ from ladder.config import Data, Eval, Mesh, Model, Optimizer, Rung
 from ladder.data.tokenizer import byte_tokenizer
 from ladder.evaluation import prefix_tree, score
 from ladder.evaluation.evaluator import Evaluator
-from ladder.loop import progress, step
 from ladder.loop import run as training
+from ladder.loop import step
 from ladder.model import attention, cross_entropy
+from ladder.monitor import progress
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import sharding
 from ladder.rundir.checkpoint import Checkpoints

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ladder.errors import InputError
-from ladder.loop.profiler import Window, profiled
-from ladder.loop.spans import Spans
+from ladder.monitor.profiler import Window, profiled
+from ladder.monitor.spans import Spans
 from launch.profiling import step_times, trace
 from launch.profiling.step_times import KINDS
 from launch.profiling.trace import HOST, Trace

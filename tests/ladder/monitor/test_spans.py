@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ladder.loop.compilations import Compilations
-from ladder.loop.spans import Spans
+from ladder.monitor.compilations import Compilations
+from ladder.monitor.spans import Spans
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import itertools
 import jax
 import pytest
 
-from ladder.loop import progress
+from ladder.monitor import progress
 
 
 def test_the_matmul_rate_is_that_of_all_devices(monkeypatch):

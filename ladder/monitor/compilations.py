@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import jax
 
-from ladder.loop.spans import Spans
+from ladder.monitor.spans import Spans
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _EVENTS = (_COMPILED, *(f"/jax/core/compile/{name}_duration" for name in ("jaxpr_trace", "jaxpr_to_mlir_module")))

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ladder.errors import InputError
-from ladder.loop import watchdog
+from ladder.monitor import watchdog
 from ladder.rundir import kill_points
 from ladder.rundir.record import Record
 from tests.ladder.loop.test_train import assert_same, uninterrupted  # noqa: F401 (a fixture)
@@ -19,7 +19,7 @@ from tests.ladder.loop.training import command, run
 # Waits in C, in a lock that another thread never gives back, as the loop would wait for the loader.
 HANGS = """
 import threading
-from ladder.loop import watchdog
+from ladder.monitor import watchdog
 from ladder.rundir.kill_points import phase
 with watchdog.watch():
     phase("step"), phase("step")

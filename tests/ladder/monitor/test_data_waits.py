@@ -2,7 +2,7 @@
 
 import pytest
 
-from ladder.loop.data_waits import DataWaits
+from ladder.monitor.data_waits import DataWaits
 from ladder.rundir.record import Record
 
 
