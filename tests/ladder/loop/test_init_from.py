@@ -56,7 +56,7 @@ def test_a_run_starts_from_the_weights_and_resumes_to_the_bit(world, published, 
     train.train(whole)
     run = open_run(Record(stopped))
     with pytest.raises(StopIteration):  # dies in the step after its first checkpoint
-        train._loop(run, *run.restore(), stops_after(run, run.rung.save_every))
+        train._loop(run, *run.restore(), run.program.train_step, stops_after(run, run.rung.save_every))
     folder.rename(folder.with_name("gone"))  # a run that has a checkpoint does not need it
     try:
         train.train(stopped)
