@@ -24,8 +24,8 @@ class Flags:
     """tasks: what is asked.
 
     Args:
-        kinds: words (two swapped), brackets (one changed), indentation (moved), names (one replaced), later (what
-            stands later in the document), elsewhere (what stands in another document)
+        kinds: letters, words (two swapped), brackets (one changed), indentation (moved), names (one replaced), later
+            (what stands later in the document), elsewhere (what stands in another document)
         docs: questions of each kind
         choices: of each question, the true continuation among them
         context: characters before the continuation, at most

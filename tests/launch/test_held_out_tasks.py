@@ -35,7 +35,7 @@ def test_files_that_eval_reads_and_the_same_ones_again(source, without, here, ca
     assert tasks(source, "-o", "made", "--choices", "2") == 0
     card = json.loads(Path("made/tasks.json").read_text())
     (corpus,) = card["corpora"].values()
-    kinds = {"words", "brackets", "indentation", "names", "later", "elsewhere"} - without
+    kinds = {"letters", "words", "brackets", "indentation", "names", "later", "elsewhere"} - without
     assert set(corpus["tasks"]) >= kinds - {"brackets"} and not without & set(corpus["tasks"])
     for entry in corpus["tasks"].values():
         content = Path("made", entry["file"]).read_bytes()

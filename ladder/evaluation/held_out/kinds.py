@@ -25,6 +25,14 @@ class Place:
     level: str
 
 
+def letters(place: Place) -> Iterable[str]:
+    """Two adjacent letters of a word swapped."""
+    piece = place.piece
+    for i, (a, b) in enumerate(pairwise(piece)):
+        if a.isalpha() and b.isalpha() and a != b:
+            yield piece[:i] + b + a + piece[i + 2 :]
+
+
 def words(place: Place) -> Iterable[str]:
     """Two adjacent words swapped."""
     found = list(WORD.finditer(place.piece))
@@ -71,5 +79,5 @@ def elsewhere(place: Place) -> Iterable[str]:
 
 
 KINDS: dict[str, Callable[[Place], Iterable[str]]] = {
-    function.__name__: function for function in (words, brackets, indentation, names, later, elsewhere)
+    function.__name__: function for function in (letters, words, brackets, indentation, names, later, elsewhere)
 }

@@ -57,6 +57,14 @@ def test_the_true_continuation_follows_its_context_and_the_others_differ(kind):
     assert {doc.gold for doc in docs} == {0, 1, 2}
 
 
+def test_two_letters_change_places():
+    for doc in made("letters"):
+        gold, wrong = gold_and_wrong(doc)
+        for text in wrong:
+            i, j = [i for i, (a, b) in enumerate(zip(gold, text, strict=True)) if a != b]
+            assert j == i + 1 and (gold[i], gold[j]) == (text[j], text[i]) and gold[i : j + 1].isalpha()
+
+
 def test_words_are_the_same_in_another_order():
     for doc in made("words"):
         gold, wrong = gold_and_wrong(doc)
