@@ -47,12 +47,17 @@ def _ladder(
 
 
 def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:
-    model = Model(
+    return rung(f"d{d_model}", model(d_model), multiple, evaluation, seed)
+
+
+def model(d_model: int, n_layers: int = 4, n_heads: int = 2, d_ff: int | None = None) -> Model:
+    """A model of bytes. d_ff: None for 3 d_model."""
+    return Model(
         "llama",  # at these widths it learns faster than olmo2 (norms on the output), and more evenly across sizes
         d_model,
-        n_layers=4,
-        n_heads=2,
-        d_ff=3 * d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        d_ff=d_ff or 3 * d_model,
         vocab_size=256,
         seq_len=SEQ_LEN,
         rope_theta=100.0,  # wavelengths fit in 128 bytes: narrow heads have only a few
@@ -60,13 +65,17 @@ def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:
         init_std=0.5 * d_model**-0.5,
         compute_dtype="float32",
     )
-    n = n_params(model)
+
+
+def rung(size: str, shape: Model, multiple: float, evaluation: Eval, seed: int) -> Rung:
+    """A full run, with the learning rate and the batch size of its number of parameters."""
+    n = n_params(shape)
     return Rung(
-        size=f"d{d_model}",
+        size=size,
         multiple=multiple,
         tokens=train_tokens(n, multiple),
         batch_tokens=batch_sequences(n) * SEQ_LEN,
-        model=model,
+        model=shape,
         # beta2 0.99, as OLMo-core's ladder: batches are far below half a million tokens.
         optimizer=Optimizer(peak_lr(n), warmup_tokens=n, schedule="wsd", decay_fraction=0.2, beta2=0.99),
         eval=evaluation,

@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from configs import demo, kaplan, olmo2
+from configs.studies import batch, branches, noise, shape
 from configs.wsd import trunk_length
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
@@ -21,6 +22,14 @@ BUILT_IN = {
     "kaplan": kaplan.kaplan,
     "olmo2": olmo2.olmo2,
     "olmo2-all": olmo2.olmo2_all,
+    "study-shape": shape.shape,
+    "study-shape-tpu": shape.shape_tpu,
+    "study-batch": batch.batch,
+    "study-batch-tpu": batch.batch_tpu,
+    "study-branches": branches.branches,
+    "study-branches-tpu": branches.branches_tpu,
+    "study-noise": noise.noise,
+    "study-noise-tpu": noise.noise_tpu,
 }
 
 

@@ -54,10 +54,13 @@ def model(size: str) -> Model:
 
 
 def rung(size: str, multiple: float, seed: int = 0) -> Rung:
+    return of_model(size, model(size), multiple, seed, divisor=128 if size == "3B" else 64)
+
+
+def of_model(size: str, shape: Model, multiple: float, seed: int = 0, divisor: int = 64) -> Rung:
     """Peak rate and batch size by the paper's rules; warm-up of one token per parameter; cosine to a tenth."""
-    shape = model(size)
     n = n_params(shape)
-    sequences = olmo_batch_sequences(n, SEQ_LEN, divisor=128 if size == "3B" else 64)
+    sequences = olmo_batch_sequences(n, SEQ_LEN, divisor=divisor)
     return Rung(
         size=size,
         multiple=multiple,
