@@ -23,7 +23,7 @@ LAYERS = {
     "ladder": ("model", "optim", "parallel", "rundir", "data", "evaluation", "convert", "monitor", "loop", "replay"),
     "fitting": (
         *("laws", "solvers", "tables", "inference", "forecasting", "loss_laws", "bhagia2024"),
-        *("bench", "report", "api"),
+        *("bench", "report", "studies", "api"),
     ),
     "configs": (),
     "launch": (
@@ -44,6 +44,7 @@ LAYERS = {
         "page",
         "sealed",
         "demo",
+        "study",
         "cli",
     ),
 }

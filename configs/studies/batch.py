@@ -13,13 +13,14 @@ from ladder.config import Ladder, Model
 from ladder.sizes import n_params
 
 EVALUATIONS = 60
+CPU_MODEL = demo.model(16, n_layers=2)
 
 
 def batch(
     name: str = "study-batch",
     make: Make = cpu,
     size: str = "d16L2",
-    model: Model = demo.model(16, n_layers=2),
+    model: Model = CPU_MODEL,
     batches: Sequence[int] = (4, 8, 16, 32, 64, 128),
     steps: Sequence[int] = (3000, 2000, 1300, 900, 700, 550),
     rates: Sequence[float] = (0.7, 1.4),
@@ -39,7 +40,9 @@ def batch(
                 multiple=None,
                 batch_tokens=tokens,
                 tokens=n_steps * tokens,
-                optimizer=replace(own.optimizer, peak_lr=rate, warmup_tokens=min(n_params(model), n_steps * tokens // 20)),
+                optimizer=replace(
+                    own.optimizer, peak_lr=rate, warmup_tokens=min(n_params(model), n_steps * tokens // 20)
+                ),
             )
             rungs.setdefault(rung.identity, evaluated(rung, EVALUATIONS))
     return Ladder(name, tuple(rungs.values()))

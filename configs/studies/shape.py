@@ -8,6 +8,7 @@ from configs.studies.makers import Make, cpu, tpu
 from ladder.config import Ladder, Model
 from ladder.sizes import n_non_embedding
 
+CPU_BASE = demo.model(32)
 # (layers, d_model, heads) of each shape; the feed-forward takes what parameters are left.
 CPU_SHAPES = {
     "aspect": ((1, 64, 2), (2, 44, 2), (8, 24, 2), (16, 16, 2)),
@@ -24,7 +25,7 @@ TPU_SHAPES = {
 def shape(
     name: str = "study-shape",
     make: Make = cpu,
-    base: Model = demo.model(32),
+    base: Model = CPU_BASE,
     shapes: dict[str, Sequence[tuple[int, int, int]]] = CPU_SHAPES,
     multiple: float = 1,
     seeds: int = 4,

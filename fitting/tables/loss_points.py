@@ -116,11 +116,17 @@ def read(path, how: Reading | None = None, **settings) -> LossPoints:
     """
     how, path = how or Reading(**settings), reader.as_path(path)
     if path.is_dir():
-        return _finished(_from_runs(runs_table.read(path), how), how)
+        return of_runs(runs_table.read(path), how)
     table = reader.read(path, numeric=runs_table.numeric)
     if set(runs_table.REQUIRED) <= set(table.header):
-        return _finished(_from_runs(runs_table.of_cells(table, str(path)), how), how)
+        return of_runs(runs_table.of_cells(table, str(path)), how)
     return of_cells(table, str(path), how)
+
+
+def of_runs(table: runs_table.Table, how: Reading | None = None, **settings) -> LossPoints:
+    """Points of a runs table. settings: fields of Reading, if `how` is not given."""
+    how = how or Reading(**settings)
+    return _finished(_from_runs(table, how), how)
 
 
 def of_cells(table: reader.Cells, source: str, how: Reading) -> LossPoints:

@@ -10,6 +10,7 @@ DERIVED = (
     *("schedule", "peak_lr", "batch_tokens", "lr_final_fraction", "corpus"),
     *("steps", "warmup_steps", "decay_steps", "parent_step"),
 )
+SHAPE = ("d_model", "n_layers", "n_heads", "d_ff")  # of its "rung", where it is there
 
 
 def read_runs(folder, unfinished: bool = False) -> Table:
@@ -69,6 +70,10 @@ def rows_of_run(run) -> list[dict]:
         derived = config["derived"]
         common = {"run": config["run_id"], "split": config["split"]}
         common |= {name: derived[name] for name in DERIVED if name in derived}
+        rung = config.get("rung", {})
+        common |= {name: rung["model"][name] for name in SHAPE if name in rung.get("model", {})}
+        if unique := rung.get("data", {}).get("unique_tokens"):
+            common["unique_tokens"] = unique
         flops_per_token = derived["flops_per_token"]
         first = (derived.get("parent_step") or -1) + 1
     except (KeyError, TypeError) as error:

@@ -26,6 +26,7 @@ NUMBERS = (
     *("step", "value", "multiple", "seed", "peak_lr", "batch_tokens", "lr_final_fraction"),
     *("steps", "warmup_steps", "decay_steps", "parent_step"),
     *("stderr", "n_docs", "chance", "majority", "skipped_share"),
+    *("d_model", "n_layers", "n_heads", "d_ff", "unique_tokens"),
 )
 KEY = ("run", "task", "metric", "step")
 SPLITS = ("train", "extra", "target")

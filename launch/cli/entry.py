@@ -21,6 +21,7 @@ from launch.cli.verbs import (
     new,
     replay,
     run,
+    study,
     task_law,
     tracking,
 )
@@ -51,7 +52,7 @@ VERBS = {
     "backtest": task_law.backtest,
     "compare": task_law.compare,
     "design": task_law.design,
-    "study": task_law.study,
+    "study": study.study,
     "report": task_law.report,
     "bench": bench.bench,
     "export": export.export,

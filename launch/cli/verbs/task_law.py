@@ -189,23 +189,11 @@ def design(
         terminal.write_json(json, result.json())
 
 
-def study(
-    table: Table,
-    /,
-    *,
-    target: Targets = (),
-    run: Annotated[str | None, arg(metavar="RUN")] = None,
-    json: Json = None,
-) -> None:
-    """The task-ladder paper's error analysis: how noisy each task is, how the error falls with the ladder's compute.
-
-    Example: ladder study runs.csv.gz --run 1B-10xC
-
-    Args:
-        target: a model whose own run is in the table; without it, the first target there
-        run: whose last ten evaluations say how noisy a task is; without it, the largest run
-    """
-    from fitting.bhagia2024 import error_analysis, methods
+def error_analysis(table: str, target: tuple[str, ...], run: str | None, json: Path | None) -> None:
+    """`ladder study errors`, the task-ladder paper's: how noisy each task is, how the error falls with the ladder's
+    compute. run: whose last ten evaluations say how noisy a task is; None: the largest."""
+    from fitting.bhagia2024 import error_analysis as analysis
+    from fitting.bhagia2024 import methods
     from fitting.forecasting import diagnostics, measurements
     from fitting.report import task_tables
     from fitting.tables import comparable
@@ -217,12 +205,12 @@ def study(
     chosen = run or ends.runs[-1]
     if chosen not in runs["run"]:
         raise InputError(f"{table}: no run {chosen!r}; it has {', '.join(runs.unique('run'))}")
-    noise, console = error_analysis.variance(runs, chosen), terminal.console()
+    noise, console = analysis.variance(runs, chosen), terminal.console()
     console.print(display.table(task_tables.noise(noise, chosen)))
     errors = []
     if chosen_target:
-        smaller = error_analysis.ladders(runs)
-        rows = error_analysis.compute_versus_error(runs, chosen_target, smaller)
+        smaller = analysis.ladders(runs)
+        rows = analysis.compute_versus_error(runs, chosen_target, smaller)
         with terminal.progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
             errors = list(progress.track(rows, total=len(smaller), description="smaller ladders"))
     if errors:
@@ -230,9 +218,7 @@ def study(
     else:
         console.print("no target in the table has been measured above chance, so errors of smaller ladders are unknown")
     flags = diagnostics.mixed(measurements.read(runs, None, "n_params"))
-    flags += [
-        f"{task}: left out of the errors of accuracy, {why}" for task, why in error_analysis.at_chance(runs).items()
-    ]
+    flags += [f"{task}: left out of the errors of accuracy, {why}" for task, why in analysis.at_chance(runs).items()]
     display.flags(flags)
     if json:
         about = {"run": chosen, "variance": noise, "compute_versus_error": errors}

@@ -1,0 +1,13 @@
+"""All studies by the name that `ladder study NAME` takes."""
+
+from collections.abc import Callable
+
+from fitting.studies import branches, noise, shape
+from fitting.studies.results import Study
+from fitting.tables.runs_table import Table
+
+STUDIES: dict[str, Callable[[Table], Study]] = {
+    "shape": shape.analyse,
+    "branches": branches.analyse,
+    "noise": noise.analyse,
+}

@@ -1,0 +1,95 @@
+"""`ladder study NAME`: from the runs of a study to its page."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from fitting.errors import InputError as FitInputError
+from ladder.errors import InputError
+from ladder.rundir.files import write_atomic
+from launch import display, terminal
+from launch.scheduler import submission
+
+NAMES = ("shape", "branches", "noise")
+ERRORS = "errors"  # the error analysis of the task-ladder paper, on a table
+
+
+@dataclass(frozen=True)
+class Reported:
+    """page: None where nothing can be reported yet. lines: why, or which runs are missing."""
+
+    page: Path | None
+    lines: tuple[str, ...]
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where there is no such study."""
+    if name not in NAMES:
+        near = get_close_matches(name, (*NAMES, ERRORS), n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"no study {name!r}; did you mean {near!r}? Write one of {', '.join(NAMES)}, or: ladder study errors TABLE"
+        )
+
+
+def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
+    """Write report.html and study.json of the submitted runs in a folder that are finished. command: that made them."""
+    from fitting.tables import runs_table
+
+    runs = [job.run_id for job in submission.read(folder).jobs if not job.is_fit]
+    try:
+        table = runs_table.read(folder)
+        chosen = table.select(run=runs)
+        if not len(chosen):
+            raise FitInputError(f"{folder}: no run of this study is finished")
+        missing = _missing(table, runs)
+        study = _analysed(name, chosen)
+    except FitInputError as error:
+        return Reported(None, (f"nothing to report yet: {error}",))
+    page = folder / "report.html"
+    _write(
+        study,
+        page,
+        [shlex.join(command)],
+        {"runs": f"{len(runs) - len(missing)} of {len(runs)}"} | _facts(chosen),
+        missing,
+    )
+    write_atomic(folder / "study.json", terminal.to_json_text(study.json() | {"missing": list(missing)}))
+    return Reported(page, missing)
+
+
+def report_table(name: str, path: str, page: Path, command: Sequence[str], json: Path | None) -> None:
+    """Write the page of a runs table from anywhere. Raises InputError where the table lacks what the study needs."""
+    from fitting.tables import runs_table
+
+    table = runs_table.read(path)
+    study = _analysed(name, table)
+    _write(study, page, [shlex.join(command)], _facts(table), table.left_out)
+    if json:
+        terminal.write_json(json, study.json() | {"missing": list(table.left_out)})
+
+
+def _analysed(name: str, table):
+    from fitting.studies.catalogue import STUDIES
+
+    return STUDIES[name](table)
+
+
+def _missing(table, runs: Sequence[str]) -> tuple[str, ...]:
+    why = {run: reason for run, _, reason in (line.partition(": ") for line in table.left_out)}
+    finished = set(table["run"])
+    return tuple(f"{run}: {why.get(run, 'not begun')}" for run in runs if run not in finished)
+
+
+def _facts(table) -> dict[str, str]:
+    corpora = ", ".join(filter(None, table.unique("corpus"))) if "corpus" in table else ""
+    return {"table": f"{table.source}, sha256 {table.sha256[:16]}", "corpus": corpora}
+
+
+def _write(study, page: Path, commands: list[str], facts: dict[str, str], missing: Sequence[str]) -> None:
+    from fitting.studies.page import page as html_page
+
+    write_atomic(page, html_page(study, commands, facts, missing))
+    display.tables([study.table], terminal.console())
+    display.flags(study.notes)
