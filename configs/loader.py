@@ -8,7 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from configs import demo, kaplan, olmo2
-from configs.studies import batch, branches, noise, shape
+from configs.studies import batch, branches, noise, scaling, shape
 from configs.wsd import trunk_length
 from ladder.config import Ladder, Rung
 from ladder.errors import InputError
@@ -24,6 +24,8 @@ BUILT_IN = {
     "olmo2-all": olmo2.olmo2_all,
     "study-shape": shape.shape,
     "study-shape-tpu": shape.shape_tpu,
+    "study-scaling": scaling.scaling,
+    "study-scaling-tpu": scaling.scaling_tpu,
     "study-batch": batch.batch,
     "study-batch-tpu": batch.batch_tpu,
     "study-branches": branches.branches,

@@ -136,8 +136,9 @@ class Rung:
     parent: the identity hash of the trunk that a branch starts from.
     save_every: steps between checkpoints (0: only at the end). save_at: further steps whose checkpoints are retained.
     name: replaces the label.
+    unique_tokens: read only so many tokens, the first of one order of the text, and repeat them. None: read on.
     subsets: of the training windows of each source, the share that is read; () is all of each. Filled in where
-    data.simulate_epochs_of is set.
+    data.simulate_epochs_of or unique_tokens is set.
     init_from: a published model whose weights the run starts from, a Hugging Face folder or a GGUF file, instead of
     random ones; a branch starts from its trunk whatever this says. init_hash: of those weights, filled in when the
     corpus is built; it enters run_id, the path does not.
@@ -162,6 +163,7 @@ class Rung:
     subsets: tuple[float, ...] = ()
     init_from: str | None = None
     init_hash: str = ""
+    unique_tokens: int | None = None
 
     def __post_init__(self):
         size_is_valid = re.fullmatch(r"[A-Za-z0-9]+", self.size) is not None
@@ -212,6 +214,11 @@ class Rung:
         _check(
             self.init_from is not None or not self.init_hash,
             f"{where}: init_hash = {self.init_hash!r}: is filled in when init_from is set; leave it out",
+        )
+        _check(
+            self.unique_tokens is None or (self.unique_tokens >= seq_len and not self.data.sources),
+            f"{where}: unique_tokens = {self.unique_tokens}: must be at least model.seq_len = {seq_len}, and one text is"
+            " read (no data.sources)",
         )
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
@@ -300,7 +307,9 @@ class Rung:
             "parent": self.parent,
             "parent_step": self.parent_step,
         }
-        if any(subset < 1 for subset in self.subsets):
+        if self.unique_tokens is not None:
+            hashed["unique_tokens"] = self.unique_tokens
+        elif any(subset < 1 for subset in self.subsets):
             hashed["subsets"] = self.subsets
         if self.init_from is not None and self.kind != "branch":
             hashed["init_from"] = self.init_hash
@@ -340,7 +349,7 @@ class Ladder:
     def _check_branch(self, branch: Rung, trunk: Rung | None) -> None:
         where = f"ladder {self.name}: branch {branch.label}"
         _check(trunk is not None and trunk.kind == "trunk", f"{where} has no trunk before it; list its trunk first")
-        for name in ("model", "batch_tokens", "seed"):
+        for name in ("model", "batch_tokens", "seed", "unique_tokens"):
             same = getattr(branch, name) == getattr(trunk, name)
             _check(same, f"{where} and its trunk differ in {name}; make them equal")
         for name in ("skip_step_sigma", "skip_step_window"):  # their series are part of the checkpoint

@@ -15,11 +15,13 @@ def with_subsets(rung, targets):
 
     Subsets that are filled in stay where there are no targets, as in the ladder of one run. Raises InputError where no
     target has the label, where rung and target differ in their sources, where the rung would read more of a source than
-    the target, and for a trunk or branch: the branches of a trunk differ in length, but share its tokens.
+    the target, where it has unique_tokens, and for a trunk or branch: the branches of a trunk differ in length, but
+    share its tokens.
     """
     label, where = rung.data.simulate_epochs_of, f"rung {rung.label}: data.simulate_epochs_of"
     if label is None:
-        return replace(rung, subsets=()) if rung.subsets else rung
+        return replace(rung, subsets=()) if rung.subsets and rung.unique_tokens is None else rung
+    check(rung.unique_tokens is None, f"{where} and unique_tokens exclude each other; leave one of them out")
     if rung.subsets and not targets:
         return rung
     target = next((target for target in targets if target.label == label), None)

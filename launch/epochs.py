@@ -58,9 +58,11 @@ def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ..
 
 def _read_of(unique_tokens: int | None, rung: Rung, i: int) -> int | None:
     """How many of the unique tokens of source i the run reads: all, or those of its subset."""
+    seq_len = rung.model.seq_len
+    if rung.unique_tokens is not None:
+        return rung.unique_tokens // seq_len * seq_len
     if unique_tokens is None or not rung.subsets:
         return unique_tokens
-    seq_len = rung.model.seq_len
     return windows_of_subset(unique_tokens // seq_len, rung.subsets[i]) * seq_len
 
 

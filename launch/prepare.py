@@ -127,7 +127,7 @@ def build(ladder: Ladder, corpora: Path, beam=None) -> Built:
     ladder, published = with_published(ladder)
     for rung in [rung for rung in ladder.all if rung.init_from]:
         _check_tokenizer(rung, published[rung.init_from], built[rung.data, rung.model.seq_len][0].tokenizer)
-    ladder = ladder.map(lambda rung: replace(rung, data=with_hashes(rung.data, built[rung.data, rung.model.seq_len])))
+    ladder = ladder.map(lambda rung: _with_corpora(rung, built[rung.data, rung.model.seq_len]))
     opened = {c.hash: c for of_rung in built.values() for c in of_rung}
     token_files = [c for c in opened.values() if isinstance(c, TokenSource)]
     indexes = {c.hash: location(real(c.directory)) for c in token_files}
@@ -174,6 +174,23 @@ def _check_tokenizer(rung: Rung, published, own) -> None:
         name = folder / tokenizer.FILE if folder.is_dir() else "the tokenizer.json of that model"
         reason = f"init_from = {rung.init_from!r} has another tokenizer than data.tokenizer = {rung.data.tokenizer!r}"
         raise InputError(f"rung {rung.label}: {reason}; set data.tokenizer={name}")
+
+
+def _with_corpora(rung: Rung, corpora: Sequence) -> Rung:
+    """The rung with the hashes of its corpora, and the share of the text that its unique_tokens are.
+
+    Raises InputError where the text has fewer tokens.
+    """
+    subsets = rung.subsets
+    if rung.unique_tokens is not None:
+        seq_len, windows = rung.model.seq_len, corpora[0].windows["train"]
+        if (wanted := rung.unique_tokens // seq_len) > windows:
+            raise InputError(
+                f"rung {rung.label}: unique_tokens = {rung.unique_tokens:,}, but its text has {windows * seq_len:,}"
+                " tokens for training; add text, or set fewer"
+            )
+        subsets = (wanted / windows,)
+    return replace(rung, data=with_hashes(rung.data, corpora), subsets=subsets)
 
 
 def with_hashes(data: Data, corpora: Sequence) -> Data:

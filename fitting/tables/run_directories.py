@@ -72,8 +72,8 @@ def rows_of_run(run) -> list[dict]:
         common |= {name: derived[name] for name in DERIVED if name in derived}
         rung = config.get("rung", {})
         common |= {name: rung["model"][name] for name in SHAPE if name in rung.get("model", {})}
-        if unique := rung.get("data", {}).get("unique_tokens"):
-            common["unique_tokens"] = unique
+        if rung.get("unique_tokens"):
+            common["unique_tokens"] = rung["unique_tokens"]
         flops_per_token = derived["flops_per_token"]
         first = (derived.get("parent_step") or -1) + 1
     except (KeyError, TypeError) as error:
