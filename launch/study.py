@@ -12,7 +12,7 @@ from ladder.rundir.files import write_atomic
 from launch import display, terminal
 from launch.scheduler import submission
 
-NAMES = ("shape", "branches", "noise")
+NAMES = ("shape", "scaling", "batch", "branches", "noise")
 ERRORS = "errors"  # the error analysis of the task-ladder paper, on a table
 
 

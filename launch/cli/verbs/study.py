@@ -14,7 +14,7 @@ from launch.cli.verbs import task_law
 from launch.settings import FILE
 
 Study = Annotated[
-    Positional[str], arg(metavar="STUDY", help="shape, branches or noise; or errors, with a TABLE: see below")
+    Positional[str], arg(metavar="STUDY", help="shape, scaling, batch, branches or noise; or errors, with a TABLE")
 ]
 Rest = Annotated[
     Positional[tuple[str, ...]],
@@ -46,9 +46,9 @@ def study(
 ) -> int:
     """Train the runs of a study and report what they say of the papers' statements: runs/study-NAME/report.html.
 
-    The same command again resumes it, and reports again. shape: depth, width and heads at a fixed size. branches: one
-    decayed trunk against a cosine run for each length. noise: how much seeds differ. errors: the task-ladder paper's
-    error analysis of a table.
+    The same command again resumes it, and reports again. shape: depth, width and heads at a fixed size. scaling: loss
+    against size, data and compute. batch: the critical batch size. branches: one decayed trunk against a cosine run for
+    each length. noise: how much seeds differ. errors: the task-ladder paper's error analysis of a table.
 
     Example: ladder study branches data.text=my/notes
     Example: ladder study noise my/runs.csv.gz -o noise.html
