@@ -217,8 +217,8 @@ class Rung:
         )
         _check(
             self.unique_tokens is None or (self.unique_tokens >= seq_len and not self.data.sources),
-            f"{where}: unique_tokens = {self.unique_tokens}: must be at least model.seq_len = {seq_len}, and one text is"
-            " read (no data.sources)",
+            f"{where}: unique_tokens = {self.unique_tokens}: must be at least model.seq_len = {seq_len}, without"
+            " data.sources",
         )
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")

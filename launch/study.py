@@ -24,6 +24,11 @@ class Reported:
     lines: tuple[str, ...]
 
 
+def is_table(name: str) -> bool:
+    """Whether it names a file or a folder, not a study."""
+    return name not in NAMES and ("." in name or "/" in name or Path(name).exists())
+
+
 def check_name(name: str) -> None:
     """Raise InputError where there is no such study."""
     if name not in NAMES:

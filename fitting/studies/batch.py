@@ -40,8 +40,8 @@ LIMITS = (
 )
 CAPTION = (
     "Left: steps against tokens to reach each loss; a point is a batch size with its best rate, a line the fitted"
-    " hyperbola (McCandlish et al. 2018, figure 1). Right: the critical batch size against the loss, with 95 % intervals"
-    " and its power law (Kaplan et al. 2020, figure 10)."
+    " hyperbola (McCandlish et al. 2018, figure 1). Right: the critical batch size against the loss, with 95 %"
+    " intervals and its power law (Kaplan et al. 2020, figure 10)."
 )
 
 
@@ -149,7 +149,7 @@ def sweep(table: Table) -> Sweep:
 
 
 def _steps(curve: tuple[np.ndarray, np.ndarray], loss: float) -> float:
-    """Steps after which a falling curve crosses a loss, interpolated in ln S; inf where it does not, or starts below."""
+    """Steps after which a falling curve crosses a loss, interpolated in ln S; inf where it never does."""
     step, value = curve
     below = np.flatnonzero(value <= loss)
     if not below.size or below[0] == 0:

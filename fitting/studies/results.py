@@ -38,7 +38,7 @@ class Statement:
         """As a row of `Study.table`."""
         ours = "" if self.value is None else self.form.format(self.value)
         ends = "" if self.ends is None else " to ".join(self.form.format(end) for end in self.ends)
-        return [f"{self.says} ({self.source})", self.published, ours, ends, self.verdict, self.why]
+        return [self.verdict, f"{self.says} ({self.source})", self.published, ours, ends, self.why]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Study:
     @property
     def table(self) -> Grid:
         """The statements, one a row."""
-        head = ["statement", "published", "#these runs", "#95 % interval", "verdict", "why"]
+        head = ["verdict", "statement", "#published", "#these runs", "#95 % interval", "why"]
         return Grid("What the papers say, and these runs", head, [s.cells for s in self.statements])
 
     def json(self) -> dict:

@@ -69,7 +69,7 @@ def study(
 
     training = {"ladder": ladder, "at_once": at_once, "retry": retry, "dry_run": dry_run, "backend": backend != "local"}
     of_errors = {"target": target, "run": run}
-    if name not in studies.NAMES and (name == studies.ERRORS or as_path(name).exists()):
+    if name == studies.ERRORS or studies.is_table(name):
         refuse("with a table", training | {"out": out})
         task_law.error_analysis(_one_table(rest if name == studies.ERRORS else (name, *rest)), target, run, json)
         return 0
