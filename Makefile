@@ -27,6 +27,14 @@ help:  ## this list
 demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
 	.venv/bin/ladder demo $(ARGS)
 
+STUDIES := study-shape study-scaling study-batch study-branches study-noise
+.PHONY: studies $(STUDIES)
+
+studies: $(STUDIES)  ## measure what Kaplan et al. measured: five studies, each at most 15 minutes (make study-shape, ...)
+
+$(STUDIES): $(READY) $(OLMES)
+	.venv/bin/ladder study $(@:study-%=%) $(ARGS)
+
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 $(ARGS)
 
