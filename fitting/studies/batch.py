@@ -15,7 +15,7 @@ from fitting.errors import InputError
 from fitting.laws.published import PUBLISHED
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import SIZES, TARGET, new_figure, si_ticks
+from fitting.report.style import MUTED, SIZES, TARGET, new_figure, si_ticks
 from fitting.studies.ends import groups, need
 from fitting.studies.results import Claim, Statement, Study
 from fitting.tables.loss_points import METRIC, TASK
@@ -27,6 +27,7 @@ HIGHEST = 1.35  # of the lowest loss that all batch sizes reach
 # determined.
 FAR, GRID, EDGE = 30.0, 800, 1.05
 LEVEL = 0.95
+PUBLISHED_ALPHA = PUBLISHED["kaplan", "kaplan-bcrit"].params["alpha_B"]
 EXPONENT = Claim(
     "The critical batch size grows as L^(-1/alpha_B) while the loss falls",
     "Kaplan et al. 2020, equation 5.3",
@@ -116,10 +117,9 @@ def _exponent(claim: Claim, swept: Sweep) -> Statement:
     lo, hi = swept.jackknife(Sweep.exponent)
     if not np.isfinite([value, lo, hi]).all():
         raise InputError("the steps do not determine B_crit at three losses; add larger or smaller batches")
-    published = PUBLISHED["kaplan", "kaplan-bcrit"].params["alpha_B"]
     if lo <= 0:
         return claim.unknown(f"B_crit hardly grows as the loss falls: 1/alpha_B is {value:.2g}, {lo:.2g} to {hi:.2g}")
-    return claim.equals(published, 1 / value, (1 / hi, 1 / lo))
+    return claim.equals(PUBLISHED_ALPHA, 1 / value, (1 / hi, 1 / lo))
 
 
 def sweep(table: Table) -> Sweep:
@@ -191,6 +191,10 @@ def _figure(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray):
             slope, level = np.polyfit(np.log(swept.loss_L[known]), np.log(value), 1)
             loss_m = np.geomspace(swept.loss_L.min(), swept.loss_L.max(), 40)
             right.plot(loss_m, np.exp(level + slope * np.log(loss_m)), color=TARGET, label=f"B* / L^{-slope:.2f}")
+            at_lowest = value[-1] * (swept.loss_L[known][-1] / loss_m) ** (1 / PUBLISHED_ALPHA)
+            right.plot(
+                loss_m, at_lowest, color=MUTED, ls=":", label=f"published exponent, L^{-1 / PUBLISHED_ALPHA:.2f}"
+            )
             right.legend()
         right.set(xscale="log", yscale="log", xlabel="loss, bits per byte", ylabel="critical batch size, tokens")
         right.xaxis.set_major_formatter("{x:.3g}")

@@ -10,7 +10,7 @@ from fitting.errors import InputError
 from fitting.inference.noise import TRUNK_SHARE
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import SIZES, TARGET, new_figure, si_ticks
+from fitting.report.style import MUTED, SIZES, TARGET, new_figure, si_ticks
 from fitting.studies import regression
 from fitting.studies.ends import ends, groups, need
 from fitting.studies.regression import Line
@@ -39,8 +39,8 @@ LIMITS = (
     "The published 0.02 nats are of a BPE of 50,257 tokens; as a share of the loss they compare with bits per byte.",
 )
 CAPTION = (
-    "Left: standard deviation between seeds, with 95 % intervals, and its power law in the number of parameters."
-    " Middle: the same after averaging the last evaluations. Right: two branches of each trunk, each as its deviation"
+    "Left: standard deviation between seeds, with 95 % intervals, and its power law in the number of parameters;"
+    " dotted: 0.7 %. Middle: the same after averaging the last evaluations. Right: two branches of each trunk, each as its deviation"
     " from the mean over the seeds."
 )
 
@@ -84,9 +84,16 @@ def _same(rows: Table) -> dict[tuple, np.ndarray]:
     return dict(sorted(found.items(), key=lambda item: item[0][1:3]))
 
 
+def _independent(rows: Table) -> dict[tuple, np.ndarray]:
+    """`_same`, of branches only the longest of each size: those of one trunk share their noise."""
+    same = _same(rows)
+    longest = {(size, kind): tokens for size, _, tokens, kind in same}  # ordered by tokens: the last one stays
+    return {key: i for key, i in same.items() if longest[key[0], key[3]] == key[2]}
+
+
 def pooled(rows: Table) -> tuple[float, tuple[float, float]]:
-    """The standard deviation between seeds in percent of the loss, over all groups, and its 95 % interval."""
-    return _pooled([100 * np.log(rows["value"][i]) for i in _same(rows).values()])
+    """The standard deviation between seeds in percent of the loss, over all sizes, and its 95 % interval."""
+    return _pooled([100 * np.log(rows["value"][i]) for i in _independent(rows).values()])
 
 
 def _pooled(values: list[np.ndarray]) -> tuple[float, tuple[float, float]]:
@@ -100,7 +107,7 @@ def of_size(rows: Table) -> Line:
 
     The logarithm of a standard deviation that was estimated from n values has a standard error of 1 / sqrt(2 (n - 1)).
     """
-    same = _same(rows)
+    same = _independent(rows)
     n_k = np.array([key[1] for key in same])
     sd_k = np.array([np.std(np.log(rows["value"][i]), ddof=1) for i in same.values()])
     error_k = np.array([1 / np.sqrt(2 * (len(i) - 1)) for i in same.values()])
@@ -230,6 +237,7 @@ def _figure(rows: Table, same: dict, law: Line | None, averaged: dict, pairs: np
             value, lo, hi = (100 * np.exp(v) for v in law.band(np.column_stack([np.ones(50), np.log(n_m)])))
             left.fill_between(n_m, lo, hi, color=TARGET, alpha=0.18, lw=0)
             left.plot(n_m, value, color=TARGET)
+        left.axhline(PUBLISHED_PERCENT, color=MUTED, lw=1, ls=":")
         left.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="sd between seeds, % of the loss")
         si_ticks(left.xaxis)
         left.yaxis.set_major_formatter("{x:.2g}")

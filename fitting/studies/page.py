@@ -13,11 +13,13 @@ def page(study: Study, commands: Sequence[str], facts: dict[str, str], missing: 
     the study that is not in it, with the reason."""
     parts = [f"<h1>{escape(study.title)}</h1>", f'<p class="lead">{escape(study.lead)}</p>']
     if missing:
-        parts.append(html.section(f"Missing: {len(missing)} runs", _list(missing)))
+        parts.append(html.section(f"Missing runs: {len(missing)}", _list(missing)))
     note = "The verdict is read from our 95 % interval; the last column says how."
     parts.append(html.section(study.table.title, study.table.html(), f'<p class="note">{note}</p>'))
-    for caption, figure in study.figures:
-        parts.append(html.section("Figure", html.figure(figure, caption), f'<p class="caption">{escape(caption)}</p>'))
+    for number, (caption, figure) in enumerate(study.figures, 1):
+        parts.append(
+            html.section(f"Figure {number}", html.figure(figure, caption), f'<p class="caption">{escape(caption)}</p>')
+        )
     parts.append(html.section("What cannot be concluded at this scale", _list(study.limits)))
     if study.notes:
         parts.append(html.section("Reasons not to trust a number", _list(study.notes)))

@@ -1,15 +1,17 @@
 """Figures and tables of the study of size, data and compute."""
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from fitting.errors import InputError
 from fitting.laws import kaplan_relations
+from fitting.laws.published import PUBLISHED
 from fitting.report import loss_figures
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import INK, SIZES, TARGET, new_figure
+from fitting.report.style import INK, MUTED, SIZES, TARGET, new_figure, si_ticks
 from fitting.studies.ends import groups
 from fitting.tables.loss_points import METRIC, TASK, LossPoints
 from fitting.tables.runs_table import Table
@@ -26,6 +28,8 @@ OVERFITTING = (
     "How far each run lies above the law's loss at unlimited data, against N^(alpha_N/alpha_D) / D: runs of all sizes"
     " fall on one line (Kaplan et al. 2020, figure 9, right). Dotted: 2 %."
 )
+ALPHA_C = PUBLISHED["kaplan", "kaplan-c"].params["alpha_C"]
+LEAST_SHOWN = 1e-3
 APPROACHES = ("envelope of the learning curves", "IsoFLOP parabolas", "the fitted law")
 
 
@@ -69,7 +73,10 @@ def _curves(table: Table, laws) -> Figure:
         try:
             c = laws.fresh().points.features["C"]
             c_m = np.geomspace(c.min(), c.max(), 50)
-            axes.plot(c_m, laws.frontiers[2]().loss_of(c_m)[0], color=TARGET, lw=1.8, label="best size for its compute")
+            best_m = laws.frontiers[2]().loss_of(c_m)[0]
+            axes.plot(c_m, best_m, color=TARGET, lw=1.8, label="best size for its compute")
+            published_m = best_m[0] * (c_m / c_m[0]) ** -ALPHA_C
+            axes.plot(c_m, published_m, color=MUTED, ls=":", label=f"published exponent, C^-{ALPHA_C:g}")
             axes.legend()
         except InputError:
             pass  # its statement says what is missing
@@ -93,8 +100,9 @@ def _overfitting(laws) -> Figure:
         law_m = kaplan_relations.overfitting(1.0, 1 / x_m, nd=params)
         axes.plot(x_m, law_m, color=TARGET, label="the fitted law, equation 4.3")
         above = overfitting_of(fitted)
-        dots = axes.scatter(x_n, np.maximum(above, 1e-3), c=n, norm=LogNorm(), **loss_figures.DOTS)
-        figure.colorbar(dots, ax=axes, pad=0.02, label="parameters N")
+        above = np.where(above > LEAST_SHOWN, above, np.nan)  # noise may put a run on the other side of the law
+        dots = axes.scatter(x_n, above, c=n, norm=LogNorm(), **loss_figures.DOTS)
+        si_ticks(figure.colorbar(dots, ax=axes, pad=0.02, label="parameters N").ax.yaxis)
         axes.axhline(0.02, color=INK, lw=0.8, ls=":")
         title = f"{si(n.max())} parameters need {si(enough_tokens(fitted, n.max()))} tokens"
         axes.set(

@@ -6,6 +6,7 @@ Kaplan et al. 2020, section 3.1 and figure 5. The law is a parabola of ln loss i
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
@@ -149,4 +150,5 @@ def _figure(varied: dict[str, Varied], level: float, noise: float):
             axes.plot(family.ratio, 100 * (family.y - level), "o", color=SIZES(0.6), ms=5, mec="white", mew=0.6)
             axes.set(xscale="log", xlabel=VARIED[name][0], ylabel="loss above the base, %" if name == "aspect" else "")
             axes.xaxis.set_major_formatter("{x:.3g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     return figure

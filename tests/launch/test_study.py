@@ -90,7 +90,7 @@ def test_missing_runs_are_named_and_the_same_command_goes_on(staged, capsys):
     refused.append("d32")
     assert cli.main(["study", "noise"]) == 1
     page = Path("runs/study-noise/report.html")
-    assert "Missing: 6 runs" in page.read_text()
+    assert "Missing runs: 6" in page.read_text()
     assert "missing: d32-1xC-s0" in capsys.readouterr().out
     first = list(trained)
     refused.clear()

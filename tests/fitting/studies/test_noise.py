@@ -49,12 +49,9 @@ def held(ends_and_truth) -> int:
 
 def test_intervals_hold_the_noise_its_law_and_the_shared_variance():
     draws = [ends(simulated(draw, 0.7, -0.3, 0.5)) for draw in range(60)]
-    first_size = [rows.select(size="d10000", kind="branch") for rows in draws]
-    # Branches of a trunk are not independent, so the pooled interval is checked on one length.
-    one_length = [rows.select(tokens=100_000.0) for rows in first_size]
-    assert held((noise.pooled(rows)[1], 0.7) for rows in one_length) >= 52
-    single = [rows.select(~np.isin(rows["tokens"], [100_000.0])) for rows in draws]
-    assert held((noise.of_size(rows).of(np.array([0.0, 1.0]))[1], -0.3) for rows in single) >= 52
+    first_size = [rows.select(size="d10000") for rows in draws]
+    assert held((noise.pooled(rows)[1], 0.7) for rows in first_size) >= 52
+    assert held((noise.of_size(rows).of(np.array([0.0, 1.0]))[1], -0.3) for rows in draws) >= 52
     pairs = [noise.shared(noise._branch_pairs(rows))[1] for rows in draws]
     assert held((interval, 0.5) for interval in pairs) >= 52
 
