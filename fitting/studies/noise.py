@@ -40,8 +40,8 @@ LIMITS = (
 )
 CAPTION = (
     "Left: standard deviation between seeds, with 95 % intervals, and its power law in the number of parameters;"
-    " dotted: 0.7 %. Middle: the same after averaging the last evaluations. Right: two branches of each trunk, each as its deviation"
-    " from the mean over the seeds."
+    " dotted: 0.7 %. Middle: the same after averaging the last evaluations. Right: two branches of each trunk, each as"
+    " its deviation from the mean over the seeds."
 )
 
 

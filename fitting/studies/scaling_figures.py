@@ -80,6 +80,8 @@ def _curves(table: Table, laws) -> Figure:
             axes.legend()
         except InputError:
             pass  # its statement says what is missing
+        shades = ScalarMappable(norm, SIZES)
+        si_ticks(figure.colorbar(shades, ax=axes, pad=0.02, label="parameters").ax.yaxis)
         axes.set(
             xscale="log", yscale="log", xlabel="training compute C, FLOPs", ylabel="validation loss, bits per byte"
         )
