@@ -40,6 +40,7 @@ def check_name(name: str) -> None:
 
 def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
     """Write report.html and study.json of the submitted runs in a folder that are finished. command: that made them."""
+    from fitting.studies import catalogue
     from fitting.tables import runs_table
 
     runs = [job.run_id for job in submission.read(folder).jobs if not job.is_fit]
@@ -49,7 +50,7 @@ def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
         if not len(chosen):
             raise FitInputError(f"{folder}: no run of this study is finished")
         missing = _missing(table, runs)
-        study = _analysed(name, chosen)
+        study = catalogue.analyse(name, chosen)
     except FitInputError as error:
         return Reported(None, (f"nothing to report yet: {error}",))
     page = folder / "report.html"
@@ -66,19 +67,14 @@ def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
 
 def report_table(name: str, path: str, page: Path, command: Sequence[str], json: Path | None) -> None:
     """Write the page of a runs table from anywhere. Raises InputError where the table lacks what the study needs."""
+    from fitting.studies import catalogue
     from fitting.tables import runs_table
 
     table = runs_table.read(path)
-    study = _analysed(name, table)
+    study = catalogue.analyse(name, table)
     _write(study, page, [shlex.join(command)], _facts(table), table.left_out)
     if json:
         terminal.write_json(json, study.json() | {"missing": list(table.left_out)})
-
-
-def _analysed(name: str, table):
-    from fitting.studies.catalogue import STUDIES
-
-    return STUDIES[name](table)
 
 
 def _missing(table, runs: Sequence[str]) -> tuple[str, ...]:

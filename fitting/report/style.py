@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from fitting.report.numbers import si
 
@@ -55,3 +55,9 @@ def si_ticks(axis) -> None:
     """Label the major ticks of an x or y axis as 10k, 1M; leave the minor ones without labels."""
     axis.set_major_formatter(lambda value, _: si(value))
     axis.set_minor_formatter(NullFormatter())
+
+
+def few_ticks(axis) -> None:
+    """`si_ticks` at 1, 2 and 5 of each decade, for a logarithmic axis over one or two decades."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    si_ticks(axis)

@@ -15,7 +15,7 @@ from fitting.errors import InputError
 from fitting.laws.published import PUBLISHED
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import MUTED, SIZES, TARGET, new_figure, si_ticks
+from fitting.report.style import MUTED, SIZES, TARGET, few_ticks, new_figure
 from fitting.studies.ends import groups, need
 from fitting.studies.results import Claim, Statement, Study
 from fitting.tables.loss_points import METRIC, TASK
@@ -200,5 +200,5 @@ def _figure(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray):
         right.xaxis.set_major_formatter("{x:.3g}")
         right.xaxis.set_minor_formatter("{x:.2g}")
         for axis in (left.xaxis, left.yaxis, right.yaxis):
-            si_ticks(axis)
+            few_ticks(axis)
     return figure

@@ -10,7 +10,7 @@ from fitting.errors import InputError
 from fitting.inference.noise import TRUNK_SHARE
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import MUTED, SIZES, TARGET, new_figure, si_ticks
+from fitting.report.style import MUTED, SIZES, TARGET, few_ticks, new_figure
 from fitting.studies import regression
 from fitting.studies.ends import ends, groups, need
 from fitting.studies.regression import Line
@@ -239,7 +239,7 @@ def _figure(rows: Table, same: dict, law: Line | None, averaged: dict, pairs: np
             left.plot(n_m, value, color=TARGET)
         left.axhline(PUBLISHED_PERCENT, color=MUTED, lw=1, ls=":")
         left.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="sd between seeds, % of the loss")
-        si_ticks(left.xaxis)
+        few_ticks(left.xaxis)
         left.yaxis.set_major_formatter("{x:.2g}")
         left.yaxis.set_minor_formatter("{x:.2g}")
         for k, (sd, (lo, hi)) in averaged.items():

@@ -13,7 +13,7 @@ def page(study: Study, commands: Sequence[str], facts: dict[str, str], missing: 
     the study that is not in it, with the reason."""
     parts = [f"<h1>{escape(study.title)}</h1>", f'<p class="lead">{escape(study.lead)}</p>']
     if missing:
-        parts.append(html.section(f"Missing runs: {len(missing)}", _list(missing)))
+        parts.append(f"<p><b>Missing runs: {len(missing)}.</b> They are named below; numbers are of the others.</p>")
     note = "The verdict is read from our 95 % interval; the last column says how."
     parts.append(html.section(study.table.title, study.table.html(), f'<p class="note">{note}</p>'))
     for number, (caption, figure) in enumerate(study.figures, 1):
@@ -24,6 +24,8 @@ def page(study: Study, commands: Sequence[str], facts: dict[str, str], missing: 
     if study.notes:
         parts.append(html.section("Reasons not to trust a number", _list(study.notes)))
     parts += [html.section(grid.title, grid.html(), *_notes(grid)) for grid in study.tables if grid.rows]
+    if missing:
+        parts.append(html.section("Missing runs", _list(missing)))
     rows = [[name, value] for name, value in facts.items()]
     parts.append(
         html.section("How it was made", Grid("", ["", ""], rows).html(), f"<pre>{escape(chr(10).join(commands))}</pre>")

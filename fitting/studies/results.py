@@ -107,7 +107,7 @@ class Study:
     @property
     def table(self) -> Grid:
         """The statements, one a row."""
-        head = ["verdict", "statement", "#published", "#these runs", "#95 % interval", "why"]
+        head = ["verdict", "statement", "published", "#these runs", "#95 % interval", "why"]
         return Grid("What the papers say, and these runs", head, [s.cells for s in self.statements])
 
     def json(self) -> dict:
