@@ -109,6 +109,8 @@ def of_size(rows: Table) -> Line:
     """
     same = _independent(rows)
     n_k = np.array([key[1] for key in same])
+    if len(np.unique(n_k)) < 2:
+        raise InputError(f"{len(np.unique(n_k))} size with several seeds; a law needs two")
     sd_k = np.array([np.std(np.log(rows["value"][i]), ddof=1) for i in same.values()])
     error_k = np.array([1 / np.sqrt(2 * (len(i) - 1)) for i in same.values()])
     return regression.line(np.column_stack([np.ones(len(n_k)), np.log(n_k)]), np.log(sd_k), error_k)
