@@ -54,7 +54,7 @@ def analyse(table: Table) -> Study:
     """Raises InputError where no run is finished."""
     need(table, N)
     points = early_stopped(table)
-    laws = _laws(table, points)
+    fitted = laws(table, points)
     repeated = _repeated(table)
     return Study(
         title="Size, data and compute: how the loss depends on N, D and C, and what to train with a budget",
@@ -63,9 +63,9 @@ def analyse(table: Table) -> Study:
             f" {points.features['N'].min():,.0f} to {points.features['N'].max():,.0f} parameters without embeddings;"
             f" {len(repeated)} of them repeat a small data set."
         ),
-        statements=tuple(claim.tried(compare) for claim, compare in _comparisons(laws)),
+        statements=tuple(claim.tried(compare) for claim, compare in _comparisons(fitted)),
         tables=(scaling_figures.early_stops(repeated),),
-        figures=scaling_figures.figures(table, laws, points),
+        figures=scaling_figures.figures(table, fitted),
         limits=LIMITS,
         notes=tuple(points.flags),
     )
@@ -99,7 +99,8 @@ def _repeated(table: Table) -> list[tuple[str, dict, float, float]]:
     return found
 
 
-def _laws(table: Table, points: LossPoints) -> Laws:
+def laws(table: Table, points: LossPoints) -> Laws:
+    """points: `early_stopped` of the table. Nothing is fitted before it is asked for, and nothing twice."""
     is_fresh = ~np.isfinite(table["unique_tokens"]) if "unique_tokens" in table else np.ones(len(table), bool)
     fresh_rows = table.select(is_fresh)
 
@@ -150,11 +151,11 @@ def _comparisons(laws: Laws) -> list[tuple[Claim, Callable[[Claim], Statement]]]
     """Each published statement with the function that compares it."""
     by_envelope, by_parabolas, parametric = laws.frontiers
     table = [
-        ("L falls with N, data unlimited, as N^-alpha_N", f"{KAPLAN}, table 2", 0.076, _alpha(laws.limited, "alpha_N")),
-        ("L falls with D, size unlimited, as D^-alpha_D", f"{KAPLAN}, table 2", 0.103, _alpha(laws.limited, "alpha_D")),
-        ("D must grow with N as N^(alpha_N/alpha_D), or a run overfits", f"{KAPLAN}, 4.4", 0.74, _ratio(laws.limited)),
+        ("L falls with N, data unlimited, as N^-alpha_N", f"{KAPLAN}, table 2", 0.076, alpha(laws.limited, "alpha_N")),
+        ("L falls with D, size unlimited, as D^-alpha_D", f"{KAPLAN}, table 2", 0.103, alpha(laws.limited, "alpha_D")),
+        ("D must grow with N as N^(alpha_N/alpha_D), or a run overfits", f"{KAPLAN}, 4.4", 0.74, ratio(laws.limited)),
         ("L of one size on nested data sets, stopped early, falls as D^-alpha_D", f"{KAPLAN}, 1.2", 0.095,
-         _alpha(laws.of_data, "alpha_D")),
+         alpha(laws.of_data, "alpha_D")),
         ("L of the best size for its compute falls as C^-alpha_C", f"{KAPLAN}, 3.3", 0.057, _of_compute(laws)),
         ("L falls with the least compute as C_min^-alpha_C", f"{KAPLAN}, 1.3", 0.050, None),
         ("The best size grows with compute as C^0.73", f"{KAPLAN}, table 6", 0.73, _exponent(parametric)),
@@ -172,7 +173,9 @@ def _compared(published: float, ours: Callable | None, claim: Claim) -> Statemen
     return claim.equals(published, *ours())
 
 
-def _alpha(law: Callable[[], LossFit], name: str) -> Callable:
+def alpha(law: Callable[[], LossFit], name: str) -> Callable:
+    """-> function() -> (an exponent of the law, its 95 % interval)."""
+
     def ours():
         fitted = law()
         return fitted.bootstrap.params(0)[name], intervals.wald(fitted.bootstrap, 0, fitted.units, fitted.delta)[name]
@@ -180,8 +183,8 @@ def _alpha(law: Callable[[], LossFit], name: str) -> Callable:
     return ours
 
 
-def _ratio(law: Callable[[], LossFit]) -> Callable:
-    """Of the exponents alpha_N and alpha_D."""
+def ratio(law: Callable[[], LossFit]) -> Callable:
+    """`alpha`, of alpha_N / alpha_D."""
 
     def ours():
         fitted = law()

@@ -13,7 +13,7 @@ from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.report.style import INK, MUTED, SIZES, TARGET, new_figure, si_ticks
 from fitting.studies.ends import groups
-from fitting.tables.loss_points import METRIC, TASK, LossPoints
+from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
 CURVES = (
@@ -33,7 +33,7 @@ LEAST_SHOWN = 1e-3
 APPROACHES = ("envelope of the learning curves", "IsoFLOP parabolas", "the fitted law")
 
 
-def figures(table: Table, laws, points: LossPoints) -> tuple[tuple[str, Figure], ...]:
+def figures(table: Table, laws) -> tuple[tuple[str, Figure], ...]:
     """(caption, figure) of all that can be drawn. laws: scaling.Laws."""
     drawn = [(CURVES, _curves(table, laws))]
     for caption, draw in (

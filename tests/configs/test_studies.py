@@ -8,6 +8,7 @@ from configs import loader
 from configs.studies import makers, scaling, shape
 from ladder.config import Model
 from ladder.flops import flops_per_token
+from ladder.loop import group
 from ladder.sizes import n_non_embedding, n_params
 from launch import plan
 from launch.study import NAMES
@@ -47,6 +48,11 @@ def test_every_branch_has_a_cosine_run_of_its_length():
     assert lengths["branch"] == lengths["full"]
     schedules = {r.kind: r.optimizer.schedule for r in rungs}
     assert schedules == {"trunk": "wsd", "branch": "wsd", "full": "cosine"}
+
+
+def test_seeds_trained_at_once_are_those_of_the_study():
+    rungs = [r for r in loader.load("study-noise").rungs if r.size == "d24"]
+    assert [r.run_id for r in group.members(rungs[0], "seeds=6")] == [r.run_id for r in rungs]
 
 
 def test_batches_of_one_size_differ_in_batch_and_rate_only():

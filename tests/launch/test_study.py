@@ -13,6 +13,7 @@ from ladder.rundir.record import Record
 from launch import cli, prepare, study
 from launch.scheduler import foreground
 
+TINY = f"{Path(__file__).with_name('tiny_studies.py')}:noise"
 SLOW = ("scaling", "branches")  # they fit laws
 
 
@@ -50,7 +51,7 @@ def staged(tmp_path, monkeypatch):
     def run(jobs, console, backend):
         due = [job for job in jobs if not Record(job.directory).is_done()]
         for job in due:
-            if not any(name in job.run_id for name in refused):
+            if not any(job.run_id.startswith(name) for name in refused):
                 finish(job.directory)
                 trained.append(job.run_id)
         if refused:
@@ -85,36 +86,37 @@ def test_a_study_ends_in_one_page(name, staged):
 
 def test_missing_runs_are_named_and_the_same_command_goes_on(staged, capsys):
     trained, refused = staged
-    assert cli.main(["study", "noise", "--dry-run"]) == 0
+    command = ["study", "noise", "--ladder", TINY]
+    assert cli.main([*command, "--dry-run"]) == 0
     assert not Path("runs").exists()
-    refused.append("d32")
-    assert cli.main(["study", "noise"]) == 1
-    page = Path("runs/study-noise/report.html")
-    assert "Missing runs: 6" in page.read_text()
-    assert "missing: d32-1xC-s0" in capsys.readouterr().out
-    first = list(trained)
+    refused.append("d8")
+    assert cli.main(command) == 1
+    page = Path("runs/study-tiny/report.html")
+    assert "Missing runs: 2" in page.read_text()
+    assert "missing: d8-0.3xC-s0" in capsys.readouterr().out
+    assert len(trained) == 6
     refused.clear()
-    assert cli.main(["study", "noise"]) == 0
+    assert cli.main(command) == 0
     assert "Missing" not in page.read_text()
-    assert len(trained) == len(set(trained)) == len(first) + 6
+    assert len(trained) == len(set(trained)) == 8
 
 
 def test_before_any_run_is_done_the_command_says_so(staged, capsys):
     _, refused = staged
     refused.append("")
-    assert cli.main(["study", "shape"]) == 1
+    assert cli.main(["study", "shape", "--ladder", TINY]) == 1
     assert "nothing to report yet" in capsys.readouterr().out
-    assert not Path("runs/study-shape/report.html").exists()
+    assert not Path("runs/study-tiny/report.html").exists()
 
 
 def test_a_table_is_reported_without_training(staged, capsys):
     trained, _ = staged
-    assert cli.main(["study", "noise"]) == 0
+    assert cli.main(["study", "noise", "--ladder", TINY]) == 0
     n = len(trained)
-    assert cli.main(["export", "runs/study-noise", "-o", "runs.csv"]) == 0
+    assert cli.main(["export", "runs/study-tiny", "-o", "runs.csv"]) == 0
     assert cli.main(["study", "noise", "runs.csv", "-o", "noise.html", "--json", "noise.json"]) == 0
     assert len(trained) == n and Path("noise.html").exists()
-    of_runs, of_table = (json.loads(Path(p).read_text()) for p in ("runs/study-noise/study.json", "noise.json"))
+    of_runs, of_table = (json.loads(Path(p).read_text()) for p in ("runs/study-tiny/study.json", "noise.json"))
     assert of_table["statements"] == of_runs["statements"]
     assert cli.main(["study", "branches", "runs.csv"]) == 2
     assert "no branch and full run" in capsys.readouterr().err

@@ -71,23 +71,21 @@ def test_early_stopping_takes_the_lowest_loss_and_the_unique_tokens():
     assert set(UNIQUE) <= set(points.features["D"])
 
 
-def intervals_of(study) -> list[tuple[tuple[float, float], float]]:
+def intervals_of(draw: int) -> list[tuple[tuple[float, float], float]]:
     """(interval, truth) of each exponent of L(N, D)."""
-    truths = {"L falls with N": TRUTH["alpha_N"], "L falls with D": TRUTH["alpha_D"]}
-    truths["D must grow"] = TRUTH["alpha_N"] / TRUTH["alpha_D"]
-    return [(of(study, start).ends, truth) for start, truth in truths.items()]
+    law = scaling.laws(whole := simulated(nd, draw), scaling.early_stopped(whole)).limited
+    truths = {"alpha_N": TRUTH["alpha_N"], "alpha_D": TRUTH["alpha_D"]}
+    found = [(scaling.alpha(law, name)()[1], truth) for name, truth in truths.items()]
+    return [*found, (scaling.ratio(law)()[1], TRUTH["alpha_N"] / TRUTH["alpha_D"])]
 
 
 def test_the_intervals_hold_the_law_of_size_and_data():
-    study = scaling.analyse(simulated(nd, 1))
-    assert all(lo < truth < hi for (lo, hi), truth in intervals_of(study))
-    assert len(study.tables[0].rows) == len(SIZES) * len(UNIQUE)
-    assert len(study.figures) >= 4
+    assert all(lo < truth < hi for (lo, hi), truth in intervals_of(1))
 
 
 @pytest.mark.slow
 def test_the_intervals_hold_the_law_in_most_draws():
-    found = [pair for draw in range(12) for pair in intervals_of(scaling.analyse(simulated(nd, draw)))]
+    found = [pair for draw in range(12) for pair in intervals_of(draw)]
     assert sum(lo < truth < hi for (lo, hi), truth in found) >= 31  # 95 % of 36 are 34
 
 
@@ -97,6 +95,8 @@ def test_the_approaches_find_the_exponent_of_the_best_size():
     for approach in (1, 2, 3):
         statement = next(s for s in study.statements if f"approach {approach}" in s.says)
         assert statement.value == pytest.approx(0.40 / 0.75, abs=0.12), statement
+    assert len(study.tables[0].rows) == len(SIZES) * len(UNIQUE)
+    assert len(study.figures) == 6
 
 
 def test_what_is_missing_is_said():
