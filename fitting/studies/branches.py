@@ -51,6 +51,7 @@ def analyse(table: Table) -> Study:
         tables=(*laws, _table(rows, branch, full, percent)),
         figures=((CAPTION, _figure(rows, branch, full, percent)),),
         limits=LIMITS,
+        notes=_trend(rows["tokens"][branch], percent),
     )
 
 
@@ -85,6 +86,23 @@ def difference(rows: Table) -> tuple[float, tuple[float, float]]:
     branch, full, unit = _pairs(rows)
     percent = 100 * np.log(rows["value"][branch] / rows["value"][full])
     return regression.mean(np.array([percent[unit == i].mean() for i in np.unique(unit)]))
+
+
+def _trend(tokens: np.ndarray, percent: np.ndarray) -> tuple[str, ...]:
+    """A line where the difference changes with the length of the runs: then a mean over lengths hides it."""
+    doublings = np.log2(tokens / tokens.max())
+    try:
+        line = regression.line(np.column_stack([np.ones(len(tokens)), doublings]), percent)
+    except InputError:
+        return ()
+    (at_longest, of_longest), (slope, ends_) = line.of(np.array([1.0, 0.0])), line.of(np.array([0.0, 1.0]))
+    if ends_[0] <= 0 <= ends_[1]:
+        return ()
+    return (
+        f"The difference changes with the length of a run, by {slope:+.2f} % for each doubling of the tokens"
+        f" ({ends_[0]:+.2f} to {ends_[1]:+.2f} %): a line through all pairs gives {at_longest:+.2f} % ({of_longest[0]:+.2f} to"
+        f" {of_longest[1]:+.2f} %) for the longest run, and the mean over lengths hides that.",
+    )
 
 
 def _saved(rows: Table, branch: np.ndarray, full: np.ndarray) -> str:

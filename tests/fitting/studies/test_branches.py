@@ -1,5 +1,7 @@
 """The study of trunks and branches recovers the difference it is given, and says what it cannot tell."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,16 @@ def test_a_difference_shows_in_the_loss_and_in_the_forecast(worse):
 def test_a_pair_without_its_partner_is_left_out(worse):
     assert worse.lead.startswith("17 branches of 6 trunks")
     assert len(worse.tables[1].rows) == 17
+
+
+def test_a_difference_that_grows_with_length_is_noted():
+    tokens = np.tile([1e5, 2e5, 4e5], 4)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(12)
+    (line,) = branches._trend(tokens, 0.5 * np.log2(tokens / 4e5) + 1.0 + noise)
+    slope, low, high, longest = (float(x) for x in re.findall(r"([+-]\d\.\d\d) ?%? ?", line)[:4])
+    assert low < 0.5 < high and low < slope < high
+    assert longest == pytest.approx(1.0, abs=0.15)
+    assert branches._trend(tokens, noise) == ()
 
 
 def test_equal_losses_agree():
