@@ -100,8 +100,8 @@ def _trend(tokens: np.ndarray, percent: np.ndarray) -> tuple[str, ...]:
         return ()
     return (
         f"The difference changes with the length of a run, by {slope:+.2f} % for each doubling of the tokens"
-        f" ({ends_[0]:+.2f} to {ends_[1]:+.2f} %): a line through all pairs gives {at_longest:+.2f} % ({of_longest[0]:+.2f} to"
-        f" {of_longest[1]:+.2f} %) for the longest run, and the mean over lengths hides that.",
+        f" ({ends_[0]:+.2f} to {ends_[1]:+.2f} %): a line through all pairs gives {at_longest:+.2f} %"
+        f" ({of_longest[0]:+.2f} to {of_longest[1]:+.2f} %) for the longest run, and the mean over lengths hides that.",
     )
 
 

@@ -52,7 +52,7 @@ def analyse(table: Table) -> Study:
     same = _same(rows)
     if not same:
         raise InputError(f"{table.source}: no two finished runs that differ only in their seed")
-    pairs = _branch_pairs(rows)
+    pairs = branch_pairs(rows)
     averaged = _averaged(table, rows, same)
     law, notes = None, []
     try:
@@ -116,13 +116,18 @@ def of_size(rows: Table) -> Line:
     return regression.line(np.column_stack([np.ones(len(n_k)), np.log(n_k)]), np.log(sd_k), error_k)
 
 
-def _branch_pairs(rows: Table) -> np.ndarray:
-    """[trunks, 2]: deviations from the mean over seeds, in percent, of a trunk's shortest and longest branch."""
+def branch_pairs(rows: Table) -> np.ndarray:
+    """[trunks, 2]: deviations from the mean over seeds, in percent, of a trunk's shortest and longest branch. Of the
+    size with the most trunks."""
     branches = rows.select(kind="branch")
     if not len(branches):
         return np.empty((0, 2))
+    of_size = groups(branches, "n_params").values()
+    branches = branches.select(
+        np.isin(np.arange(len(branches)), max(of_size, key=lambda i: len(set(branches["parent"][i]))))
+    )
     percent = np.full(len(branches), np.nan)
-    for i in groups(branches, "n_params", "tokens").values():
+    for i in groups(branches, "tokens").values():
         percent[i] = 100 * (np.log(branches["value"][i]) - np.log(branches["value"][i]).mean())
     ordered = [i[np.argsort(branches["tokens"][i])] for i in groups(branches, "parent").values() if len(i) > 1]
     return np.array([[percent[i[0]], percent[i[-1]]] for i in ordered]).reshape(-1, 2)
@@ -131,7 +136,7 @@ def _branch_pairs(rows: Table) -> np.ndarray:
 def shared(pairs: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Correlation of two branches of a trunk over its seeds, and its 95 % interval by Fisher's transformation."""
     if len(pairs) < LEAST_SEEDS:
-        raise InputError(f"{len(pairs)} trunks with two finished branches each; a correlation needs {LEAST_SEEDS}")
+        raise InputError(f"{len(pairs)} trunks of one size with two finished branches each; it takes {LEAST_SEEDS}")
     r = float(np.corrcoef(pairs.T)[0, 1])
     half = 1.96 / np.sqrt(len(pairs) - 3)
     return r, (float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)))

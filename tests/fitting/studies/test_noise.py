@@ -1,5 +1,7 @@
 """The study of noise recovers the noise it is given: its size, its law in N, and the share that branches share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_intervals_hold_the_noise_its_law_and_the_shared_variance():
     first_size = [rows.select(size="d10000") for rows in draws]
     assert held((noise.pooled(rows)[1], 0.7) for rows in first_size) >= 52
     assert held((noise.of_size(rows).of(np.array([0.0, 1.0]))[1], -0.3) for rows in draws) >= 52
-    pairs = [noise.shared(noise._branch_pairs(rows))[1] for rows in draws]
+    pairs = [noise.shared(noise.branch_pairs(rows))[1] for rows in draws]
     assert held((interval, 0.5) for interval in pairs) >= 52
 
 
@@ -65,9 +67,20 @@ def test_tables_figure_and_verdicts():
     assert len(study.figures) == 1
 
 
+def test_trunks_of_sizes_with_one_seed_say_nothing_of_what_branches_share():
+    whole = simulated(0)
+    rows = ends(whole)
+    other = ends(simulated(1)).select(kind="branch", seed=0.0)
+    other = replace(
+        other, columns=other.columns | {"n_params": np.full(2, 5000.0), "parent": np.array(["t9", "t9"], object)}
+    )
+    columns = {name: np.concatenate([column, other[name]]) for name, column in rows.columns.items()}
+    assert noise.shared(noise.branch_pairs(replace(rows, columns=columns))) == noise.shared(noise.branch_pairs(rows))
+
+
 def test_what_is_missing_is_said():
     one_size = noise.analyse(simulated(0).select(size="d30000"))
     assert "no law of the noise" in one_size.notes[0]
-    assert "a correlation needs" in one_size.statements[1].why
+    assert "0 trunks of one size with two finished branches each" in one_size.statements[1].why
     with pytest.raises(InputError, match="differ only in their seed"):
         noise.analyse(simulated(0).select(seed=0.0))
