@@ -118,7 +118,7 @@ def _exponent(claim: Claim, swept: Sweep) -> Statement:
     if not np.isfinite([value, lo, hi]).all():
         raise InputError("the steps do not determine B_crit at three losses; add larger or smaller batches")
     if lo <= 0:
-        return claim.unknown(f"B_crit hardly grows as the loss falls: 1/alpha_B is {value:.2g}, {lo:.2g} to {hi:.2g}")
+        return claim.unknown(f"1/alpha_B is {value:.2g}, {lo:.2g} to {hi:.2g}: whether B_crit grows is not determined")
     return claim.equals(PUBLISHED_ALPHA, 1 / value, (1 / hi, 1 / lo))
 
 
