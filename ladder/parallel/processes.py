@@ -9,6 +9,7 @@ import faulthandler
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -74,6 +75,16 @@ def _end_with_75(number: int) -> None:
     os.write(2, b"\nJAX aborts: another process of this run was lost, or see above; exit code 75, try again\n")
     faulthandler.dump_traceback(file=2)
     os._exit(75)
+
+
+def leave(message: str) -> None:
+    """Print the message and end this process with exit code 75, if it is one of several. A normal end waits END_SECONDS
+    for the others, although they may be lost."""
+    if jax.process_count() > 1:
+        print(message, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(75)
 
 
 def settings(coordinator: str | None, count: int | None, index: int | None, env: Mapping[str, str]):

@@ -15,6 +15,8 @@ from ladder.rundir.record import Record
 
 # How the message of an XLA error begins where a machine or a network failed, not the program.
 _INFRASTRUCTURE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL: Failed to", "UNKNOWN: TPU")
+# What joins processes on CPUs and on GPUs: its errors are of a process that was lost, or of the network.
+_INFRASTRUCTURE += ("UNKNOWN: Gloo", "INTERNAL: Gloo", "INTERNAL: NCCL", "UNKNOWN: NCCL")
 
 
 def train(directory, join: Callable[[], int] = lambda: 0, steps: tuple[int, int] | None = None) -> None:
@@ -104,9 +106,17 @@ def _run_once(directory, body: Callable[[float], None], join: Callable[[], int])
             raise InputError(message) from error
         if _is_infrastructure(error):
             traceback.print_exc()
+            _leave_others(_first_line(error))
             raise Preempted(_first_line(error)) from None
         _failed(record, _first_line(error))
         raise
+
+
+def _leave_others(reason: str) -> None:
+    """End this process where it is one of several: they are lost, or cannot go on without it."""
+    from ladder.parallel import processes
+
+    processes.leave(f"stopped: {reason}")
 
 
 def _is_full_disk(error: Exception) -> bool:

@@ -34,6 +34,7 @@ ENDS = {
     "out of memory": (JaxRuntimeError("RESOURCE_EXHAUSTED: 16G"), JaxRuntimeError, "failed", "RESOURCE_EXHAUSTED"),
     "a peer is gone": (JaxRuntimeError("UNAVAILABLE: peer"), Preempted, "stale", ""),
     "a heartbeat is late": (JaxRuntimeError("DEADLINE_EXCEEDED: barrier"), Preempted, "stale", ""),
+    "a connection is gone": (JaxRuntimeError("UNKNOWN: Gloo AllGather failed: closed by peer"), Preempted, "stale", ""),
     "the bucket does not answer": (HttpError("503"), Preempted, "stale", ""),
     "the disk is full": (OSError(28, "No space left on device"), InputError, "failed", "device; make room on the disk"),
     "a full quota": (
