@@ -65,7 +65,7 @@ def build(program: step.Program) -> Program:
     batch = jax.tree.map(sharding.stacked, step.batch_shardings(program.mesh))
     return Program(
         train_step=jax.jit(
-            jax.vmap(program.step),
+            jax.vmap(program.step) if program.noise_scale_every is None else _one_step_number(program.step),
             in_shardings=(stacked, batch),
             out_shardings=(stacked, sharding.replicated(program.mesh)),
             donate_argnums=0,
@@ -74,6 +74,17 @@ def build(program: step.Program) -> Program:
         take=jax.jit(lambda tree, i: jax.tree.map(lambda x: x[i], tree)),
         batch_shardings=batch,
     )
+
+
+def _one_step_number(train_step):
+    """The vmapped train_step with one step number for all members, who start and stop together: vmap would run both
+    branches of a condition on numbers that differ."""
+
+    def train_steps(states, batches):
+        step = states["step"][0]
+        return jax.vmap(lambda state, batch: train_step(state | {"step": step}, batch))(states, batches)
+
+    return train_steps
 
 
 class Group:

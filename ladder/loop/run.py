@@ -22,7 +22,7 @@ from ladder.loop.initial_state import initial_state
 from ladder.monitor.data_waits import DataWaits
 from ladder.monitor.progress import StatusLine
 from ladder.monitor.spans import Spans
-from ladder.optim import skip_step
+from ladder.optim import noise_scale, skip_step
 from ladder.optim.schedule import learning_rate
 from ladder.parallel import processes, sharding
 from ladder.rundir import config_file, replays
@@ -92,9 +92,12 @@ class Run:
     def read(self, pending: tuple[int, dict]) -> float:
         """Wait for a step's metrics, log them, return the loss in nats per token; Diverged where one is not finite."""
         step, metrics = pending
+        every = self.rung.optimizer.noise_scale_every
+        measured = noise_scale.METRICS if every is not None and step % every == 0 else ()
         with jax.transfer_guard_device_to_host("allow"):  # device_get would be explicit, and takes 60 us longer
             loss, norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
             skip, skipped, not_finite = (int(metrics.get(name, 0)) for name in ("skip", "skipped", "not_finite"))
+            noise = [(name, float(metrics[name])) for name in measured]
         finite = math.isfinite(loss) and math.isfinite(norm)
         if not finite and not (skip and not_finite <= skip_step.MOST_NOT_FINITE):
             raise self._diverged(step, loss, norm)
@@ -104,6 +107,7 @@ class Run:
         if "skip" in metrics and (pairs or skip or step == self.rung.steps):
             self.skipped = skipped
             pairs += [("skipped", self.skipped)]
+        pairs += noise if finite and all(math.isfinite(value) for _, value in noise) else []
         self.record.log([metric_row(self.rung, step, "train", name, value) for name, value in pairs])
         if skip and jax.process_index() == 0:
             print(f"{self.rung.label}  step {step:,} skipped: loss {loss:.4f}, gradient norm {norm:.4g}")

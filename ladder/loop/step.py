@@ -13,7 +13,7 @@ from ladder.config import Rung
 from ladder.errors import InputError
 from ladder.model import attention, transformer
 from ladder.model.cross_entropy import token_nats
-from ladder.optim import adamw, skip_step
+from ladder.optim import adamw, noise_scale, skip_step
 from ladder.parallel import layout, sharding
 
 UNROLL_LAYERS = 8  # most layers that are unrolled on a CPU
@@ -47,6 +47,7 @@ class Program:
     train_step: callable
     abstract_state: dict  # shapes, dtypes and shardings
     batch_sequences: int
+    noise_scale_every: int | None
     gradient: callable  # (params, tokens[B, L + 1]) -> (gradient of nats + z-loss, nats), summed over target tokens
     nats: callable  # (params, tokens[B, L + 1]) -> nats[B, L] of the target tokens
 
@@ -82,7 +83,8 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
 
     train_step(state, batch) -> (state, {"loss", "grad_norm"}): loss in nats per token (without the z-loss),
     grad_norm before clipping; the state is donated. Of a rung that skips steps also "skip", whether it skipped this
-    one, and "skipped" and "not_finite" (skip_step.py). Raises InputError where a microbatch does not divide over the
+    one, and "skipped" and "not_finite" (skip_step.py). Of a rung that measures the noise scale also the METRICS of
+    noise_scale.py, zeros at the steps in between. Raises InputError where a microbatch does not divide over the
     devices, or the layout does not fit the model.
     """
     data_shards = sharding.data_shards(mesh)
@@ -108,8 +110,9 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
     sharding.refuse_replication(mesh, state, shardings)
     scalar = sharding.replicated(mesh)
     nats = sharding.on_own_tokens(mesh, _nats) if mesh.size > 1 else _nats
-    gradient = _summed_gradient(rung, functions, nats)
-    train_step = _train_step(rung, gradient)
+    of_microbatch = _gradient(rung, functions, nats)
+    gradient = _summed_gradient(rung, of_microbatch)
+    train_step = _train_step(rung, _measured_gradient(rung, gradient, of_microbatch))
     return Program(
         mesh=mesh,
         functions=functions,
@@ -126,6 +129,7 @@ def build(rung: Rung, mesh: jax.sharding.Mesh) -> Program:
         ),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings),
         batch_sequences=rung.batch_sequences,
+        noise_scale_every=rung.optimizer.noise_scale_every,
         gradient=gradient,
         nats=lambda params, tokens: nats(
             functions.head(params), functions.hidden(params, tokens[:, :-1]), tokens[:, 1:]
@@ -141,9 +145,7 @@ def _nats(head_DV, x_BLD, targets_BL):
     return nats_T.reshape(targets_BL.shape), log_z_T.reshape(targets_BL.shape)
 
 
-def _summed_gradient(rung: Rung, functions: transformer.Functions, nats):
-    accumulation = rung.mesh.accumulation
-
+def _gradient(rung: Rung, functions: transformer.Functions, nats):
     def summed_loss(params, tokens):
         """(nats + z-loss, nats), summed over the target tokens of a microbatch."""
         x_BLD = functions.hidden(params, tokens[:, :-1])
@@ -151,7 +153,11 @@ def _summed_gradient(rung: Rung, functions: transformer.Functions, nats):
         total_nats = nats_BL.sum()
         return total_nats + rung.optimizer.z_loss * jnp.square(log_z_BL).sum(), total_nats
 
-    gradient = jax.grad(summed_loss, has_aux=True)
+    return jax.grad(summed_loss, has_aux=True)
+
+
+def _summed_gradient(rung: Rung, gradient):
+    accumulation = rung.mesh.accumulation
 
     def summed_gradient(params, tokens_B):
         """(gradient, nats), summed over the tokens of all microbatches; the caller divides once."""
@@ -169,17 +175,37 @@ def _summed_gradient(rung: Rung, functions: transformer.Functions, nats):
     return summed_gradient
 
 
-def _train_step(rung: Rung, summed_gradient):
+def _measured_gradient(rung: Rung, gradient, of_microbatch):
+    """(params, tokens, steps before) -> ((gradient, nats), noise_scale.METRICS, or {} if the rung measures none).
+
+    A step that is not measured takes `gradient` of its batch, and its METRICS are zeros.
+    """
+    every = rung.optimizer.noise_scale_every
+    if every is None:
+        return lambda params, tokens, step: (gradient(params, tokens), {})
+
+    def plain(params, tokens):
+        return gradient(params, tokens), dict.fromkeys(noise_scale.METRICS, jnp.zeros(()))
+
+    def measured(params, tokens):
+        types = jax.eval_shape(plain, params, tokens)
+        values = noise_scale.accumulated(of_microbatch, params, tokens, rung.microbatches)
+        return jax.tree.map(lambda x, like: x.astype(like.dtype), values, types)
+
+    return lambda params, tokens, step: jax.lax.cond((step + 1) % every == 0, measured, plain, params, tokens)
+
+
+def _train_step(rung: Rung, gradient):
     transform = adamw.build(rung)
 
     def train_step(state, batch):
         tokens = batch["tokens"]
         n_targets = tokens.shape[0] * (tokens.shape[1] - 1)
-        grads, total_nats = summed_gradient(state["params"], tokens)
+        (grads, total_nats), noise = gradient(state["params"], tokens, state["step"])
         grads = jax.tree.map(lambda g: g / n_targets, grads)
         updates, opt_state = transform.update(grads, state["optimizer"], state["params"])
         params = jax.tree.map(lambda p, u: p - (batch["learning_rate"] * u).astype(p.dtype), state["params"], updates)
-        metrics = {"loss": total_nats / n_targets, "grad_norm": optax.tree.norm(grads)}
+        metrics = {"loss": total_nats / n_targets, "grad_norm": optax.tree.norm(grads)} | noise
         new = {"params": params, "optimizer": opt_state}
         if "skips" in state:
             skip, skips = skip_step.update(rung.optimizer, state["skips"], metrics["loss"], metrics["grad_norm"])

@@ -28,11 +28,11 @@ def shape(layout: Mesh, devices: int, slices: int = 1) -> tuple[int, int, int, i
 
 def check_batch(rung: Rung, data_shards: int, tensor: int) -> None:
     """Raise InputError where a microbatch does not divide over the devices. data_shards: sizes of replica x fsdp."""
-    microbatch = rung.batch_sequences // rung.mesh.accumulation
+    microbatch = rung.batch_sequences // rung.microbatches
     more = tensor * data_shards // math.gcd(microbatch, data_shards)
     check(
         microbatch % data_shards == 0,
         f"rung {rung.label}: a microbatch of {microbatch} sequences does not divide over {data_shards} devices; "
         f"set mesh.tensor={more}, or "
-        f"set batch_tokens to a multiple of {data_shards * rung.mesh.accumulation * rung.model.seq_len}",
+        f"set batch_tokens to a multiple of {data_shards * rung.microbatches * rung.model.seq_len}",
     )
