@@ -40,10 +40,7 @@ def accumulated(gradient: Callable, params, tokens_BL: jax.Array, microbatches: 
 
 
 def estimates(small: jax.Array, n_small: int, big: jax.Array, n_big: int) -> dict[str, jax.Array]:
-    """Unbiased estimates of METRICS from the squared norms of mean gradients over n_small and over n_big tokens.
-
-    Equations A.2 and A.3 of McCandlish et al. 2018.
-    """
+    """Unbiased estimates of METRICS from the squared norms of mean gradients over n_small and over n_big tokens."""
     variance = (small - big) / (1 / n_small - 1 / n_big)
     return dict(zip(METRICS, (variance, (n_big * big - n_small * small) / (n_big - n_small)), strict=True))
 

@@ -166,15 +166,26 @@ def _page(folder: Path, html: Path, every: float = 0.0):
     return Page(folder, html, f"ladder {folder.name}", every=every)
 
 
-def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Json = None, html: Html = None) -> None:
+def status(
+    name: Name,
+    /,
+    *,
+    goodput: bool = False,
+    noise_scale: bool = False,
+    root: Root = RUNS,
+    json: Json = None,
+    html: Html = None,
+) -> None:
     """Show the progress of every run of a ladder, from its run directories.
 
     Example: ladder status demo --html status.html
 
     Args:
         goodput: also show where the time of each run went: training, compilation, saves, lost work, idle
+        noise_scale: also show the gradient noise scale of the runs with optimizer.noise_scale_every
     """
     from launch import goodput as time_parts
+    from launch import noise_scale as noise_scales
     from launch.scheduler import status as statuses
     from launch.scheduler import submission
 
@@ -187,11 +198,15 @@ def status(name: Name, /, *, goodput: bool = False, root: Root = RUNS, json: Jso
     if parts is not None:
         terminal.console().print(time_parts.table(parts))
         display.flags(time_parts.notes(records))
+    noise = noise_scales.of_ladder(folder) if noise_scale else None
+    if noise is not None:
+        terminal.console().print(display.table(noise_scales.grid(noise)))
     with suppress(submission.NothingSubmitted):
         if spent := submission.spent_on(folder, ladder_status):
             terminal.console().print(str(spent), markup=False)
     if json:
         more = {} if parts is None else {"goodput": time_parts.to_json(parts)}
+        more |= {} if noise is None else {"noise_scale": noise_scales.to_json(noise)}
         terminal.write_json(json, statuses.to_json(ladder_status) | more)
     if page:
         page.write(ladder_status)
