@@ -1,6 +1,7 @@
 """The noise scale that a run logs: where, what a split batch changes, groups, devices, and its FLOPs."""
 
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from fitting.loss_laws import noise_scale as fitted
 from fitting.tables import runs_table
 from ladder.config import Mesh, Model, Optimizer, Rung
 from ladder.loop import group, step
+from ladder.loop.run import open_run
 from ladder.optim import noise_scale
 from ladder.parallel import sharding
 from ladder.rundir.record import Record
@@ -164,6 +166,44 @@ def test_a_group_keeps_the_condition():
         "learning_rate": jax.ShapeDtypeStruct((2,), jnp.float32),
     }
     assert "stablehlo.case" in group.build(program).train_step.lower(state, batch).as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_within_25_percent_of_direct_estimates(world, tmp_path, accumulation):
+    """At three points of a run: 1,000 steps at rate 0, beside the covariance of the gradients of single sequences of
+    other batches."""
+    (directory,) = world([world.rung()], tmp_path)
+    opened = open_run(Record(directory))
+    rung = measuring(opened.rung, 1, mesh=Mesh(accumulation=accumulation))
+    measured, whole = build(rung), build(opened.rung)
+
+    @jax.jit
+    def direct(params, tokens_ML):
+        """(tr(Sigma), |G|^2) of a token, from M sequences."""
+
+        def flat(tokens_L):
+            gradient, _ = whole.gradient(params, tokens_L[None])
+            return jnp.concatenate([g.ravel() for g in jax.tree.leaves(gradient)]) / (len(tokens_L) - 1)
+
+        g_MP = jax.lax.map(flat, tokens_ML, batch_size=32)
+        variance = jnp.var(g_MP, axis=0, ddof=1).sum()
+        return variance * (tokens_ML.shape[1] - 1), jnp.sum(g_MP.mean(axis=0) ** 2) - variance / len(g_MP)
+
+    state, steps = measured.init(), iter(range(10**6))
+    for upto in (5, 15, 30):
+        for i in itertools.islice(steps, upto - int(state["step"])):
+            state, _ = measured.train_step(state, opened.put(opened.data(i), upto))
+        pairs = []
+        for _ in range(1000):
+            state, metrics = measured.train_step(state, measured.put(opened.data(next(steps)), 0.0))
+            pairs.append([metrics[name] for name in noise_scale.METRICS])
+        state |= {"step": jnp.int32(upto)}
+        b, stderr, _ = fitted.ratio_of_means(*np.array(pairs, np.float64).T)
+        others = np.concatenate([opened.data(next(steps))["tokens"] for _ in range(500)])
+        variance, squared = direct(state["params"], others)
+        print(f"step {upto}: measured {b:.0f} +- {stderr:.0f} tokens, directly {float(variance / squared):.0f}")
+        assert b == pytest.approx(float(variance / squared), rel=0.25)
 
 
 @pytest.mark.slow
