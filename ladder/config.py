@@ -114,21 +114,7 @@ class Rung:
         for name in ("tokens", "batch_tokens"):
             value = getattr(self, name)
             _check(value <= MOST_TOKENS, f"{where}: {name} = {value}, must be less than 2^63")
-        _check(
-            self.batch_tokens % seq_len == 0 and self.batch_tokens >= seq_len,
-            f"{where}: batch_tokens = {self.batch_tokens} is not a multiple of model.seq_len = {seq_len}; "
-            f"try {seq_len * max(1, round(self.batch_tokens / seq_len))}",
-        )
-        _check(
-            self.batch_sequences % self.mesh.accumulation == 0,
-            f"{where}: a batch of {self.batch_sequences} sequences does not divide into "
-            f"mesh.accumulation = {self.mesh.accumulation} microbatches; set a divisor of {self.batch_sequences}",
-        )
-        _check(
-            self.batch_sequences % self.microbatches == 0,
-            f"{where}: optimizer.noise_scale_every splits a batch in two, but one of {self.batch_sequences} sequences "
-            f"is odd; set batch_tokens to a multiple of {2 * seq_len}",
-        )
+        self._check_batch(where)
         for name, value in (("parent", self.parent), ("parent_step", self.parent_step)):
             _check(
                 (self.kind == "branch") == (value is not None),
@@ -168,6 +154,24 @@ class Rung:
         )
         uses_wsd = self.optimizer.schedule == "wsd"
         _check(self.kind == "full" or uses_wsd, f"{where}: a {self.kind} needs optimizer.schedule=wsd")
+
+    def _check_batch(self, where: str) -> None:
+        seq_len = self.model.seq_len
+        _check(
+            self.batch_tokens % seq_len == 0 and self.batch_tokens >= seq_len,
+            f"{where}: batch_tokens = {self.batch_tokens} is not a multiple of model.seq_len = {seq_len}; "
+            f"try {seq_len * max(1, round(self.batch_tokens / seq_len))}",
+        )
+        _check(
+            self.batch_sequences % self.mesh.accumulation == 0,
+            f"{where}: a batch of {self.batch_sequences} sequences does not divide into "
+            f"mesh.accumulation = {self.mesh.accumulation} microbatches; set a divisor of {self.batch_sequences}",
+        )
+        _check(
+            self.batch_sequences % self.microbatches == 0,
+            f"{where}: optimizer.noise_scale_every splits a batch in two, but one of {self.batch_sequences} sequences "
+            f"is odd; set batch_tokens to a multiple of {2 * seq_len}",
+        )
 
     def _check_phases(self, where: str) -> None:
         starts, least = [first for first, _ in self.phases[1:]], self.parent_step or 0

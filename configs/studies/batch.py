@@ -41,7 +41,11 @@ def batch(
                 batch_tokens=tokens,
                 tokens=n_steps * tokens,
                 optimizer=replace(
-                    own.optimizer, peak_lr=rate, warmup_tokens=min(n_params(model), n_steps * tokens // 20)
+                    own.optimizer,
+                    peak_lr=rate,
+                    warmup_tokens=min(n_params(model), n_steps * tokens // 20),
+                    # The largest batch measures it with the least noise.
+                    noise_scale_every=1 if sequences == max(batches) else None,
                 ),
             )
             rungs.setdefault(rung.identity, evaluated(rung, EVALUATIONS))

@@ -16,6 +16,7 @@ from fitting.laws.published import PUBLISHED
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.report.style import MUTED, SIZES, TARGET, few_ticks, new_figure
+from fitting.studies import noise_scale
 from fitting.studies.ends import groups, need
 from fitting.studies.results import Claim, Statement, Study
 from fitting.tables.loss_points import METRIC, TASK
@@ -106,7 +107,10 @@ def analyse(table: Table) -> Study:
             f" is {_tokens(fits[-1, 1])} tokens."
         ),
         statements=(statement,),
-        tables=(_table(swept, fits, np.exp(lo), np.exp(hi)),),
+        tables=(
+            _table(swept, fits, np.exp(lo), np.exp(hi)),
+            *noise_scale.grids(table, swept.loss_L, fits[:, 1]),
+        ),
         figures=((CAPTION, _figure(swept, fits, np.exp(lo), np.exp(hi))),),
         limits=LIMITS,
     )

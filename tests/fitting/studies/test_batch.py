@@ -5,7 +5,7 @@ import pytest
 
 from fitting.errors import InputError
 from fitting.loss_laws import loss_fit
-from fitting.studies import batch
+from fitting.studies import batch, noise_scale
 from fitting.studies.results import UNKNOWN
 from fitting.tables.loss_points import LossPoints
 from tests.fitting.studies.simulated import table
@@ -76,3 +76,38 @@ def test_page_parts_and_what_is_missing():
     assert constant.statements[0].verdict == UNKNOWN
     with pytest.raises(InputError, match="3 batch sizes"):
         batch.analyse(simulated(0).select(batch_tokens=list(BATCHES[:3])))
+
+
+def test_the_noise_scale_stands_beside_the_sweep():
+    """Runs of the two largest batches measure it, with 20 % noise; it is the true B_crit, which follows the loss."""
+    whole = simulated(0, noise=0.0)
+    assert len(batch.analyse(whole).tables) == 1
+    rng, rows = np.random.default_rng(0), []
+    columns = (
+        "run",
+        "n_params",
+        "batch_tokens",
+        "peak_lr",
+        "kind",
+        "step",
+        "tokens",
+        "task",
+        "metric",
+        "value",
+        "final",
+    )
+    for row in ({name: whole[name][i] for name in columns} for i in range(len(whole))):
+        rows.append(row | {"final": "false"})
+        if row["batch_tokens"] >= BATCHES[-2]:
+            for metric, value in (("grad_variance", B_STAR / row["value"] ** (1 / ALPHA)), ("grad_squared", 1.0)):
+                wrong = 1 if row["batch_tokens"] == BATCHES[-1] else 10  # only the largest batch is read
+                noisy = value * wrong * (1 + 0.2 * rng.standard_normal())
+                rows.append(row | {"task": "train", "metric": metric, "value": noisy, "final": "false"})
+    noisy = table(rows)
+    swept = batch.sweep(noisy)
+    found = noise_scale.at_losses(noisy, swept.loss_L)
+    known = found[:, 2] >= 8
+    assert known.sum() >= 4 and np.isnan(found[~known, 0]).all()
+    truth = B_STAR / swept.loss_L ** (1 / ALPHA)
+    assert (np.abs(found[known, 0] - truth[known]) < 4 * found[known, 1]).all()
+    assert len(batch.analyse(noisy).tables[1].rows) == batch.N_LOSSES
