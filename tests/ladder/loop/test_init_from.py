@@ -40,6 +40,7 @@ def last_state(directory, abstract_state) -> dict:
     return Checkpoints(directory / "checkpoints").read(STEPS, abstract_state)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_and_resumes_to_the_bit(world, published, tmp_path):
     of, folder = published
     rung = short(world, init_from=str(folder), seed=1)
