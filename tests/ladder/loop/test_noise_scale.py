@@ -63,7 +63,7 @@ def leaves(tree) -> dict:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"mesh": Mesh(accumulation=4)}, marks=pytest.mark.slow),
         pytest.param({"model": replace(MODEL, compute_dtype="bfloat16")}, marks=pytest.mark.slow),
     ],
