@@ -18,8 +18,6 @@ Nothing here imports jax. Start reading at `account`.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from ladder.errors import DamagedError
 from ladder.rundir.record import Record
 from launch import terminal
@@ -78,16 +76,17 @@ def total(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {part: sum(seconds[part] for seconds in begun) for part in PARTS} if begun else {}
 
 
-def table(runs: Mapping[str, Mapping[str, float]]) -> Table:
-    """What `of_runs` returns, for the terminal: hours, minutes and seconds, and shares in the last line."""
+def table(runs: Mapping[str, Mapping[str, float]]) -> terminal.Table:
+    """A row for each run of `of_runs`, in hours, minutes and seconds; the last row has the shares of their sum."""
     shown = {run_id: seconds for run_id, seconds in runs.items() if seconds}
     sums = total(runs.values())
-    grid = Table(title="where the time went", title_justify="left", show_footer=bool(sums))
-    grid.add_column("run", "all runs")
+    drop = ("data wait", "checkpoint", "evaluation", "restart")
+    grid = terminal.Table(title="where the time went", drop=drop, show_footer=bool(sums))
+    grid.add_column("run", "all runs", no_wrap=True)
     for part in ("time", *PARTS):
         wall = sum(sums.values())
         footer = "" if not sums else terminal.duration(wall) if part == "time" else f"{sums[part] / wall:.1%}"
-        grid.add_column(part.replace("_", " "), footer, justify="right")
+        grid.add_column(part.replace("_", " "), footer, justify="right", no_wrap=True)
     for run_id, seconds in shown.items():
         times = (sum(seconds.values()), *seconds.values())
         grid.add_row(run_id, *(terminal.duration(t) if t >= 0.5 else "" for t in times))

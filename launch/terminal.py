@@ -51,7 +51,7 @@ class Table(table.Table):
 def _least_width(column: table.Column, console: Console, options) -> int:
     """Characters that a column needs, with its padding and its border; a column of text that wraps needs few."""
     wide = options.update(width=10_000)
-    width = max(Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells))
+    width = max(Measurement.get(console, wide, cell).maximum for cell in (column.header, column.footer, *column.cells))
     return (width if column.no_wrap else min(width, LEAST_TEXT)) + 3
 
 

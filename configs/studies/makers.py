@@ -36,7 +36,7 @@ def evaluated(rung: Rung, times: int) -> Rung:
 
 
 def demo_models(*widths: int) -> dict[str, Model]:
-    """The demo's shape at these widths, by name."""
+    """{name: model} of the demo's shape, one for each width."""
     return {f"d{d}": demo.model(d) for d in widths}
 
 

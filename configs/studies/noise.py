@@ -20,7 +20,7 @@ def noise(
     tasks: Sequence[str] = TASKS[:3],
     max_docs: int | None = 100,
 ) -> Ladder:
-    """Full runs of the last multiple with `seeds` seeds of each size; of the first size trunks and branches."""
+    """For each size, a full run of the last multiple per seed; for the first size, also trunks with branches."""
     rungs = []
     for i, (size, shape) in enumerate(models.items()):
         for seed in range(seeds):

@@ -89,7 +89,7 @@ def difference(rows: Table) -> tuple[float, tuple[float, float]]:
 
 
 def _trend(tokens: np.ndarray, percent: np.ndarray) -> tuple[str, ...]:
-    """A line where the difference changes with the length of the runs: then a mean over lengths hides it."""
+    """A sentence that says so if the difference changes with the length of the runs; the mean would hide that."""
     doublings = np.log2(tokens / tokens.max())
     try:
         line = regression.line(np.column_stack([np.ones(len(tokens)), doublings]), percent)

@@ -71,6 +71,6 @@ def deviation(values: np.ndarray) -> tuple[float, tuple[float, float]]:
 
 
 def spread(sd: float, dof: int) -> tuple[float, float]:
-    """The 95 % interval of a standard deviation that was estimated with so many degrees of freedom."""
+    """The 95 % interval of a standard deviation that was estimated with `dof` degrees of freedom."""
     low, high = stats.chi2.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dof)
     return float(sd * np.sqrt(dof / high)), float(sd * np.sqrt(dof / low))

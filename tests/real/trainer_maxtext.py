@@ -1,4 +1,4 @@
-"""Run by the Python of .cache/trainers/maxtext: opens configs by MaxText's loader, prints what it makes of them.
+"""Run by the Python of .cache/trainers/maxtext: opens configs by MaxText's loader, prints N and learning rates.
 
 python trainer_maxtext.py FOLDER UPDATES NAME.yml ...   ->   {name: {"n_total", "n_params", "rates"}}
 """

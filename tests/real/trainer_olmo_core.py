@@ -1,4 +1,4 @@
-"""Run by the Python of .cache/trainers/olmo-core: opens configs by OLMo-core's loader, prints what it makes of them.
+"""Run by the Python of .cache/trainers/olmo-core: opens configs by OLMo-core's loader, prints N and learning rates.
 
 python trainer_olmo_core.py FOLDER UPDATES NAME.yaml ...   ->   {name: {"n_total", "n_params", "rates"}}
 """

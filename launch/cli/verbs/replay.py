@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
@@ -65,8 +64,8 @@ def _summary(result):
         yield f"not as in the run: {line}"
 
 
-def _rows(rows) -> Table:
-    grid = Table(title="rows of the batch with the largest loss", title_justify="left")
+def _rows(rows) -> terminal.Table:
+    grid = terminal.Table(title="rows of the batch with the largest loss")
     for name in ("row", "source", "window", "loss", "text"):
         grid.add_column(name, justify="left" if name in ("source", "text") else "right", no_wrap=name != "text")
     for row in rows:
@@ -75,10 +74,10 @@ def _rows(rows) -> Table:
     return grid
 
 
-def _parts(parts) -> Table:
-    grid = Table(title="before the step", title_justify="left")
+def _parts(parts) -> terminal.Table:
+    grid = terminal.Table(title="before the step")
     for name in ("part", "gradient norm", "parameter norm", "NaN or Inf in"):
-        grid.add_column(name, justify="right" if "norm" in name else "left")
+        grid.add_column(name, justify="right" if "norm" in name else "left", no_wrap=name != "NaN or Inf in")
     for part in parts:
         grid.add_row(part.name, f"{part.grad_norm:.4g}", f"{part.param_norm:.4g}", Text(", ".join(part.not_finite)))
     return grid
