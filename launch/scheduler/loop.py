@@ -17,6 +17,9 @@ from launch.scheduler import status
 from launch.scheduler.reconcile import OVER, SETTLED, Delete, Mark, Submit, ladder_states, reconcile
 from launch.scheduler.status import Status
 
+PAUSE_RATIO = 30  # pause after a round, as a multiple of the time that it took
+MOST_PAUSE = 2.0  # seconds
+
 
 @dataclass(frozen=True)
 class Round:
@@ -72,14 +75,18 @@ def observe(jobs: Sequence[Job]) -> dict[str, Status]:
 def until_settled(
     jobs: Sequence[Job], backend: Backend, lease: Lease, seconds: float, show: Callable[[Round], None]
 ) -> Round:
-    """Repeat `once`, with a pause of `seconds`, until the round is settled."""
+    """Repeat `once`, with a pause of `seconds`, until the round is settled.
+
+    The pause is longer, up to MOST_PAUSE, where a round takes long: the runs may need this machine's cores.
+    """
     while True:
+        began = time.monotonic()
         lease.check()
         round_ = once(jobs, backend)
         show(round_)
         if round_.settled:
             return round_
-        time.sleep(seconds)
+        time.sleep(max(seconds, min(MOST_PAUSE, PAUSE_RATIO * (time.monotonic() - began))))
 
 
 def retry(jobs: Sequence[Job], states: Sequence[str]) -> list[str]:
