@@ -7,11 +7,12 @@ longest run. Learning rates and batch sizes were tuned at widths 16 and 32.
 from collections.abc import Sequence
 
 from configs.wsd import trunk_and_branches
-from ladder.config import Eval, Ladder, Model, Optimizer, Rung
+from ladder.config import Eval, Ladder, Mesh, Model, Optimizer, Rung
 from ladder.sizes import n_params, train_tokens
 
 TASKS = ("mbpp", "humaneval", "arc_easy_val:0shot", "csqa_val:0shot", "openbookqa_val:0shot")
 SEQ_LEN = 128
+MICROBATCH = 8  # sequences; more do not fit into the cache of a CPU's core
 
 
 def demo(seed: int = 0) -> Ladder:
@@ -80,6 +81,7 @@ def rung(size: str, shape: Model, multiple: float, evaluation: Eval, seed: int) 
         optimizer=Optimizer(peak_lr(n), warmup_tokens=n, schedule="wsd", decay_fraction=0.2, beta2=0.99),
         eval=evaluation,
         seed=seed,
+        mesh=Mesh(accumulation=batch_sequences(n) // MICROBATCH),
     )
 
 
@@ -89,5 +91,5 @@ def peak_lr(n: int) -> float:
 
 
 def batch_sequences(n: int) -> int:
-    """8 at 94k parameters, growing with N^(2/3) as in Bhagia et al. 2024; a multiple of 8."""
-    return 8 * max(1, round((n / 94e3) ** (2 / 3)))
+    """8 at 94k parameters, growing with N^(2/3) as in Bhagia et al. 2024; a multiple of MICROBATCH."""
+    return MICROBATCH * max(1, round((n / 94e3) ** (2 / 3)))

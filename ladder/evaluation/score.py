@@ -11,6 +11,7 @@ from ladder.model.cross_entropy import token_nats
 from ladder.model.tree_attention import Tree
 
 BATCH_TOKENS = 8192  # of validation text, about
+CPU_BATCH_TOKENS = 2048  # the same on a CPU: more do not fit into its cache
 PADDING = -1  # in place of a token
 
 
@@ -43,10 +44,12 @@ def score_requests(functions, params, arrays: Arrays):
 def validation_batches(windows_WL1: np.ndarray, shards: int) -> np.ndarray:
     """int32[n, B, L+1]: the windows in order, then windows of PADDING, as few as make all batches equal.
 
-    A batch has about BATCH_TOKENS tokens or, if these are fewer, one window for each of the shards that divide it.
+    A batch has about BATCH_TOKENS tokens (on a CPU CPU_BATCH_TOKENS) or, if these are fewer, one window for each of the
+    shards that divide it.
     """
     W, L = windows_WL1.shape[0], windows_WL1.shape[1] - 1
-    n = math.ceil(W / (shards * max(1, BATCH_TOKENS // (L * shards))))
+    batch_tokens = CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else BATCH_TOKENS
+    n = math.ceil(W / (shards * max(1, batch_tokens // (L * shards))))
     B = shards * math.ceil(W / (n * shards))
     return np.pad(windows_WL1, ((0, n * B - W), (0, 0)), constant_values=PADDING).reshape(n, B, L + 1)
 

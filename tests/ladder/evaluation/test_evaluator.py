@@ -282,7 +282,7 @@ def test_the_space_that_a_tokenizer_puts_before_a_text_is_no_byte_of_it(bos):
 )
 def test_validation_against_the_naive_scorer(n_windows, batch_tokens, shards, batches, monkeypatch):
     """Whole batches and padded ones; padding counts for nothing, even where the model gives nan for it."""
-    monkeypatch.setattr(score, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(score, "CPU_BATCH_TOKENS", batch_tokens)
     params, tokenizer = toy_params(3), byte_tokenizer()
     params["embedding"][0] = np.nan
     windows_WL1 = np.random.default_rng(4).integers(1, 256, (n_windows, 33)).astype(np.int32)
@@ -299,7 +299,7 @@ def test_validation_against_the_naive_scorer(n_windows, batch_tokens, shards, ba
 
 
 def test_validation_of_a_mixture_is_that_of_each_source_and_their_mean_by_share(monkeypatch):
-    monkeypatch.setattr(score, "BATCH_TOKENS", 64)  # 4 batches of 2 windows, and 2 whose second one is padding
+    monkeypatch.setattr(score, "CPU_BATCH_TOKENS", 64)  # 4 batches of 2 windows, and 2 whose second one is padding
     params, tokenizer, draw = toy_params(3), byte_tokenizer(), np.random.default_rng(4)
     windows = {name: draw.integers(1, 256, (n, 33)).astype(np.int32) for name, n in (("web", 7), ("code", 3))}
     shares = {"web": 0.9, "code": 0.1}
