@@ -23,13 +23,15 @@ FEW_EPOCHS = 4
 class SourceUse:
     """What a run reads of a source. name: "text" where the config names no sources. share: of the run's tokens. tokens:
     the run's that come from it, to within one window. unique_tokens: of its training split, or of the subset of it that
-    the run reads; None: not built yet."""
+    the run reads; None: not built yet. repeats_subset: whether the run was told how much of it to repeat (its
+    unique_tokens)."""
 
     name: str
     share: float
     tokens: int
     unique_tokens: int | None
     max_epochs: float | None
+    repeats_subset: bool = False
 
     @property
     def epochs(self) -> float | None:
@@ -41,8 +43,10 @@ class SourceUse:
 
     @property
     def is_flagged(self) -> bool:
-        """Where no limit is set: whether it is read so often that repeated tokens are worth less than new ones."""
-        return self.epochs is not None and self.max_epochs is None and self.epochs > FEW_EPOCHS
+        """Where neither a limit nor repetition is asked for: whether it is read so often that repeated tokens are worth
+        less than new ones."""
+        is_free = self.max_epochs is None and not self.repeats_subset
+        return self.epochs is not None and is_free and self.epochs > FEW_EPOCHS
 
 
 def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ...]:
@@ -51,7 +55,7 @@ def uses(rung: Rung, unique_tokens: Sequence[int | None]) -> tuple[SourceUse, ..
     names = [(source.name, source.max_epochs) for source in sources] or [("text", None)]
     read = [_read_of(unique, rung, i) for i, unique in enumerate(unique_tokens)]
     return tuple(
-        SourceUse(name, float(share), int(share * tokens), unique, most)
+        SourceUse(name, float(share), int(share * tokens), unique, most, rung.unique_tokens is not None)
         for (name, most), share, unique in zip(names, rung.shares, read, strict=True)
     )
 

@@ -211,15 +211,20 @@ def _summary(plan: Plan) -> str:
 
 def _repeated(plan: Plan) -> list[str]:
     """A line for each source that is repeated more often than its limit or than is known to help, with the run that
-    repeats it most; for a single text always a line, once it is built."""
-    most: dict[str, tuple[Row, SourceUse]] = {}
+    repeats it most; for a single text always a line, once it is built. Runs that repeat a small data set on purpose
+    have a line of their own."""
+    most: dict[tuple[str, bool], tuple[Row, SourceUse]] = {}
     for row in plan.rungs + plan.targets:
         for use in row.sources:
-            if use.epochs is not None and (use.name not in most or use.epochs > most[use.name][1].epochs):
-                most[use.name] = row, use
+            kind = use.name, use.repeats_subset
+            if use.epochs is not None and (kind not in most or use.epochs > most[kind][1].epochs):
+                most[kind] = row, use
     lines = []
-    for name, (row, use) in most.items():
-        if name == "text" or use.is_flagged:
+    for (name, _), (row, use) in most.items():
+        if use.repeats_subset:
+            subset = f"the first {si(use.unique_tokens, 4)} tokens of its text"
+            lines.append(f"{row.label} reads {subset} {use.epochs:.3g} times, as its unique_tokens asks.")
+        elif name == "text" or use.is_flagged:
             what = "the text" if name == "text" else f"source {name}"
             lines.append(f"{row.label} reads {what} {use.epochs:.3g} times ({si(use.unique_tokens, 4)} tokens).")
         if use.is_flagged:

@@ -29,7 +29,7 @@ def of_configs(
     configs: Sequence[tuple[str, Mapping]], fit: Path | None = None, damaged: Sequence[Path] = ()
 ) -> tuple[Job, ...]:
     """As `read`, of (run directory, its config.json), which need not be written yet."""
-    configs = sorted(configs, key=lambda item: _depth(item[1]))  # stable: otherwise the ladder's own order
+    configs = _in_order(configs)
     rungs = [config["run_id"] for _, config in configs if config["split"] != "target"]
     rungs += [directory.name for directory in damaged]
     jobs = [_of_damaged(directory) for directory in damaged]  # first: others may come after them
@@ -57,8 +57,16 @@ def _checked(directory: Path, config: dict) -> dict:
     return config
 
 
-def _depth(config: Mapping) -> int:
-    return 2 if config["split"] == "target" else 1 if config["derived"]["parent_run"] else 0
+def _in_order(configs: Sequence[tuple[str, Mapping]]) -> list[tuple[str, Mapping]]:
+    """The ladder's own order, with branches right after their trunk, so that a ladder that is interrupted has whole
+    families; targets last."""
+    place = {config["run_id"]: i for i, (_, config) in enumerate(configs)}
+
+    def key(item: tuple[str, Mapping]) -> tuple[bool, int, bool]:
+        config, parent = item[1], item[1]["derived"]["parent_run"]
+        return config["split"] == "target", place.get(parent, place[config["run_id"]]), bool(parent)
+
+    return sorted(configs, key=key)
 
 
 def _train(directory: str, config: Mapping, rungs: Sequence[str]) -> Job:

@@ -104,6 +104,18 @@ def test_a_single_text_is_counted_in_one_line(tmp_path, monkeypatch, mixed):
     assert "sources" not in shown.getvalue()
 
 
+def test_repetition_that_was_asked_for_is_no_fault(tmp_path, mixed):
+    rung = replace(loader.load(mixed).rungs[0], data=Data(text=("web.txt.d",), validation=0.2))
+    small = replace(rung, tokens=8 * 640, unique_tokens=640)
+    shown = io.StringIO()
+    prepare.build(Ladder("one", (rung, small)), tmp_path / "corpora")
+    ladder_plan = plan.make(Ladder("one", (rung, small)), corpora=tmp_path / "corpora")
+    Console(file=shown, width=200).print(plan.table(ladder_plan))
+    assert re.search(r"reads the first 640 tokens of its text 8(\.\d+)? times, as its unique_tokens asks", shown.getvalue())
+    assert "add text" not in shown.getvalue() and shown.getvalue().count("reads the text") == 1
+    assert ladder_plan.rungs[1].sources[0].epochs > epochs.FEW_EPOCHS
+
+
 def test_a_bpe_of_other_weights_is_another_corpus():
     data = Data(sources=(Source("a", ("x",), 1.0), Source("b", ("y",), 1.0)), tokenizer="bpe:300")
     other = replace(data, sources=(replace(data.sources[0], weight=2.0), data.sources[1]))
