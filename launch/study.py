@@ -13,6 +13,7 @@ from launch import display, terminal
 from launch.scheduler import submission
 
 NAMES = ("shape", "scaling", "batch", "branches", "noise")
+FILE = "study.json"
 ERRORS = "errors"  # the error analysis of the task-ladder paper, on a table
 
 
@@ -38,8 +39,9 @@ def check_name(name: str) -> None:
         )
 
 
-def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
-    """Write report.html and study.json of the submitted runs in a folder that are finished. command: that made them."""
+def report(name: str, folder: Path, command: Sequence[str], batch_study: Path | None = None) -> Reported:
+    """Write report.html and study.json of the submitted runs in a folder that are finished. command: that made them.
+    batch_study: for scaling, study.json of a study batch; None: the one beside the folder, if there is one."""
     from fitting.studies import catalogue
     from fitting.tables import runs_table
 
@@ -50,7 +52,7 @@ def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
         if not len(chosen):
             raise FitInputError(f"{folder}: no run of this study is finished")
         missing = _missing(table, runs)
-        study = catalogue.analyse(name, chosen)
+        study = catalogue.analyse(name, chosen, _batch_study(name, folder, batch_study))
     except FitInputError as error:
         return Reported(None, (f"nothing to report yet: {error}",))
     page = folder / "report.html"
@@ -61,20 +63,39 @@ def report(name: str, folder: Path, command: Sequence[str]) -> Reported:
         {"runs": f"{len(runs) - len(missing)} of {len(runs)}"} | _facts(chosen),
         missing,
     )
-    write_atomic(folder / "study.json", terminal.to_json_text(study.json() | {"missing": list(missing)}))
+    write_atomic(folder / FILE, terminal.to_json_text(study.json() | {"missing": list(missing)}))
     return Reported(page, missing)
 
 
-def report_table(name: str, path: str, page: Path, command: Sequence[str], json: Path | None) -> None:
-    """Write the page of a runs table from anywhere. Raises InputError where the table lacks what the study needs."""
+def report_table(
+    name: str, path: str, page: Path, command: Sequence[str], json: Path | None, batch_study: Path | None = None
+) -> None:
+    """Write the page of a runs table from anywhere; batch_study as in `report`. Raises InputError where the table lacks
+    what the study needs."""
     from fitting.studies import catalogue
     from fitting.tables import runs_table
 
+    beside = _batch_study(name, Path(path), batch_study)
     table = runs_table.read(path)
-    study = catalogue.analyse(name, table)
+    study = catalogue.analyse(name, table, beside)
     _write(study, page, [shlex.join(command)], _facts(table), table.left_out)
     if json:
         terminal.write_json(json, study.json() | {"missing": list(table.left_out)})
+
+
+def _batch_study(name: str, runs: Path, given: Path | None) -> Path | None:
+    """study.json of the batch sizes that belongs to the runs of a study scaling: the given one, or that of
+    study-batch beside study-scaling (study-batch-tpu beside study-scaling-tpu). Raises InputError where the given one
+    has no critical batch size."""
+    if name != "scaling":
+        return None
+    if given is not None:
+        from fitting.studies import critical_batch
+
+        critical_batch.read(given)
+        return given
+    beside = runs.with_name(runs.name.replace("scaling", "batch")) / FILE
+    return beside if "scaling" in runs.name and beside.exists() else None
 
 
 def _missing(table, runs: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ With B_crit = E_min / S_min that is S = S_min (1 + B_crit / B). The noise of a r
 reaches, so intervals are made by leaving out one batch size at a time (jackknife).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,12 @@ from fitting.errors import InputError
 from fitting.laws.published import PUBLISHED
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.report.style import MUTED, SIZES, TARGET, few_ticks, new_figure
-from fitting.studies import noise_scale
+from fitting.report.style import INK, MUTED, SIZES, TARGET, few_ticks, new_figure
+from fitting.studies import critical_batch, noise_scale
+from fitting.studies.critical_batch import CriticalBatch
 from fitting.studies.ends import groups, need
-from fitting.studies.results import Claim, Statement, Study
+from fitting.studies.regression import LEVEL
+from fitting.studies.results import Claim, Statement, Study, corpora
 from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
@@ -27,7 +29,6 @@ HIGHEST = 1.35  # of the lowest loss that all batch sizes reach
 # B_crit is searched between the smallest batch over FAR and the largest times FAR; nearer than EDGE to an end it is not
 # determined.
 FAR, GRID, EDGE = 30.0, 800, 1.05
-LEVEL = 0.95
 PUBLISHED_ALPHA = PUBLISHED["kaplan", "kaplan-bcrit"].params["alpha_B"]
 EXPONENT = Claim(
     "The critical batch size grows as L^(-1/alpha_B) while the loss falls",
@@ -43,7 +44,7 @@ LIMITS = (
 CAPTION = (
     "Left: steps against tokens to reach each loss; a point is a batch size with its best rate, a line the fitted"
     " hyperbola (McCandlish et al. 2018, figure 1). Right: the critical batch size against the loss, with 95 %"
-    " intervals and its power law (Kaplan et al. 2020, figure 10)."
+    " intervals and its power law, and the gradient noise scale of the largest batch (Kaplan et al. 2020, figure 10)."
 )
 
 
@@ -61,20 +62,43 @@ class Sweep:
 
     def exponent(self) -> float:
         """1 / alpha_B: how fast ln B_crit rises while ln L falls; nan for fewer than three losses with a B_crit."""
+        return float(self.law()[1])
+
+    def law(self, at: float = 1.0) -> np.ndarray:
+        """[2]: ln B_crit at a loss, and the exponent, of the line through ln B_crit against ln L."""
         b_crit_L = self.critical()[:, 1]
         known = np.isfinite(b_crit_L)
         if known.sum() < 3:
-            return np.nan
-        return float(-np.polyfit(np.log(self.loss_L[known]), np.log(b_crit_L[known]), 1)[0])
+            return np.full(2, np.nan)
+        slope, level = np.polyfit(np.log(self.loss_L[known] / at), np.log(b_crit_L[known]), 1)
+        return np.array([level, -slope])
 
     def jackknife(self, quantity: Callable[["Sweep"], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(lo, hi) of a quantity: 95 % intervals with Student's t, from the sweeps without one batch size each."""
+        deviation = self.deviations(quantity)
+        half = stats.t.ppf((1 + LEVEL) / 2, self.dof) * np.sqrt(np.sum(deviation**2, axis=0))
+        return quantity(self) - half, quantity(self) + half
+
+    def deviations(self, quantity: Callable[["Sweep"], np.ndarray]) -> np.ndarray:
+        """[B, ...] of a quantity, from the sweeps without one batch size each; their squares sum to its variance."""
         n = len(self.batch_B)
         keep = ~np.eye(n, dtype=bool)
         left_out = np.array([quantity(Sweep(self.loss_L, self.batch_B[k], self.steps_LB[:, k])) for k in keep])
-        error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
-        half = stats.t.ppf((1 + LEVEL) / 2, n - 2) * error
-        return quantity(self) - half, quantity(self) + half
+        return np.sqrt((n - 1) / n) * (left_out - left_out.mean(axis=0))
+
+    @property
+    def dof(self) -> int:
+        return len(self.batch_B) - 2
+
+    def measured(self, corpora: Sequence[str]) -> CriticalBatch | None:
+        """The law of B_crit with its uncertainty; None where the sweep does not determine it."""
+        centre = float(np.exp(np.log(self.loss_L).mean()))
+        law, deviation_B2 = self.law(centre), self.deviations(lambda swept: swept.law(centre))
+        if not np.isfinite([*law, *deviation_B2.ravel()]).all():
+            return None
+        cov = tuple(map(tuple, (deviation_B2.T @ deviation_B2).tolist()))
+        ends_ = float(self.loss_L[0]), float(self.loss_L[-1])
+        return CriticalBatch(centre, *map(float, law), cov, self.dof, ends_, tuple(corpora))
 
 
 def critical(batch_B: np.ndarray, steps_B: np.ndarray) -> tuple[float, float]:
@@ -99,6 +123,8 @@ def analyse(table: Table) -> Study:
     fits = swept.critical()
     statement = EXPONENT.tried(lambda claim: _exponent(claim, swept))
     lo, hi = swept.jackknife(lambda s: np.log(s.critical()[:, 1]))
+    law, noise_L3 = swept.measured(corpora(table)), noise_scale.at_losses(table, swept.loss_L)
+    predicts = noise_scale.PREDICTS.tried(lambda claim: noise_scale.compared(claim, swept, noise_L3))
     return Study(
         title="Critical batch size: how many steps and tokens does a loss take at each batch size?",
         lead=(
@@ -106,13 +132,14 @@ def analyse(table: Table) -> Study:
             f" {len(swept.loss_L)} losses. At the lowest, {swept.loss_L[-1]:.3f} bits per byte, the critical batch size"
             f" is {_tokens(fits[-1, 1])} tokens."
         ),
-        statements=(statement,),
+        statements=(statement, predicts),
         tables=(
             _table(swept, fits, np.exp(lo), np.exp(hi)),
-            *noise_scale.grids(table, swept.loss_L, fits[:, 1]),
+            *noise_scale.grids(noise_L3, swept.loss_L, fits[:, 1]),
         ),
-        figures=((CAPTION, _figure(swept, fits, np.exp(lo), np.exp(hi))),),
+        figures=((CAPTION, _figure(swept, fits, np.exp(lo), np.exp(hi), noise_L3)),),
         limits=LIMITS,
+        measured={} if law is None else {critical_batch.KEY: law.json()},
     )
 
 
@@ -177,7 +204,7 @@ def _table(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> Gr
     return Grid("Each loss: fewest steps and tokens", [*head, *(f"#steps at {si(b)}" for b in swept.batch_B)], body)
 
 
-def _figure(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray):
+def _figure(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray, noise_L3: np.ndarray):
     with new_figure(9.6, 4.0) as figure:
         left, right = figure.subplots(1, 2)
         batch_m = np.geomspace(swept.batch_B.min(), swept.batch_B.max(), 80)
@@ -199,6 +226,13 @@ def _figure(swept: Sweep, fits: np.ndarray, lo: np.ndarray, hi: np.ndarray):
             right.plot(
                 loss_m, at_lowest, color=MUTED, ls=":", label=f"published exponent, L^{-1 / PUBLISHED_ALPHA:.2f}"
             )
+        measured = np.isfinite(noise_L3[:, 0]) if len(noise_L3) else np.zeros(len(swept.loss_L), bool)
+        if measured.any():
+            tokens, error = noise_L3[measured, :2].T
+            right.errorbar(
+                swept.loss_L[measured], tokens, 1.96 * error, fmt="s", mfc="white", color=INK, ms=4, label="noise scale"
+            )
+        if right.get_legend_handles_labels()[0]:
             right.legend()
         right.set(xscale="log", yscale="log", xlabel="loss, bits per byte", ylabel="critical batch size, tokens")
         right.xaxis.set_major_formatter("{x:.3g}")

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from fitting.studies import batch, branches, noise, scaling, shape
+from fitting.errors import InputError
+from fitting.studies import batch, branches, critical_batch, noise, shape
 from fitting.studies.results import Study
+from fitting.studies.scaling import analysis as scaling
 from fitting.tables.runs_table import Table
 
-STUDIES: dict[str, Callable[[Table], Study]] = {
+STUDIES: dict[str, Callable[..., Study]] = {
     "shape": shape.analyse,
     "scaling": scaling.analyse,
     "batch": batch.analyse,
@@ -16,9 +18,13 @@ STUDIES: dict[str, Callable[[Table], Study]] = {
 }
 
 
-def analyse(name: str, table: Table) -> Study:
-    """The study of a table. Reasons do not repeat which table they are about. Raises InputError where the table lacks
-    what every statement of the study needs."""
-    study, source = STUDIES[name](table), f"{table.source}: "
+def analyse(name: str, table: Table, batch_study=None) -> Study:
+    """The study of a table. Reasons do not repeat which table they are about. batch_study: for "scaling", study.json of
+    a study "batch" of the same text. Raises InputError where the table lacks what every statement of the study
+    needs."""
+    if batch_study is not None and name != "scaling":
+        raise InputError(f"a batch study is read by the study scaling, not by {name}", "batch_study")
+    beside = {"batch": lambda: critical_batch.read(batch_study)} if batch_study is not None else {}
+    study, source = STUDIES[name](table, **beside), f"{table.source}: "
     statements = [replace(statement, why=statement.why.removeprefix(source)) for statement in study.statements]
     return replace(study, statements=tuple(statements), notes=tuple(note.replace(source, "") for note in study.notes))

@@ -1,7 +1,8 @@
 """What an analysis returns: statements of a paper with what these runs say of them, tables, figures and limits."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
+from fitting.tables import reader
+from fitting.tables.runs_table import Table
 
 Verdict = Literal["agrees", "does not agree", "cannot be told here"]
 AGREES, DISAGREES, UNKNOWN = "agrees", "does not agree", "cannot be told here"
@@ -72,6 +75,18 @@ class Claim:
             return self._of(value, (lo, hi), DISAGREES, "the whole interval lies above the limit")
         return self._of(value, (lo, hi), UNKNOWN, "the limit lies inside the interval; more runs would narrow it")
 
+    def within(self, factor: float, value: float, ends: Sequence[float]) -> Statement:
+        """Whether the whole interval of a ratio lies within a factor of 1, or outside."""
+        lo, hi = ends
+        if not np.isfinite([lo, hi]).all():
+            return self.unknown("the runs do not determine it")
+        if 1 / factor <= lo and hi <= factor:
+            return self._of(value, (lo, hi), AGREES, f"the whole interval lies within a factor of {factor:g}")
+        if hi < 1 / factor or lo > factor:
+            return self._of(value, (lo, hi), DISAGREES, f"the whole interval differs by more than a factor {factor:g}")
+        why = f"a factor of {factor:g} lies inside the interval; more runs would narrow it"
+        return self._of(value, (lo, hi), UNKNOWN, why)
+
     def unknown(self, why: str) -> Statement:
         return self._of(None, None, UNKNOWN, why)
 
@@ -93,7 +108,7 @@ class Study:
     """The result of an analysis.
 
     lead: what was measured. figures: (caption, figure). limits: what cannot be concluded from runs of this scale.
-    notes: reasons not to trust a number.
+    notes: reasons not to trust a number. measured: {name: what other studies and commands read of it, in study.json}.
     """
 
     title: str
@@ -103,6 +118,7 @@ class Study:
     figures: tuple[tuple[str, Figure], ...] = ()
     limits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: Mapping[str, dict] = field(default_factory=dict)
 
     @property
     def table(self) -> Grid:
@@ -116,4 +132,24 @@ class Study:
             "statements": [asdict(statement) for statement in self.statements],
             "limits": list(self.limits),
             "notes": list(self.notes),
+            "measured": dict(self.measured),
         }
+
+
+def read_measured(path, name: str, study: str) -> dict:
+    """What a study measured, from its study.json. Raises InputError where the file has none of it."""
+    try:
+        value = json.loads(reader.content(path)[1])
+        return dict(value["measured"][name])
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: no measured {name.replace('_', ' ')} in it; write it again with ladder study {study}, and look at"
+            " its page for why its runs may not determine it"
+        ) from None
+
+
+def corpora(table: Table) -> list[str]:
+    """The corpora that the runs of a table read; [] where it does not say."""
+    return sorted(filter(None, table.unique("corpus"))) if "corpus" in table else []

@@ -111,7 +111,9 @@ def test_repetition_that_was_asked_for_is_no_fault(tmp_path, mixed):
     prepare.build(Ladder("one", (rung, small)), tmp_path / "corpora")
     ladder_plan = plan.make(Ladder("one", (rung, small)), corpora=tmp_path / "corpora")
     Console(file=shown, width=200).print(plan.table(ladder_plan))
-    assert re.search(r"reads the first 640 tokens of its text 8(\.\d+)? times, as its unique_tokens asks", shown.getvalue())
+    assert re.search(
+        r"reads the first 640 tokens of its text 8(\.\d+)? times, as its unique_tokens asks", shown.getvalue()
+    )
     assert "add text" not in shown.getvalue() and shown.getvalue().count("reads the text") == 1
     assert ladder_plan.rungs[1].sources[0].epochs > epochs.FEW_EPOCHS
 

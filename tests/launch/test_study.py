@@ -122,6 +122,17 @@ def test_a_table_is_reported_without_training(staged, capsys):
     assert "no branch and full run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_the_study_of_size_reads_the_batch_study_beside_it(staged):
+    assert cli.main(["study", "batch"]) == 0
+    assert cli.main(["study", "scaling"]) == 0
+    statements = json.loads(Path("runs/study-scaling/study.json").read_text())["statements"]
+    of_least = [s for s in statements if "least compute" in s["says"]]
+    assert len(of_least) == 2 and all(s["value"] is not None for s in of_least), of_least
+    page = Path("runs/study-scaling/report.html").read_text()
+    assert "Least compute of the fresh runs" in page and "figure 13" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -130,6 +141,8 @@ def test_a_table_is_reported_without_training(staged, capsys):
         ("errors a.csv b.csv", "name one table, and these are 2"),
         ("shape --run 1B", "--run: no effect with ladder study shape"),
         ("shape a.csv --retry", "--retry: no effect with a table"),
+        ("shape --batch-study a.json", "--batch-study: no effect with ladder study shape"),
+        ("scaling runs.csv --batch-study no.json", "no.json"),
         ("shape -o page.html", "--out: no effect without a table"),
         ("no/such.csv", "no/such.csv"),
     ],

@@ -39,6 +39,7 @@ def study(
     settings: Annotated[Path, arg(metavar="FILE")] = FILE,
     target: Targets = (),
     run: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None,
+    batch_study: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     json: Json = None,
     out: Annotated[Path | None, arg(metavar="FILE", aliases=["-o"], help_behavior_hint="")] = None,
     root: Root = RUNS,
@@ -62,11 +63,15 @@ def study(
         dry_run: only print what would be submitted; nothing is written
         settings: partitions, images, topologies, prices
         target: errors: a model whose own run is in the table; without it, the first target there
+        batch_study: scaling: study.json of ladder study batch on the same text, for C_min; default: the one of
+            study-batch beside the runs, if there is one
         run: errors: whose last ten evaluations say how noisy a task is; without it, the largest run
         out: the page of a TABLE; default: report.html
     """
     from launch import study as studies
 
+    if name != "scaling":
+        refuse(f"with ladder study {name}", {"batch_study": batch_study})
     training = {"ladder": ladder, "at_once": at_once, "retry": retry, "dry_run": dry_run, "backend": backend != "local"}
     of_errors = {"target": target, "run": run}
     if name == studies.ERRORS or studies.is_table(name):
@@ -77,12 +82,22 @@ def study(
     refuse(f"with ladder study {name}", of_errors)
     if rest and "=" not in rest[0]:
         refuse("with a table", training)
-        table, page = _one_table(rest), out or Path("report.html")
-        studies.report_table(name, table, page, ["ladder", "study", name, table, "-o", str(page)], json)
-        print(page)
-        return 0
+        return _of_table(name, _one_table(rest), out or Path("report.html"), json, batch_study)
     refuse("without a table", {"out": out, "json": json})
-    return _trained(name, rest, ladder, backend, at_once, retry, dry_run, settings, root, corpora)
+    return _trained(name, rest, ladder, backend, at_once, retry, dry_run, settings, root, corpora, batch_study)
+
+
+def _of_table(name: str, table: str, page: Path, json: Path | None, batch_study: Path | None) -> int:
+    from launch import study as studies
+
+    command = ["ladder", "study", name, table, *_option(batch_study), "-o", str(page)]
+    studies.report_table(name, table, page, command, json, batch_study)
+    print(page)
+    return 0
+
+
+def _option(batch_study: Path | None) -> list[str]:
+    return [] if batch_study is None else ["--batch-study", str(batch_study)]
 
 
 def _one_table(tables: tuple[str, ...]) -> str:
@@ -91,7 +106,9 @@ def _one_table(tables: tuple[str, ...]) -> str:
     return tables[0]
 
 
-def _trained(name, overrides, ladder, backend, at_once, retry, dry_run, settings, root, corpora) -> int:
+def _trained(
+    name, overrides, ladder, backend, at_once, retry, dry_run, settings, root, corpora, batch_study=None
+) -> int:
     """Train what is not done yet, then report what is done, also where runs failed."""
     from configs import loader
     from launch import demo
@@ -108,7 +125,8 @@ def _trained(name, overrides, ladder, backend, at_once, retry, dry_run, settings
     if dry_run:
         return code
     command = ["ladder", "study", name, *overrides, *(["--ladder", ladder] if ladder else [])]
-    reported = studies.report(name, as_path(root) / loader.load(chosen).name, command)
+    command += _option(batch_study)
+    reported = studies.report(name, as_path(root) / loader.load(chosen).name, command, batch_study)
     display.flags(f"missing: {line}" if reported.page else line for line in reported.lines)
     if reported.page:
         print(reported.page)

@@ -6,7 +6,7 @@ import pytest
 from fitting.errors import InputError
 from fitting.loss_laws import loss_fit
 from fitting.studies import batch, noise_scale
-from fitting.studies.results import UNKNOWN
+from fitting.studies.results import AGREES, DISAGREES, UNKNOWN
 from fitting.tables.loss_points import LossPoints
 from tests.fitting.studies.simulated import table
 
@@ -43,13 +43,17 @@ def test_without_noise_the_law_is_found():
 
 
 def test_intervals_hold_the_exponent_and_the_critical_batch_size():
-    held = {"exponent": 0, "B_crit": 0}
+    held = {"exponent": 0, "B_crit": 0, "law": 0}
     for draw in range(25):
         swept = batch.sweep(simulated(draw))
         lo, hi = swept.jackknife(batch.Sweep.exponent)
         held["exponent"] += lo < 1 / ALPHA < hi
         lo, hi = swept.jackknife(lambda s: np.log(s.critical()[:, 1]))
         held["B_crit"] += lo[-1] < np.log(B_STAR / swept.loss_L[-1] ** (1 / ALPHA)) < hi[-1]
+        law = swept.measured(["text"])
+        truth = B_STAR / law.loss ** (1 / ALPHA)
+        held["law"] += abs(np.log(law.at(law.loss) / truth)) < law.t * np.sqrt(law.cov[0][0])
+        assert law.exponent == pytest.approx(swept.exponent())
     assert min(held.values()) >= 20, held  # 95 % of 25 are 24
 
 
@@ -81,8 +85,43 @@ def test_page_parts_and_what_is_missing():
 def test_the_noise_scale_stands_beside_the_sweep():
     """Runs of the two largest batches measure it, with 20 % noise; it is the true B_crit, which follows the loss."""
     whole = simulated(0, noise=0.0)
-    assert len(batch.analyse(whole).tables) == 1
-    rng, rows = np.random.default_rng(0), []
+    without = batch.analyse(whole)
+    assert len(without.tables) == 1 and "noise_scale_every" in without.statements[1].why
+    noisy = with_noise_scale(whole)
+    swept = batch.sweep(noisy)
+    found = noise_scale.at_losses(noisy, swept.loss_L)
+    known = found[:, 2] >= 8
+    assert known.sum() >= 4 and np.isnan(found[~known, 0]).all()
+    truth = B_STAR / swept.loss_L ** (1 / ALPHA)
+    assert (np.abs(found[known, 0] - truth[known]) < 4 * found[known, 1]).all()
+    study = batch.analyse(noisy)
+    assert len(study.tables[1].rows) == batch.N_LOSSES
+
+
+def compared(draw: int, factor: float):
+    table = with_noise_scale(simulated(draw), factor, draw)
+    swept = batch.sweep(table)
+    return noise_scale.compared(noise_scale.PREDICTS, swept, noise_scale.at_losses(table, swept.loss_L))
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, AGREES), (2.0, UNKNOWN), (4.0, DISAGREES), (0.2, DISAGREES)])
+def test_the_page_says_by_which_factor_the_noise_scale_differs(factor, verdict):
+    statement = compared(1, factor)
+    assert statement.verdict == verdict, statement
+    ratio = statement.value
+    assert f"a factor of {max(ratio, 1 / ratio):.2g} {'above' if ratio > 1 else 'below'} the sweep" in statement.why
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_factor_holds_it_in_most_draws():
+    ends = [compared(draw, 1.5).ends for draw in range(20)]
+    assert sum(lo < 1.5 < hi for lo, hi in ends) >= 17, ends  # 95 % of 20 are 19
+
+
+def with_noise_scale(whole, factor: float = 1.0, draw: int = 0):
+    """The table with a noise scale of `factor` times the true B_crit, measured in the runs of the two largest batches;
+    that of the smaller one of them is wrong."""
+    rng, rows = np.random.default_rng(draw), []
     columns = (
         "run",
         "n_params",
@@ -99,15 +138,11 @@ def test_the_noise_scale_stands_beside_the_sweep():
     for row in ({name: whole[name][i] for name in columns} for i in range(len(whole))):
         rows.append(row | {"final": "false"})
         if row["batch_tokens"] >= BATCHES[-2]:
-            for metric, value in (("grad_variance", B_STAR / row["value"] ** (1 / ALPHA)), ("grad_squared", 1.0)):
+            for metric, value in (
+                ("grad_variance", factor * B_STAR / row["value"] ** (1 / ALPHA)),
+                ("grad_squared", 1.0),
+            ):
                 wrong = 1 if row["batch_tokens"] == BATCHES[-1] else 10  # only the largest batch is read
                 noisy = value * wrong * (1 + 0.2 * rng.standard_normal())
                 rows.append(row | {"task": "train", "metric": metric, "value": noisy, "final": "false"})
-    noisy = table(rows)
-    swept = batch.sweep(noisy)
-    found = noise_scale.at_losses(noisy, swept.loss_L)
-    known = found[:, 2] >= 8
-    assert known.sum() >= 4 and np.isnan(found[~known, 0]).all()
-    truth = B_STAR / swept.loss_L ** (1 / ALPHA)
-    assert (np.abs(found[known, 0] - truth[known]) < 4 * found[known, 1]).all()
-    assert len(batch.analyse(noisy).tables[1].rows) == batch.N_LOSSES
+    return table(rows)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fitting.studies import scaling
 from fitting.studies.results import UNKNOWN
+from fitting.studies.scaling import analysis as scaling
 from tests.fitting.studies.simulated import table
 
 SIZES = (7_000, 13_000, 30_000, 53_000, 83_000, 163_000)
@@ -103,4 +103,4 @@ def test_what_is_missing_is_said():
     study = scaling.analyse(simulated(nd, 0, sizes=SIZES[:1]))
     assert {s.verdict for s in study.statements if "unlimited" in s.says} <= {UNKNOWN, "does not agree"}
     assert "budgets" in next(s.why for s in study.statements if "approach 2" in s.says)
-    assert "ladder study batch" in of(study, "L falls with the least").why
+    assert "ladder study batch" in of(study, "L of the best size for its least").why

@@ -16,9 +16,11 @@ from fitting.laws import kaplan_relations
 from fitting.loss_laws import allocation, envelope, isoflop, loss_fit
 from fitting.loss_laws.allocation import Frontier
 from fitting.loss_laws.loss_fit import LossFit
-from fitting.studies import scaling_figures
+from fitting.studies.critical_batch import CriticalBatch
 from fitting.studies.ends import ends, groups, need
-from fitting.studies.results import Claim, Statement, Study
+from fitting.studies.results import Claim, Statement, Study, corpora
+from fitting.studies.scaling import figures
+from fitting.studies.scaling.least_compute import LeastCompute, least_compute
 from fitting.tables import loss_points
 from fitting.tables.loss_points import METRIC, TASK, LossPoints
 from fitting.tables.runs_table import Table
@@ -32,7 +34,7 @@ LIMITS = (
     "Losses are bits per byte, or of your tokenizer; only exponents compare with the published ones, not N_c and D_c.",
     "The published laws have no irreducible loss. Over less than two decades of N an exponent absorbs part of it, and"
     " changes with the range of the runs.",
-    "L(C_min) needs the critical batch size of these runs: ladder study batch measures it.",
+    "C_min takes B_crit(L) of a sweep of one size at a constant rate for all sizes, and for runs whose rate decayed.",
 )
 
 
@@ -41,20 +43,27 @@ class Laws:
     """What can be fitted of the runs; a function raises InputError where its runs are missing.
 
     limited: L(N, D) of all runs. of_data: L(D) of the size with the most data sets. fresh: E + A/N^alpha + B/D^beta of
-    the fresh runs. frontiers: N_opt(C) by the approaches of Hoffmann et al. 2022.
+    the fresh runs. frontiers: N_opt(C) by the approaches of Hoffmann et al. 2022. least, of_least: the fresh runs at
+    their C_min, and N_opt(C_min) by their law.
     """
 
     limited: Callable[[], LossFit]
     of_data: Callable[[], LossFit]
     fresh: Callable[[], LossFit]
     frontiers: tuple[Callable[[], Frontier], ...]
+    least: Callable[[], LeastCompute]
+    of_least: Callable[[], Frontier]
 
 
-def analyse(table: Table) -> Study:
-    """Raises InputError where no run is finished."""
+def analyse(table: Table, batch: Callable[[], CriticalBatch] | None = None) -> Study:
+    """batch: gives B_crit(L) on the same text, for C_min. Raises InputError where no run is finished."""
     need(table, N)
     points = early_stopped(table)
-    fitted = laws(table, points)
+    fitted = laws(table, points, batch)
+    try:
+        least, least_notes = (fitted.least().grid(),), fitted.least().notes
+    except InputError:
+        least, least_notes = (), ()  # their statements say what is missing
     repeated = _repeated(table)
     return Study(
         title="Size, data and compute: how the loss depends on N, D and C, and what to train with a budget",
@@ -64,10 +73,10 @@ def analyse(table: Table) -> Study:
             f" {len(repeated)} of them repeat a small data set."
         ),
         statements=tuple(claim.tried(compare) for claim, compare in _comparisons(fitted)),
-        tables=(scaling_figures.early_stops(repeated),),
-        figures=scaling_figures.figures(table, fitted),
+        tables=(figures.early_stops(repeated), *least),
+        figures=figures.figures(table, fitted),
         limits=LIMITS,
-        notes=tuple(points.flags),
+        notes=(*points.flags, *least_notes),
     )
 
 
@@ -99,7 +108,7 @@ def _repeated(table: Table) -> list[tuple[str, dict, float, float]]:
     return found
 
 
-def laws(table: Table, points: LossPoints) -> Laws:
+def laws(table: Table, points: LossPoints, batch: Callable[[], CriticalBatch] | None = None) -> Laws:
     """points: `early_stopped` of the table. Nothing is fitted before it is asked for, and nothing twice."""
     is_fresh = ~np.isfinite(table["unique_tokens"]) if "unique_tokens" in table else np.ones(len(table), bool)
     fresh_rows = table.select(is_fresh)
@@ -109,6 +118,7 @@ def laws(table: Table, points: LossPoints) -> Laws:
 
     limited = _once(lambda: loss_fit.fit(points, "kaplan-nd", n_resamples=RESAMPLES))
     fresh = _once(lambda: loss_fit.fit(fresh_points(), "chinchilla", n_resamples=RESAMPLES))
+    least = _once(lambda: least_compute(fresh_points(), batch and batch(), corpora(table), RESAMPLES))
     return Laws(
         limited=limited,
         of_data=_once(lambda: loss_fit.fit(_of_one_size(points), "kaplan-d", n_resamples=RESAMPLES)),
@@ -118,6 +128,8 @@ def laws(table: Table, points: LossPoints) -> Laws:
             _once(lambda: isoflop.isoflop(fresh_points(), RESAMPLES, 0)),
             _once(lambda: allocation.of_law(fresh())),
         ),
+        least=least,
+        of_least=_once(lambda: least().frontier()),
     )
 
 
@@ -157,8 +169,10 @@ def _comparisons(laws: Laws) -> list[tuple[Claim, Callable[[Claim], Statement]]]
         ("L of one size on nested data sets, stopped early, falls as D^-alpha_D", f"{KAPLAN}, 1.2", 0.095,
          alpha(laws.of_data, "alpha_D")),
         ("L of the best size for its compute falls as C^-alpha_C", f"{KAPLAN}, 3.3", 0.057, _of_compute(laws)),
-        ("L falls with the least compute as C_min^-alpha_C", f"{KAPLAN}, 1.3", 0.050, None),
-        ("The best size grows with compute as C^0.73", f"{KAPLAN}, table 6", 0.73, _exponent(parametric)),
+        ("L of the best size for its least compute falls as C_min^-alpha_C", f"{KAPLAN}, 1.3", 0.050,
+         _of_least(laws, _loss_exponent(laws.least))),
+        ("The best size grows with the least compute as C_min^0.73", f"{KAPLAN}, table 6", 0.73,
+         _of_least(laws, lambda frontier: frontier.a_R)),
         ("The best size grows with compute: approach 1", HOFFMANN, 0.50, _exponent(by_envelope)),
         ("The best size grows with compute: approach 2", HOFFMANN, 0.49, _exponent(by_parabolas)),
         ("The best size grows with compute: approach 3", HOFFMANN, 0.46, _exponent(parametric)),
@@ -166,10 +180,8 @@ def _comparisons(laws: Laws) -> list[tuple[Claim, Callable[[Claim], Statement]]]
     return [(Claim(says, source, f"{value:g}"), partial(_compared, value, ours)) for says, source, value, ours in table]
 
 
-def _compared(published: float, ours: Callable | None, claim: Claim) -> Statement:
+def _compared(published: float, ours: Callable, claim: Claim) -> Statement:
     """ours() -> (value, 95 % interval)."""
-    if ours is None:
-        return claim.unknown("C_min needs the critical batch size of these runs, which ladder study batch measures")
     return claim.equals(published, *ours())
 
 
@@ -196,15 +208,26 @@ def ratio(law: Callable[[], LossFit]) -> Callable:
 
 
 def _of_compute(laws: Laws) -> Callable:
-    """The slope of ln L against ln C along the compute-optimal frontier, over the range of the runs."""
-
     def ours():
-        frontier, c = laws.frontiers[2](), laws.fresh().points.features["C"]
-        loss_R2 = frontier.loss_of(np.array([c.min(), c.max()]))
-        slope_R = -np.log(loss_R2[:, 1] / loss_R2[:, 0]) / np.log(c.max() / c.min())
+        frontier = laws.frontiers[2]()
+        slope_R = falls_as(frontier, laws.fresh().points.features["C"])
         return slope_R[0], frontier.interval(slope_R, False)
 
     return ours
+
+
+def falls_as(frontier: Frontier, c_n: np.ndarray) -> np.ndarray:
+    """[1 + R]: minus the slope of ln L against ln C along a frontier, over the range of the runs' compute."""
+    loss_R2 = frontier.loss_of(np.array([c_n.min(), c_n.max()]))
+    return -np.log(loss_R2[:, 1] / loss_R2[:, 0]) / np.log(c_n.max() / c_n.min())
+
+
+def _of_least(laws: Laws, quantity: Callable[[Frontier], np.ndarray]) -> Callable:
+    return lambda: laws.least().of(laws.of_least(), quantity)
+
+
+def _loss_exponent(least: Callable[[], LeastCompute]) -> Callable[[Frontier], np.ndarray]:
+    return lambda frontier: falls_as(frontier, least().at_least().features["C"])
 
 
 def _exponent(frontier: Callable[[], Frontier]) -> Callable:
