@@ -22,6 +22,7 @@ _MODULES = {
     "backtest": "api.tasks",
     "compare": "api.tasks",
     "design": "api.tasks",
+    "read_noise": "inference.measured",
     "Target": "tables.points",
     "TaskForecast": "forecasting.results",
     "Law": "laws.custom",

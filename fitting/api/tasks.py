@@ -15,6 +15,7 @@ from fitting.forecasting import compare as comparing
 from fitting.forecasting import design as designing
 from fitting.forecasting import diagnostics, measurements, predict
 from fitting.forecasting.results import SuiteForecast, TaskForecast
+from fitting.inference.measured import SeedNoise
 from fitting.report import task_tables
 from fitting.report.grid import Grid
 from fitting.tables import comparable, frames, points, runs_table
@@ -235,7 +236,7 @@ def compare(
 @dataclass(frozen=True, repr=False)
 class Design(Shown):
     """The runs to train for each budget. rows: budget, runs, flops (of these runs), sd of the target's ln bpb, and
-    half_width, half of its 80 % interval. flags: reasons why runs do not compare."""
+    half_width, half of its 80 % interval. flags: which noise was taken, and reasons why runs do not compare."""
 
     target: str
     rows: list[dict]
@@ -253,15 +254,31 @@ class Design(Shown):
         return list(self.flags)
 
 
-def design(runs: Table, target: Target, C: Sequence[float] | float | None = None) -> Design:
+def design(
+    runs: Table, target: Target, C: Sequence[float] | float | None = None, noise: SeedNoise | None = None
+) -> Design:
     """Which of a table's runs to train for budgets of C FLOPs, so that the target's error bar is smallest.
 
-    C: by default 10, 20, 40 and 100 % of the cost of all runs. Raises InputError where no set within a budget
-    determines the law.
+    C: by default 10, 20, 40 and 100 % of the cost of all runs. noise: between seeds, from `read_noise`; by default that
+    of the runs around the law. Raises InputError where no set within a budget determines the law, or where noise has
+    none of the table's tasks.
     """
     ends = points.ladder_points(runs, None, target.n_is)
-    candidates = designing.candidates_of(ends, target)
+    if noise is not None and not set(noise.sd) & set(ends.tasks):
+        raise InputError(
+            f"the measured noise is of {', '.join(noise.sd)}; {runs.source} has {', '.join(ends.tasks)}", "noise"
+        )
+    candidates = designing.candidates_of(ends, target, noise)
     rows = designing.frontier(candidates, () if C is None else np.atleast_1d(C))
     rows = [row | {"runs": [ends.runs[i] for i in row["runs"]]} for row in rows]
-    flags = diagnostics.mixed(measurements.read(runs, None, target.n_is))
+    flags = [] if noise is None else [_noise_line(noise, ends.tasks)]
+    flags += diagnostics.mixed(measurements.read(runs, None, target.n_is))
     return Design(target.name, rows, float(candidates.flops_n.sum()), len(ends.runs), flags)
+
+
+def _noise_line(noise: SeedNoise, tasks: Sequence[str]) -> str:
+    """Which tasks have measured noise, and which that of the runs around the law."""
+    known = [f"{task} {100 * noise.sd[task]:.2g} %" for task in tasks if task in noise.sd]
+    others = [task for task in tasks if task not in noise.sd]
+    line = f"noise between seeds, as measured: {', '.join(known)}"
+    return f"{line}; of {', '.join(others)}: that of the runs around the law" if others else line

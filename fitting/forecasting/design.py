@@ -5,11 +5,12 @@ prediction has standard deviation sigma sqrt(g' (J'J)^-1 g), in ln bpb. The sear
 determine the law, and adds, drops and exchanges runs within the budget while this falls.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fitting.errors import InputError, check_positive
+from fitting.inference.measured import SeedNoise
 
 # ln bpb; run noise is 0.3 to 1 %.
 HUBER = 1e-2
@@ -57,8 +58,9 @@ class Candidates:
         return enough_S
 
 
-def candidates_of(points, target) -> Candidates:
-    """The runs of a ladder (points.Points) as candidates for a target, by Chinchilla's law fitted to its tasks."""
+def candidates_of(points, target, noise: SeedNoise | None = None) -> Candidates:
+    """The runs of a ladder (points.Points) as candidates for a target, by Chinchilla's law fitted to its tasks. noise:
+    measured between seeds; without it, and for tasks that it lacks, the noise is that of the runs around the law."""
     from fitting.inference import bootstrap
     from fitting.laws.power_sum import CHINCHILLA
 
@@ -67,7 +69,17 @@ def candidates_of(points, target) -> Candidates:
     bpb_Tn, resampling = np.where(measured_Tn, points.bpb_Tn, 1.0), bootstrap.Resampling(2, method="residuals")
     features, solver = {"N": n, "D": d}, bootstrap.Solver(HUBER)
     fitted = bootstrap.fit(CHINCHILLA, features, bpb_Tn, weights_Tn=measured_Tn, solver=solver, resampling=resampling)
-    return candidates(fitted, features, target.features, points.features.get("flops", 6 * n * d))
+    runs = candidates(fitted, features, target.features, points.features.get("flops", 6 * n * d))
+    return runs if noise is None else with_noise(runs, points.tasks, n, noise)
+
+
+def with_noise(runs: Candidates, tasks, n: np.ndarray, noise: SeedNoise) -> Candidates:
+    """The candidates, of n parameters, with measured noise of their tasks. A noisier run tells less of the law, so its
+    derivatives are divided by its noise relative to `scale_T`."""
+    known_T = np.array([task in noise.sd for task in tasks])
+    scale_T = np.array([noise.sd.get(task, scale) for task, scale in zip(tasks, runs.scale_T, strict=True)])
+    relative_Tn = np.where(known_T[:, None], noise.relative(n), 1.0)
+    return replace(runs, scale_T=scale_T, jacobian_TnP=runs.jacobian_TnP / relative_Tn[..., None])
 
 
 def candidates(fitted, features: dict, target: dict, flops_n: np.ndarray) -> Candidates:

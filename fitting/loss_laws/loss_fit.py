@@ -180,15 +180,17 @@ def fit(
     points: LossPoints, law: str | custom.Law = "chinchilla", *, delta: float = HUBER,
     n_resamples: int = 4000, seed: int = 0, resamples_Rn: np.ndarray | None = None,
     penalty: float = 1.0, grid: bool = False, precision: str = "float64",
-    fixed: Mapping[str, float] | None = None, bounds: Mapping[str, tuple] | None = None,
+    fixed: Mapping[str, float] | None = None, bounds: Mapping[str, tuple] | None = None, noise: float = 0.0,
 ) -> LossFit:  # fmt: skip
     """Fit a law of LAWS, by its name, or a user's own.
 
     resamples_Rn: bootstrap.Resampling's given_Rn. penalty: weight of a point below the law over that of one above, for
     runs that lie above what their size can reach, tuned badly or stopped too soon (OLMo-core's overestimate_penalty).
     grid: use the 4,500 starts of Hoffmann et al. 2022. precision: of the resamples; float32 is for accelerators without
-    float64, and is refused where its results differ. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}. Raises
-    InputError where there is no such law or the points lack a feature that it needs.
+    float64, and is refused where its results differ. fixed: {parameter: value}. bounds: {parameter: (lo, hi)}. noise:
+    standard deviation of ln y between seeds, below which that of the runs around the law is not taken; it counts where
+    runs are too few to be resampled in pairs. Raises InputError where there is no such law or the points lack a feature
+    that it needs.
     """
     form = law if isinstance(law, custom.Law) else _known(law)
     if not 0 < delta < np.inf:
@@ -216,7 +218,7 @@ def fit(
         form, features, points.y_n, weights_Tn=None if points.weights_n is None else points.weights_n[None],
         groups_n=points.groups_n,
         solver=bootstrap.Solver(delta, SOLVER, ITERATIONS, starts, resample_starts, penalty, dtype),
-        resampling=bootstrap.Resampling(n_resamples, seed, "auto" if penalty == 1 else "pairs", resamples_Rn),
+        resampling=bootstrap.Resampling(n_resamples, seed, "auto" if penalty == 1 else "pairs", resamples_Rn, noise),
     )  # fmt: skip
     return LossFit(form, points, fitted, delta, seed, penalty, n_starts, precision, dict(fixed or {}))
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 
 from fitting.errors import InputError
+from fitting.inference import measured
 from fitting.studies.regression import LEVEL
-from fitting.studies.results import read_measured
 
 KEY = "critical_batch"  # in study.json, under "measured"
 
@@ -59,7 +59,7 @@ class CriticalBatch:
 
 def read(path) -> CriticalBatch:
     """From study.json of `ladder study batch`. Raises InputError where it has none."""
-    found = read_measured(path, KEY, "batch")
+    found = measured.read(path, KEY, "batch")
     try:
         return CriticalBatch(
             *(float(found[name]) for name in ("loss", "log_tokens", "exponent")),

@@ -7,14 +7,15 @@ intervals of this project assume that branches of one trunk share half of the va
 import numpy as np
 
 from fitting.errors import InputError
+from fitting.inference.measured import NOISE, SeedNoise
 from fitting.inference.noise import TRUNK_SHARE
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.report.style import MUTED, SIZES, TARGET, few_ticks, new_figure
-from fitting.studies import regression
+from fitting.studies import noise_docs, regression
 from fitting.studies.ends import ends, groups, need
 from fitting.studies.regression import Line
-from fitting.studies.results import Claim, Study
+from fitting.studies.results import Claim, Study, corpora
 from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
@@ -53,7 +54,7 @@ def analyse(table: Table) -> Study:
     if not same:
         raise InputError(f"{table.source}: no two finished runs that differ only in their seed")
     pairs = branch_pairs(rows)
-    averaged = _averaged(table, rows, same)
+    averaged, of_docs = _averaged(table, rows, same), noise_docs.read(table)
     law, notes = None, []
     try:
         law = of_size(rows)
@@ -70,12 +71,34 @@ def analyse(table: Table) -> Study:
             *([] if law is None else [_law_table(law)]),
             _by_size(rows, same),
             _by_task(table),
+            *noise_docs.grids(of_docs),
             _by_average(averaged),
         ),
-        figures=((CAPTION, _figure(rows, same, law, averaged, pairs)),),
+        figures=((CAPTION, _figure(rows, same, law, averaged, pairs)), *noise_docs.figures(of_docs)),
         limits=LIMITS,
         notes=tuple(notes),
+        measured={NOISE: between_seeds(table, law).json()},
     )
+
+
+def between_seeds(table: Table, law: Line | None) -> SeedNoise:
+    """The noise of the validation loss and of every task, for designs and fits. law: `of_size`."""
+    sd, dof = {}, {}
+    for task in [name for name in table.unique("task") if name != "train"]:
+        try:
+            rows = ends(table, task, METRIC)
+        except InputError:
+            continue
+        logs = [np.log(rows["value"][i]) for i in _independent(rows).values()]
+        if logs and (value := _pooled(logs)[0]) > 0:
+            sd[task], dof[task] = value, float(sum(len(v) - 1 for v in logs))
+    keys = {key: len(i) - 1 for key, i in _independent(ends(table)).items()}
+    n_k, dof_k = np.array([key[1] for key in keys]), np.array(list(keys.values()))
+    exponent, (low, high) = law.of(np.array([0.0, 1.0])) if law is not None else (0.0, (0.0, 0.0))
+    centre = float(np.exp(np.average(np.log(n_k), weights=dof_k)))
+    is_told = low > 0 or high < 0
+    sizes = float(n_k.min()), float(n_k.max())
+    return SeedNoise(sd, dof, sizes, centre, exponent if is_told else 0.0, tuple(corpora(table)))
 
 
 def _same(rows: Table) -> dict[tuple, np.ndarray]:

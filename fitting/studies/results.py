@@ -1,6 +1,5 @@
 """What an analysis returns: statements of a paper with what these runs say of them, tables, figures and limits."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -10,7 +9,6 @@ from matplotlib.figure import Figure
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
-from fitting.tables import reader
 from fitting.tables.runs_table import Table
 
 Verdict = Literal["agrees", "does not agree", "cannot be told here"]
@@ -134,20 +132,6 @@ class Study:
             "notes": list(self.notes),
             "measured": dict(self.measured),
         }
-
-
-def read_measured(path, name: str, study: str) -> dict:
-    """What a study measured, from its study.json. Raises InputError where the file has none of it."""
-    try:
-        value = json.loads(reader.content(path)[1])
-        return dict(value["measured"][name])
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: no measured {name.replace('_', ' ')} in it; write it again with ladder study {study}, and look at"
-            " its page for why its runs may not determine it"
-        ) from None
 
 
 def corpora(table: Table) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from ladder.errors import InputError
 from ladder.rundir.files import as_path
 from launch import display, terminal
 from launch.cli.loss_reading import DEFAULTS, Column, Read, Reading
@@ -29,6 +30,7 @@ def fit(
     bootstrap: Annotated[int | None, preset(4000)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     precision: Annotated[Literal["float64", "float32"] | None, preset("float64")] = None,
+    noise: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     reading: Read = DEFAULTS,
     plot: Plot = None,
     figure: Annotated[Literal["law", "against", "pairs", "landscape"] | None, preset("law")] = None,
@@ -46,19 +48,20 @@ def fit(
         starts: 24 drawn from the data, or the 4,500 of Hoffmann et al. 2022
         bootstrap: resamples behind standard errors and intervals
         seed: of the resamples
+        noise: study.json of ladder study noise: intervals take the noise of a run for no less than that between seeds
         figure: what --plot draws: the law, loss against N, D and C, pairs of resampled parameters, or the objective
         precision: of the resamples; float32 is for accelerators without float64, refused where it differs by 0.2 %
     """
     settings = {"delta": huber, "penalty": overestimate_penalty, "n_resamples": bootstrap, "seed": seed}
     settings = given(settings | {"grid": starts == "grid", "precision": precision})
-    if not plot:
-        refuse("without --plot", {"figure": figure})
+    refuse("without --plot", {"figure": None if plot else figure})
     if published:
         flags = {"huber": huber, "overestimate_penalty": overestimate_penalty, "starts": starts, "bootstrap": bootstrap}
-        flags |= {"seed": seed, "precision": precision, "plot": plot, "weights": reading.weights, "runs": reading.runs}
+        flags |= {"seed": seed, "precision": precision, "noise": noise, "plot": plot}
+        flags |= {"weights": reading.weights, "runs": reading.runs}
         refuse("with --published, which fits nothing", flags)
         return _against_published(published, law, _points(table, law, reading), json)
-    points = _points(table, law, reading)
+    points, settings = _points(table, law, reading), settings | _noise_of(noise, reading.task)
     keep_compiled()
     from fitting.api import loss
     from fitting.report import loss_tables
@@ -74,6 +77,19 @@ def fit(
         from fitting.report import loss_figures
 
         display.save(loss_figures.FIGURES[figure or "law"](fitted), plot)
+
+
+def _noise_of(path: Path | None, task: str | None) -> dict:
+    """Of a task (None: the validation loss), as a setting of the fit. Raises InputError where it was not measured."""
+    if path is None:
+        return {}
+    from fitting.inference import measured
+    from fitting.tables.loss_points import TASK
+
+    noise = measured.read_noise(path)
+    if (task or TASK) not in noise.sd:
+        raise InputError(f"{path}: no noise of {task or TASK}; it has {', '.join(noise.sd)}")
+    return {"noise": noise.sd[task or TASK]}
 
 
 def _points(table: str, law: str, reading: Reading):

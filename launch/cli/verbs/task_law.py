@@ -166,6 +166,7 @@ def design(
     *,
     target: Targets = (),
     budget: Annotated[tuple[str, ...], arg(metavar="FLOPS ...")] = (),
+    noise: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     json: Json = None,
 ) -> None:
     """Which of a table's runs to train for a budget, so that the target's error bar is smallest.
@@ -175,15 +176,18 @@ def design(
     Args:
         target: name, parameters and tokens of a model; without it, the first target in the table
         budget: training FLOPs to spend; without it, 10, 20, 40 and 100 % of what the table's runs cost
+        noise: study.json of ladder study noise, for the noise of the tasks that it has; default: how far the runs lie
+            from the law
     """
     budgets = amounts("budget", budget)
     fitting, chosen = _fitting(), _one_target(target)
+    measured = fitting.read_noise(noise) if noise else None
     runs = _runs(table)
     chosen = chosen or next(iter(_in_table(runs)), None)
     if chosen is None:
         raise InputError(f"{table}: no target to design for: add --target NAME=N,D")
     with terminal.working("choosing runs for each budget"):
-        result = fitting.design(runs, chosen, budgets or None)
+        result = fitting.design(runs, chosen, budgets or None, measured)
     display.show(result)
     if json:
         terminal.write_json(json, result.json())

@@ -1,12 +1,16 @@
 """`ladder design` against the best of all subsets, and its standard deviation against simulation."""
 
+import json
+
 import numpy as np
 import pytest
 
+import fitting
 from fitting.errors import InputError
 from fitting.forecasting import design
 from fitting.inference import bootstrap
 from fitting.inference.bootstrap import Resampling, Solver
+from fitting.inference.measured import NOISE, SeedNoise
 from fitting.laws.power_sum import CHINCHILLA
 from fitting.tables.points import Target, ladder_points
 
@@ -79,6 +83,49 @@ def test_the_standard_deviation_is_what_simulation_finds(fitted, candidates):
         np.array([noise]),
     )
     assert found == pytest.approx(only.sd(np.ones(16, bool))[0], rel=0.2)
+
+
+def test_measured_noise_takes_the_place_of_that_around_the_law(fitted, candidates):
+    """Twice the noise for one task doubles its part of the variance; noisier small runs count less."""
+    points, _ = fitted
+    n, every = points.features["N"], np.ones(16, bool)
+    sizes = float(n.min()), float(n.max())
+    same = SeedNoise(dict(zip(points.tasks, 2 * candidates.scale_T, strict=True)), {}, sizes, 1e9)
+    assert design.with_noise(candidates, points.tasks, n, same).sd(every)[0] == pytest.approx(
+        2 * candidates.sd(every)[0]
+    )
+    one = SeedNoise({points.tasks[0]: 0.5}, {}, sizes, 1e9)
+    np.testing.assert_array_equal(
+        design.with_noise(candidates, points.tasks, n, one).scale_T, [0.5, *candidates.scale_T[1:]]
+    )
+    falling = SeedNoise(same.sd, {}, sizes, sizes[1], exponent=-0.5)
+    noisier = design.with_noise(candidates, points.tasks, n, falling)
+    smallest = int(np.argmin(n))
+    by = (sizes[0] / sizes[1]) ** -0.5
+    np.testing.assert_allclose(noisier.jacobian_TnP[:, smallest] * by, candidates.jacobian_TnP[:, smallest])
+    assert falling.relative(np.array([1.0, 1e15])) == pytest.approx([by, 1.0])  # not extrapolated
+
+
+def test_the_noise_of_a_study_is_read(tmp_path):
+    noise, path = SeedNoise({"piqa": 0.02}, {"piqa": 10.0}, (1e8, 1e9), 3e8, -0.2, ("text",)), tmp_path / "study.json"
+    path.write_text(json.dumps({"measured": {NOISE: noise.json()}}))
+    assert fitting.read_noise(path) == noise
+    path.write_text(json.dumps({"measured": {NOISE: noise.json() | {"centre": -1}}}))
+    with pytest.raises(InputError, match="damaged"):
+        fitting.read_noise(path)
+    path.write_text(json.dumps({"measured": {}}))
+    with pytest.raises(InputError, match="ladder study noise"):
+        fitting.read_noise(path)
+
+
+@pytest.mark.slow
+def test_a_design_says_whose_noise_it_takes(published, candidates):
+    target, task = Target("7B-4T", TARGET["N"], TARGET["D"]), ladder_points(published, None, "n_params").tasks[0]
+    result = fitting.design(published, target, 1e22, SeedNoise({task: 0.1}, {task: 10.0}, (1e8, 1e9), 3e8))
+    assert result.lines()[0].startswith(f"noise between seeds, as measured: {task} 10 %; of ")
+    assert result.rows[0]["sd"] > 2 * candidates.sd(np.ones(16, bool))[0]
+    with pytest.raises(InputError, match="the measured noise is of other"):
+        fitting.design(published, target, noise=SeedNoise({"other": 0.02}, {}, (1e8, 1e9), 3e8))
 
 
 def test_a_budget_too_small_is_refused(candidates):

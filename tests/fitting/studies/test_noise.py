@@ -40,7 +40,7 @@ def simulated(draw: int, percent: float = 0.7, exponent: float = 0.0, share: flo
                 rows.append(run | {"value": loss, "step": step})
                 if tasks:
                     quiz = run | {"task": "quiz", "step": step, "n_docs": 100}
-                    rows.append(quiz | {"value": loss, "stderr": 0.05})
+                    rows.append(quiz | {"value": loss, "stderr": 0.02 * loss})
                     rows.append(quiz | {"metric": "acc", "value": rng.binomial(100, 0.4) / 100, "stderr": 0.049})
     return table(rows)
 
@@ -61,10 +61,22 @@ def test_intervals_hold_the_noise_its_law_and_the_shared_variance():
 def test_tables_figure_and_verdicts():
     study = noise.analyse(simulated(0, percent=3.0, tasks=True))
     assert [s.verdict for s in study.statements] == [DISAGREES, UNKNOWN]  # six trunks cannot tell a correlation
-    assert [len(grid.rows) for grid in study.tables] == [1, 4, 1, 2]
+    assert [len(grid.rows) for grid in study.tables] == [1, 4, 1, 3, 2]
     assert study.tables[2].rows[0][:2] == ["quiz", "100"]
-    assert study.tables[3].rows[0][3] == "1.00"
-    assert len(study.figures) == 1
+    assert "too much alike" in study.tables[3].notes[1]  # one task says nothing of how noise depends on the docs
+    assert study.tables[4].rows[0][3] == "1.00"
+    assert len(study.figures) == 2
+
+
+def test_the_noise_is_measured_for_designs_and_fits():
+    whole = simulated(0, percent=1.0, tasks=True)
+    measured = noise.analyse(whole).measured["noise_between_seeds"]
+    pooled = noise.pooled(ends(whole))[0] / 100
+    assert measured["sd"] == {"validation": pytest.approx(pooled), "quiz": pytest.approx(pooled)}
+    assert measured["dof"] == {"validation": 15, "quiz": 15} and measured["sizes"] == (10_000, 90_000)
+    assert measured["exponent"] == 0  # not determined
+    falling = [noise.analyse(simulated(draw, 3.0, -1.0)).measured["noise_between_seeds"] for draw in range(2)]
+    assert all(-1.8 < of_draw["exponent"] < -0.2 for of_draw in falling)
 
 
 def test_trunks_of_sizes_with_one_seed_say_nothing_of_what_branches_share():
