@@ -28,12 +28,15 @@ demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/rep
 	.venv/bin/ladder demo $(ARGS)
 
 STUDIES := study-shape study-scaling study-batch study-branches study-noise
-.PHONY: studies $(STUDIES)
+.PHONY: studies studies-table $(STUDIES)
 
 studies: $(STUDIES)  ## measure what Kaplan et al. measured: five studies, each at most 15 minutes (make study-shape, ...)
 
 $(STUDIES): $(READY) $(OLMES)
 	.venv/bin/ladder study $(@:study-%=%) $(ARGS)
+
+studies-table: $(READY)  ## write the rows of the studies in runs/ into README.md and docs/studies.md (ARGS=FOLDERS)
+	$(RUN) tools/study_tables.py $(ARGS)
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 $(ARGS)

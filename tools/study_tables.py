@@ -1,0 +1,110 @@
+"""Report the studies again and write their rows into README.md and docs/studies.md: `make studies-table`.
+
+    python tools/study_tables.py runs                    # of runs/study-shape, runs/study-batch, ...
+    python tools/study_tables.py old/runs runs           # where both have a study, the last is taken
+    python tools/study_tables.py --as-is runs            # reads study.json as it stands
+
+A study that is in no folder has no rows, and is named.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from launch import study
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/studies.md")
+BEGIN, END = "<!-- studies -->\n", "<!-- /studies -->\n"
+ORDER = ("batch", "shape", "scaling", "branches", "noise")  # scaling reads study.json of batch
+TOLD = ("agrees", "does not agree")
+
+
+def folders(roots: list[Path]) -> dict[str, Path]:
+    """{study: its folder}, of the last of the roots that has one."""
+    found = {}
+    for name in ORDER:
+        having = [root / f"study-{name}" for root in roots if (root / f"study-{name}").is_dir()]
+        if having:
+            found[name] = having[-1]
+    return found
+
+
+def read(name: str, folder: Path, as_is: bool) -> dict:
+    """study.json of a folder. Raises SystemExit where there is nothing to report."""
+    if not as_is:
+        reported = study.report(name, folder, ["ladder", "study", name])
+        if reported.page is None:
+            raise SystemExit(f"{folder}: {' '.join(reported.lines)}")
+    if not (folder / study.FILE).exists():
+        raise SystemExit(f"{folder}: no {study.FILE}; leave out --as-is")
+    return json.loads((folder / study.FILE).read_text())
+
+
+def rows(studies: dict[str, dict]) -> list[list[str]]:
+    """[study, statement, published, ours with its interval, verdict, why] of every statement."""
+    found = []
+    for name in study.NAMES:
+        for s in studies.get(name, {}).get("statements", []):
+            form = s["form"]
+            ours = "" if s["value"] is None else form.format(s["value"])
+            if s["ends"] is not None:
+                ours += f" ({' to '.join(form.format(end) for end in s['ends'])})"
+            missing = len(studies[name]["missing"])
+            why = s["why"] + (f" ({missing} runs of the study are missing)" if missing else "")
+            found.append([name, f"{s['says']} ({s['source']})", s["published"], ours, s["verdict"], why])
+    return found
+
+
+def of_readme(found: list[list[str]]) -> str:
+    """The reason only where there is no verdict."""
+    head = ["statement", "published", "ours, 95 % interval", "verdict"]
+    body = [
+        [says, published, ours, verdict if verdict in TOLD else f"{verdict}: {why}"]
+        for _, says, published, ours, verdict, why in found
+    ]
+    return _markdown([head, *body], right={1, 2})
+
+
+def of_docs(found: list[list[str]]) -> str:
+    head = ["study", "statement", "published", "ours, 95 % interval", "verdict", "why"]
+    return _markdown([head, *found], right={2, 3})
+
+
+def _markdown(table: list[list[str]], right: set[int]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    rule = "|".join("--:" if i in right else "---" for i in range(len(table[0])))
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]]) + "\n"
+
+
+def written(page: str, block: str) -> str:
+    """The page with its block replaced."""
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"no {BEGIN.strip()} ... {END.strip()} in the page")
+    return f"{before}{BEGIN}{block}{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("roots", type=Path, nargs="*", default=[Path("runs")], help="folders with study-NAME")
+    parser.add_argument("--as-is", action="store_true", help="do not report again")
+    arguments = parser.parse_args()
+    having = folders(arguments.roots)
+    if not having:
+        raise SystemExit(f"no study-NAME in {', '.join(map(str, arguments.roots))}; run make studies")
+    found = rows({name: read(name, folder, arguments.as_is) for name, folder in having.items()})
+    for name, block in zip(PAGES, (of_readme(found), of_docs(found)), strict=True):
+        page = ROOT / name
+        page.write_text(written(page.read_text(), block))
+        print(f"{name}: {len(found)} rows")
+    for name in study.NAMES:
+        if name not in having:
+            print(f"no rows of {name}: it is in none of the folders")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
