@@ -16,10 +16,11 @@ from fitting.laws import kaplan_relations
 from fitting.loss_laws import allocation, envelope, isoflop, loss_fit
 from fitting.loss_laws.allocation import Frontier
 from fitting.loss_laws.loss_fit import LossFit
+from fitting.report.grid import Grid
 from fitting.studies.critical_batch import CriticalBatch
-from fitting.studies.ends import ends, groups, need
+from fitting.studies.ends import ends, groups, need, once
 from fitting.studies.results import Claim, Statement, Study, corpora
-from fitting.studies.scaling import figures
+from fitting.studies.scaling import convergence, figures, universality
 from fitting.studies.scaling.least_compute import LeastCompute, least_compute
 from fitting.tables import loss_points
 from fitting.tables.loss_points import METRIC, TASK, LossPoints
@@ -29,6 +30,7 @@ KAPLAN, HOFFMANN = "Kaplan et al. 2020", "Hoffmann et al. 2022"
 N = "n_non_embedding"  # Kaplan's count
 LEAST_SETS = 3  # data sets of one size, for a law of D alone
 RESAMPLES = 200
+BUDGETS = 4  # shown of what to train
 LIMITS = (
     "No size is trained near convergence: L(N) is the limit of the fitted L(N, D) at unlimited data, not measured.",
     "Losses are bits per byte, or of your tokenizer; only exponents compare with the published ones, not N_c and D_c.",
@@ -64,7 +66,7 @@ def analyse(table: Table, batch: Callable[[], CriticalBatch] | None = None) -> S
         least, least_notes = (fitted.least().grid(),), fitted.least().notes
     except InputError:
         least, least_notes = (), ()  # their statements say what is missing
-    repeated = _repeated(table)
+    repeated, of_curves = _repeated(table), universality.parts(table, batch)
     return Study(
         title="Size, data and compute: how the loss depends on N, D and C, and what to train with a budget",
         lead=(
@@ -72,12 +74,25 @@ def analyse(table: Table, batch: Callable[[], CriticalBatch] | None = None) -> S
             f" {points.features['N'].min():,.0f} to {points.features['N'].max():,.0f} parameters without embeddings;"
             f" {len(repeated)} of them repeat a small data set."
         ),
-        statements=tuple(claim.tried(compare) for claim, compare in _comparisons(fitted)),
-        tables=(figures.early_stops(repeated), *least),
+        statements=(
+            *(claim.tried(compare) for claim, compare in _comparisons(fitted)),
+            convergence.statement(fitted.fresh, fitted.frontiers[2]),
+            *of_curves[0],
+        ),
+        tables=(figures.early_stops(repeated), *least, *_by_budget(fitted), *of_curves[1]),
         figures=figures.figures(table, fitted),
         limits=LIMITS,
         notes=(*points.flags, *least_notes),
     )
+
+
+def _by_budget(laws: Laws) -> tuple[Grid, ...]:
+    """What to train with the budgets of the runs, by their law; nothing where it has no optimum."""
+    try:
+        frontier, c_n = laws.frontiers[2](), laws.fresh().points.features["C"]
+        return convergence.grids(laws.fresh(), frontier, np.geomspace(c_n.min(), c_n.max(), BUDGETS))
+    except InputError:
+        return ()  # the statements say why
 
 
 def early_stopped(table: Table) -> LossPoints:
@@ -116,38 +131,21 @@ def laws(table: Table, points: LossPoints, batch: Callable[[], CriticalBatch] | 
     def fresh_points(**how) -> LossPoints:
         return loss_points.of_runs(fresh_rows, **how)
 
-    limited = _once(lambda: loss_fit.fit(points, "kaplan-nd", n_resamples=RESAMPLES))
-    fresh = _once(lambda: loss_fit.fit(fresh_points(), "chinchilla", n_resamples=RESAMPLES))
-    least = _once(lambda: least_compute(fresh_points(), batch and batch(), corpora(table), RESAMPLES))
+    limited = once(lambda: loss_fit.fit(points, "kaplan-nd", n_resamples=RESAMPLES))
+    fresh = once(lambda: loss_fit.fit(fresh_points(), "chinchilla", n_resamples=RESAMPLES))
+    least = once(lambda: least_compute(fresh_points(), batch and batch(), corpora(table), RESAMPLES))
     return Laws(
         limited=limited,
-        of_data=_once(lambda: loss_fit.fit(_of_one_size(points), "kaplan-d", n_resamples=RESAMPLES)),
+        of_data=once(lambda: loss_fit.fit(_of_one_size(points), "kaplan-d", n_resamples=RESAMPLES)),
         fresh=fresh,
         frontiers=(
-            _once(lambda: envelope.envelope(fresh_points(curves=True), RESAMPLES, 0)),
-            _once(lambda: isoflop.isoflop(fresh_points(), RESAMPLES, 0)),
-            _once(lambda: allocation.of_law(fresh())),
+            once(lambda: envelope.envelope(fresh_points(curves=True), RESAMPLES, 0)),
+            once(lambda: isoflop.isoflop(fresh_points(), RESAMPLES, 0)),
+            once(lambda: allocation.of_law(fresh())),
         ),
         least=least,
-        of_least=_once(lambda: least().frontier()),
+        of_least=once(lambda: least().frontier()),
     )
-
-
-def _once(compute: Callable) -> Callable:
-    """`compute`, whose result or InputError is kept."""
-    kept: list = []
-
-    def result():
-        if not kept:
-            try:
-                kept.append(compute())
-            except InputError as error:
-                kept.append(error)
-        if isinstance(kept[0], InputError):
-            raise kept[0]
-        return kept[0]
-
-    return result
 
 
 def _of_one_size(points: LossPoints) -> LossPoints:

@@ -56,20 +56,28 @@ BY_SIZE = "The best size grows with the least compute as C_min^0.73"
 BY_LOSS = "L of the best size for its least compute falls as C_min^-alpha_C"
 
 
+def test_c_min_of_every_run_is_that_which_made_it():
+    law = analysis.laws(whole := simulated(0, noise=0.0), analysis.early_stopped(whole), lambda: TRUTH)
+    least = law.least()
+    np.testing.assert_allclose(least.at_least().features["C"].reshape(-1, 3), np.tile(BUDGETS, (len(SIZES), 1)))
+    assert len(least.grid().rows) == len(whole)
+    outside = int(np.sum((least.points.y_n > TRUTH.measured[0]) | (least.points.y_n < TRUTH.measured[1])))
+    assert outside > 0 and f"{outside} of the {len(whole)} runs" in least.notes[0]
+
+
 @pytest.mark.slow
 def test_without_noise_the_exponents_are_found_and_the_naive_one_is_not():
     law = analysis.laws(whole := simulated(0, noise=0.0), analysis.early_stopped(whole), lambda: TRUTH)
     least = law.least()
-    np.testing.assert_allclose(least.at_least().features["C"].reshape(-1, 3), np.tile(BUDGETS, (len(SIZES), 1)))
     of_size, of_loss = true_exponents()
     frontier = law.of_least()
     assert frontier.a_R[0] == pytest.approx(of_size, abs=0.01)
     assert analysis.falls_as(frontier, least.at_least().features["C"])[0] == pytest.approx(of_loss, rel=0.02)
     naive = law.frontiers[2]()
     assert abs(naive.a_R[0] - of_size) > 0.05
-    assert len(least.grid().rows) == len(whole)
 
 
+@pytest.mark.slow
 def test_an_uncertain_critical_batch_size_widens_the_interval():
     known = CriticalBatch(**TRUTH.json() | {"cov": ((0.0, 0.0), (0.0, 0.0))})
     widths = []
