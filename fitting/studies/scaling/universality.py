@@ -52,11 +52,10 @@ OF_N, OF_S = (
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves at a constant rate after the warm-up, a row for each evaluation. share: D_min / D, S_min / S of
-    another batch size is share_of_steps; both 1 where B_crit is not known."""
+    """Learning curves at a constant rate after the warm-up, a row an evaluation. n: parameters without embeddings.
+    batch: B_crit(L); None where it is not known."""
 
     n: np.ndarray
-    size: np.ndarray
     tokens: np.ndarray
     steps: np.ndarray
     batch_tokens: np.ndarray
@@ -65,6 +64,7 @@ class Curves:
 
     @property
     def least_tokens(self) -> np.ndarray:
+        """D_min, or D where B_crit is not known."""
         if self.batch is None:
             return self.tokens
         return self.tokens * self.batch.share_of_least(self.loss, self.batch_tokens)
@@ -91,7 +91,7 @@ def curves(table: Table, batch: CriticalBatch | None) -> Curves:
         raise InputError(f"learning curves at a constant rate of {len(sizes)} sizes; it takes {LEAST_SIZES}")
     rows = rows.select(np.isin(rows[N], sizes))
     named = ("tokens", "step", "batch_tokens", "value")
-    return Curves(rows[N], rows["n_params"], *(rows[name] for name in named), batch)
+    return Curves(rows[N], *(rows[name] for name in named), batch)
 
 
 @dataclass(frozen=True)

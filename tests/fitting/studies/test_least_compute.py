@@ -13,7 +13,7 @@ from tests.fitting.studies.simulated import table
 from tests.fitting.studies.test_scaling import BUDGETS, SIZES, chinchilla
 
 COV = ((0.02, 0.05), (0.05, 0.4))
-TRUTH = CriticalBatch(2.4, np.log(3000.0), 4.8, COV, 4, (3.3, 1.8), ("text",))
+TRUTH = CriticalBatch(2.4, np.log(3000.0), 4.8, COV, 4, (3.3, 2.05), ("text",))
 
 
 def simulated(draw: int, noise: float = 0.001):
