@@ -38,17 +38,21 @@ def check_new(path: Path) -> None:
         raise InputError(f"{path}: exists; a sealed forecast is never written over, so name another file (--seal)")
 
 
-def write(path: Path, runs: Table, targets: Sequence[Target], result, settings: dict) -> str:
+def write(
+    path: Path, runs: Table, targets: Sequence[Target], result, settings: dict, measured: Sequence[str] = ()
+) -> str:
     """Write a forecast of the default method to a new file; returns the sha256 of the file. settings: what it takes to
-    make the same forecast again: tasks (None for all), resamples, seed. Raises InputError where the file exists."""
+    make the same forecast again: tasks (None for all), resamples, seed. measured: targets that are known to be trained
+    already, besides those in the table. Raises InputError where the file exists."""
     prediction = result.prediction
+    in_table = [entry.target for entry in result if (entry.measured_bpb, entry.measured_accuracy) != (None, None)]
     contents = {
         "sealed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "table": runs.source,
         "table_sha256": runs.sha256,
         "runs_sha256": runs_hash(runs),
         "targets": [target.json() for target in targets],
-        "measured_before": sorted({e.target for e in result if (e.measured_bpb, e.measured_accuracy) != (None, None)}),
+        "measured_before": sorted({*in_table, *measured}),
         "metrics": {"loss": prediction.measurements.metric}
         | {"accuracy": {task: step.metric for task, step in prediction.step2.items()}},
         "settings": settings,

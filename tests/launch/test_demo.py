@@ -1,15 +1,19 @@
 """The demo's order of things, with runs that follow a known law instead of being trained."""
 
+import hashlib
 import io
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
-from launch import cli, demo, prepare
+from launch import cli, prepare
+from launch.demo import flow, seal
 from launch.scheduler import foreground, status
 from launch.scheduler.loop import Round
 
@@ -19,6 +23,11 @@ NATS_PER_BIT = math.log(2)
 
 def law(n, d):
     return A / n**ALPHA + B / d**BETA + E
+
+
+def demo_of_one_size():
+    ladder = flow.ladder_of("demo", 0, ())
+    return replace(ladder, rungs=ladder.rungs[:5])
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def staged(tmp_path, monkeypatch):
                 continue
             config = record.read_config()
             d = config["derived"]
-            trained.append((config["split"], (directory.parent / "prediction.json").exists(), backend.max_jobs))
+            trained.append((config["split"], any(directory.parent.glob("sealed-*.json")), backend.max_jobs))
             tokens = d["steps"] * d["batch_tokens"]
             bpb = law(d["n_params"], tokens)
             row = {"step": d["steps"], "tokens": tokens, "kind": d["kind"], "task": "validation", "stderr": None}
@@ -50,21 +59,23 @@ def staged(tmp_path, monkeypatch):
     monkeypatch.setattr(foreground, "train", run)
     monkeypatch.setattr(prepare, "check_tasks", lambda ladder: None)
     monkeypatch.setattr(prepare, "build", lambda ladder, corpora: prepare.Built(ladder, {"": tmp_path}))
-    monkeypatch.setattr(demo, "RESAMPLES", 50)
+    monkeypatch.setattr(flow, "RESAMPLES", 50)
     return tmp_path, trained
 
 
-def test_the_prediction_stands_before_the_target_is_trained(staged):
+def test_the_forecast_is_sealed_before_the_target_is_trained(staged):
     root, trained = staged
     console = Console(file=io.StringIO(), width=200)
-    ladder = demo.ladder_of("demo", 0, ())
+    ladder = flow.ladder_of("demo", 0, ())
     n = len(ladder.rungs)
-    page = demo.run(ladder, root, root, console, at_once=2)
+    page = flow.run(ladder, root, root, console, at_once=2)
     assert trained == [("train", False, 2)] * n + [("target", True, 1)]
 
-    found = json.loads((root / "demo" / "prediction.json").read_text())
+    [path] = (root / "demo").glob("sealed-*.json")
+    contents = json.loads(path.read_text())
+    found, [target] = contents["forecast"], contents["targets"]
+    assert contents["measured_before"] == []
     entry = next(e for e in found["predictions"] if e["task"] == "validation")
-    target = found["targets"][0]
     truth = law(target["n_params"], target["tokens"])
     assert entry["bpb"] == pytest.approx(truth, rel=0.005)
     assert entry["bpb_pi80"][0] <= truth <= entry["bpb_pi80"][1]
@@ -74,14 +85,17 @@ def test_the_prediction_stands_before_the_target_is_trained(staged):
     asked = f"{target['name']}={target['n_params']:.0f},{target['tokens']:.0f}"
     again = ["predict", table, "--target", asked, "--bootstrap", "50", "--json", str(root / "again.json")]
     assert cli.main(again) == 0
-    assert json.loads((root / "again.json").read_text()) == found
+    again = json.loads((root / "again.json").read_text())
+    assert again["predictions"] == found["predictions"] and again["table_sha256"] == found["table_sha256"]
 
     stages = json.loads((root / "demo" / "stages.json").read_text())
     assert [stage["name"] for stage in stages["stages"]] == ["corpus", "rungs", "prediction", "target", "report"]
     assert stages["total_seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages["stages"]), abs=0.01)
     assert page == root / "demo" / "report.html"
-    assert page.read_text()
-    assert "wall time" in console.file.getvalue()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    shown = console.file.getvalue()
+    assert "wall time" in shown and f"sealed in {path}" in shown
+    assert f"before the target was trained, unchanged: sha256 {digest[:12]}" in shown and digest in page.read_text()
 
     # The page of its progress shows the same forecast, and what the target measures.
     shown = (root / "demo" / "status.html").read_text()
@@ -90,17 +104,36 @@ def test_the_prediction_stands_before_the_target_is_trained(staged):
     assert f"The target measures {truth:.4f}" in shown and 'href="report.html"' in shown
     assert str(root / "demo" / "status.html") in console.file.getvalue()
 
-    # Again: nothing is trained, and the prediction keeps its date.
-    before = (root / "demo" / "prediction.json").stat().st_mtime_ns
-    demo.run(demo.ladder_of("demo", 0, ()), root, root, console)
+    # Again: nothing is trained, and the seal stays.
+    flow.run(flow.ladder_of("demo", 0, ()), root, root, console)
     assert len(trained) == n + 1
-    assert (root / "demo" / "prediction.json").stat().st_mtime_ns == before
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_a_seal_stays_when_the_rungs_change_and_one_of_a_trained_target_says_so(staged, monkeypatch, capsys):
+    root, trained = staged
+    monkeypatch.setattr(flow, "_report", lambda *_: None)
+    console, ladder = Console(file=io.StringIO(), width=300), demo_of_one_size()
+    flow.run(ladder, root, root, console)
+    path, target = seal.path_of(ladder, root / "demo"), ladder.targets[0].run_id
+    before = path.read_bytes()
+    shutil.rmtree(root / "demo" / ladder.rungs[-1].run_id)
+    monkeypatch.setitem(globals(), "E", 0.91)  # trained again, by other code
+    flow.run(ladder, root, root, console)
+    assert path.read_bytes() == before
+    said = "are not those that the sealed forecast was made of"
+    assert capsys.readouterr().out.count(said) == 1 and f"{said}: sha256" in console.file.getvalue()
+    path.unlink()
+    flow.run(ladder, root, root, console)
+    assert json.loads(path.read_text())["measured_before"] == [target]
+    assert "later than the target, unchanged" in console.file.getvalue()
+    assert [split for split, *_ in trained].count("target") == 1
 
 
 def test_other_runs_in_the_folder_do_not_enter(staged):
     """A run of another text lies there with absurd numbers."""
     root, _ = staged
-    ladder = demo.ladder_of("demo", 0, ())
+    ladder = flow.ladder_of("demo", 0, ())
     [stray] = prepare.write(prepare.Built(ladder, {"": root}), ladder.rungs[1:2], root)
     stray.rename(stray.with_name("stray"))
     record = Record(stray.with_name("stray"))
@@ -114,8 +147,8 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
     record.log([row | {"stderr": None, "n_docs": None}])
     record.publish(steps)
     record.finish(step=steps, tokens=167936, loss=60.0)
-    demo.run(ladder, root, root, Console(file=io.StringIO()))
-    found = json.loads((root / "demo" / "prediction.json").read_text())
+    flow.run(ladder, root, root, Console(file=io.StringIO()))
+    found = json.loads(seal.path_of(ladder, root / "demo").read_text())["forecast"]
     assert "stray" not in found["settings"]["runs_used"]
     assert len(found["settings"]["runs_used"]) == sum(rung.kind == "branch" for rung in ladder.rungs)
 
@@ -124,7 +157,7 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
 def test_runs_share_the_cores_but_no_accelerator(monkeypatch, platforms, cores, runs):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert demo.runs_at_once() == runs
+    assert flow.runs_at_once() == runs
 
 
 def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):
@@ -136,9 +169,9 @@ def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):
 
 def test_every_seed_and_every_text_has_its_own_runs():
     ladders = [
-        demo.ladder_of("demo", 0, ()),
-        demo.ladder_of("demo", 1, ()),
-        demo.ladder_of("demo-quick", 2, ("a.txt",)),
+        flow.ladder_of("demo", 0, ()),
+        flow.ladder_of("demo", 1, ()),
+        flow.ladder_of("demo-quick", 2, ("a.txt",)),
     ]
     assert [ladder.name for ladder in ladders] == ["demo", "demo-s1", "demo-quick-s2"]
     assert {rung.data.text for rung in ladders[2].all} == {("a.txt",)}
@@ -153,4 +186,4 @@ def test_every_seed_and_every_text_has_its_own_runs():
     ],
 )
 def test_the_report_says_how_to_get_it_again(asked, command):
-    assert demo._command(demo.ladder_of(*asked)) == command
+    assert flow._command(flow.ladder_of(*asked)) == command

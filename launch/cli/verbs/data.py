@@ -34,16 +34,16 @@ def demo(
         text: your own text: files, folders, .jsonl(.gz); default: the Python sources of this environment
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
     """
-    from launch import demo as demonstration
+    from launch.demo import flow
 
     if at_once is not None and at_once < 1:
         raise InputError(f"--at-once {at_once}: must be at least 1")
     if quick and full:
         raise InputError("--quick and --full exclude each other: choose one")
     name = "demo-quick" if quick else "demo-full" if full else "demo"
-    ladder = demonstration.ladder_of(name, seed, tuple(map(str, text)))
-    at_once = at_once or demonstration.runs_at_once()
-    demonstration.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once)
+    ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
+    at_once = at_once or flow.runs_at_once()
+    flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once)
 
 
 def data(

@@ -1,4 +1,4 @@
-"""`ladder demo`: train a small ladder on text, predict its targets, then train them and compare."""
+"""A demo from its beginning to its end: train a small ladder, seal a forecast of its targets, train them, compare."""
 
 import os
 import shlex
@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from configs import loader
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
 from ladder.sizes import n_params
 from launch import display, plan, prepare, terminal
+from launch import sealed as sealed_forecasts
 from launch.backends.local import Local
+from launch.demo import closing, seal
 from launch.page.writer import Page
 from launch.scheduler import foreground
 
@@ -42,50 +43,71 @@ def runs_at_once() -> int:
 
 
 def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1) -> Path:
-    """Corpus, rungs (at_once at a time), prediction, targets, report; called again, it resumes. -> path of the report.
+    """Corpus, rungs (at_once at a time), forecast, targets, report; called again, it resumes. -> path of the report.
 
-    prediction.json is written before the targets are trained, from the rungs alone. status.html shows all of it while
-    it happens.
+    ladder: any that has rungs and targets. The forecast is sealed before the targets are trained, from the rungs alone,
+    and is never written over. status.html shows all of it while it happens.
     """
     prepare.check_tasks(ladder)
-    from fitting.forecasting import predict
-    from fitting.report import task_report, task_tables
-    from fitting.tables import points, runs_table
-
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
         built = prepare.build(ladder, corpora)
         display.flags(built.notes)
-        rungs = prepare.write(built, built.ladder.rungs, root)
-        targets = [
-            points.Target(rung.run_id, float(n_params(rung.model)), float(rung.steps * rung.batch_tokens))
-            for rung in built.ladder.targets
-        ]
+        rungs, targets = prepare.write(built, built.ladder.rungs, root), _targets(built.ladder)
         status_page = Page(folder, folder / "status.html", f"ladder {ladder.name}", targets=targets)
+        console.print(f"progress, as a page to open in a browser: {status_page.path}", soft_wrap=True)
     with stages("rungs"):
         _train(rungs, console, status_page, at_once)
     with stages("prediction"):
-        # The rungs alone, so that `ladder predict` on this file gives the same prediction again.
-        runs_table.write(_read_runs(folder, rungs), folder / "rungs.csv.gz")
-        trained = runs_table.read(folder / "rungs.csv.gz")
-        predicted = predict.predict(trained, targets, n_resamples=RESAMPLES)
-        _write_once(folder / "prediction.json", predicted.json())
-        display.tables(task_tables.predictions(predicted.tasks), console)
+        forecast, sealed = _forecast(built.ladder, folder, rungs, targets, console)
     with stages("target"):
         held_out = prepare.write(built, built.ladder.targets, root)
         _train(held_out, console, status_page)
     with stages("report"):
-        everything = _read_runs(folder, rungs + held_out)
-        display.tables(task_tables.predictions(predict.with_measured(predicted, everything)), console)
-        page = folder / "report.html"
-        task_report.report(everything, predicted, page, _about(built, folder, targets))
-        task_report.hero(everything, predicted, folder / "prediction.png")
+        measured, page = _read_runs(folder, rungs + held_out), folder / "report.html"
+        _report(measured, forecast, sealed, page, _about(built, folder, targets))
         status_page.finish({"The report of the prediction": page.name})
     terminal.write_json(folder / "stages.json", stages.to_json())
-    console.print(str(stages), markup=False)
-    console.print(f"its progress, as a page: {status_page.path}", markup=False)
-    console.print(Text(str(page), "bold"))
+    console.print(str(stages))
+    closing.show(sealed_forecasts.compared(sealed, measured), seal.line(sealed, measured), page, console)
     return page
+
+
+def _targets(ladder: Ladder) -> list:
+    from fitting.tables.points import Target
+
+    return [Target(t.run_id, float(n_params(t.model)), float(t.steps * t.batch_tokens)) for t in ladder.targets]
+
+
+def _forecast(ladder: Ladder, folder: Path, rungs: list[Path], targets: list, console: Console) -> tuple:
+    """(the forecast of the rungs, the Sealed one), which are the same unless the rungs have changed since."""
+    import fitting
+    from fitting.report import task_tables
+    from fitting.tables import runs_table
+
+    # The rungs alone, so that `ladder predict` on this file gives the same forecast again.
+    table = folder / "rungs.csv.gz"
+    runs_table.write(_read_runs(folder, rungs), table)
+    with terminal.working("fitting the task laws"):
+        forecast = fitting.forecast(runs_table.read(table), targets, resamples=RESAMPLES)
+        sealed = seal.once(ladder, folder, forecast, targets, {"resamples": RESAMPLES, "seed": 0, "tasks": None})
+    metric = forecast.prediction.measurements.metric
+    display.tables(task_tables.predictions(sealed_forecasts.compared(sealed, forecast.table), (), metric), console)
+    console.print(f"the forecast is sealed in {seal.path_of(ladder, folder)}", soft_wrap=True)
+    for lines in sealed_forecasts.facts(sealed, forecast.table):
+        display.flags(lines)
+    return forecast, sealed
+
+
+def _report(measured, forecast, sealed, page: Path, about: dict) -> None:
+    """Write the page and its first figure. measured: the runs table with the targets."""
+    from fitting.report import task_report
+
+    lines = [line for lines in sealed_forecasts.facts(sealed, measured) for line in lines]
+    entries = sealed_forecasts.compared(sealed, measured)
+    about["sealed"] = {"lines": lines, "entries": entries}
+    task_report.report(measured, forecast.prediction, page, about)
+    task_report.hero(measured, forecast.prediction, page.with_name("prediction.png"))
 
 
 def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
@@ -119,12 +141,6 @@ def _command(ladder: Ladder) -> str:
     flags += ["--seed", str(first.seed)] if first.seed else []
     flags += ["--text", *first.data.text] if first.data.text != ("python",) else []
     return shlex.join(["ladder", "demo", *flags])
-
-
-def _write_once(path: Path, value: dict) -> None:
-    """Write a prediction, unless the file already holds it: it must stay older than the target's run."""
-    if not path.exists() or path.read_text(errors="replace") != terminal.to_json_text(value):
-        terminal.write_json(path, value)
 
 
 def _train(directories: list[Path], console: Console, page: Page, at_once: int = 1) -> None:

@@ -1,0 +1,33 @@
+"""The forecast of a demo is sealed once: the same demo, run again, reads the file and never writes over it."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ladder.config import Ladder, canonical_json
+from ladder.rundir.record import Record
+from launch import sealed
+
+
+def path_of(ladder: Ladder, folder: Path) -> Path:
+    """The file of the forecast of these runs: another text or configuration has another."""
+    run_ids = canonical_json(sorted(run.run_id for run in ladder.all))
+    return folder / f"sealed-{hashlib.sha256(run_ids.encode()).hexdigest()[:8]}.json"
+
+
+def once(ladder: Ladder, folder: Path, forecast, targets: Sequence, settings: dict) -> sealed.Sealed:
+    """Seal a `fitting.Forecast` unless the folder holds one of these runs; returns the sealed one. settings: as
+    sealed.write takes them."""
+    path = path_of(ladder, folder)
+    if not path.exists():
+        trained = [run.run_id for run in ladder.targets if Record(folder / run.run_id).is_done()]
+        sealed.write(path, forecast.table, targets, forecast, settings, trained)
+    return sealed.read(path)
+
+
+def line(forecast: sealed.Sealed, runs) -> str:
+    """Whether a sealed forecast stands as it was made. runs: the runs table with the targets."""
+    _, changed = sealed.facts(forecast, runs)
+    when, early = forecast.contents["sealed_at"], not forecast.contents["measured_before"]
+    said = "; ".join(changed) or f"{'before the target was trained' if early else 'later than the target'}, unchanged"
+    return f"sealed {when[:16].replace('T', ' ')} UTC, {said}: sha256 {forecast.sha256[:12]}..."
