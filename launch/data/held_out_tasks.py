@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -83,16 +83,23 @@ def write(name: str, corpora: dict[str, Path], open_corpus: Callable, flags: Fla
         prefix = _prefix(name, source)
         files = {}
         for kind, docs in made.items():
-            content = "".join(tasks.to_lines(docs)).encode()
             path = out / f"{prefix}_{kind}.jsonl"
             if docs:
-                path.write_bytes(content)
-                files[kind] = {"file": path.name, "docs": len(docs), "sha256": hashlib.sha256(content).hexdigest()}
+                files[kind] = {"file": path.name, "docs": len(docs), "sha256": write_file(path, docs)}
             note = "" if len(docs) >= FEW else NONE if not docs else TOO_FEW
             rows.append((path.name if docs else f"({kind})", f"{len(docs):,}", f"{1 / chosen.choices:.0%}", note))
         card["corpora"][source or name] = {"corpus": corpus.hash, "documents": len(texts), "tasks": files}
     terminal.write_json(out / CARD, card)
     return Grid(f"tasks in {out}", ("task", "#questions", "#chance", "note"), rows)
+
+
+def write_file(path: Path, docs: Sequence) -> str:
+    """Write questions where `eval.tasks` reads them; returns the sha256 of the file."""
+    from ladder.evaluation.held_out import tasks
+
+    content = "".join(tasks.to_lines(docs)).encode()
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def folder_of(name: str, flags: Flags) -> Path:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,11 +13,12 @@ from rich.console import Console
 from configs import loader
 from ladder.config import Ladder
 from ladder.errors import Diverged, InputError
+from ladder.evaluation.held_out.tasks import Settings
 from ladder.sizes import n_params
 from launch import display, plan, prepare, terminal
 from launch import sealed as sealed_forecasts
 from launch.backends.local import Local
-from launch.demo import closing, seal
+from launch.demo import closing, questions, seal
 from launch.page.writer import Page
 from launch.scheduler import foreground
 
@@ -42,17 +43,22 @@ def runs_at_once() -> int:
     return min(4, os.cpu_count() or 1) if os.environ.get("JAX_PLATFORMS") == "cpu" else 1
 
 
-def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1) -> Path:
+def run(
+    ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1, asked: Sequence[Settings] = ()
+) -> Path:
     """Corpus, rungs (at_once at a time), forecast, targets, report; called again, it resumes. -> path of the report.
 
-    ladder: any that has rungs and targets. The forecast is sealed before the targets are trained, from the rungs alone,
-    and is never written over. status.html shows all of it while it happens.
+    ladder: any that has rungs and targets. asked: questions to make from its held-out text, besides its own tasks.
+    The forecast is sealed before the targets are trained, from the rungs alone, and is never written over. status.html
+    shows all of it while it happens.
     """
     prepare.check_tasks(ladder)
     stages, folder = Stages(console), root / ladder.name
     with stages("corpus"):
         built = prepare.build(ladder, corpora)
         display.flags(built.notes)
+        if asked:
+            built = _with_questions(built, asked, folder)
         rungs, targets = prepare.write(built, built.ladder.rungs, root), _targets(built.ladder)
         status_page = Page(folder, folder / "status.html", f"ladder {ladder.name}", targets=targets)
         console.print(f"progress, as a page to open in a browser: {status_page.path}", soft_wrap=True)
@@ -71,6 +77,14 @@ def run(ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: in
     console.print(str(stages))
     closing.show(sealed_forecasts.compared(sealed, measured), seal.line(sealed, measured), page, console)
     return page
+
+
+def _with_questions(built: prepare.Built, asked: Sequence[Settings], folder: Path) -> prepare.Built:
+    """Also with the questions of its corpus at the ends of its runs; says in a line which kinds the text lacks."""
+    with terminal.working("making questions from the held-out text"):
+        paths, lines = questions.write(built, asked, folder)
+    display.flags(lines)
+    return replace(built, ladder=questions.added(built.ladder, paths))
 
 
 def _targets(ladder: Ladder) -> list:

@@ -34,6 +34,7 @@ def demo(
         text: your own text: files, folders, .jsonl(.gz); default: the Python sources of this environment
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
     """
+    from configs.demo import QUESTIONS
     from launch.demo import flow
 
     if at_once is not None and at_once < 1:
@@ -43,7 +44,7 @@ def demo(
     name = "demo-quick" if quick else "demo-full" if full else "demo"
     ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or flow.runs_at_once()
-    flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once)
+    flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, QUESTIONS[name])
 
 
 def data(
