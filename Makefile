@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 
 .PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser trackers trainers
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
-.PHONY: proof-bare-machine proof-faults proof-trackers proof-trainers
+.PHONY: proof-demo proof-bare-machine proof-faults proof-trackers proof-trainers
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -95,6 +95,9 @@ proof-bare-machine: $(READY)  ## the start-up script of a TPU VM on a Debian 11 
 
 proof-coverage: $(READY)  ## how often the intervals of each law contain the truth: docs/intervals.md (half an hour)
 	$(RUN) tools/coverage.py $(ARGS)
+
+proof-demo: $(READY) $(OLMES)  ## the demo of three seeds: how far its forecasts are off, how often they hold (half an hour)
+	$(RUN) tools/proof_demo.py $(ARGS)
 
 proof-beam: $(READY) $(BEAM)  ## a GB of text by Beam, killed twice, equals the corpus of one process: docs/data.md (half an hour)
 	$(RUN) -m pytest -q -s -rs -m proof tests/ladder/data/sharded $(ARGS)
