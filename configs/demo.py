@@ -36,7 +36,8 @@ def demo(seed: int = 0) -> Ladder:
 def demo_quick(seed: int = 0) -> Ladder:
     """All steps of the demo in two to four minutes, without trunks and branches; too small to predict well."""
     evaluation = Eval(TASKS, max_docs=60, validation_tokens=1 << 14)
-    rungs = tuple(_rung(d, multiple, evaluation, seed) for d in (8, 12, 16, 20) for multiple in (0.25, 0.5))
+    # Two runs of one size that start together would both compile its programs.
+    rungs = tuple(_rung(d, multiple, evaluation, seed) for multiple in (0.25, 0.5) for d in (8, 12, 16, 20))
     return Ladder("demo-quick", rungs, (_rung(40, 0.125, evaluation, seed),))
 
 
@@ -55,10 +56,14 @@ def _ladder(
     evaluation: Eval,
     seed: int,
 ) -> Ladder:
-    rungs = [r for d in widths for r in trunk_and_branches(_rung(d, multiples[0], evaluation, seed), multiples)]
+    sizes = [trunk_and_branches(_rung(d, multiples[0], evaluation, seed), multiples) for d in widths]
     nothing = Eval(validation_tokens=0)  # of a trunk, whose end enters no fit
-    rungs = [replace(rung, eval=nothing) if rung.kind == "trunk" else rung for rung in rungs]
-    return Ladder(name, tuple(rungs), (_rung(target_width, target_multiple, evaluation, seed),))
+    trunks = [replace(trunk, eval=nothing) for trunk, *_ in sizes]
+    # Two branches of one size that start together would both compile its evaluation.
+    branches = [
+        branch for of_multiple in zip(*(of_size[1:] for of_size in sizes), strict=True) for branch in of_multiple
+    ]
+    return Ladder(name, (*trunks, *branches), (_rung(target_width, target_multiple, evaluation, seed),))
 
 
 def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:

@@ -12,6 +12,7 @@ from tyro.conf import arg
 from fitting.report.grid import Grid
 from ladder.errors import InputError
 from ladder.evaluation.held_out.kinds import KINDS
+from ladder.rundir.files import write_atomic
 from launch import terminal
 
 CARD = "tasks.json"  # what the tasks were made of
@@ -98,7 +99,7 @@ def write_file(path: Path, docs: Sequence) -> str:
     from ladder.evaluation.held_out import tasks
 
     content = "".join(tasks.to_lines(docs)).encode()
-    path.write_bytes(content)
+    write_atomic(path, content)  # a run that is still being trained may read the same questions now
     return hashlib.sha256(content).hexdigest()
 
 

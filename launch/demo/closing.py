@@ -11,9 +11,9 @@ from fitting.report.numbers import interval, optional
 from launch import display
 
 NEXT = (
-    ("ladder demo --text my/notes", "the same with text of your own"),
-    ("ladder predict TABLE --target 7B,4T", "a forecast from runs that you have"),
-    ("ladder new my.py --target 7B,4T --budget 1%", "a ladder for a model of your own"),
+    ("ladder demo --text my/notes", "on text of your own"),
+    ("ladder predict TABLE --target 7B,4T", "from runs that you have"),
+    ("ladder new my.py --target 7B,4T --budget 1%", "a ladder for your model"),
 )
 
 
@@ -23,7 +23,7 @@ def show(entries: Sequence, sealed: str, page: Path, console: Console) -> None:
     console.print(_table(entries))
     console.print(verdict(entries), Text(sealed), f"report: {page}", sep="\n", soft_wrap=True)
     for i, (command, what) in enumerate(NEXT):
-        console.print(Text("next:   " if i == 0 else " " * 8), Text(f"{command:<45}", "bold"), what, sep="")
+        console.print(Text("next: " if i == 0 else " " * 6), Text(f"{command:<45}", "bold"), what, sep="")
 
 
 def verdict(entries: Sequence) -> str:

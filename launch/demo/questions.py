@@ -29,7 +29,7 @@ def write(built: Built, settings: Sequence[Settings], folder: Path) -> tuple[lis
     texts, paths, lines = documents.documents(corpus), [], []
     for each in settings:
         for kind, docs in tasks.make(texts, each).items():
-            if len(docs) < held_out_tasks.FEW:
+            if len(docs) < min(each.docs, held_out_tasks.FEW):
                 why = f"only {len(docs)}, so its accuracy is uncertain" if docs else "none, so this kind is left out"
                 lines.append(f"questions of the kind {kind} from the held-out text: {why}")
             if docs:

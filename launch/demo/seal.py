@@ -28,6 +28,6 @@ def once(ladder: Ladder, folder: Path, forecast, targets: Sequence, settings: di
 def line(forecast: sealed.Sealed, runs) -> str:
     """Whether a sealed forecast stands as it was made. runs: the runs table with the targets."""
     _, changed = sealed.facts(forecast, runs)
-    when, early = forecast.contents["sealed_at"], not forecast.contents["measured_before"]
-    said = "; ".join(changed) or f"{'before the target was trained' if early else 'later than the target'}, unchanged"
-    return f"sealed {when[:16].replace('T', ' ')} UTC, {said}: sha256 {forecast.sha256[:12]}..."
+    order = "after" if forecast.contents["measured_before"] else "before"
+    said = "; ".join(changed) or "unchanged since"
+    return f"sealed {order} the target was trained, {said}: sha256 {forecast.sha256[:12]}..."
