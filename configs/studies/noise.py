@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from configs.demo import TASKS
 from configs.studies.makers import Make, cpu, demo_models, evaluated, olmo2_models, tpu, with_schedule
 from configs.wsd import trunk_and_branches
 from ladder.config import Ladder, Model
 
+CPU_TASKS = ("mbpp", "humaneval", "arc_easy_val:0shot")
 CPU_MODELS, TPU_MODELS = demo_models(16, 24, 32), olmo2_models("190M", "370M")
 
 
@@ -17,7 +17,7 @@ def noise(
     models: Mapping[str, Model] = CPU_MODELS,
     multiples: Sequence[float] = (0.5, 1),
     seeds: int = 6,
-    tasks: Sequence[str] = TASKS[:3],
+    tasks: Sequence[str] = CPU_TASKS,
     max_docs: int | None = 100,
 ) -> Ladder:
     """For each size, a full run of the last multiple per seed; for the first size, also trunks with branches."""
