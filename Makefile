@@ -16,7 +16,7 @@ TRAINERS := .cache/trainers/.installed
 export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile every module again
 
-.PHONY: help demo test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser trackers trainers
+.PHONY: help demo forecast test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser trackers trainers
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
 .PHONY: proof-demo proof-bare-machine proof-faults proof-trackers proof-trainers
 .DEFAULT_GOAL := help
@@ -26,6 +26,9 @@ help:  ## this list
 
 demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
 	.venv/bin/ladder demo $(ARGS)
+
+forecast: $(READY)  ## a hundred times the compute of the largest rung, forecast, then trained (an hour or two): docs/forecast.md
+	.venv/bin/ladder demo --forecast $(ARGS)
 
 STUDIES := study-shape study-scaling study-batch study-branches study-noise
 .PHONY: studies studies-table $(STUDIES)

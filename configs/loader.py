@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
 
-from configs import demo, kaplan, olmo2
+from configs import demo, forecast, kaplan, olmo2
 from configs.studies import batch, branches, noise, scaling, shape
 from configs.wsd import trunk_length
 from ladder.config import Ladder, Rung
@@ -19,6 +19,7 @@ BUILT_IN = {
     "demo": demo.demo,
     "demo-quick": demo.demo_quick,
     "demo-full": demo.demo_full,
+    "forecast": forecast.forecast,
     "kaplan": kaplan.kaplan,
     "olmo2": olmo2.olmo2,
     "olmo2-all": olmo2.olmo2_all,

@@ -42,7 +42,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
 
     table: the ladder's runs and, where they have been trained, the targets'. meta, all optional: "title", "commands"
     (list of shell lines that reproduce the page), "facts" ({name: value}), "sealed" (a forecast made before, which is
-    shown first: {"lines": what is known about it, "entries": TaskForecasts}).
+    shown first: {"lines": what is known about it, "entries": TaskForecasts}), "sections" (HTML that follows it).
     """
     meta = meta or {}
     entries = predict.with_measured(prediction, table)
@@ -60,6 +60,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         html.figure(hero_figure, f"prediction of {task}"),
         f'<p class="caption">{escape(caption)}</p>',
         _sealed(meta.get("sealed"), prediction.measurements.metric),
+        *meta.get("sections", ()),
         section("Predicted and measured", _predictions(entries, prediction.measurements.metric)),
         section("What was trained", _trained(table, prediction)),
         section("Learning curves", html.figure(task_figures.curves(table, prediction, task), "learning curves")),

@@ -18,7 +18,7 @@ from ladder.sizes import n_params
 from launch import display, plan, prepare, terminal
 from launch import sealed as sealed_forecasts
 from launch.backends.local import Local
-from launch.demo import closing, questions, seal
+from launch.demo import closing, compute, questions, seal
 from launch.page.writer import Page
 from launch.scheduler import foreground
 
@@ -44,13 +44,19 @@ def runs_at_once() -> int:
 
 
 def run(
-    ladder: Ladder, root: Path, corpora: Path, console: Console, at_once: int = 1, asked: Sequence[Settings] = ()
+    ladder: Ladder,
+    root: Path,
+    corpora: Path,
+    console: Console,
+    at_once: int = 1,
+    asked: Sequence[Settings] = (),
+    against_compute: bool = False,
 ) -> Path:
     """Corpus, rungs (at_once at a time), forecast, targets, report; called again, it resumes. -> path of the report.
 
     ladder: any that has rungs and targets. asked: questions to make from its held-out text, besides its own tasks.
-    The forecast is sealed before the targets are trained, from the rungs alone, and is never written over. status.html
-    shows all of it while it happens.
+    against_compute: show the forecast beside a law of compute alone. The forecast is sealed before the targets are
+    trained, from the rungs alone, and is never written over. status.html shows all of it while it happens.
     """
     prepare.check_tasks(ladder)
     stages, folder = Stages(console), root / ladder.name
@@ -71,7 +77,11 @@ def run(
         _train(held_out, console, status_page)
     with stages("report"):
         measured, page = _read_runs(folder, rungs + held_out), folder / "report.html"
-        _report(measured, forecast, sealed, page, _about(built, folder, targets))
+        about = _about(built, folder, targets)
+        if against_compute:
+            entries = sealed_forecasts.compared(sealed, measured)
+            about["sections"] = [compute.compare(sealed, entries, forecast, folder, console)]
+        _report(measured, forecast, sealed, page, about)
         status_page.finish({"The report of the prediction": page.name})
     terminal.write_json(folder / "stages.json", stages.to_json())
     console.print(str(stages))
@@ -151,7 +161,7 @@ def _about(built: prepare.Built, folder: Path, targets: list) -> dict:
 def _command(ladder: Ladder) -> str:
     """The command that trained this demo."""
     first = ladder.rungs[0]
-    flags = [flag for flag in ("--quick", "--full") if flag[1:] in ladder.name]
+    flags = [flag for flag in ("--quick", "--full", "--forecast") if flag.strip("-") in ladder.name]
     flags += ["--seed", str(first.seed)] if first.seed else []
     flags += ["--text", *first.data.text] if first.data.text != ("python",) else []
     return shlex.join(["ladder", "demo", *flags])

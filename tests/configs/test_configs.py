@@ -61,6 +61,19 @@ def test_demo_seeds_are_different_ladders():
     assert not {r.run_id for r in demo(0).all} & {r.run_id for r in demo(1).all}
 
 
+def test_forecast_is_at_a_hundred_times_the_compute_of_the_largest_rung():
+    ladder = loader.load("forecast")
+    [target] = ladder.targets
+    flops = [6 * n_params(r.model) * r.steps * r.batch_tokens for r in ladder.rungs]
+    assert len(flops) >= 12
+    assert 0.0095 < max(flops) / (6 * n_params(target.model) * target.tokens) <= 0.01
+    # They lie on both sides of the target's tokens per parameter, and no text is repeated where there is enough.
+    ratios = [20 * rung.multiple for rung in ladder.rungs]
+    assert min(ratios) < 20 * target.multiple / 2 and max(ratios) > 20 * target.multiple * 2
+    assert all(rung.kind == "full" and n_params(rung.model) <= n_params(target.model) / 5 for rung in ladder.rungs)
+    assert all(rung.batch_tokens <= target.batch_tokens / 3 for rung in ladder.rungs)
+
+
 # --- trunks and branches ---
 
 FULL = next(r for r in loader.load("demo").targets if r.kind == "full")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -187,7 +188,26 @@ def test_every_seed_and_every_text_has_its_own_runs():
         (("demo", 0, ()), "ladder demo"),
         (("demo-quick", 3, ()), "ladder demo --quick --seed 3"),
         (("demo-full", 0, ("my notes",)), "ladder demo --full --text 'my notes'"),
+        (("forecast", 1, ("a.txt",)), "ladder demo --forecast --seed 1 --text a.txt"),
     ],
 )
 def test_the_report_says_how_to_get_it_again(asked, command):
     assert flow._command(flow.ladder_of(*asked)) == command
+
+
+def test_a_forecast_stands_beside_a_law_of_compute(staged):
+    root, trained = staged
+    console = Console(file=io.StringIO(), width=120)
+    page = flow.run(flow.ladder_of("forecast", 0, ()), root, root, console, against_compute=True)
+    shown = console.file.getvalue()
+    assert "validation at 100 times the compute of the largest rung" in shown
+    [row] = [line for line in shown.splitlines() if "law of compute" in line and "E" not in line and "%" in line]
+    assert re.search(r"[+-]\d+\.\d%", row)
+    assert "<h2>Against compute</h2>" in page.read_text()
+    assert page.with_name("compute.png").stat().st_size > 10_000
+    assert trained[-1][:2] == ("target", True)
+
+
+def test_the_kinds_of_a_demo_exclude_each_other(capsys):
+    assert cli.main(["demo", "--forecast", "--quick"]) == 2
+    assert "--forecast" in capsys.readouterr().err

@@ -17,6 +17,7 @@ def demo(
     *,
     quick: bool = False,
     full: bool = False,
+    forecast: bool = False,
     seed: int = 0,
     text: Annotated[tuple[Path, ...], arg(metavar="PATH ...")] = (),
     at_once: int | None = None,
@@ -30,6 +31,7 @@ def demo(
     Args:
         quick: takes two to four minutes; the numbers mean little
         full: takes about an hour
+        forecast: forecast a hundred times the compute of the largest rung (docs/forecast.md); an hour or two
         seed: of initialisation and data order
         text: your own text: files, folders, .jsonl(.gz); default: the Python sources of this environment
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
@@ -39,12 +41,13 @@ def demo(
 
     if at_once is not None and at_once < 1:
         raise InputError(f"--at-once {at_once}: must be at least 1")
-    if quick and full:
-        raise InputError("--quick and --full exclude each other: choose one")
-    name = "demo-quick" if quick else "demo-full" if full else "demo"
+    if quick + full + forecast > 1:
+        raise InputError("--quick, --full and --forecast exclude each other: choose one")
+    name = "demo-quick" if quick else "demo-full" if full else "forecast" if forecast else "demo"
     ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or flow.runs_at_once()
-    flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, QUESTIONS[name])
+    how = {"asked": QUESTIONS.get(name, ()), "against_compute": forecast}
+    flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, **how)
 
 
 def data(
