@@ -4,7 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladder.errors import InputError
 from launch import display
+from launch.prepare import Built
 from launch.sealed import Sealed
 
 TASK = "validation"
@@ -13,6 +15,18 @@ CAPTION = (
     "The forecast uses the parameters and the tokens of every rung. The law of compute knows 6 N D only: a power with a"
     " floor through the rungs than which no other of so much compute has a lower loss."
 )
+
+
+def check_text(built: Built) -> None:
+    """Raises InputError where a target would read its text more than once, of which no rung can tell what it does."""
+    for target in built.ladder.targets:
+        windows = built.windows.get(target.data.corpus)
+        tokens, needed = windows and windows * target.model.seq_len, target.steps * target.batch_tokens
+        if tokens is not None and tokens < needed:
+            raise InputError(
+                f"the text has {tokens:,} tokens to train on, but {target.label} reads {needed:,}, so it would read"
+                " some twice; add text (--text)"
+            )
 
 
 def compare(sealed: Sealed, entries: list, forecast, folder: Path, console: Console) -> str:

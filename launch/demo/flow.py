@@ -63,6 +63,8 @@ def run(
     with stages("corpus"):
         built = prepare.build(ladder, corpora)
         display.flags(built.notes)
+        if against_compute:
+            compute.check_text(built)
         if asked:
             built = _with_questions(built, asked, folder)
         rungs, targets = prepare.write(built, built.ladder.rungs, root), _targets(built.ladder)

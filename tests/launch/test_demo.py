@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from ladder.errors import InputError
 from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import cli, prepare
-from launch.demo import flow, questions, seal
+from launch.demo import compute, flow, questions, seal
 from launch.scheduler import foreground, status
 from launch.scheduler.loop import Round
 
@@ -206,6 +207,18 @@ def test_a_forecast_stands_beside_a_law_of_compute(staged):
     assert "<h2>Against compute</h2>" in page.read_text()
     assert page.with_name("compute.png").stat().st_size > 10_000
     assert trained[-1][:2] == ("target", True)
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_forecast_refuses_text_that_its_target_would_read_twice(spare):
+    ladder = flow.ladder_of("forecast", 0, ())
+    [target] = ladder.targets
+    windows = target.steps * target.batch_sequences + spare
+    built = prepare.Built(ladder, {}, windows={target.data.corpus: windows})
+    if spare == 0:
+        return compute.check_text(built)
+    with pytest.raises(InputError, match="add text"):
+        compute.check_text(built)
 
 
 def test_the_kinds_of_a_demo_exclude_each_other(capsys):
