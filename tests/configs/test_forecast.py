@@ -1,0 +1,37 @@
+"""How well the rungs of `ladder demo --forecast` determine its target, where the losses follow a known law."""
+
+import numpy as np
+import pytest
+
+from configs import loader
+from fitting.forecasting import posterior
+from ladder.sizes import n_params
+
+NOISE, DRAWS = 0.005, 8
+# Every law has 2.53 bits per byte at 36k parameters and 726k bytes, and 2.06 at 289k and 2.9M.
+AT_N, AT_D = 36_312, 726_240
+
+
+@pytest.mark.parametrize(
+    ("exponent", "floor", "term", "off"), [(0.35, 1.49, 0.52, -2.0), (0.25, 1.18, 0.673, 1.9), (0.15, 0.47, 1.03, 5.4)]
+)
+def test_the_forecast_of_simulated_rungs(exponent, floor, term, off):
+    """Off in percent as docs/forecast.md says; the interval is no wider than 7.5 %."""
+    ladder, rng = loader.load("forecast"), np.random.default_rng(0)
+    [target] = ladder.targets
+    n, d = (np.array(values, float) for values in zip(*map(_size, ladder.rungs), strict=True))
+
+    def loss(n, d):
+        return floor + term * ((AT_N / n) ** exponent + (AT_D / d) ** exponent)
+
+    errors = []
+    for _ in range(DRAWS):
+        measured = loss(n, d) * np.exp(NOISE * rng.standard_normal(len(n)))
+        forecast = posterior.fit(n, d, measured, *_size(target)).forecast(*_size(target))
+        errors.append(100 * (forecast.loss / loss(*_size(target)) - 1))
+        assert forecast.half_width < 0.075
+    assert np.mean(errors) == pytest.approx(off, abs=0.7)
+
+
+def _size(rung):
+    return float(n_params(rung.model)), float(rung.steps * rung.batch_tokens)
