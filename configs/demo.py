@@ -15,7 +15,7 @@ from ladder.sizes import n_params, train_tokens
 
 TASKS = ("mbpp", "humaneval")
 SEQ_LEN = 128
-MICROBATCH = 8  # sequences; more do not fit into the cache of a CPU's core
+MICROBATCH = 8  # sequences at most; more do not fit into the cache of a CPU's core
 CHOICES = {"letters": 8, "brackets": 4, "words": 2, "indentation": 2}
 
 
@@ -100,8 +100,14 @@ def rung(size: str, shape: Model, multiple: float, evaluation: Eval, seed: int) 
         optimizer=Optimizer(peak_lr(n), warmup_tokens=n, schedule="wsd", decay_fraction=0.2, beta2=0.99),
         eval=evaluation,
         seed=seed,
-        mesh=Mesh(accumulation=batch_sequences(n) // MICROBATCH),
+        mesh=Mesh(accumulation=microbatches(batch_sequences(n))),
     )
+
+
+def microbatches(sequences: int) -> int:
+    """The fewest equal parts of a batch that have at most MICROBATCH sequences."""
+    parts = (n for n in range(1, sequences + 1) if sequences % n == 0)
+    return next(n for n in parts if sequences // n <= MICROBATCH)
 
 
 def peak_lr(n: int) -> float:
@@ -110,5 +116,5 @@ def peak_lr(n: int) -> float:
 
 
 def batch_sequences(n: int) -> int:
-    """8 at 94k parameters, growing with N^(2/3) as in Bhagia et al. 2024; a multiple of MICROBATCH."""
-    return MICROBATCH * max(1, round((n / 94e3) ** (2 / 3)))
+    """8 at 94k parameters, growing with N^(2/3) as in Bhagia et al. 2024; a multiple of 8."""
+    return 8 * max(1, round((n / 94e3) ** (2 / 3)))

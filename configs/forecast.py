@@ -6,7 +6,7 @@ run of the target's size was trained for them.
 """
 
 from configs import demo
-from ladder.config import Eval, Ladder, Optimizer, Rung
+from ladder.config import Eval, Ladder, Mesh, Optimizer, Rung
 from ladder.sizes import TOKENS_PER_PARAM, n_params, train_tokens
 
 HEADS = 4
@@ -55,6 +55,7 @@ def _rung(width: int, multiple: float, seed: int) -> Rung:
         ),
         eval=EVALUATION,
         seed=seed,
+        mesh=Mesh(accumulation=demo.microbatches(batch_sequences(n))),
         save_every=tokens // batch_tokens // SAVES if width == TARGET_WIDTH else 0,
     )
 

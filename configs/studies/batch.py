@@ -39,6 +39,7 @@ def batch(
                 kind="trunk",
                 multiple=None,
                 batch_tokens=tokens,
+                # Microbatches no larger than the size's own.
                 mesh=replace(own.mesh, accumulation=max(1, sequences * own.mesh.accumulation // own.batch_sequences)),
                 tokens=n_steps * tokens,
                 optimizer=replace(
