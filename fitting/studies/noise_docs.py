@@ -24,8 +24,8 @@ from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
 LEAST_SEEDS, ROUNDS = 4, 20
-# Sampling variances that differ by less than this factor say nothing about how the noise depends on them.
-LEAST_RANGE = 2.0
+# Sampling variances that differ by less than this factor say too little about how the noise depends on them.
+LEAST_RANGE = 4.0
 NOTE = (
     "Seeds answer the same docs, and runs keep no results of single docs. So for one task only two limits are known of"
     " the noise that any number of docs would leave: the noise itself, and the noise less the whole sampling error."
@@ -91,7 +91,7 @@ def separated(groups_: list[Group]) -> tuple[tuple[float, float, float], tuple[f
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * error
     (s2, r), (low_s2, low_r), (high_s2, high_r) = found, found - half, found + half
     root = np.sqrt(np.maximum([s2, low_s2, high_s2], 0))
-    return tuple(map(float, root)), (float(r), float(low_r), float(high_r))
+    return tuple(map(float, root)), tuple(map(float, np.clip([r, low_r, high_r], 0, 1)))
 
 
 def _variances(groups_: list[Group], without: float | None) -> np.ndarray:
