@@ -1,27 +1,27 @@
-"""Every command in README and docs is one that `ladder` and `make` know, with flags that they have."""
+"""Every command of README and docs is understood, and executed or listed in not_executed.py with the reason."""
 
 import functools
+import itertools
 import re
-import shlex
-from pathlib import Path
+import shutil
+import subprocess
 
 import pytest
 
 from launch import cli
 from launch.cli import entry
+from tests.docs import prepared, trained
+from tests.docs.commands import ROOT, Command, commands
+from tests.docs.not_executed import NOT_EXECUTED, SMALLER
 
-ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-BLOCK = re.compile(r"^```(?:sh|bash|shell)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+OUTPUTS = ("-o", "--out", "hf")  # the word before the name of what a command writes
+AT_ONCE = re.compile(r"plan |new |export (?!runs/)|data index |verify my/tokens|submit olmo2 |--tyro")
 
 
-def commands(program: str) -> list[str]:
-    """The lines of code blocks that call `program`, without what redirects their output."""
-    lines = []
-    for page in PAGES:
-        for block in BLOCK.findall(page.read_text()):
-            lines += block.replace("\\\n", " ").splitlines()
-    return sorted({line.partition(" >")[0] for line in lines if re.match(rf"{program} [a-z-]", line)})
+def executed_at_once(command: Command) -> bool:
+    """Whether a test executes the command that is not slow."""
+    is_quick = command.program != "ladder" or AT_ONCE.match(command.text.removeprefix("ladder "))
+    return bool(is_quick) and command.text not in NOT_EXECUTED
 
 
 @pytest.fixture
@@ -42,21 +42,91 @@ def called(monkeypatch):
 
 def test_every_ladder_command_is_understood(called, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    wrong, lines = [], [line for line in commands("ladder") if not line.startswith("ladder --")]
-    for line in lines:
-        arguments = shlex.split(line, comments=True)[1:]
+    wrong, asked = [], [command for command in commands("ladder") if not executed_at_once(command)]
+    for command in asked:
+        arguments = command.words[1:]
         try:
             understood = cli.main(arguments) == 0 and called[-1] == arguments[0]
         except SystemExit:
             understood = False
         if not understood:
-            wrong.append(line)
-    assert len(lines) > 60
+            wrong.append(command)
+    assert len(asked) > 60
     assert wrong == [], capsys.readouterr().err
 
 
 def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    lines = commands("make")
-    assert len(lines) > 5
-    assert [line for line in lines if line.split()[1] not in targets] == []
+    asked = commands("make")
+    assert len(asked) > 5
+    assert [command for command in asked if command.words[1] not in targets] == []
+
+
+def test_no_entry_is_stale():
+    """Each command that is not executed, or with less work, stands in the docs."""
+    assert {*NOT_EXECUTED, *SMALLER} <= {command.text for command in commands()}
+    assert not set(NOT_EXECUTED) & set(SMALLER)
+
+
+def executed(at_once: bool) -> list:
+    """The commands that a test executes, as parameters: those that answer at once, or the others."""
+    asked = [command for command in commands() if command.text not in NOT_EXECUTED]
+    return [pytest.param(command, id=command.text) for command in asked if executed_at_once(command) == at_once]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    prepared.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(files, quick_compile, tmp_path_factory):
+    """The files, and trained runs."""
+    folder = tmp_path_factory.mktemp("runs") / "folder"
+    shutil.copytree(files, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        trained.stand_in(patch)
+        trained.train(patch)
+    return folder
+
+
+def execute(command: Command, folder, tmp_path, monkeypatch):
+    """Run a command in a copy of a folder; its exit code is 0."""
+    work = shutil.copytree(folder, tmp_path / "work")
+    monkeypatch.chdir(work)
+    if command.program != "ladder":
+        subprocess.run([command.program, "-C", str(ROOT), *command.words[1:]], check=True, stdout=subprocess.DEVNULL)
+        return
+    for name, value in command.variables.items():
+        monkeypatch.setenv(name, value)
+    words = [_filled(word, command) for word in command.words[1:]] + SMALLER.get(command.text, [])
+    for before, word in itertools.pairwise(words):
+        if before in OUTPUTS and (work / word).is_dir():
+            shutil.rmtree(work / word)
+    try:
+        code = cli.main(words)
+    except SystemExit as end:  # of --tyro-print-completion
+        code = end.code
+    assert code in (0, None)
+
+
+def _filled(word: str, command: Command) -> str:
+    """A word of a command with the names of this test in the place of those to fill in."""
+    if "RUN_ID" in word:
+        return word.replace("RUN_ID", trained.run_id("diverged" if "replay" in command.words else "done"))
+    return {"50279": str(prepared.END)}.get(word, word)  # of another tokenizer's end of a document
+
+
+@pytest.mark.parametrize("command", executed(at_once=True))
+def test_what_answers_at_once(command, files, tmp_path, monkeypatch):
+    execute(command, files, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", executed(at_once=False))
+def test_what_trains_evaluates_or_fits(command, runs, tmp_path, monkeypatch):
+    trained.stand_in(monkeypatch)
+    execute(command, runs, tmp_path, monkeypatch)
