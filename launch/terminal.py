@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,17 @@ def working(description: str):
     with progress() as live:
         live.add_task(description, total=None)
         yield
+
+
+def waited(items: Iterable, description: str) -> Iterator:
+    """The items, each after what is shown until it is there."""
+    items, end = iter(items), object()
+    while True:
+        with working(description):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item
 
 
 def size(n_bytes: float) -> str:

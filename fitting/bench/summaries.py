@@ -1,7 +1,7 @@
 """Scores by family and pooled. Errors of one family share their sign, so families weigh the same, and within a family
 every hidden run does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -13,6 +13,7 @@ from fitting.inference.calibration import LEVEL, sd_of
 
 DEFAULT = "default"
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+DISTANCES = {"under 10": (0, 10), "10 to 30": (10, 30), "30 to 100": (30, 100), "over 100": (100, np.inf)}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ def summaries(rows: list[Row], metric: str, in_run: bool = False) -> list[Summar
     parts = {family: [row for row in chosen if row.case.family == family] for family in families}
     table = [_summary(family, metric, part, constant_width(parts, family)) for family, part in parts.items()]
     return table + [_mean(table, metric)] if len(table) > 1 else table
+
+
+def by_distance(rows: list[Row], metric: str) -> list[Summary]:
+    """A summary of the decayed runs in each range of DISTANCES, the target's compute over that of the largest fitted
+    run: the mean of its families. `family` holds the name of the range."""
+    table = []
+    for name, (least, most) in DISTANCES.items():
+        near = [row for row in rows if least <= np.exp(row.distance) < most]
+        table += [replace(summary, family=name) for summary in summaries(near, metric)[-1:]]
+    return table
 
 
 def constant_width(parts: dict[str, list[Row]], family: str) -> float:

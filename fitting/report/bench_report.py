@@ -33,9 +33,23 @@ BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def grids(rows: list[Row]) -> list[Grid]:
-    """Two tables for each metric and kind of runs that there are: errors of the methods, and the intervals."""
+    """Two tables for each metric and kind of runs that there are, errors of the methods and the intervals; and the
+    intervals by the distance of the target."""
     tables = {key: summaries.summaries(rows, *key) for key in TITLES}
-    return [grid for key, table in tables.items() if table for grid in (_errors(key, table), _intervals(key, table))]
+    shown = [grid for key, table in tables.items() if table for grid in (_errors(key, table), _intervals(key, table))]
+    distances = {metric: summaries.by_distance(rows, metric) for metric in UNITS}
+    return shown + [by_distance(metric, table) for metric, table in distances.items() if table]
+
+
+def by_distance(metric: str, table: list[Summary]) -> Grid:
+    """Errors and 80 % intervals of the default in ranges of the distance."""
+    head = ["compute of the target / of the largest run", "#cases", "#targets", "#median error", "#held", "#width"]
+    body = [
+        [row.family, str(row.cases), str(row.targets), f"{row.medians[summaries.DEFAULT]:.2f}", f"{row.coverage:.0%}",
+         f"{row.width:.1f}"]
+        for row in table
+    ]  # fmt: skip
+    return Grid(f"{TITLES[metric, False]}, by distance: {UNITS[metric]}", head, body)
 
 
 def _errors(key: tuple[str, bool], table: list[Summary]) -> Grid:

@@ -6,6 +6,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from ladder.errors import InputError
+from launch import terminal
 from launch.cli.options import preset, refuse
 
 Column = Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="")]
@@ -71,7 +72,8 @@ class Reading:
             against=self.against,
             labels=labels,
         )
-        return loss_points.read(table, how)
+        with terminal.working(f"reading {table}"):
+            return loss_points.read(table, how)
 
     def given(self, *without: str) -> dict:
         """The flags of this class that were given, but for those named."""

@@ -1,5 +1,7 @@
 """What the terminal shows: tables that fit, whatever its width."""
 
+from contextlib import contextmanager
+
 import pytest
 from rich.console import Console
 
@@ -35,3 +37,24 @@ def test_a_table_leaves_out_whole_columns_in_its_order_and_names_them(width, dro
         assert ("190.4M" in text, "3.807B" in text) == ("N" not in absent, "D" not in absent)
         said = " ".join(text.split())
         assert (f"no room for: {', '.join(absent)};" in said) == bool(absent)
+
+
+def test_what_is_waited_for_is_shown_while_it_is_computed(monkeypatch):
+    log = []
+
+    @contextmanager
+    def working(description):
+        log.append(f"begin {description}")
+        yield
+        log.append("end")
+
+    def squares():
+        for i in range(2):
+            log.append("compute")
+            yield i * i
+
+    monkeypatch.setattr(terminal, "working", working)
+    for item in terminal.waited(squares(), "squares"):
+        log.append(item)
+    one = ["begin squares", "compute", "end"]
+    assert log == [*one, 0, *one, 1, "begin squares", "end"]

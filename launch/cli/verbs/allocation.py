@@ -173,9 +173,11 @@ def _limited(table: str, reading: Reading, unique: float, budget: tuple[float, .
     points = reading.points(table)
     reading.refuse_unused("with --unique, which fits the law muennighoff", points, LAWS["muennighoff"].features)
     allocation.check_limited(budget, unique)  # before the fit, which takes long
-    fitted = loss_fit.fit(points, "muennighoff", **options)
+    with terminal.working("fitting muennighoff"):
+        fitted = loss_fit.fit(points, "muennighoff", **options)
+        rows = allocation.repeated(fitted, budget, unique)
     _describe(points)
-    _show_limited(allocation.repeated(fitted, budget, unique), unique, fitted.flags, json)
+    _show_limited(rows, unique, fitted.flags, json)
 
 
 def _show_limited(rows: list[dict], unique: float, notes: list[str], json) -> None:
@@ -223,7 +225,11 @@ def _decomposed(
                 error.argument = "vary"
             raise
 
-    factors, frontiers = decomposition.cells(factors, read, lambda points, draw: fit(points, seed + draw))
+    def fitted(points, draw: int):
+        with terminal.working(f"approach {approach}"):
+            return fit(points, seed + draw)
+
+    factors, frontiers = decomposition.cells(factors, read, fitted)
     result = decomposition.json(factors, frontiers, budget) | comparable.in_json(flags)
     moves = loss_tables.moves(result)
     terminal.console().print(display.table(loss_tables.exponents(result)))

@@ -70,7 +70,7 @@ def doctor(*, root: Root = RUNS, json: Json = None) -> int:
     from launch.doctor.examine import examine, to_json
 
     findings = []
-    for finding in examine(root):
+    for finding in terminal.waited(examine(root), "examining this machine"):
         findings.append(finding)
         colour = {"ok": "green", "note": "yellow", "stop": "red"}[finding.level]
         line = Text.assemble((f"{finding.level:<6}", colour), f"{finding.name:<13}{finding.message}")

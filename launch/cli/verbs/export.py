@@ -73,14 +73,16 @@ def export(
     if out is None:
         raise InputError("name the file to write, -o runs.csv.gz for a runs table; or --to hf DIR for a model")
     from fitting.tables import join, runs_table
+    from launch import terminal
 
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
     for flag, value in {"run": run, "step": step, "tokens": tokens, "step-column": step_column}.items():
         if value not in (None, ()) and flag not in FLAGS[source]:
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
-    runs = join.where(join.join(_read(tables, source, run, step, tokens, step_column)), where)
-    runs_table.write(runs, out)
+    with terminal.working(f"reading {', '.join(tables)}"):
+        runs = join.where(join.join(_read(tables, source, run, step, tokens, step_column)), where)
+        runs_table.write(runs, out)
     for line in runs.left_out:
         print(f"left out: {line}")
     print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
@@ -94,7 +96,8 @@ def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...], unused: di
         raise InputError(f"--to: {len(runs)} runs; name one run directory at a time")
     if len(step) > 1 or not all(text.isdecimal() and len(text) < 16 for text in step):
         raise InputError(f"--step {' '.join(step)}: with --to name one checkpoint, such as --step 400")
-    written, n_bytes = model_export.to_hf(runs[0], folder, int(step[0]) if step else None)
+    with terminal.working(f"writing {folder}"):
+        written, n_bytes = model_export.to_hf(runs[0], folder, int(step[0]) if step else None)
     terminal.console().print(f"{folder}: step {written:,}, {n_bytes / 1e6:,.1f} MB of tensors", markup=False)
 
 

@@ -104,9 +104,10 @@ def _points(table: str, law: str, reading: Reading):
 
 def keep_compiled() -> None:
     """Compiled programs stay in the user's cache folder."""
-    from ladder.loop import compile_cache
+    with terminal.working("starting"):
+        from ladder.loop import compile_cache
 
-    compile_cache.keep()
+        compile_cache.keep()
 
 
 def _against_published(name: str, law: str, points, json) -> None:
@@ -147,7 +148,8 @@ def extrapolate(
     from fitting.report import loss_tables
     from fitting.tables import comparable, runs_table
 
-    runs = runs_table.read(as_path(table), unfinished=True)
+    with terminal.working(f"reading {table}"):
+        runs = runs_table.read(as_path(table), unfinished=True)
     display.flags(f"left out: {line}" for line in runs.left_out)
     with terminal.working("fitting the learning curves"):
         read = learning_curves.read(runs, task, metric, n or "n_params")

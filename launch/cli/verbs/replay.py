@@ -31,10 +31,11 @@ def replay(
     """
     directory = as_path(run)
     Record(directory).read_config()  # before the imports, which take seconds
-    from ladder.replay import repeat
-    from ladder.rundir import replays
+    with terminal.working(f"repeating a step of {directory.name}"):
+        from ladder.replay import repeat
+        from ladder.rundir import replays
 
-    result = repeat.replay(directory, step)
+        result = repeat.replay(directory, step)
     console = terminal.console()
     for line in _summary(result):
         console.print(line, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
 from ladder.rundir.files import as_path
-from launch import display
+from launch import display, terminal
 from launch.cli.options import CORPORA, RUNS, Corpora, Json, Root, Targets, refuse
 from launch.cli.verbs import ladder as ladders
 from launch.cli.verbs import task_law
@@ -91,7 +91,8 @@ def _of_table(name: str, table: str, page: Path, json: Path | None, batch_study:
     from launch import study as studies
 
     command = ["ladder", "study", name, table, *_option(batch_study), "-o", str(page)]
-    studies.report_table(name, table, page, command, json, batch_study)
+    with terminal.working(f"analysing {table}"):
+        studies.report_table(name, table, page, command, json, batch_study)
     print(page)
     return 0
 
@@ -126,7 +127,8 @@ def _trained(
         return code
     command = ["ladder", "study", name, *overrides, *(["--ladder", ladder] if ladder else [])]
     command += _option(batch_study)
-    reported = studies.report(name, as_path(root) / loader.load(chosen).name, command, batch_study)
+    with terminal.working("analysing the runs"):
+        reported = studies.report(name, as_path(root) / loader.load(chosen).name, command, batch_study)
     display.flags(f"missing: {line}" if reported.page else line for line in reported.lines)
     if reported.page:
         print(reported.page)

@@ -269,8 +269,9 @@ def report(
         command += f" --sealed {sealed}"
     with terminal.working("fitting the task laws"):
         result = fitting.forecast(runs, targets, **draws)
-    from fitting.report import task_report
+    with terminal.working("drawing the page"):
+        from fitting.report import task_report
 
-    task_report.report(runs, result.prediction, out, meta | {"commands": [command]})
+        task_report.report(runs, result.prediction, out, meta | {"commands": [command]})
     print(out)
     return 1 if changed else 0

@@ -1,6 +1,7 @@
 """`ladder bench` on small simulated families: what is compared, scored and calibrated."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_families_weigh_the_same_and_the_constant_width_is_of_the_others():
     assert mean.medians["default"] == pytest.approx((1 + 3) / 2)
     assert b.score == pytest.approx(100 * (2 * 0.02 + 10 * 0.01))  # Gneiting and Raftery 2007, equation 43
     assert (a.constant[1], b.constant[1]) == (pytest.approx(6.0), pytest.approx(2.0))
+
+
+def test_ranges_of_distance_hold_their_decayed_runs():
+    at = [(5, 0.01), (9, 0.03), (20, 0.01), (1000, 0.05)]  # times the compute, error
+    decayed = [replace(row("a", error, 0.02), distance=np.log(times)) for times, error in at]
+    undecayed = replace(decayed[0], case=Case("a", "a", None, in_run=True))
+    near, far, farthest = summaries.by_distance([*decayed, undecayed], "loss")
+    assert [(s.family, s.targets, s.coverage) for s in (near, far, farthest)] == [
+        ("under 10", 2, 0.5), ("10 to 30", 1, 1.0), ("over 100", 1, 0.0),
+    ]  # fmt: skip
 
 
 def test_reliability_of_normal_errors_is_the_level():
