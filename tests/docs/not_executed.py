@@ -47,10 +47,13 @@ NOT_EXECUTED = {
 }
 
 # Flags with which a test executes a command, so that it takes seconds.
-ONE_DOC = ["--max-docs", "1", "--rung", "d24-2xC"]
+ONE_RUN = ["--rung", "d24-2xC"]
+ONE_DOC = ["--max-docs", "1", *ONE_RUN]
 SMALLER = {
     "ladder eval runs/demo --tasks olmes my/questions.jsonl": ONE_DOC,
     "ladder eval runs/demo --tasks olmes:gold": ONE_DOC,
+    "ladder eval runs/demo --tasks my-tasks/demo_words.jsonl my-tasks/demo_names.jsonl": ONE_RUN,
+    "ladder eval runs/demo --missing": ONE_RUN,
     "ladder eval my/OLMo-2-0425-1B --tasks olmes": ["--max-docs", "1"],
     "ladder eval my/OLMo-2-0425-1B --tasks olmes --json scores.json": ["--max-docs", "1"],
 }

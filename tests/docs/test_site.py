@@ -13,8 +13,9 @@ LINK = re.compile(r"\[[^]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def test_every_page_is_in_the_contents():
-    contents = (ROOT / "mkdocs.yml").read_text()
-    missing = [path.name for path in [*PAGES, *(ROOT / "docs").glob("*.ipynb")] if f": {path.name}\n" not in contents]
+    contents, docs = (ROOT / "mkdocs.yml").read_text(), ROOT / "docs"
+    names = [path.relative_to(docs).as_posix() for path in [*PAGES, *docs.rglob("*.ipynb")]]
+    missing = [name for name in names if f": {name}\n" not in contents]
     assert not missing
 
 
