@@ -1,7 +1,7 @@
 """Scores by family and pooled. Errors of one family share their sign, so families weigh the same, and within a family
 every hidden run does."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -47,14 +47,14 @@ def summaries(rows: list[Row], metric: str, in_run: bool = False) -> list[Summar
     return table + [_mean(table, metric)] if len(table) > 1 else table
 
 
-def by_distance(rows: list[Row], metric: str) -> list[Summary]:
-    """A summary of the decayed runs in each range of DISTANCES, the target's compute over that of the largest fitted
-    run: the mean of its families. `family` holds the name of the range."""
-    table = []
-    for name, (least, most) in DISTANCES.items():
-        near = [row for row in rows if least <= np.exp(row.distance) < most]
-        table += [replace(summary, family=name) for summary in summaries(near, metric)[-1:]]
-    return table
+def by_distance(rows: list[Row], metric: str) -> dict[str, list[Row]]:
+    """The decayed runs in each range of DISTANCES that has some: their compute over that of the largest fitted run."""
+    chosen = [row for row in rows if row.metric == metric and not row.case.in_run]
+    near = {
+        name: [row for row in chosen if least <= np.exp(row.distance) < most]
+        for name, (least, most) in DISTANCES.items()
+    }
+    return {name: part for name, part in near.items() if part}
 
 
 def constant_width(parts: dict[str, list[Row]], family: str) -> float:

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean, median
 
 from matplotlib.figure import Figure
 
@@ -38,18 +39,27 @@ def grids(rows: list[Row]) -> list[Grid]:
     tables = {key: summaries.summaries(rows, *key) for key in TITLES}
     shown = [grid for key, table in tables.items() if table for grid in (_errors(key, table), _intervals(key, table))]
     distances = {metric: summaries.by_distance(rows, metric) for metric in UNITS}
-    return shown + [by_distance(metric, table) for metric, table in distances.items() if table]
+    return shown + [by_distance(metric, ranges) for metric, ranges in distances.items() if ranges]
 
 
-def by_distance(metric: str, table: list[Summary]) -> Grid:
-    """Errors and 80 % intervals of the default in ranges of the distance."""
-    head = ["compute of the target / of the largest run", "#cases", "#targets", "#median error", "#held", "#width"]
+def by_distance(metric: str, ranges: dict[str, list[Row]]) -> Grid:
+    """What the default's 80 % intervals held of each family in ranges of the distance. ranges: as by_distance of
+    summaries gives them."""
+    scale = 100.0 if metric == "loss" else 1.0
+    families = dict.fromkeys(row.case.family for part in ranges.values() for row in part)
+
+    def held(part: list[Row]) -> str:
+        return f"{sum(abs(row.error) <= row.half for row in part) / len(part):.0%} of {len(part)}" if part else ""
+
     body = [
-        [row.family, str(row.cases), str(row.targets), f"{row.medians[summaries.DEFAULT]:.2f}", f"{row.coverage:.0%}",
-         f"{row.width:.1f}"]
-        for row in table
-    ]  # fmt: skip
-    return Grid(f"{TITLES[metric, False]}, by distance: {UNITS[metric]}", head, body)
+        [family, *(held([row for row in part if row.case.family == family]) for part in ranges.values())]
+        for family in families
+    ]
+    errors = [f"{scale * median(abs(row.error) for row in part):.2f}" for part in ranges.values()]
+    widths = [f"{scale * 2 * mean(row.half for row in part):.1f}" for part in ranges.values()]
+    body += [["median error", *errors], ["mean width", *widths]]
+    title = f"{TITLES[metric, False]}, held by compute of the target over that of the largest run"
+    return Grid(f"{title}; errors, widths: {UNITS[metric]}", ["family", *(f"#{name}" for name in ranges)], body)
 
 
 def _errors(key: tuple[str, bool], table: list[Summary]) -> Grid:

@@ -11,7 +11,7 @@ from launch.scheduler import foreground, worker
 
 WIDTHS = {24: 8, 32: 12, 72: 16}  # of the demo: of the stand-in
 MODEL = demo.model
-TRAINED = ("d24-trunk", "d24-2xC", "NAME")  # the other runs follow a law
+TRAINED = ("d24-trunk", "d24-2xC")  # the other runs follow a law
 
 
 def shape(width: int) -> Model:
@@ -54,7 +54,7 @@ def follow_a_law(directory: Path) -> None:
     n, steps, first = derived["n_params"], derived["steps"], derived["parent_step"] or 0
     if first:
         record.rewind(first, origin=first, listing={})
-    for step in sorted({first + (steps - first) * part // 10 for part in range(1, 11)}):
+    for step in sorted({first + -(-(steps - first) * part // 10) for part in range(1, 11)}):  # rounded up
         tokens = step * derived["batch_tokens"]
         bpb = 1.5 + 60 / n**0.5 + 900 / tokens**0.6
         row = {"step": step, "tokens": tokens, "kind": derived["kind"], "stderr": None, "n_docs": None}

@@ -77,12 +77,14 @@ def test_families_weigh_the_same_and_the_constant_width_is_of_the_others():
 
 
 def test_ranges_of_distance_hold_their_decayed_runs():
-    at = [(5, 0.01), (9, 0.03), (20, 0.01), (1000, 0.05)]  # times the compute, error
-    decayed = [replace(row("a", error, 0.02), distance=np.log(times)) for times, error in at]
+    at = [("a", 5, 0.01), ("a", 9, 0.03), ("b", 20, 0.01), ("a", 1000, 0.05)]  # family, times the compute, error
+    decayed = [replace(row(family, error, 0.02), distance=np.log(times)) for family, times, error in at]
     undecayed = replace(decayed[0], case=Case("a", "a", None, in_run=True))
-    near, far, farthest = summaries.by_distance([*decayed, undecayed], "loss")
-    assert [(s.family, s.targets, s.coverage) for s in (near, far, farthest)] == [
-        ("under 10", 2, 0.5), ("10 to 30", 1, 1.0), ("over 100", 1, 0.0),
+    grid = bench_report.by_distance("loss", summaries.by_distance([*decayed, undecayed], "loss"))
+    assert [name for name, _ in grid.columns] == ["family", "under 10", "10 to 30", "over 100"]
+    assert [list(cells) for cells in grid.rows] == [
+        ["a", "50% of 2", "", "0% of 1"], ["b", "", "100% of 1", ""],
+        ["median error", "2.00", "1.00", "5.00"], ["mean width", "4.0", "4.0", "4.0"],
     ]  # fmt: skip
 
 
