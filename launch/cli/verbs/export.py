@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ladder.errors import InputError
+from launch import terminal
 from launch.cli.options import refuse
 
 Source = Literal["ladder", "paper", "lm-eval", "llm-foundry", "wandb", "maxtext", "olmo-core", "levanter"]
@@ -44,7 +45,6 @@ def export(
     """Write runs as one runs table: the finished runs of a folder, or other projects' results. Or write a run's model.
 
     Example: ladder export runs/demo -o demo.csv.gz
-
     Example: ladder export 1B.json 3B.json --source lm-eval --run 1B=1.3B,26B 3B=3.2B,64B -o table.csv
 
     Example: ladder export emitted/ logs/ --source maxtext -o table.csv
@@ -73,7 +73,6 @@ def export(
     if out is None:
         raise InputError("name the file to write, -o runs.csv.gz for a runs table; or --to hf DIR for a model")
     from fitting.tables import join, runs_table
-    from launch import terminal
 
     if not out.name.endswith((".csv", ".csv.gz")):
         raise InputError(f"{out}: a runs table is written as .csv or .csv.gz")
@@ -82,14 +81,14 @@ def export(
             raise InputError(f"--source {source} does not read --{flag}; leave it out")
     with terminal.working(f"reading {', '.join(tables)}"):
         runs = join.where(join.join(_read(tables, source, run, step, tokens, step_column)), where)
-        runs_table.write(runs, out)
+    runs_table.write(runs, out)
     for line in runs.left_out:
         print(f"left out: {line}")
     print(f"{out}: {len(runs)} rows of {len(runs.unique('run'))} runs")
 
 
 def _model(runs: tuple[str, ...], folder: str, step: tuple[str, ...], unused: dict) -> None:
-    from launch import model_export, terminal
+    from launch import model_export
 
     refuse("with --to", unused)
     if len(runs) > 1:
