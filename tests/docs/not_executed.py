@@ -15,6 +15,7 @@ NOT_EXECUTED = {
     "make lint": MINUTES,
     ".ci/run": MINUTES,
     "make studies": MINUTES,
+    "make forecast": MINUTES,
     "make proof-real": MINUTES,
     "make docs": DOWNLOAD,
     "make beam": DOWNLOAD,
@@ -24,6 +25,7 @@ NOT_EXECUTED = {
     "ladder demo --quick": MINUTES,
     "ladder demo --full": MINUTES,
     "ladder demo --text my/notes more.jsonl.gz": MINUTES,
+    "ladder demo --forecast --text prose.jsonl --root runs/prose": MINUTES,
     "ladder study branches": MINUTES,
     "ladder study noise data.text=my/notes": MINUTES,
     "ladder study errors runs.csv --run 1B-10xC": MINUTES,
@@ -54,6 +56,7 @@ SMALLER = {
     "ladder eval runs/demo --tasks olmes:gold": ONE_DOC,
     "ladder eval runs/demo --tasks my-tasks/demo_words.jsonl my-tasks/demo_names.jsonl": ONE_RUN,
     "ladder eval runs/demo --missing": ONE_RUN,
+    "ladder eval runs/demo --tasks arc_easy_val:0shot csqa_val:0shot openbookqa_val:0shot": ONE_DOC,
     "ladder eval my/OLMo-2-0425-1B --tasks olmes": ["--max-docs", "1"],
     "ladder eval my/OLMo-2-0425-1B --tasks olmes --json scores.json": ["--max-docs", "1"],
 }

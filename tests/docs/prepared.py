@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+import fitting
+from fitting.studies import catalogue
+from fitting.studies.critical_batch import KEY, CriticalBatch
 from launch import cli
 from tests.docs.commands import FENCE, ROOT
 from tests.ladder.data.tokens import written
@@ -52,6 +55,7 @@ def write(folder: Path) -> None:
     ]
     (folder / "ladder.toml").write_text(settings)
     _texts(folder)
+    _studies(folder)
     _tokens(folder / "my")
     with contextlib.chdir(folder):
         assert cli.main(["data", "index", "my/tokens", "--dtype", "uint16", "--tokenizer", "my/tokenizer.json"]) == 0
@@ -111,6 +115,16 @@ def _write(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _studies(folder: Path) -> None:
+    """study.json of a study of noise and of one of batch sizes."""
+    noise = catalogue.analyse("noise", fitting.read_runs(folder / "runs.csv")).json()
+    critical = CriticalBatch(0.8, 15.0, 5.0, ((0.01, 0.0), (0.0, 0.5)), 6, (1.0, 0.7)).json()
+    for name, content in (("noise", noise), ("batch", {"schema_version": 1, "measured": {KEY: critical}})):
+        path = folder / f"runs/study-{name}/study.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
 
 
 def _texts(folder: Path) -> None:
