@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import optimize, stats
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
@@ -104,14 +104,17 @@ def _variances(groups_: list[Group], without: float | None) -> np.ndarray:
 
 
 def _fit(x_g: np.ndarray, variance_dof: np.ndarray) -> np.ndarray:
-    """(s^2, r) of V = s^2 + r x, by least squares weighted with the variance 2 V^2 / dof of a V, found by iteration."""
+    """(s^2, r) of V = s^2 + r x with s^2 >= 0 and 0 <= r <= 1, by least squares weighted with the variance of each V, 2
+    V^2 / dof of the expected V, found by iteration."""
     variance_g, dof_g = variance_dof
     known = dof_g > 0
     x_g, variance_g, dof_g = x_g[known], variance_g[known], dof_g[known]
     basis_g2, expected_g = np.column_stack([np.ones_like(x_g), x_g]), np.full(len(x_g), variance_g.mean())
+    scale_2 = np.array([variance_g.mean(), variance_g.mean() / x_g.mean()])
     for _ in range(ROUNDS):
         weight_g = np.sqrt(dof_g) / expected_g
-        q, *_ = np.linalg.lstsq(basis_g2 * weight_g[:, None], variance_g * weight_g, rcond=None)
+        weighted_g2 = basis_g2 * weight_g[:, None] * scale_2
+        q = scale_2 * optimize.lsq_linear(weighted_g2, variance_g * weight_g, ([0, 0], [np.inf, 1 / scale_2[1]])).x
         expected_g = np.maximum(basis_g2 @ q, variance_g.mean() / 100)
     return q
 
