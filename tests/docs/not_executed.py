@@ -6,6 +6,7 @@ MINUTES = "takes minutes"
 DOWNLOAD = "downloads"
 OTHERS = "starts other machines or a scheduler, which their own tests do"
 BEAM = "needs Apache Beam (make beam): make proof-beam calls it"
+STUDY = "needs the runs of a study: tests/fitting/studies/test_least_compute.py makes them"
 INSTALLS = "changes the environment of the tests"
 
 NOT_EXECUTED = {
@@ -30,6 +31,7 @@ NOT_EXECUTED = {
     "ladder study noise data.text=my/notes": MINUTES,
     "ladder study errors runs.csv --run 1B-10xC": MINUTES,
     "ladder study scaling --backend slurm": OTHERS,
+    "ladder study scaling runs.csv --batch-study runs/study-batch/study.json -o scaling.html": STUDY,
     "ladder train RUN_DIR --coordinator host0:1234 --processes 2 --process 0": OTHERS,
     "ladder check olmo2 --rung 7B-4T --topology v5p:8x8x8": TPU,
     "ladder check olmo2 --rung 7B-4T --topology v5p:8x8x8 --recommend": TPU,
@@ -56,6 +58,7 @@ SMALLER = {
     "ladder eval runs/demo --tasks olmes:gold": ONE_DOC,
     "ladder eval runs/demo --tasks my-tasks/demo_words.jsonl my-tasks/demo_names.jsonl": ONE_RUN,
     "ladder eval runs/demo --missing": ONE_RUN,
+    "ladder report runs/demo -o english.html": ["--target", "20k,400k"],
     "ladder eval runs/demo --tasks arc_easy_val:0shot csqa_val:0shot openbookqa_val:0shot": ONE_DOC,
     "ladder eval my/OLMo-2-0425-1B --tasks olmes": ["--max-docs", "1"],
     "ladder eval my/OLMo-2-0425-1B --tasks olmes --json scores.json": ["--max-docs", "1"],
