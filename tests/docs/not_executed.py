@@ -7,6 +7,8 @@ DOWNLOAD = "downloads"
 OTHERS = "starts other machines or a scheduler, which their own tests do"
 BEAM = "needs Apache Beam (make beam): make proof-beam calls it"
 STUDY = "needs the runs of a study: tests/fitting/studies/test_least_compute.py makes them"
+WANDB = "needs wandb, which make test does not install: make proof-trackers runs it"
+RUNS = "trains runs or reads trained ones, a minute to prepare: the tests of its verb do so"
 INSTALLS = "changes the environment of the tests"
 
 NOT_EXECUTED = {
@@ -42,24 +44,43 @@ NOT_EXECUTED = {
     "ladder data build my/ladder.py:mine --runner direct --runner-option direct_num_workers=8": BEAM,
     "ladder data build my/ladder.py:mine data.text=gs://bucket/text --corpora gs://bucket/corpora --runner dataflow"
     " --runner-option project=NAME region=europe-west4 temp_location=gs://bucket/tmp max_num_workers=50": CLOUD,
+    "WANDB_MODE=offline ladder track demo --to wandb": WANDB,
     "ladder data paper": DOWNLOAD,
     "ladder eval runs/demo --tasks olmes --max-docs 100": MINUTES,
     "ladder study shape --ladder my/studies.py:shape": MINUTES,
     "ladder eval SmolLM2-135M-Instruct.Q4_1.gguf --tasks olmes --max-docs 40": DOWNLOAD,
     "ladder eval runs/demo --tasks olmes my/questions.jsonl tfds:piqa": DOWNLOAD,
     "ladder eval runs/demo --tasks olmes my/questions.jsonl tfds:piqa:validation": DOWNLOAD,
-}
-
-# Flags with which a test executes a command, so that it takes seconds.
-ONE_RUN = ["--rung", "d24-2xC"]
-ONE_DOC = ["--max-docs", "1", *ONE_RUN]
-SMALLER = {
-    "ladder eval runs/demo --tasks olmes my/questions.jsonl": ONE_DOC,
-    "ladder eval runs/demo --tasks olmes:gold": ONE_DOC,
-    "ladder eval runs/demo --tasks my-tasks/demo_words.jsonl my-tasks/demo_names.jsonl": ONE_RUN,
-    "ladder eval runs/demo --missing": ONE_RUN,
-    "ladder report runs/demo -o english.html": ["--target", "20k,400k"],
-    "ladder eval runs/demo --tasks arc_easy_val:0shot csqa_val:0shot openbookqa_val:0shot": ONE_DOC,
-    "ladder eval my/OLMo-2-0425-1B --tasks olmes": ["--max-docs", "1"],
-    "ladder eval my/OLMo-2-0425-1B --tasks olmes --json scores.json": ["--max-docs", "1"],
+    "ladder submit my/ladder.py:mine": RUNS,
+    "ladder watch demo --html status.html": RUNS,
+    "ladder export runs/demo/RUN_ID --to hf my-model": RUNS,
+    "ladder replay runs/demo/RUN_ID": RUNS,
+    "ladder eval runs/demo --tasks olmes my/questions.jsonl": RUNS,
+    "ladder data tasks demo data.text=my/notes -o my-tasks": RUNS,
+    "ladder eval my/OLMo-2-0425-1B --tasks olmes": RUNS,
+    "ladder train my/ladder.py:mine --rung NAME": RUNS,
+    "ladder verify mine": RUNS,
+    "ladder eval runs/demo --missing": RUNS,
+    "ladder eval my/OLMo-2-0425-1B --tasks olmes --json scores.json": RUNS,
+    "ladder eval runs/demo --tasks olmes:gold": RUNS,
+    "ladder eval runs/demo --tasks my-tasks/demo_words.jsonl my-tasks/demo_names.jsonl": RUNS,
+    "ladder fit runs/mine --reach 3.2 --law kaplan-n --n n_non_embedding": RUNS,
+    "ladder extrapolate runs/demo --first 0.7": RUNS,
+    "ladder export runs/demo -o demo.csv.gz": RUNS,
+    "ladder predict runs/demo --target big=230000,4600000": RUNS,
+    "ladder status demo": RUNS,
+    "ladder logs demo --rung d32-2xC": RUNS,
+    "ladder track demo --to tensorboard --follow": RUNS,
+    "ladder data build my/ladder.py:mine": RUNS,
+    'ladder data build my/ladder.py:mine data.tokenizer=my/tokenizer.json --eos "<|end|>"': RUNS,
+    "ladder status demo --goodput": RUNS,
+    "ladder train demo --rung d24-trunk --profile 50:55": RUNS,
+    "ladder train demo --rung d24-trunk --vmap seeds=8": RUNS,
+    "ladder train my/ladder.py:mine --rung NAME init_from=my/OLMo-2-0425-1B"
+    " data.tokenizer=my/OLMo-2-0425-1B/tokenizer.json": RUNS,
+    "ladder train demo --rung d24-trunk optimizer.noise_scale_every=10": RUNS,
+    "ladder status demo --noise-scale": RUNS,
+    "ladder eval runs/demo --tasks arc_easy_val:0shot csqa_val:0shot openbookqa_val:0shot": RUNS,
+    "ladder report runs/demo -o english.html": RUNS,
+    "ladder fit runs/demo --noise runs/study-noise/study.json": RUNS,
 }

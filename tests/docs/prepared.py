@@ -23,9 +23,8 @@ TASKS = {"piqa_val": (0.2, 0.5), "hellaswag_val": (0.0, 0.25), "validation": (0.
 END = 0  # id of <|endoftext|> in my/tokenizer.json
 LADDER = """
 from dataclasses import replace
-from configs.demo import rung
+from configs.demo import model, rung
 from ladder.config import Data, Eval, Ladder, Source
-from tests.docs.trained import shape
 
 DATA = Data(
     sources=(
@@ -36,8 +35,14 @@ DATA = Data(
 )
 
 
+def one(name, width, multiple):
+    shape = replace(model(width, n_layers=1), vocab_size=512, seq_len=32)
+    return replace(rung(name, shape, multiple, Eval((), validation_tokens=256), 0), data=DATA)
+
+
 def mine():
-    return Ladder("mine", (replace(rung("NAME", shape(24), 0.05, Eval((), validation_tokens=256), 0), data=DATA),))
+    runs = [("NAME", 8, 0.05), ("s", 8, 2), ("m", 12, 2), ("l", 16, 2), ("xl", 20, 2)]
+    return Ladder("mine", tuple(one(*run) for run in runs))
 """
 
 
