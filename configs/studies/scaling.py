@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configs.demo import model as demo_model
-from configs.studies.makers import Make, cpu, demo_models, evaluated, olmo2_models, tpu, with_schedule
+from configs.studies import makers
+from configs.studies.makers import Make, demo_models, evaluated, olmo2_models, tpu, with_schedule
 from configs.wsd import trunk_and_branches
 from ladder.config import Ladder, Model, Rung
 from ladder.flops import flops_per_token
@@ -19,6 +20,12 @@ CPU_MODELS = {"d16L2": demo_model(16, n_layers=2), **demo_models(16, 24, 32, 40,
 TPU_MODELS = olmo2_models("190M", "370M", "600M", "760M", "1B", "3B")
 LEAST, MOST = 2.0, 300.0  # tokens per parameter at which a size is trained for a budget
 EVALUATIONS = 40
+
+
+def cpu(size: str, shape: Model, multiple: float, seed: int) -> Rung:
+    """The run of makers.cpu with less validation text: of a whole study a quarter of the time goes there."""
+    rung = makers.cpu(size, shape, multiple, seed)
+    return replace(rung, eval=replace(rung.eval, validation_tokens=makers.VALIDATION_TOKENS // 4))
 
 
 def scaling(
