@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.forecasting.accuracy import AccuracyLaw
-from fitting.tables.accuracies import ACCURACY_METRICS, chance_of, checkpoints_of, metric_of
+from fitting.tables.accuracies import ACCURACY_METRICS, chance_of, checkpoints_of, metric_above_chance, metric_of
 from fitting.tables.points import Points, ladder_points
 from fitting.tables.runs_table import Table
 
@@ -45,7 +45,7 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
     """Read the given tasks (None: all). Raises InputError if there is no such task, or no decayed run."""
     rows = table.select(split="train")
     tasks = None if tasks is None else list(tasks)
-    metrics = {task: metric_of(rows, task) for task in (rows.unique("task") if tasks is None else tasks)}
+    metrics = {task: metric_above_chance(rows, task) for task in (rows.unique("task") if tasks is None else tasks)}
     metrics = {task: metric for task, metric in metrics.items() if metric}
     loss = next((name for name in LOSSES if name in rows["metric"]), LOSSES[0])
     with_loss = set(rows.select(metric=loss).unique("task"))
@@ -104,8 +104,11 @@ def _accuracy(rows: Table, task: str, metric: str, ends: Points, losses: Points,
     use_n = ~np.isnan(acc_n) & (~np.isnan(loss_n) | (not loss_of))
     runs = tuple(run for run, use in zip(ends.runs, use_n, strict=True) if use)
     checkpoints = checkpoints_of(rows.select(task=task, run=list(runs)), metric, loss) if loss_of else {}
+    chance = chance_of(rows, task, metric)
+    if metric != (preferred := metric_of(rows, task)):
+        chance = replace(chance, why=f"{chance.why}; accuracy is {metric}, because {preferred} is at chance")
     return AccuracyLaw(
-        task, metric, chance_of(rows, task, metric), ends.features["N"][use_n], ends.features["D"][use_n],
+        task, metric, chance, ends.features["N"][use_n], ends.features["D"][use_n],
         loss_n[use_n], acc_n[use_n], runs, checkpoints, ends.rows.select(task=task),
     )  # fmt: skip
 

@@ -37,6 +37,17 @@ def metric_of(rows: Table, task: str) -> str | None:
     return next((m for m in ACCURACY_METRICS if m in metrics), None)
 
 
+def metric_above_chance(rows: Table, task: str) -> str | None:
+    """As metric_of, but the next metric where the runs are at chance by the first and above it by the next.
+
+    Dividing by the length misleads where choices differ by their length alone: spaces before a line are cheap per byte.
+    """
+    metrics = rows.select(task=task).unique("metric")
+    metrics = [metric for metric in ACCURACY_METRICS if metric in metrics]
+    above = (metric for metric in metrics if chance_of(rows, task, metric).above)
+    return next(above, metrics[0] if metrics else None)
+
+
 def known_chance(task: str) -> float | None:
     """Accuracy by guessing of a well-known task; None of any other."""
     return next((level for start, level in KNOWN_CHANCE.items() if task.lower().startswith(start)), None)

@@ -115,6 +115,18 @@ def test_accuracy_at_chance_is_flagged_and_not_predicted(simulate):
     assert any(flag.startswith("at chance: 0 of 12 runs") for flag in quiz.flags)
 
 
+def test_accuracy_is_not_length_normalised_where_only_the_plain_one_is_above_chance(table):
+    """As where choices differ by their length alone."""
+    plain = entry(predict.predict(table, tasks=["quiz"], n_resamples=20), "quiz")
+    of_quiz = table.select(task="quiz", metric="acc").columns
+    guessing = of_quiz | {"metric": np.full_like(of_quiz["metric"], "len_norm"), "value": of_quiz["chance"]}
+    both = {name: np.concatenate([table[name], guessing[name]]) for name in table.columns}
+    predicted = predict.predict(replace(table, columns=both), tasks=["quiz"], n_resamples=20)
+    assert entry(predicted, "quiz").accuracy == plain.accuracy and plain.accuracy_interval is not None
+    law = predicted.step2["quiz"]
+    assert law.metric == "acc" and law.chance.why.endswith("accuracy is acc, because len_norm is at chance")
+
+
 def test_a_majority_above_chance_is_the_floor(table, simulate):
     def add(columns):
         columns["majority"] = np.where(columns["metric"] == "acc", 0.8, np.nan)
