@@ -28,7 +28,7 @@ QUESTIONS = {"demo": _questions(600), "demo-quick": _questions(60), "demo-full":
 
 
 def demo(seed: int = 0) -> Ladder:
-    """36k to 94k parameters predict 288k: eight to ten minutes of training and evaluation on two cores."""
+    """36k to 94k parameters predict 288k: ten to twelve minutes of training and evaluation on two cores."""
     evaluation = Eval(TASKS, validation_tokens=1 << 17)
     return _ladder("demo", (24, 28, 32, 40), (0.5, 0.8, 1.25, 2), 72, 0.5, evaluation, seed)
 

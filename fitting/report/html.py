@@ -29,7 +29,7 @@ td:first-child { white-space: nowrap; }
 .target td { background: #fdf3f4; }
 code, pre { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
 pre { background: #f5f7f9; padding: 12px 16px; border-radius: 6px; overflow-x: auto; }
-code { overflow-wrap: anywhere; }
+p, code { overflow-wrap: anywhere; }
 ul { padding-left: 20px; } li { margin: 4px 0; }
 """
 

@@ -61,7 +61,7 @@ def page(table: Table, prediction: Prediction, meta: dict | None = None) -> str:
         f'<p class="caption">{escape(caption)}</p>',
         _sealed(meta.get("sealed"), prediction.measurements.metric),
         *meta.get("sections", ()),
-        section("Predicted and measured", _predictions(entries, prediction.measurements.metric)),
+        _today(entries, meta.get("sealed"), prediction.measurements.metric),
         section("What was trained", _trained(table, prediction)),
         section("Learning curves", html.figure(task_figures.curves(table, prediction, task), "learning curves")),
         section(
@@ -99,6 +99,17 @@ def _summary(entries: Sequence[TaskForecast], prediction: Prediction, task: str)
         f' <span class="{css}">{word} the interval</span>.'
         f" The prediction is {abs(entry.error):.1%} too {'high' if entry.error > 0 else 'low'}.</p>"
     )
+
+
+def _today(entries: Sequence[TaskForecast], sealed: dict | None, loss: str) -> str:
+    """The forecasts of these runs; "" where they are the sealed ones, which the page shows already."""
+
+    def numbers(forecasts):
+        return [(e.target, e.task, e.bpb, e.accuracy, e.measured_bpb, e.measured_accuracy) for e in forecasts]
+
+    if sealed and numbers(sealed["entries"]) == numbers(entries):
+        return ""
+    return section("Predicted and measured", _predictions(entries, loss))
 
 
 def _sealed(sealed: dict | None, loss: str) -> str:
