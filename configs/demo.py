@@ -56,14 +56,11 @@ def _ladder(
     evaluation: Eval,
     seed: int,
 ) -> Ladder:
-    sizes = [trunk_and_branches(_rung(d, multiples[0], evaluation, seed), multiples) for d in widths]
-    nothing = Eval(validation_tokens=0)  # of a trunk, whose end enters no fit
-    trunks = [replace(trunk, eval=nothing) for trunk, *_ in sizes]
-    # Two branches of one size that start together would both compile its evaluation.
-    branches = [
-        branch for of_multiple in zip(*(of_size[1:] for of_size in sizes), strict=True) for branch in of_multiple
-    ]
-    return Ladder(name, (*trunks, *branches), (_rung(target_width, target_multiple, evaluation, seed),))
+    nothing, rungs = Eval(validation_tokens=0), []  # of a trunk, whose end enters no fit
+    for d in widths:
+        trunk, *branches = trunk_and_branches(_rung(d, multiples[0], evaluation, seed), multiples)
+        rungs += [replace(trunk, eval=nothing), *branches]
+    return Ladder(name, tuple(rungs), (_rung(target_width, target_multiple, evaluation, seed),))
 
 
 def _rung(d_model: int, multiple: float, evaluation: Eval, seed: int) -> Rung:
