@@ -57,7 +57,8 @@ def _check_derived(found: dict, rung: Rung, where: str) -> None:
 def corpus_dirs(config: dict) -> list[str]:
     """The folders of a run's corpora: one, or for a mixture one for each source in order; none of a fit directory. Of
     token files it is the folder of their index."""
-    return config.get("corpus_dirs") or [config["corpus_dir"]] * ("corpus_dir" in config)
+    one = [config["corpus_dir"]] if "corpus_dir" in config else []
+    return config.get("corpus_dirs") or one
 
 
 def token_indexes(config: dict) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladder.errors import DamagedError, InputError
-from ladder.rundir import kill_points
+from ladder.rundir import config_file, kill_points
 from ladder.rundir.lease import Lease
 from ladder.rundir.record import Record, RunState
 
@@ -383,3 +383,9 @@ def test_only_process_0_writes(tmp_path):
 def test_no_jax_is_imported():
     code = "import sys; import ladder.rundir.record; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_config_without_a_corpus_names_no_folder():
+    """Of a fit, or one that cannot be read."""
+    assert config_file.corpus_dirs({}) == [] and config_file.corpus_dirs({"corpus_dir": "c"}) == ["c"]
+    assert config_file.corpus_dirs({"corpus_dirs": ["a", "b"]}) == ["a", "b"]
