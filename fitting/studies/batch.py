@@ -9,17 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from fitting.errors import InputError
 from fitting.laws.published import PUBLISHED
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.report.style import INK, MUTED, SIZES, TARGET, few_ticks, new_figure
-from fitting.studies import critical_batch, noise_scale
+from fitting.studies import critical_batch, noise_scale, regression
 from fitting.studies.critical_batch import CriticalBatch
 from fitting.studies.ends import groups, need
-from fitting.studies.regression import LEVEL
 from fitting.studies.results import Claim, Statement, Study, corpora
 from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
@@ -76,15 +74,14 @@ class Sweep:
     def jackknife(self, quantity: Callable[["Sweep"], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(lo, hi) of a quantity: 95 % intervals with Student's t, from the sweeps without one batch size each."""
         deviation = self.deviations(quantity)
-        half = stats.t.ppf((1 + LEVEL) / 2, self.dof) * np.sqrt(np.sum(deviation**2, axis=0))
+        half = regression.student(self.dof) * np.sqrt(np.sum(deviation**2, axis=0))
         return quantity(self) - half, quantity(self) + half
 
     def deviations(self, quantity: Callable[["Sweep"], np.ndarray]) -> np.ndarray:
         """[B, ...] of a quantity, from the sweeps without one batch size each; their squares sum to its variance."""
-        n = len(self.batch_B)
-        keep = ~np.eye(n, dtype=bool)
+        keep = ~np.eye(len(self.batch_B), dtype=bool)
         left_out = np.array([quantity(Sweep(self.loss_L, self.batch_B[k], self.steps_LB[:, k])) for k in keep])
-        return np.sqrt((n - 1) / n) * (left_out - left_out.mean(axis=0))
+        return regression.jackknife(left_out)
 
     @property
     def dof(self) -> int:

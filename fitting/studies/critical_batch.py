@@ -3,11 +3,10 @@
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from fitting.errors import InputError
 from fitting.inference import measured
-from fitting.studies.regression import LEVEL
+from fitting.studies.regression import student
 
 KEY = "critical_batch"  # in study.json, under "measured"
 
@@ -50,8 +49,7 @@ class CriticalBatch:
 
     @property
     def t(self) -> float:
-        """Half of a 95 % interval in standard deviations."""
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.dof))
+        return student(self.dof)
 
     def json(self) -> dict:
         return asdict(self)

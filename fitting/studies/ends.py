@@ -1,7 +1,5 @@
 """The ends of runs as the studies need them: one row for each decayed run, with its settings."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fitting.errors import InputError
@@ -35,20 +33,3 @@ def groups(rows: Table, *columns: str) -> dict[tuple, np.ndarray]:
     for i, key in enumerate(zip(*(rows[name].tolist() for name in columns), strict=True)):
         found.setdefault(key, []).append(i)
     return {key: np.array(indices) for key, indices in found.items()}
-
-
-def once(compute: Callable) -> Callable:
-    """`compute`, whose result or InputError is kept."""
-    kept: list = []
-
-    def result():
-        if not kept:
-            try:
-                kept.append(compute())
-            except InputError as error:
-                kept.append(error)
-        if isinstance(kept[0], InputError):
-            raise kept[0]
-        return kept[0]
-
-    return result

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import optimize, stats
+from scipy import optimize
 
 from fitting.errors import InputError
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.report.style import MUTED, SIZES, TARGET, new_figure
 from fitting.studies.ends import ends, groups
-from fitting.studies.regression import LEVEL
+from fitting.studies.regression import jackknife, student
 from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
@@ -86,9 +86,7 @@ def separated(groups_: list[Group]) -> tuple[tuple[float, float, float], tuple[f
         raise InputError("the sampling errors of the tasks are too much alike; add tasks with more or with fewer docs")
     found = _fit(x_g, _variances(groups_, None))
     left_out = np.array([_fit(x_g, _variances(groups_, seed)) for seed in seeds])
-    n = len(seeds)
-    error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * error
+    half = student(len(seeds) - 1) * np.sqrt(np.sum(jackknife(left_out) ** 2, axis=0))
     (s2, r), (low_s2, low_r), (high_s2, high_r) = found, found - half, found + half
     root = np.sqrt(np.maximum([s2, low_s2, high_s2], 0))
     return tuple(map(float, root)), tuple(map(float, np.clip([r, low_r, high_r], 0, 1)))

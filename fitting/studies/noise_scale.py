@@ -8,13 +8,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from scipy import stats
 
 from fitting.errors import InputError
 from fitting.loss_laws.noise_scale import LEAST_STEPS, VARIANCE, measurements, ratio_of_means
 from fitting.report.grid import Grid
 from fitting.report.numbers import si
-from fitting.studies.regression import LEVEL
+from fitting.studies.regression import student
 from fitting.studies.results import Claim, Statement
 from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
@@ -91,7 +90,7 @@ def compared(claim: Claim, swept, noise_L3: np.ndarray) -> Statement:
     deviation_B = swept.deviations(lambda sweep: np.log(sweep.critical()[both, 1]).mean())
     # The measured steps near two losses are different ones, so the errors of the noise scale are independent.
     error = np.sqrt(np.sum(deviation_B**2) + np.sum((stderr_l / tokens_l) ** 2) / both.sum() ** 2)
-    half = stats.t.ppf((1 + LEVEL) / 2, swept.dof) * error
+    half = student(swept.dof) * error
     statement = claim.within(FACTOR, float(np.exp(ratio)), (float(np.exp(ratio - half)), float(np.exp(ratio + half))))
     return (
         replace(statement, why=f"{in_words(float(np.exp(ratio)))}; {statement.why}") if statement.value else statement

@@ -1,4 +1,4 @@
-"""Linear least squares with Student's t: coefficients, what follows from them, and their 95 % intervals."""
+"""Linear least squares and the jackknife, with Student's t: values and their 95 % intervals."""
 
 from dataclasses import dataclass
 
@@ -32,9 +32,19 @@ class Line:
 
     @property
     def t(self) -> float:
-        return (
-            float(stats.t.ppf((1 + LEVEL) / 2, self.dof)) if np.isfinite(self.dof) else stats.norm.ppf((1 + LEVEL) / 2)
-        )
+        return student(self.dof)
+
+
+def student(dof: float) -> float:
+    """Half of a 95 % interval in standard errors, where these have `dof` degrees of freedom (inf: they are known)."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, dof) if np.isfinite(dof) else stats.norm.ppf((1 + LEVEL) / 2))
+
+
+def jackknife(left_out: np.ndarray) -> np.ndarray:
+    """[n, ...]: deviations whose squares sum to the variance of an estimate. left_out: [n, ...], the estimates without
+    one of n parts each (Tukey 1958)."""
+    n = len(left_out)
+    return np.sqrt((n - 1) / n) * (left_out - left_out.mean(axis=0))
 
 
 def line(basis_nP: np.ndarray, y_n: np.ndarray, sd_n: np.ndarray | None = None) -> Line:

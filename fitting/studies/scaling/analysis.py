@@ -18,10 +18,11 @@ from fitting.loss_laws.allocation import Frontier
 from fitting.loss_laws.loss_fit import LossFit
 from fitting.report.grid import Grid
 from fitting.studies.critical_batch import CriticalBatch
-from fitting.studies.ends import ends, groups, need, once
+from fitting.studies.ends import ends, groups, need
 from fitting.studies.results import Claim, Statement, Study, corpora
 from fitting.studies.scaling import convergence, figures, universality
 from fitting.studies.scaling.least_compute import LeastCompute, least_compute
+from fitting.studies.scaling.once import once
 from fitting.tables import loss_points
 from fitting.tables.loss_points import METRIC, TASK, LossPoints
 from fitting.tables.runs_table import Table

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from fitting.errors import InputError
 from fitting.loss_laws import learning_curves, loss_fit
@@ -18,9 +17,9 @@ from fitting.report.grid import Grid
 from fitting.report.numbers import si
 from fitting.studies import regression
 from fitting.studies.critical_batch import CriticalBatch
-from fitting.studies.ends import once
-from fitting.studies.regression import LEVEL, Line
+from fitting.studies.regression import Line
 from fitting.studies.results import Claim, Statement
+from fitting.studies.scaling.once import once
 from fitting.tables.loss_points import METRIC, TASK, LossPoints
 from fitting.tables.runs_table import Table
 
@@ -117,8 +116,7 @@ def law(found: Curves) -> CurveLaw:
     fitted = loss_fit.fit(points, "kaplan-ns", resamples_Rn=keep_Rn)
     params, names = fitted.bootstrap.params(0), ("alpha_N", "alpha_S")
     left_out = np.transpose([fitted.bootstrap.resampled(0)[name] for name in names])
-    error = np.sqrt((len(sizes) - 1) * np.mean((left_out - left_out.mean(axis=0)) ** 2, axis=0))
-    half = stats.t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * error
+    half = regression.student(len(sizes) - 2) * np.sqrt(np.sum(regression.jackknife(left_out) ** 2, axis=0))
     ends = {name: (params[name] - h, params[name] + h) for name, h in zip(names, half.tolist(), strict=True)}
     misfit = float(np.std(np.log(found.loss / fitted.values(features)[0])))
     return CurveLaw(params, ends, misfit)

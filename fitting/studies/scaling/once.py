@@ -1,0 +1,22 @@
+"""A computation that is made when it is first asked for, and not again."""
+
+from collections.abc import Callable
+
+from fitting.errors import InputError
+
+
+def once(compute: Callable) -> Callable:
+    """`compute`, whose result or InputError is kept."""
+    kept: list = []
+
+    def result():
+        if not kept:
+            try:
+                kept.append(compute())
+            except InputError as error:
+                kept.append(error)
+        if isinstance(kept[0], InputError):
+            raise kept[0]
+        return kept[0]
+
+    return result
