@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.forecasting.accuracy import AccuracyLaw
-from fitting.tables.accuracies import ACCURACY_METRICS, chance_of, checkpoints_of, metric_above_chance, metric_of
+from fitting.tables.accuracies import ACCURACY_METRICS, Chance, accuracy_read, checkpoints_of
 from fitting.tables.points import Points, ladder_points
 from fitting.tables.runs_table import Table
 
@@ -45,13 +45,13 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
     """Read the given tasks (None: all). Raises InputError if there is no such task, or no decayed run."""
     rows = table.select(split="train")
     tasks = None if tasks is None else list(tasks)
-    metrics = {task: metric_above_chance(rows, task) for task in (rows.unique("task") if tasks is None else tasks)}
-    metrics = {task: metric for task, metric in metrics.items() if metric}
+    found = {task: accuracy_read(rows, task) for task in (rows.unique("task") if tasks is None else tasks)}
+    metrics = {task: metric_chance for task, metric_chance in found.items() if metric_chance}
     loss = next((name for name in LOSSES if name in rows["metric"]), LOSSES[0])
     with_loss = set(rows.select(metric=loss).unique("task"))
     ends = {}
     for metric in ACCURACY_METRICS:
-        if names := [task for task, its_metric in metrics.items() if its_metric == metric]:
+        if names := [task for task, (its_metric, _) in metrics.items() if its_metric == metric]:
             ends[metric] = ladder_points(rows.select(task=names), None, n_convention, metric)
     accuracy_only = [task for task in metrics if task not in with_loss]
     asked = None if tasks is None else [task for task in tasks if task not in accuracy_only]
@@ -65,8 +65,8 @@ def read(table: Table, tasks: list[str] | None, n_convention: str) -> Measuremen
     order = known if tasks is None else [task for task in tasks if task in known]
     points, diverged = _without_diverged(points)
     accuracies = {
-        task: _accuracy(rows, task, metric, ends[metric], points, loss)
-        for task, metric in metrics.items()
+        task: _accuracy(rows, task, metric, chance, ends[metric], points, loss)
+        for task, (metric, chance) in metrics.items()
         if task in measured
     }
     no_loss_n = np.full(len(points.runs), np.nan)
@@ -93,7 +93,9 @@ def _without_diverged(points: Points) -> tuple[Points, dict[str, dict[str, float
     return replace(points, bpb_Tn=loss_Tn), diverged
 
 
-def _accuracy(rows: Table, task: str, metric: str, ends: Points, losses: Points, loss: str) -> AccuracyLaw:
+def _accuracy(
+    rows: Table, task: str, metric: str, chance: Chance, ends: Points, losses: Points, loss: str
+) -> AccuracyLaw:
     """The runs of a task that have this accuracy, with their losses where they have them."""
     acc_n = ends.bpb_Tn[ends.tasks.index(task)]
     loss_of = {}
@@ -104,9 +106,6 @@ def _accuracy(rows: Table, task: str, metric: str, ends: Points, losses: Points,
     use_n = ~np.isnan(acc_n) & (~np.isnan(loss_n) | (not loss_of))
     runs = tuple(run for run, use in zip(ends.runs, use_n, strict=True) if use)
     checkpoints = checkpoints_of(rows.select(task=task, run=list(runs)), metric, loss) if loss_of else {}
-    chance = chance_of(rows, task, metric)
-    if metric != (preferred := metric_of(rows, task)):
-        chance = replace(chance, why=f"{chance.why}; accuracy is {metric}, because {preferred} is at chance")
     return AccuracyLaw(
         task, metric, chance, ends.features["N"][use_n], ends.features["D"][use_n],
         loss_n[use_n], acc_n[use_n], runs, checkpoints, ends.rows.select(task=task),

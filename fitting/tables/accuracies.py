@@ -1,6 +1,6 @@
 """Accuracies in a runs table: which metric a task has, whether it is above chance, and its pairs with the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -32,20 +32,30 @@ class Chance:
 
 
 def metric_of(rows: Table, task: str) -> str | None:
-    """The accuracy that forecasts read: one of ACCURACY_METRICS; None where the task has none."""
-    metrics = rows.select(task=task).unique("metric")
-    return next((m for m in ACCURACY_METRICS if m in metrics), None)
+    """The first of ACCURACY_METRICS that a task has; None where it has none."""
+    return next(iter(_metrics(rows, task)), None)
 
 
-def metric_above_chance(rows: Table, task: str) -> str | None:
-    """As metric_of, but the next metric where the runs are at chance by the first and above it by the next.
+def _metrics(rows: Table, task: str) -> list[str]:
+    measured = rows.select(task=task).unique("metric")
+    return [metric for metric in ACCURACY_METRICS if metric in measured]
 
-    Dividing by the length misleads where choices differ by their length alone: spaces before a line are cheap per byte.
+
+def accuracy_read(rows: Table, task: str) -> tuple[str, Chance] | None:
+    """(metric, whether it is above chance) of the accuracy that forecasts read; None where the task has none.
+
+    It is metric_of, but the next metric where the runs are at chance by the first and above it by the next: dividing by
+    the length misleads where choices differ by their length alone, because spaces before a line are cheap per byte.
     """
-    metrics = rows.select(task=task).unique("metric")
-    metrics = [metric for metric in ACCURACY_METRICS if metric in metrics]
-    above = (metric for metric in metrics if chance_of(rows, task, metric).above)
-    return next(above, metrics[0] if metrics else None)
+    first = None
+    for metric in _metrics(rows, task):
+        chance = chance_of(rows, task, metric)
+        if chance.above and first:
+            return metric, replace(chance, why=f"{chance.why}; accuracy is {metric}, because {first[0]} is at chance")
+        if chance.above:
+            return metric, chance
+        first = first or (metric, chance)
+    return first
 
 
 def known_chance(task: str) -> float | None:
