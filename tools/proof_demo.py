@@ -19,6 +19,7 @@ from fitting.forecasting.results import TaskForecast
 from fitting.inference.calibration import LEVEL
 from fitting.report import task_tables
 from fitting.report.grid import Grid
+from fitting.report.numbers import yes_no
 from fitting.tables import runs_table
 from ladder.rundir.files import read_json
 from launch import display, sealed, terminal
@@ -117,7 +118,7 @@ def grids(demos: Sequence[Demo]) -> list[Grid]:
         rows.append([title, f"{of['inside']} of {of['n']}", *figures])
     head = ["", "#inside", "#mean half-width", "#mean error", "#score", "#score, constant width"]
     of_seeds = [[str(seed), f"{error:+.2f} %"] for seed, error in validation_errors(demos).items()]
-    verdicts = [[name, f"{value:.3g}", asked, "yes" if holds else "no"] for name, value, asked, holds in checks(demos)]
+    verdicts = [[name, f"{value:.3g}", asked, yes_no(holds)] for name, value, asked, holds in checks(demos)]
     return [
         Grid("wall time", ["seed", *(f"#{name}" for name in names), "#all"], times),
         Grid("the validation text's bits per byte", ["seed", "#error"], of_seeds),

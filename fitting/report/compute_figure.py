@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from fitting.forecasting.results import TaskForecast
 from fitting.loss_laws.compute_law import ComputeLaw
 from fitting.report.grid import Grid
-from fitting.report.numbers import interval, optional
+from fitting.report.numbers import interval, optional, yes_no
 from fitting.report.style import INK, MUTED, SIZES, STAR, TARGET, new_figure
 
 
@@ -42,14 +42,13 @@ def grid(C_n: Sequence[float], C: float, entry: TaskForecast, law: ComputeLaw) -
     """The forecast beside that of the law of compute, each with its error where the target has been measured."""
     by_law, truth = float(law.loss(C)[0]), entry.measured_bpb
     error = None if truth is None else by_law / truth - 1
-    inside = {True: "yes", False: "no", None: ""}[entry.inside]
     e, a, alpha = (law.params[name] for name in ("E", "A", "alpha"))
     return Grid(
         f"{entry.task} at {C / max(C_n):.0f} times the compute of the largest rung, bits per byte",
         ("forecast", "#predicted", "#80 % interval", "#measured", "#error", "inside"),
         [
             ["sealed: N and D", f"{entry.bpb:.3f}", interval(entry.bpb_interval), optional(truth),
-             optional(entry.error, "+.1%"), inside],
+             optional(entry.error, "+.1%"), yes_no(entry.inside)],
             ["law of compute", f"{by_law:.3f}", "", optional(truth), optional(error, "+.1%"), ""],
         ],
         (f"law of compute: {e:.3g} + {a:.3g} / C^{alpha:.3g}, through the {law.best_n.sum()} rungs that are the best of"

@@ -15,6 +15,11 @@ def interval(ends, form: str = ".3f") -> str:
     return "" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
+def yes_no(value: bool | None) -> str:
+    """ "yes" or "no"; "" for None."""
+    return "" if value is None else "yes" if value else "no"
+
+
 def optional(value: float | None, form: str = ".3f", unit: str = "") -> str:
     """A number with its unit; "" for None."""
     return "" if value is None else f"{value:{form}}{unit}"

@@ -7,14 +7,13 @@ from fitting.forecasting import diagnostics
 from fitting.forecasting.measurements import LOSS_NAMES
 from fitting.forecasting.results import SuiteForecast, TaskForecast
 from fitting.report.grid import Grid
-from fitting.report.numbers import interval, optional
+from fitting.report.numbers import interval, optional, yes_no
 
 INTERVAL_NOTE = "An 80 % interval is meant to miss one time in five."
 AT_CHANCE = "at chance: not predicted"
 CHANCE_NOTE = "Chance level: the ladder's runs are not above it (binomial test)."
 BACKTEST_NOTE = "Coverage: share of the hidden runs in the 80 % intervals. Score: interval score, lower is better."
 SUITE_NAME = "mean of the tasks"
-VERDICTS = {True: "yes", False: "no", None: ""}
 
 
 def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] = (), loss: str = "bpb") -> list[Grid]:
@@ -26,14 +25,14 @@ def predictions(entries: Sequence[TaskForecast], suite: Sequence[SuiteForecast] 
     bpb, accuracy = [], []
     for e in entries:
         row = [e.target, e.task] if several else [e.task]
-        truth = [optional(e.measured_bpb), optional(e.error, "+.1%"), VERDICTS[e.inside]]
+        truth = [optional(e.measured_bpb), optional(e.error, "+.1%"), yes_no(e.inside)]
         if any(entry.bpb is not None for entry in entries):
             bpb.append([*row, optional(e.bpb), interval(e.bpb_interval), *truth[: 3 * measured]])
         if e.accuracy is not None:
             # The paper's methods, which have `fits`, give no intervals.
             ends = AT_CHANCE if e.accuracy_interval is None and e.fits is None else interval(e.accuracy_interval)
             truth = [optional(e.measured_accuracy), optional(e.accuracy_error, "+.1f", " points")]
-            truth.append(VERDICTS[e.accuracy_inside])
+            truth.append(yes_no(e.accuracy_inside))
             accuracy.append([*row, optional(e.accuracy), ends, *truth[: 3 * measured]])
     notes = (CHANCE_NOTE,) if any(AT_CHANCE in row for row in accuracy) else ()
     for mean in suite:

@@ -110,6 +110,12 @@ class Local:
         return Seen("", "ended", code, f"exit code {code}" + (f": {last_line}" if last_line else ""))
 
 
+def runs_at_once() -> int:
+    """One for each core, at most four, where JAX_PLATFORMS is cpu: a model of this size cannot use two cores. Otherwise
+    one, because runs cannot share an accelerator."""
+    return min(4, os.cpu_count() or 1) if os.environ.get("JAX_PLATFORMS") == "cpu" else 1
+
+
 def is_running(directory: Path) -> bool:
     """Whether a process of the run's job is alive, whoever started it."""
     lock = _lock(directory, fcntl.LOCK_SH)  # shared: two readers do not take each other for a job

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fitting.report.numbers import interval, optional
+from fitting.report.numbers import interval, optional, yes_no
 from launch import display
 
 NEXT = (
@@ -52,6 +52,5 @@ def _table(entries: Sequence) -> Table:
 
 
 def _row(table: Table, name, predicted, ends, measured, error: str, inside: bool | None) -> None:
-    said = {True: "yes", False: "no", None: ""}[inside]
-    cells = name, optional(predicted), interval(ends), optional(measured), error, said
+    cells = name, optional(predicted), interval(ends), optional(measured), error, yes_no(inside)
     table.add_row(*(Text(cell, display.COLOURS.get(cell, "")) for cell in cells))

@@ -1,6 +1,5 @@
 """A demo from its beginning to its end: train a small ladder, seal a forecast of its targets, train them, compare."""
 
-import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -35,12 +34,6 @@ def ladder_of(name: str, seed: int, text: tuple[str, ...]) -> Ladder:
     if text:
         ladder = ladder.map(lambda rung: replace(rung, data=replace(rung.data, text=text)))
     return ladder
-
-
-def runs_at_once() -> int:
-    """One for each core, at most four, where JAX_PLATFORMS is cpu: a model of this size cannot use two cores. Otherwise
-    one, because runs cannot share an accelerator."""
-    return min(4, os.cpu_count() or 1) if os.environ.get("JAX_PLATFORMS") == "cpu" else 1
 
 
 def run(
@@ -79,15 +72,15 @@ def run(
         _train(held_out, console, status_page)
     with stages("report"):
         measured, page = _read_runs(folder, rungs + held_out), folder / "report.html"
-        about = _about(built, folder, targets)
+        entries, (said, changed) = sealed_forecasts.compared(sealed, measured), sealed_forecasts.facts(sealed, measured)
+        about = _about(built, folder, targets) | {"sealed": {"lines": [*said, *changed], "entries": entries}}
         if against_compute:
-            entries = sealed_forecasts.compared(sealed, measured)
             about["sections"] = [compute.compare(sealed, entries, forecast, folder, console)]
-        _report(measured, forecast, sealed, page, about)
+        _report(measured, forecast, page, about)
         status_page.finish({"The report of the prediction": page.name})
     terminal.write_json(folder / "stages.json", stages.to_json())
     console.print(str(stages))
-    closing.show(sealed_forecasts.compared(sealed, measured), seal.line(sealed, measured), page, console)
+    closing.show(entries, seal.line(sealed, changed), page, console)
     return page
 
 
@@ -125,13 +118,10 @@ def _forecast(ladder: Ladder, folder: Path, rungs: list[Path], targets: list, co
     return forecast, sealed
 
 
-def _report(measured, forecast, sealed, page: Path, about: dict) -> None:
+def _report(measured, forecast, page: Path, about: dict) -> None:
     """Write the page and its first figure. measured: the runs table with the targets."""
     from fitting.report import task_report
 
-    lines = [line for lines in sealed_forecasts.facts(sealed, measured) for line in lines]
-    entries = sealed_forecasts.compared(sealed, measured)
-    about["sealed"] = {"lines": lines, "entries": entries}
     task_report.report(measured, forecast.prediction, page, about)
     task_report.hero(measured, forecast.prediction, page.with_name("prediction.png"))
 

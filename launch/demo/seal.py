@@ -25,9 +25,8 @@ def once(ladder: Ladder, folder: Path, forecast, targets: Sequence, settings: di
     return sealed.read(path)
 
 
-def line(forecast: sealed.Sealed, runs) -> str:
-    """Whether a sealed forecast stands as it was made. runs: the runs table with the targets."""
-    _, changed = sealed.facts(forecast, runs)
+def line(forecast: sealed.Sealed, changed: Sequence[str]) -> str:
+    """Whether a sealed forecast stands as it was made. changed: of sealed.facts."""
     order = "after" if forecast.contents["measured_before"] else "before"
     said = "; ".join(changed) or "unchanged since"
     return f"sealed {order} the target was trained, {said}: sha256 {forecast.sha256[:12]}..."

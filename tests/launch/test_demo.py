@@ -15,6 +15,7 @@ from ladder.errors import InputError
 from ladder.rundir.files import sealed
 from ladder.rundir.record import Record
 from launch import cli, prepare
+from launch.backends import local
 from launch.demo import compute, flow, questions, seal
 from launch.scheduler import foreground, status
 from launch.scheduler.loop import Round
@@ -163,7 +164,7 @@ def test_other_runs_in_the_folder_do_not_enter(staged):
 def test_runs_share_the_cores_but_no_accelerator(monkeypatch, platforms, cores, runs):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert flow.runs_at_once() == runs
+    assert local.runs_at_once() == runs
 
 
 def test_a_diverged_run_ends_the_demo_with_78(staged, monkeypatch, capsys):

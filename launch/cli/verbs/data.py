@@ -37,6 +37,7 @@ def demo(
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
     """
     from configs.demo import QUESTIONS
+    from launch.backends import local
     from launch.demo import flow
 
     if at_once is not None and at_once < 1:
@@ -45,7 +46,7 @@ def demo(
         raise InputError("--quick, --full and --forecast exclude each other: choose one")
     name = "demo-quick" if quick else "demo-full" if full else "forecast" if forecast else "demo"
     ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
-    at_once = at_once or flow.runs_at_once()
+    at_once = at_once or local.runs_at_once()
     how = {"asked": QUESTIONS.get(name, ()), "against_compute": forecast}
     flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, **how)
 

@@ -113,11 +113,11 @@ def _trained(
     """Train what is not done yet, then report what is done, also where runs failed."""
     from configs import loader
     from launch import study as studies
-    from launch.demo import flow
+    from launch.backends import local
     from launch.scheduler.foreground import Failed
 
     chosen, failed = ladder or f"study-{name}", None
-    at_once = at_once or (flow.runs_at_once() if backend == "local" else 1)
+    at_once = at_once or (local.runs_at_once() if backend == "local" else 1)
     how = {"backend": backend, "at_once": at_once, "retry": retry, "dry_run": dry_run, "settings": settings}
     try:
         code = ladders.submit(chosen, overrides, **how, root=root, corpora=corpora)
