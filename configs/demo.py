@@ -101,10 +101,9 @@ def rung(size: str, shape: Model, multiple: float, evaluation: Eval, seed: int) 
     )
 
 
-def microbatches(sequences: int) -> int:
-    """The fewest equal parts of a batch that have at most MICROBATCH sequences."""
-    parts = (n for n in range(1, sequences + 1) if sequences % n == 0)
-    return next(n for n in parts if sequences // n <= MICROBATCH)
+def microbatches(sequences: int, most: int = MICROBATCH) -> int:
+    """The fewest equal parts of a batch that have at most `most` sequences each."""
+    return next(n for n in range(1, sequences + 1) if sequences % n == 0 and sequences // n <= most)
 
 
 def peak_lr(n: int) -> float:

@@ -5,13 +5,15 @@ heads are the same at all widths. The rules of rate and batch are the demo's, wh
 run of the target's size was trained for them.
 """
 
+from dataclasses import replace
+
 from configs import demo
-from ladder.config import Eval, Ladder, Mesh, Optimizer, Rung
-from ladder.sizes import TOKENS_PER_PARAM, n_params, train_tokens
+from ladder.config import Eval, Ladder, Rung
+from ladder.sizes import TOKENS_PER_PARAM, n_params
 
 HEADS = 4
 TARGET_WIDTH, TARGET_TOKENS_PER_PARAM = 112, 22
-# Share of the target's FLOPs (6 N D) of each rung -> widths that are trained for so much.
+# {share of the target's FLOPs (6 N D): widths that are trained for this share}.
 WIDTHS = {0.01: (24, 32, 40, 48), 0.004: (24, 32, 40), 0.0016: (16, 24, 32), 0.00064: (16, 24), 0.000256: (16,)}
 # The rungs nearest to the target in compute and tokens per parameter, which count most, are trained with a second seed.
 REPEATED, SECOND_SEED = (32, 40), 1_000_003
@@ -29,7 +31,7 @@ def forecast(seed: int = 0) -> Ladder:
 
 
 def _with_flops(width: int, flops: float, seed: int) -> Rung:
-    """The rung of a width whose whole steps take at most so many FLOPs."""
+    """The rung of a width with as many whole steps as `flops` pay for."""
     n = n_params(_model(width))
     batch_tokens = batch_sequences(n) * demo.SEQ_LEN
     steps = int(flops / (6 * n * batch_tokens))
@@ -41,28 +43,18 @@ def _model(width: int):
 
 
 def _rung(width: int, multiple: float, seed: int) -> Rung:
-    shape = _model(width)
-    n = n_params(shape)
-    batch_tokens, tokens = batch_sequences(n) * demo.SEQ_LEN, train_tokens(n, multiple)
-    return Rung(
-        size=f"d{width}",
-        multiple=multiple,
-        tokens=tokens,
+    """The demo's run of this width, with other batches and, of short runs, a shorter warm-up."""
+    run = demo.rung(f"d{width}", _model(width), multiple, EVALUATION, seed)
+    n = n_params(run.model)
+    sequences = batch_sequences(n)
+    batch_tokens = sequences * demo.SEQ_LEN
+    return replace(
+        run,
         batch_tokens=batch_tokens,
-        model=shape,
-        optimizer=Optimizer(
-            peak_lr(n), warmup_tokens=min(n, tokens // 10), schedule="wsd", decay_fraction=0.2, beta2=0.99
-        ),
-        eval=EVALUATION,
-        seed=seed,
-        mesh=Mesh(accumulation=demo.microbatches(batch_sequences(n))),
-        save_every=tokens // batch_tokens // SAVES if width == TARGET_WIDTH else 0,
+        optimizer=replace(run.optimizer, warmup_tokens=min(n, run.tokens // 10)),
+        mesh=replace(run.mesh, accumulation=demo.microbatches(sequences)),
+        save_every=run.tokens // batch_tokens // SAVES if width == TARGET_WIDTH else 0,
     )
-
-
-def peak_lr(n: int) -> float:
-    """0.01 at 59k parameters, falling with N^(-1/3) as in Bhagia et al. 2024."""
-    return demo.peak_lr(n)
 
 
 def batch_sequences(n: int) -> int:

@@ -39,8 +39,11 @@ def batch(
                 kind="trunk",
                 multiple=None,
                 batch_tokens=tokens,
-                # Microbatches no larger than the size's own.
-                mesh=replace(own.mesh, accumulation=max(1, sequences * own.mesh.accumulation // own.batch_sequences)),
+                # The microbatches have at most as many sequences as those that `make` chose for this size.
+                mesh=replace(
+                    own.mesh,
+                    accumulation=demo.microbatches(sequences, own.batch_sequences // own.mesh.accumulation),
+                ),
                 tokens=n_steps * tokens,
                 optimizer=replace(
                     own.optimizer,

@@ -23,7 +23,7 @@ EVALUATIONS = 40
 
 
 def cpu(size: str, shape: Model, multiple: float, seed: int) -> Rung:
-    """The run of makers.cpu with less validation text: of a whole study a quarter of the time goes there."""
+    """The run of makers.cpu with a quarter of its validation text, which the study reads 600 times."""
     rung = makers.cpu(size, shape, multiple, seed)
     return replace(rung, eval=replace(rung.eval, validation_tokens=makers.VALIDATION_TOKENS // 4))
 
