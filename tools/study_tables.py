@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from fitting.studies.results import Statement
 from launch import study
 
 ROOT = Path(__file__).parents[1]
@@ -43,17 +44,15 @@ def read(name: str, folder: Path, as_is: bool) -> dict:
 
 
 def rows(studies: dict[str, dict]) -> list[list[str]]:
-    """[study, statement, published, ours with its interval, verdict, why] of every statement."""
+    """A row for every statement: study, statement, published figure, our figure with its interval, verdict, reason."""
     found = []
     for name in study.NAMES:
-        for s in studies.get(name, {}).get("statements", []):
-            form = s["form"]
-            ours = "" if s["value"] is None else form.format(s["value"])
-            if s["ends"] is not None:
-                ours += f" ({' to '.join(form.format(end) for end in s['ends'])})"
+        for fields in studies.get(name, {}).get("statements", []):
+            verdict, statement, published, value, ends, why = Statement(**fields).cells
+            ours = f"{value} ({ends})" if ends else value
             missing = len(studies[name]["missing"])
-            why = s["why"] + (f" ({missing} runs of the study are missing)" if missing else "")
-            found.append([name, f"{s['says']} ({s['source']})", s["published"], ours, s["verdict"], why])
+            why += f" ({missing} runs of the study are missing)" if missing else ""
+            found.append([name, statement, published, ours, verdict, why])
     return found
 
 

@@ -74,8 +74,11 @@ def candidates_of(points, target, noise: SeedNoise | None = None) -> Candidates:
 
 
 def with_noise(runs: Candidates, tasks, n: np.ndarray, noise: SeedNoise) -> Candidates:
-    """The candidates, of n parameters, with measured noise of their tasks. A noisier run tells less of the law, so its
-    derivatives are divided by its noise relative to `scale_T`."""
+    """The candidates with the measured noise of their tasks. n: parameters of each run.
+
+    A run whose noise is larger than its task's `scale_T` counts less: its derivatives are divided by the ratio of the
+    two.
+    """
     known_T = np.array([task in noise.sd for task in tasks])
     scale_T = np.array([noise.sd.get(task, scale) for task, scale in zip(tasks, runs.scale_T, strict=True)])
     relative_Tn = np.where(known_T[:, None], noise.relative(n), 1.0)

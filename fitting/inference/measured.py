@@ -13,7 +13,10 @@ NOISE = "noise_between_seeds"  # in study.json, under "measured"
 
 
 def read(path, name: str, study: str) -> dict:
-    """What a study measured, from its study.json. Raises InputError where the file has none of it."""
+    """The entry `name` of what a study measured, from its study.json. study: which one, for the message.
+
+    Raises InputError if the file cannot be read or has no such entry.
+    """
     try:
         return dict(json.loads(reader.content(path)[1])["measured"][name])
     except InputError:
@@ -50,7 +53,7 @@ class SeedNoise:
 
 
 def read_noise(path) -> SeedNoise:
-    """From study.json of `ladder study noise`. Raises InputError where it has none."""
+    """Read the noise between seeds from study.json of `ladder study noise`. Raises InputError if it is not in it."""
     found = read(path, NOISE, "noise")
     try:
         sd, dof = ({str(task): float(v) for task, v in found[name].items()} for name in ("sd", "dof"))

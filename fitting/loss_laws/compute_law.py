@@ -1,5 +1,7 @@
-"""A law of compute alone, L = E + A/C^alpha, through the best run of each amount of compute: what a forecast that uses
-N and D is compared with (Henighan et al. 2020)."""
+"""A law of compute alone, L = E + A/C^alpha (Henighan et al. 2020), fitted to the best run for each amount of compute.
+
+A forecast from N and D is compared with it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +12,7 @@ from fitting.inference import bootstrap
 from fitting.laws.power_sum import POWERS
 
 LAW = next(law for law in POWERS if law.features == ("C",))
-# A run is not the best of its compute if another with at most this many times its compute has a lower loss: runs whose
-# compute was meant to be the same differ by a few steps.
+# Runs whose compute differs by less than this factor are compared as if it were the same: whole steps make it differ.
 SAME_COMPUTE = 1.1
 STARTS, HUBER = 24, 1e-2
 
@@ -30,13 +31,14 @@ class ComputeLaw:
 
 
 def best_of_compute(C: Sequence[float], loss: Sequence[float]) -> np.ndarray:
-    """bool[n]: the runs than which none with at most SAME_COMPUTE times their compute has a lower loss."""
+    """bool[n]: True for a run if no run with at most SAME_COMPUTE times its compute has a lower loss."""
     C, loss = np.asarray(C, float), np.asarray(loss, float)
     return np.array([loss[i] <= loss[SAME_COMPUTE * C[i] >= C].min() for i in range(len(C))], bool)
 
 
 def fit(C: Sequence[float], loss: Sequence[float]) -> ComputeLaw | None:
-    """The law of n runs: C training FLOPs, loss > 0. None where fewer than four are the best of their compute."""
+    """Fit the law to n runs. C: training FLOPs, loss > 0. Returns None if fewer than four runs are the best of their
+    compute (`best_of_compute`): the law has three parameters."""
     best_n = best_of_compute(C, loss)
     if best_n.sum() <= len(LAW.params):
         return None

@@ -43,8 +43,8 @@ def grids(rows: list[Row]) -> list[Grid]:
 
 
 def by_distance(metric: str, ranges: dict[str, list[Row]]) -> Grid:
-    """What the default's 80 % intervals held of each family in ranges of the distance. ranges: as by_distance of
-    summaries gives them."""
+    """How many measured values of each family the default's 80 % intervals held, by the distance of the target. ranges:
+    of summaries.by_distance."""
     scale = 100.0 if metric == "loss" else 1.0
     families = dict.fromkeys(row.case.family for part in ranges.values() for row in part)
 

@@ -63,7 +63,7 @@ class Sweep:
         return float(self.law()[1])
 
     def law(self, at: float = 1.0) -> np.ndarray:
-        """[2]: ln B_crit at a loss, and the exponent, of the line through ln B_crit against ln L."""
+        """[2]: ln B_crit at the loss `at`, and 1 / alpha_B, by a straight line through ln B_crit against ln L."""
         b_crit_L = self.critical()[:, 1]
         known = np.isfinite(b_crit_L)
         if known.sum() < 3:
@@ -78,7 +78,7 @@ class Sweep:
         return quantity(self) - half, quantity(self) + half
 
     def deviations(self, quantity: Callable[["Sweep"], np.ndarray]) -> np.ndarray:
-        """[B, ...] of a quantity, from the sweeps without one batch size each; their squares sum to its variance."""
+        """[B, ...]: the jackknife's deviations of a quantity, one for each batch size that is left out."""
         keep = ~np.eye(len(self.batch_B), dtype=bool)
         left_out = np.array([quantity(Sweep(self.loss_L, self.batch_B[k], self.steps_LB[:, k])) for k in keep])
         return regression.jackknife(left_out)
@@ -88,7 +88,7 @@ class Sweep:
         return len(self.batch_B) - 2
 
     def measured(self, corpora: Sequence[str]) -> CriticalBatch | None:
-        """The law of B_crit with its uncertainty; None where the sweep does not determine it."""
+        """The power law B_crit(L) with its covariance; None if the sweep has too few losses to fit it."""
         centre = float(np.exp(np.log(self.loss_L).mean()))
         law, deviation_B2 = self.law(centre), self.deviations(lambda swept: swept.law(centre))
         if not np.isfinite([*law, *deviation_B2.ravel()]).all():

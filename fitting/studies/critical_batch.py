@@ -1,4 +1,4 @@
-"""B_crit(L), the critical batch size as a power of the loss, as a study of batch sizes measured it on a text."""
+"""B_crit(L): the critical batch size as a power of the loss, measured by `ladder study batch` on a text."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -56,7 +56,7 @@ class CriticalBatch:
 
 
 def read(path) -> CriticalBatch:
-    """From study.json of `ladder study batch`. Raises InputError where it has none."""
+    """Read B_crit(L) from study.json of `ladder study batch`. Raises InputError if it is not in it."""
     found = measured.read(path, KEY, "batch")
     try:
         return CriticalBatch(

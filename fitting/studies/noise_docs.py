@@ -24,7 +24,8 @@ from fitting.tables.loss_points import METRIC, TASK
 from fitting.tables.runs_table import Table
 
 LEAST_SEEDS, ROUNDS = 4, 20
-# Sampling variances that differ by less than this factor say too little about how the noise depends on them.
+# The largest sampling variance must be at least this many times the smallest. Otherwise the slope of the line through
+# the groups is not determined.
 LEAST_RANGE = 4.0
 NOTE = (
     "Seeds answer the same docs, and runs keep no results of single docs. So for one task only two limits are known of"
@@ -55,7 +56,8 @@ class Group:
 
 
 def read(table: Table) -> list[Group]:
-    """Every task and rung with two seeds or more, of branches the longest; [] where no task says its sampling error."""
+    """A Group for each task and each rung with two seeds or more; of branches, only the longest. [] if the table has no
+    sampling errors."""
     if not {"stderr", "n_docs", "seed"} <= set(table.columns):
         return []
     found = []
@@ -118,7 +120,7 @@ def _fit(x_g: np.ndarray, variance_dof: np.ndarray) -> np.ndarray:
 
 
 def grids(groups_: list[Group]) -> tuple[Grid, ...]:
-    """Limits for every task and rung; and the fit to all, or why there is none."""
+    """Two tables: the limits for each task and rung; the fit to all of them, or a note that says why there is none."""
     if not groups_:
         return ()
     body = []
@@ -144,7 +146,7 @@ def grids(groups_: list[Group]) -> tuple[Grid, ...]:
 
 
 def figures(groups_: list[Group]) -> tuple[tuple[str, Figure], ...]:
-    """(caption, figure); nothing where no task says its sampling error."""
+    """(caption, figure); () if there are no groups."""
     if not groups_:
         return ()
     with new_figure(5.6, 4.0) as figure:

@@ -98,7 +98,7 @@ def compared(claim: Claim, swept, noise_L3: np.ndarray) -> Statement:
 
 
 def in_words(ratio: float) -> str:
-    """By which factor the noise scale lies above or below B_crit."""
+    """A sentence: by what factor the noise scale lies above or below B_crit."""
     factor, where = max(ratio, 1 / ratio), "above" if ratio > 1 else "below"
     return f"the noise scale lies a factor of {factor:.2g} {where} the sweep's B_crit, on average over losses"
 

@@ -12,13 +12,13 @@ from launch.sealed import Sealed
 TASK = "validation"
 TITLE = "Against compute"
 CAPTION = (
-    "The forecast uses the parameters and the tokens of every rung. The law of compute knows 6 N D only: a power with a"
-    " floor through the rungs than which no other of so much compute has a lower loss."
+    "The forecast uses the parameters and the tokens of every rung. The law of compute uses 6 N D only. It is a power"
+    " law with a floor, fitted to the rungs that have the lowest loss for their compute."
 )
 
 
 def check_text(built: Built) -> None:
-    """Raises InputError where a target would read its text more than once, of which no rung can tell what it does."""
+    """Raises InputError where a target would read its text more than once: no rung does, so none measures the cost."""
     for target in built.ladder.targets:
         windows = built.windows.get(target.data.corpus)
         tokens, needed = windows and windows * target.model.seq_len, target.steps * target.batch_tokens
@@ -30,8 +30,10 @@ def check_text(built: Built) -> None:
 
 
 def compare(sealed: Sealed, entries: list, forecast, folder: Path, console: Console) -> str:
-    """Print both, save the figure as compute.png, return the section for the page; "" where too few rungs are the best
-    of their compute. entries: the sealed TaskForecasts with what was measured. forecast: fitting.Forecast of the rungs.
+    """Print the forecast beside the law of compute, save their figure as compute.png, return a section for the page.
+
+    entries: the sealed TaskForecasts with what was measured. forecast: fitting.Forecast of the rungs. Returns "" if the
+    rungs do not determine the law of compute.
     """
     from fitting import files
     from fitting.loss_laws import compute_law

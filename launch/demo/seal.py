@@ -1,4 +1,4 @@
-"""The forecast of a demo is sealed once: the same demo, run again, reads the file and never writes over it."""
+"""The sealed forecast of a demo. It is written once; a demo that is run again reads the file."""
 
 import hashlib
 from collections.abc import Sequence

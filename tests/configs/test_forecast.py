@@ -8,7 +8,8 @@ from fitting.forecasting import posterior
 from ladder.sizes import n_params
 
 NOISE, DRAWS = 0.005, 8
-# Every law has 2.53 bits per byte at 36k parameters and 726k bytes, and 2.06 at 289k and 2.9M.
+# Each law gives 2.53 bits per byte to a run of 36k parameters on 726k bytes, and 2.06 to one of 289k parameters on 2.9M
+# bytes.
 AT_N, AT_D = 36_312, 726_240
 
 

@@ -25,7 +25,7 @@ EXCESS = Claim(
 
 
 def excess(fitted: LossFit, frontier: Frontier, c_m: np.ndarray) -> np.ndarray:
-    """[1 + R, m]: percent of the converged loss by which the best size for c_m FLOPs is above it."""
+    """[1 + R, m]: by how many percent the best size for c_m FLOPs ends above the loss that it would converge to."""
     n_Rm = frontier.n(c_m)
     converged_Rm = fitted.values_each({"N": n_Rm, "D": np.full_like(n_Rm, UNLIMITED)})
     return 100 * (frontier.loss_of(c_m) / converged_Rm - 1)

@@ -26,8 +26,10 @@ UNKNOWN_BATCH = (
 
 @dataclass(frozen=True)
 class LeastCompute:
-    """The fresh runs at their C_min, and the best size for it. points: of the runs as they were trained. batch: the
-    measured B_crit(L)."""
+    """C_min of the runs that do not repeat their data, and the best size for each C_min.
+
+    points: of the runs as they were trained. batch: the measured B_crit(L).
+    """
 
     points: LossPoints
     batch: CriticalBatch
@@ -48,8 +50,11 @@ class LeastCompute:
         return allocation.of_law(fitted)
 
     def of(self, frontier: Frontier, quantity: Callable[[Frontier], np.ndarray]) -> tuple[float, tuple[float, float]]:
-        """(value, 95 % interval) of quantity(frontier) -> [1 + R]. The interval has the noise of the runs and the
-        uncertainty of B_crit, whose standard deviations are found by moving B_crit by them and fitting again."""
+        """(value, 95 % interval) of quantity(frontier) -> [1 + R].
+
+        The interval combines the noise of the runs, by the bootstrap, and the uncertainty of B_crit: B_crit is moved by
+        one standard deviation each way along each axis of its covariance, and the law is fitted again.
+        """
         value_R = quantity(frontier)
         lo, hi = frontier.interval(value_R, False)
         moved = [
@@ -85,8 +90,7 @@ class LeastCompute:
 
 
 def least_compute(points: LossPoints, batch: CriticalBatch | None, corpora: list[str], n_resamples: int):
-    """LeastCompute of the ends of the fresh runs. Raises InputError where B_crit is not known, or is that of another
-    text."""
+    """The LeastCompute of these runs. Raises InputError if B_crit is not known or was measured on another text."""
     if batch is None:
         raise InputError(UNKNOWN_BATCH)
     if corpora and batch.corpora and list(batch.corpora) != corpora:

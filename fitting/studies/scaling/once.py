@@ -6,7 +6,8 @@ from fitting.errors import InputError
 
 
 def once(compute: Callable) -> Callable:
-    """`compute`, whose result or InputError is kept."""
+    """A function that calls `compute` only the first time. Later it returns the same result, or raises the same
+    InputError."""
     kept: list = []
 
     def result():

@@ -51,8 +51,10 @@ OF_N, OF_S = (
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves at a constant rate after the warm-up, a row an evaluation. n: parameters without embeddings.
-    batch: B_crit(L); None where it is not known."""
+    """Learning curves at a constant rate after the warm-up; an element of each array is one evaluation of one run.
+
+    n: parameters without embeddings. batch: B_crit(L); None if it is not known.
+    """
 
     n: np.ndarray
     tokens: np.ndarray
@@ -63,21 +65,24 @@ class Curves:
 
     @property
     def least_tokens(self) -> np.ndarray:
-        """D_min, or D where B_crit is not known."""
+        """D_min: the tokens that training to the same loss would take at a batch far below B_crit. It is D if B_crit is
+        not known."""
         if self.batch is None:
             return self.tokens
         return self.tokens * self.batch.share_of_least(self.loss, self.batch_tokens)
 
     @property
     def fewest_steps(self) -> np.ndarray:
-        """S_min (5.4). Raises InputError where B_crit is not known."""
+        """S_min: the steps that training to the same loss would take at a batch far above B_crit (Kaplan et al. 2020,
+        equation 5.4). Raises InputError if B_crit is not known."""
         if self.batch is None:
             raise InputError("S_min needs the critical batch size of these runs' text: run ladder study batch")
         return self.steps / (1 + self.batch.at(self.loss) / self.batch_tokens)
 
 
 def curves(table: Table, batch: CriticalBatch | None) -> Curves:
-    """Of the trunks that do not repeat their data. Raises InputError where fewer than LEAST_SIZES sizes have one."""
+    """The learning curves of trunks that do not repeat their data. Raises InputError if fewer than LEAST_SIZES sizes
+    have one."""
     rows = table.select(task=TASK, metric=METRIC, split="train")
     if "kind" not in rows or "batch_tokens" not in rows:
         raise InputError(f"{table.source}: no columns kind and batch_tokens, which learning curves need")
@@ -107,7 +112,7 @@ class CurveLaw:
 
 
 def law(found: Curves) -> CurveLaw:
-    """Fitted to all curves. Raises InputError where B_crit is not known."""
+    """Fit L(N, S_min) to all curves at once. Raises InputError if B_crit is not known."""
     features = {"N": found.n, "S_min": found.fewest_steps}
     sizes, labels = np.unique(found.n), found.n.astype(str)
     points = LossPoints(features, found.loss, labels, "these runs", "", f"{METRIC} of {TASK}", N)
@@ -123,7 +128,7 @@ def law(found: Curves) -> CurveLaw:
 
 
 def forecasts(table: Table) -> list[learning_curves.End]:
-    """The ends of the decayed runs that have smaller sizes to learn from, by the first half of their steps."""
+    """Forecasts of the ends of decayed runs, from the first half of their steps and the curves of smaller sizes."""
     fresh = table
     if "unique_tokens" in table:
         fresh = table.select(~np.isfinite(table["unique_tokens"]))
@@ -135,13 +140,16 @@ def forecasts(table: Table) -> list[learning_curves.End]:
 
 
 def error_percent(found: list[learning_curves.End]) -> tuple[float, tuple[float, float]]:
-    """(root mean square error of the forecasts in percent, its 95 % interval as of independent errors)."""
+    """(root mean square error of the forecasts in percent, its 95 % interval if the errors are independent)."""
     error = float(100 * np.sqrt(np.mean([end.error**2 for end in found])))
     return error, regression.spread(error, len(found))
 
 
 def tokens_to(found: Curves, loss: float) -> dict[float, float]:
-    """{N: least tokens after which its curve first reaches the loss}, of the sizes that do, after their first row."""
+    """{N: least tokens after which the curve of this size first reaches the loss}.
+
+    A size is left out if its curve never reaches the loss, or has it at the first evaluation already.
+    """
     reached = {}
     for n in np.unique(found.n):
         i = np.flatnonzero(found.n == n)
@@ -155,7 +163,7 @@ def tokens_to(found: Curves, loss: float) -> dict[float, float]:
 
 
 def losses(found: Curves) -> np.ndarray:
-    """[N_LOSSES] falling, between the losses that LEAST_SIZES sizes have after their first row and at their end."""
+    """[N_LOSSES] losses, falling, that at least LEAST_SIZES sizes reach after their first evaluation."""
     first, last = [], []
     for n in np.unique(found.n):
         i = np.flatnonzero(found.n == n)
