@@ -84,7 +84,7 @@ proof-chaos: $(READY) $(OLMES)  ## many kills and faults: every run resumes with
 	$(RUN) -m pytest -q -m chaos $(ARGS)
 
 proof-faults: $(READY)  ## 2,000 random sequences of faults of a backend: nothing trained twice, nothing left to pay (10 minutes)
-	$(RUN) -m pytest -q -m chaos tests/launch/scheduler/test_reconcile.py $(ARGS)
+	$(RUN) -m pytest -q -m chaos tests/launch/scheduler/test_reconcile_faults.py $(ARGS)
 
 proof-tpu: libtpu  ## compile the large rungs for TPUs, without one: docs/tpu.md (an hour)
 	$(RUN) -m pytest -q -m '' tests/launch/aot

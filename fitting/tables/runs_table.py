@@ -86,7 +86,7 @@ def read(path, unfinished: bool = False) -> Table:
     """
     path = reader.as_path(path)
     if path.is_dir():
-        from fitting.tables.run_directories import read_runs  # it imports Table from this module
+        from fitting.tables.directories.run_directories import read_runs  # it imports Table from this module
 
         return read_runs(path, unfinished)
     return of_cells(reader.read(path, REQUIRED, numeric), str(path))

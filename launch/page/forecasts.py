@@ -112,7 +112,7 @@ class Forecaster:
         return [Target(run.run_id, float(run.n_params), float(run.steps * run.batch_tokens)) for run in of_split]
 
     def _read_rows(self, done: list[Status]) -> None:
-        from fitting.tables import run_directories
+        from fitting.tables.directories import run_directories
 
         for run in done:
             if run.run_id in self._rows or run.run_id in self._left_out:

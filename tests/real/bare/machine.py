@@ -21,11 +21,11 @@ GCLOUD = Path(__file__).parents[2] / "launch/backends/gcloud.sh"
 # All that a start-up script finds in its environment.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT = """set -e
-mount -t overlay overlay -o lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work {disk}/root
-mount --rbind /dev {disk}/root/dev
-mount -t proc proc {disk}/root/proc
-mkdir -p {disk}/root{buckets} && mount --bind {buckets} {disk}/root{buckets}
-exec env -i PATH={path} chroot {disk}/root /bin/bash {buckets}/script
+mount -t overlay overlay -o lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work {disk}/merged
+mount --rbind /dev {disk}/merged/dev
+mount -t proc proc {disk}/merged/proc
+mkdir -p {disk}/merged{buckets} && mount --bind {buckets} {disk}/merged{buckets}
+exec env -i PATH={path} chroot {disk}/merged /bin/bash {buckets}/script
 """
 
 
@@ -39,7 +39,7 @@ class Machine:
     _process: subprocess.Popen | None = field(default=None, init=False)
 
     def __post_init__(self):
-        for name in ("upper", "work", "root"):
+        for name in ("upper", "work", "merged"):
             (self.disk / name).mkdir(parents=True)
         self.buckets.mkdir(exist_ok=True)
         gcloud = GCLOUD.read_text().replace("@BUCKETS@", str(self.buckets))

@@ -1,7 +1,8 @@
 """Run directories as rows of a runs table."""
 
 from fitting.errors import InputError
-from fitting.tables import reader, run_files
+from fitting.tables import reader
+from fitting.tables.directories import run_files
 from fitting.tables.runs_table import Table, from_rows
 
 # Columns taken from the "derived" part of a run directory's config.json.
