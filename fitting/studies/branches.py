@@ -60,7 +60,7 @@ CAPTION = (
     " cosine run; the red line is their mean, the band 1 % to each side."
 )
 LIMITS = (
-    "The verdict takes a difference of up to 1 % for none.",
+    "A difference of up to 1 % counts as none in the verdict.",
     "Rates and the share of the decay were not tuned for either schedule; with tuned ones the difference may change.",
     "The pairs share seed and data order, so their difference is less noisy than a loss; pairs of one trunk are not"
     " independent, and count as one.",
