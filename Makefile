@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a test that starts Python would compile ever
 
 .PHONY: help demo forecast test test-slow lint format bench lock clean docs slurm libtpu oracle beam browser trackers trainers
 .PHONY: reproduce proof-goldens proof-paper proof-chaos proof-tpu proof-real proof-coverage proof-install proof-beam
-.PHONY: proof-demo proof-bare-machine proof-faults proof-trackers proof-trainers
+.PHONY: proof-demo proof-forecast proof-bare-machine proof-faults proof-trackers proof-trainers
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,7 +39,7 @@ $(STUDIES): $(READY) $(OLMES)
 	.venv/bin/ladder study $(@:study-%=%) $(ARGS)
 
 studies-table: $(READY)  ## write the rows of the studies in runs/ into README.md and docs/studies.md (ARGS=FOLDERS)
-	$(RUN) tools/study_tables.py $(ARGS)
+	$(RUN) -m tools.study_tables $(ARGS)
 
 test: $(READY) $(OLMES)  ## the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations 10 $(ARGS)
@@ -101,6 +101,9 @@ proof-coverage: $(READY)  ## how often the intervals of each law contain the tru
 
 proof-demo: $(READY) $(OLMES)  ## the demo of three seeds: how far its forecasts are off, how often they hold (half an hour)
 	$(RUN) tools/proof_demo.py $(ARGS)
+
+proof-forecast: $(READY)  ## what sealed forecasts became: ARGS="Python=runs 'English prose=runs/prose'", after make forecast
+	$(RUN) -m tools.proof_forecast $(ARGS)
 
 proof-beam: $(READY) $(BEAM)  ## a GB of text by Beam, killed twice, equals the corpus of one process: docs/data.md (half an hour)
 	$(RUN) -m pytest -q -s -rs -m proof tests/ladder/data/sharded $(ARGS)

@@ -1,8 +1,8 @@
 """Report the studies again and write their rows into README.md and docs/studies.md: `make studies-table`.
 
-    python tools/study_tables.py runs                    # of runs/study-shape, runs/study-batch, ...
-    python tools/study_tables.py old/runs runs           # where both have a study, the last is taken
-    python tools/study_tables.py --as-is runs            # reads study.json as it stands
+    python -m tools.study_tables runs                    # of runs/study-shape, runs/study-batch, ...
+    python -m tools.study_tables old/runs runs           # where both have a study, the last is taken
+    python -m tools.study_tables --as-is runs            # reads study.json as it stands
 
 A study that is in no folder has no rows, and is named.
 """
@@ -14,10 +14,9 @@ from pathlib import Path
 
 from fitting.studies.results import Statement
 from launch import study
+from tools import pages
 
-ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/studies.md")
-BEGIN, END = "<!-- studies -->\n", "<!-- /studies -->\n"
+PAGES, BLOCK = ("README.md", "docs/studies.md"), "studies"
 ORDER = ("batch", "shape", "scaling", "branches", "noise")  # scaling reads study.json of batch
 TOLD = ("agrees", "does not agree")
 
@@ -63,27 +62,12 @@ def of_readme(found: list[list[str]]) -> str:
         [says, published, ours, verdict if verdict in TOLD else f"{verdict}: {why}"]
         for _, says, published, ours, verdict, why in found
     ]
-    return _markdown([head, *body], right={1, 2})
+    return pages.markdown([head, *body], right={1, 2})
 
 
 def of_docs(found: list[list[str]]) -> str:
     head = ["study", "statement", "published", "ours, 95 % interval", "verdict", "why"]
-    return _markdown([head, *found], right={2, 3})
-
-
-def _markdown(table: list[list[str]], right: set[int]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-    rule = "|".join("--:" if i in right else "---" for i in range(len(table[0])))
-    return "\n".join([lines[0], f"|{rule}|", *lines[1:]]) + "\n"
-
-
-def written(page: str, block: str) -> str:
-    """The page with its block replaced."""
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"no {BEGIN.strip()} ... {END.strip()} in the page")
-    return f"{before}{BEGIN}{block}{END}{after}"
+    return pages.markdown([head, *found], right={2, 3})
 
 
 def main() -> int:
@@ -96,8 +80,7 @@ def main() -> int:
         raise SystemExit(f"no study-NAME in {', '.join(map(str, arguments.roots))}; run make studies")
     found = rows({name: read(name, folder, arguments.as_is) for name, folder in having.items()})
     for name, block in zip(PAGES, (of_readme(found), of_docs(found)), strict=True):
-        page = ROOT / name
-        page.write_text(written(page.read_text(), block))
+        pages.write(name, BLOCK, block)
         print(f"{name}: {len(found)} rows")
     for name in study.NAMES:
         if name not in having:

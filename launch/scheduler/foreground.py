@@ -72,7 +72,7 @@ def run(
                 last = loop.until_settled(jobs, backend, lease, SECONDS, show)
             except KeyboardInterrupt:
                 backend.stop(jobs)
-                raise Preempted("stopped; the same command resumes it") from None
+                raise Preempted("the same command goes on where this one ended") from None
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
     return _outcome(last)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools import study_tables
+from tools import pages, study_tables
 
 TOLD = {"says": "L falls", "source": "a paper", "published": "0.1", "value": 0.12, "ends": [0.11, 0.13],
         "form": "{:.3g}", "verdict": "does not agree", "why": "it lies outside"}  # fmt: skip
@@ -33,11 +33,10 @@ def test_the_last_folder_counts_and_rows_say_what_was_measured(roots):
 
 
 def test_the_pages_have_the_block_and_only_it_is_replaced():
+    begin, end = pages.markers(study_tables.BLOCK)
     for name in study_tables.PAGES:
-        page = (study_tables.ROOT / name).read_text()
-        before, after = page.split(study_tables.BEGIN)[0], page.split(study_tables.END)[1]
-        assert study_tables.written(page, "| new |\n") == (
-            f"{before}{study_tables.BEGIN}| new |\n{study_tables.END}{after}"
-        )
+        page = (pages.ROOT / name).read_text()
+        before, after = page.split(begin)[0], page.split(end)[1]
+        assert pages.written(page, study_tables.BLOCK, "| new |\n") == f"{before}{begin}| new |\n{end}{after}"
     with pytest.raises(SystemExit, match="studies"):
-        study_tables.written("no block", "| new |\n")
+        pages.written("no block", study_tables.BLOCK, "| new |\n")
