@@ -12,13 +12,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import fitting
 from fitting.studies import catalogue
 from fitting.studies.critical_batch import KEY, CriticalBatch
+from fitting.tables import runs_table
 from launch import cli
 from tests.docs.commands import FENCE, ROOT
+from tests.fitting.studies import test_least_compute
 from tests.ladder.data.tokens import written
 
 SUBMIT = ROOT / "docs/submit.md"  # holds a ladder.toml
 SIZES = {"190M": 190_354_176, "370M": 371_262_464, "760M": 758_220_288, "1B": 1_279_395_840}  # of olmo2
 TARGET = ("7B-4T", 6_887_575_552, 3_945_065_873_408)
+FEW = [f"{size}-{multiple}xC" for size in ("190M", "370M", "1B") for multiple in (1, 10)] + [TARGET[0]]
 TASKS = {"piqa_val": (0.2, 0.5), "hellaswag_val": (0.0, 0.25), "validation": (0.4, None)}  # shift of its bpb, chance
 END = 0  # id of <|endoftext|> in my/tokenizer.json
 LADDER = """
@@ -45,11 +48,24 @@ def mine():
     return Ladder("mine", tuple(one(*run) for run in runs))
 """
 
+STUDIES = """
+from dataclasses import replace
+from ladder.config import Data
+from tests.launch import tiny_studies
+
+
+def shape():
+    data = Data(text=("my/notes",), validation=0.2)
+    return tiny_studies.shape().map(lambda rung: replace(rung, data=data))
+"""
+
 
 def write(folder: Path) -> None:
     """All files, under the names that the docs use, in an empty folder."""
     for name in ("table.csv", "TABLE", "runs.csv", "mine.csv", "theirs.csv"):
-        _write(folder / name, runs_table(recipe="theirs-" * (name == "theirs.csv")))
+        _write(folder / name, measured_runs(recipe="theirs-" * (name == "theirs.csv")))
+    _write(folder / "few.csv", [row for row in measured_runs() if row["run"] in FEW])
+    runs_table.write(test_least_compute.simulated(0), folder / "scaling.csv")
     for name in ("points.csv", "epochs.csv", "checkpoints.csv", "grid.csv"):
         _write(folder / name, losses(name.removesuffix(".csv")))
     for name, accuracy in (("1B.json", 0.6), ("3B.json", 0.65), ("results.json", 0.6)):
@@ -66,6 +82,7 @@ def write(folder: Path) -> None:
         assert cli.main(["data", "index", "my/tokens", "--dtype", "uint16", "--tokenizer", "my/tokenizer.json"]) == 0
     _logs(folder)
     (folder / "my/ladder.py").write_text(LADDER)
+    (folder / "my/studies.py").write_text(STUDIES)
 
 
 def bpb(n: float, d: float) -> float:
@@ -73,7 +90,7 @@ def bpb(n: float, d: float) -> float:
     return 0.45 + 0.25 * (n / 1e9) ** -0.3 + 0.25 * (d / 1e11) ** -0.3
 
 
-def runs_table(recipe: str = "", noise: float = 0.003) -> list[dict]:
+def measured_runs(recipe: str = "", noise: float = 0.003) -> list[dict]:
     """Rows of four sizes x four lengths x two seeds with ten checkpoints each, and of a measured target. A recipe
     with a name, which each of its runs begins with, is 3 % worse."""
     draw, rows, worse = np.random.default_rng(0), [], 0.03 * bool(recipe)

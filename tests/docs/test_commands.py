@@ -9,23 +9,28 @@ import sys
 
 import pytest
 
+from ladder.rundir.files import as_path
 from launch import cli
 from launch.cli import entry
-from tests.docs import prepared
+from tests.docs import adapted, prepared, trained
 from tests.docs.commands import ROOT, Command, commands
 from tests.docs.not_executed import NOT_EXECUTED
 
 OUTPUTS = ("-o", "--out", "hf")  # the word before the name of what a command writes
 AT_ONCE = re.compile(r"plan |new |export (?!runs/)|data index |verify my/tokens|submit olmo2 |--tyro")
+RUNS = re.compile(r"runs/|OLMo|SmolLM2|\bdemo\b|\bmine\b(?!\.csv)|my/studies|study (branches|noise data.*)$")
 
 
 def kind(command: Command) -> str:
-    """What a command takes: an instant ("at once") or seconds ("fits"); or it is "not executed"."""
+    """What a command takes: an instant ("at once"), seconds ("fits"), a bucket ("bucket") or runs ("runs"); or it is
+    "not executed"."""
     if command.text in NOT_EXECUTED:
         return "not executed"
+    if "gs://" in command.text and "--dry-run" not in command.words:
+        return "bucket"
     if command.program != "ladder" or AT_ONCE.match(command.text.removeprefix("ladder ")):
         return "at once"
-    return "fits"
+    return "runs" if RUNS.search(command.text) else "fits"
 
 
 @pytest.fixture
@@ -67,8 +72,17 @@ def test_every_make_target_exists():
 
 
 def test_no_entry_is_stale():
-    """Each command that is not executed stands in the docs."""
-    assert set(NOT_EXECUTED) <= {command.text for command in commands()}
+    """Each command that is not executed, or not as it stands, is in the docs."""
+    assert {*NOT_EXECUTED, *adapted.INSTEAD} <= {command.text for command in commands()}
+    assert not {*adapted.INSTEAD} & {*NOT_EXECUTED}
+
+
+def test_what_reasons_name_exists():
+    reasons, makefile = " ".join(NOT_EXECUTED.values()), (ROOT / "Makefile").read_text()
+    paths, targets = (re.findall(pattern, reasons) for pattern in (r"tests/[\w/.]+", r"make ([a-z-]+)"))
+    assert len(paths) > 10 and len(targets) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
 
 
 def of_kind(name: str) -> list:
@@ -82,11 +96,24 @@ def files(tmp_path_factory):
     return folder
 
 
-def execute(command: Command, folder, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(files, quick_compile, tmp_path_factory):
+    """The files, and trained runs."""
+    folder = tmp_path_factory.mktemp("runs") / "folder"
+    shutil.copytree(files, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        trained.stand_in(patch)
+        trained.write()
+    return folder
+
+
+def execute(command: Command, folder, tmp_path, monkeypatch, bucket=None):
     """Run a command in a copy of a folder; its exit code is 0."""
     work = shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(work)
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # a dry run asks buckets where it is installed
+    if not bucket:
+        monkeypatch.setitem(sys.modules, "gcsfs", None)  # a dry run asks buckets where it is installed
     if command.program != "ladder":
         # What takes longer belongs in not_executed.py.
         make = [command.program, "-C", str(ROOT), *command.words[1:]]
@@ -94,11 +121,13 @@ def execute(command: Command, folder, tmp_path, monkeypatch):
         return
     for name, value in command.variables.items():
         monkeypatch.setenv(name, value)
-    # 50279 ends documents in another tokenizer.
-    words = [str(prepared.END) if word == "50279" else word for word in command.words[1:]]
+    words = adapted.words(command, bucket)
     for before, word in itertools.pairwise(words):
         if before in OUTPUTS and (work / word).is_dir():
             shutil.rmtree(work / word)
+    if "train" in words:  # the run again, which is there
+        for run in (work / "runs").glob(f"*/{words[words.index('--rung') + 1]}-*"):
+            shutil.rmtree(run)
     try:
         code = cli.main(words)
     except SystemExit as end:  # of --tyro-print-completion
@@ -115,3 +144,19 @@ def test_what_answers_at_once(command, files, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", of_kind("fits"))
 def test_what_fits(command, files, tmp_path, monkeypatch):
     execute(command, files, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", of_kind("runs"))
+def test_what_trains_or_reads_runs(command, runs, tmp_path, monkeypatch):
+    trained.stand_in(monkeypatch)
+    execute(command, runs, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", of_kind("bucket"))
+def test_what_reads_a_bucket(command, files, bucket, tmp_path, monkeypatch):
+    for path in (files / "my/tokens").glob("*.npy"):
+        (as_path(bucket.url) / "tokens" / path.name).write_bytes(path.read_bytes())
+    assert cli.main(["data", "index", f"{bucket.url}/tokens", "--dtype", "uint16", "--eos", "0"]) == 0
+    execute(command, files, tmp_path, monkeypatch, bucket.url)
