@@ -9,6 +9,7 @@ INSTALLED = "would begin by installing this checkout; .ci/run runs it"
 PAPER = "downloads: tests/launch/fetch/test_paper_runs.py fetches from a repository of its own"
 PROCESSES = "waits for another machine: tests/ladder/parallel/test_processes.py joins processes of one"
 REAL = "downloads 1.7 GB and takes half an hour"
+SCALING = "fits for a minute: tests/fitting/studies/test_least_compute.py reads such runs and a study.json"
 SLURM = "needs Slurm (make slurm): tests/launch/backends/test_slurm.py submits to it"
 STUDIES = "takes an hour: tests/launch/test_tiny_studies.py trains each study with tiny models"
 TPU = "needs libtpu, and minutes: tests/launch/aot compiles two layers; make proof-tpu compiles the rung"
@@ -33,6 +34,7 @@ NOT_EXECUTED = {
     "pip install .": INSTALLS,
     "pip install '.[tpu]'": INSTALLS,
     "ladder study scaling --backend slurm": SLURM,
+    "ladder study scaling runs.csv --batch-study runs/study-batch/study.json -o scaling.html": SCALING,
     "ladder train RUN_DIR --coordinator host0:1234 --processes 2 --process 0": PROCESSES,
     "ladder check olmo2 --rung 7B-4T --topology v5p:8x8x8": TPU,
     "ladder check olmo2 --rung 7B-4T --topology v5p:8x8x8 --recommend": TPU,

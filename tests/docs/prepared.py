@@ -12,10 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import fitting
 from fitting.studies import catalogue
 from fitting.studies.critical_batch import KEY, CriticalBatch
-from fitting.tables import runs_table
 from launch import cli
 from tests.docs.commands import FENCE, ROOT
-from tests.fitting.studies import test_least_compute
 from tests.ladder.data.tokens import written
 
 SUBMIT = ROOT / "docs/submit.md"  # holds a ladder.toml
@@ -65,7 +63,6 @@ def write(folder: Path) -> None:
     for name in ("table.csv", "TABLE", "runs.csv", "mine.csv", "theirs.csv"):
         _write(folder / name, measured_runs(recipe="theirs-" * (name == "theirs.csv")))
     _write(folder / "few.csv", [row for row in measured_runs() if row["run"] in FEW])
-    runs_table.write(test_least_compute.simulated(0), folder / "scaling.csv")
     for name in ("points.csv", "epochs.csv", "checkpoints.csv", "grid.csv"):
         _write(folder / name, losses(name.removesuffix(".csv")))
     for name, accuracy in (("1B.json", 0.6), ("3B.json", 0.65), ("results.json", 0.6)):

@@ -28,7 +28,7 @@ PARTS = 10  # evaluations of a run that follows a law
 def write() -> None:
     """In the current folder: both ladders, a run of the demo that diverges, a model in Hugging Face's format, tasks
     of the held-out text, and what others publish."""
-    assert cli.main(["submit", "demo"]) == 0
+    assert cli.main(["submit", "demo", "--targets"]) == 0
     assert cli.main(["submit", "my/ladder.py:mine"]) == 0
     assert cli.main(["train", "demo", "--rung", "d24-trunk", "model.init_std=1e38"]) == 78
     assert cli.main(["export", f"runs/demo/{run_id('done')}", "--to", "hf", "my/OLMo-2-0425-1B"]) == 0
