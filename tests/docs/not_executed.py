@@ -6,6 +6,7 @@ BEAM = "needs Apache Beam (make beam): tests/ladder/data/sharded/test_beam.py, b
 DEMO = "takes 2 minutes to 2 hours: tests/launch/test_demo.py goes through it with runs that are not trained"
 INSTALLS = "changes the environment of the tests: make proof-install installs the wheel in one of its own"
 INSTALLED = "would begin by installing this checkout; .ci/run runs it"
+NOISE = "fits for more than 10 seconds: tests/fitting/loss_laws/test_noise_floor.py fits with such a floor"
 PAPER = "downloads: tests/launch/fetch/test_paper_runs.py fetches from a repository of its own"
 PROCESSES = "waits for another machine: tests/ladder/parallel/test_processes.py joins processes of one"
 REAL = "downloads 1.7 GB and takes half an hour"
@@ -28,6 +29,7 @@ NOT_EXECUTED = {
     "make lint": INSTALLED,
     ".ci/run": "runs these tests",
     "make studies": STUDIES,
+    "ladder fit runs/demo --noise runs/study-noise/study.json": NOISE,
     "make proof-real": REAL,
     "make docs": DOWNLOAD,
     "make beam": DOWNLOAD,
