@@ -3,7 +3,7 @@
 from tests.docs import prepared, trained
 from tests.docs.commands import Command
 
-WITH_CHECKPOINTS = ("--rung", "d24-2xC")  # the other runs follow a law
+WITH_CHECKPOINTS = ("--rung", "d24-1xC")  # the other runs follow a law
 READ_CHECKPOINTS = (["eval", "runs/demo"], ["verify", "demo"])
 # Other words in the place of a command's own.
 INSTEAD = {

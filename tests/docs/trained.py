@@ -20,7 +20,7 @@ from tests.launch import tiny_studies
 
 WIDTHS = {24: 8, 32: 12, 72: 20}  # of the demo: of the stand-in
 MODEL = demo.model
-TRAINED = ("d24-trunk", "d24-2xC")
+TRAINED = ("d24-trunk", "d24-1xC")
 OLMES = (*SETS["olmes"], "arc_easy_val:0shot", "csqa_val:0shot", "openbookqa_val:0shot")
 PARTS = 10  # evaluations of a run that follows a law
 
@@ -38,7 +38,7 @@ def write() -> None:
 
 def run_id(state: str) -> str:
     """The trained branch of the demo (done), or the run that has diverged."""
-    pattern = {"done": "d24-2xC-*/DONE.json", "diverged": "*/STOPPED.json"}[state]
+    pattern = {"done": "d24-1xC-*/DONE.json", "diverged": "*/STOPPED.json"}[state]
     [marker] = Path("runs/demo").glob(pattern)
     return marker.parent.name
 
@@ -75,7 +75,7 @@ def _tiny_demo(patch) -> Ladder:
         within.setattr(demo, "SEQ_LEN", 32)
         within.setattr(demo, "batch_sequences", lambda n: 64)
         evaluation = Eval((str(Path("my/questions.jsonl").resolve()),), validation_tokens=1024)
-        return _on_notes(demo._ladder("demo", (24, 32), (0.5, 0.8, 1.25, 2), 72, 0.5, evaluation, 0))
+        return _on_notes(demo._ladder("demo", (24, 32), (0.5, 0.75, 1, 1.75), 72, 0.5, evaluation, 0))
 
 
 def _shape(width: int) -> Model:
