@@ -29,7 +29,7 @@ QUESTIONS = {"demo": _questions(600), "demo-quick": _questions(60), "demo-full":
 
 
 def demo(seed: int = 0) -> Ladder:
-    """36k to 94k parameters predict 288k: ten minutes of training and evaluation on two cores."""
+    """36k to 94k parameters predict 288k: nine minutes of training and evaluation on two cores."""
     evaluation = Eval(TASKS, validation_tokens=1 << 16)
     return _ladder("demo", (40, 32, 28, 24), (0.5, 1, 1.75), 72, 0.4, evaluation, seed)
 
