@@ -28,9 +28,9 @@ def law(n, d):
     return A / n**ALPHA + B / d**BETA + E
 
 
-def demo_of_one_size():
+def demo_of_two_sizes():
     ladder = flow.ladder_of("demo", 0, ())
-    return replace(ladder, rungs=tuple(rung for rung in ladder.rungs if rung.size == "d24"))
+    return replace(ladder, rungs=tuple(rung for rung in ladder.rungs if rung.size in ("d24", "d28")))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_the_forecast_is_sealed_before_the_target_is_trained(staged):
 def test_a_seal_stays_when_the_rungs_change_and_one_of_a_trained_target_says_so(staged, monkeypatch, capsys):
     root, trained = staged
     monkeypatch.setattr(flow, "_report", lambda *_: None)
-    console, ladder = Console(file=io.StringIO(), width=300), demo_of_one_size()
+    console, ladder = Console(file=io.StringIO(), width=300), demo_of_two_sizes()
     flow.run(ladder, root, root, console)
     path, target = seal.path_of(ladder, root / "demo"), ladder.targets[0].run_id
     before = path.read_bytes()
