@@ -27,7 +27,7 @@ help:  ## this list
 demo: $(READY) $(OLMES)  ## text -> ladder -> prediction -> truth: runs/demo/report.html
 	.venv/bin/ladder demo $(ARGS)
 
-forecast: $(READY)  ## a hundred times the compute of the largest rung, forecast, then trained (an hour or two): docs/forecast.md
+forecast: $(READY)  ## a hundred times the compute of the largest rung, forecast, then trained (an hour): docs/forecast.md
 	.venv/bin/ladder demo --forecast $(ARGS)
 
 STUDIES := study-shape study-scaling study-batch study-branches study-noise

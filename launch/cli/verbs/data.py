@@ -31,7 +31,7 @@ def demo(
     Args:
         quick: takes two to four minutes; the numbers mean little
         full: takes about an hour
-        forecast: forecast a hundred times the compute of the largest rung (docs/forecast.md); an hour or two
+        forecast: forecast a hundred times the compute of the largest rung (docs/forecast.md); an hour
         seed: of initialisation and data order
         text: your own text: files, folders, .jsonl(.gz); default: the Python sources of this environment
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
