@@ -2,6 +2,7 @@
 
     python tools/forecast_text.py prose prose.jsonl      # English: manual pages and the documentation of packages
     python tools/forecast_text.py headers headers.jsonl  # C and C++ headers
+    python tools/forecast_text.py perl perl.jsonl        # Perl: modules, their documentation, scripts
 
 Writes one JSON object a line, {"text": ...}, and prints the files and bytes. Nothing is fetched.
 """
@@ -51,6 +52,19 @@ def headers() -> Iterator[str]:
                 yield _read(path)
 
 
+def perl() -> Iterator[str]:
+    for suffix in ("pm", "pl", "pod", "t"):
+        for place in (Path("/usr/share"), Path("/usr/lib")):
+            for path in sorted(place.rglob(f"*.{suffix}")):
+                if "unicore" not in path.parts:  # tables of characters
+                    yield _read(path)
+    for place in (Path("/usr/bin"), Path("/usr/lib/git-core")):
+        for path in sorted(place.glob("*")):
+            text = _read(path) if path.is_file() else ""
+            if text.startswith("#!") and "perl" in text.partition("\n")[0]:
+                yield text
+
+
 def without_roff(page: str) -> str:
     """The words of a manual page: without macros that lay it out, with the words of those that choose a font."""
     lines = []
@@ -86,13 +100,16 @@ def _read(path: Path) -> str:
         return ""
 
 
+KINDS = {"prose": prose, "headers": headers, "perl": perl}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("prose", "headers"))
+    parser.add_argument("kind", choices=tuple(KINDS))
     parser.add_argument("out", type=Path)
     chosen, seen, total = parser.parse_args(), set(), 0
     with chosen.out.open("w", encoding="utf-8") as out:
-        for text in {"prose": prose, "headers": headers}[chosen.kind]():
+        for text in KINDS[chosen.kind]():
             if len(text) >= LEAST and hash(text) not in seen:
                 seen.add(hash(text))
                 total += len(text.encode())

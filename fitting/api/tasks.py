@@ -125,14 +125,17 @@ class Forecast(Shown):
 def forecast(
     runs: Table | None = None, targets: Sequence[Target] | None = None, *, N=None, D=None, y=None,
     tasks: Sequence[str] | None = None, method: str = "default", resamples: int = 200, seed: int = 0,
+    floor: float | None = None,
 ) -> Forecast:  # fmt: skip
     """Predict bpb and accuracy of larger models from a ladder's runs.
 
     runs: from `read_runs` or `runs_table`; or, in its place, arrays N (parameters), D (tokens) and y (loss), an entry
     for each run. targets: by default those in the table (split "target"). tasks: by default all. method: "default", or
     the task-ladder paper's "paper", "paper-c", "paper-single", to the letter and without intervals. resamples, seed:
-    resamples of the runs behind the spread of each parameter. Raises InputError where nothing can be predicted, or
-    where a target counts its parameters otherwise than the others.
+    resamples of the runs behind the spread of each parameter. floor: the loss that no model is expected to go below
+    (text: about 0.6 bits per byte); the prior of the law's E is centred there, and by default at 58 % of the smallest
+    loss, as in public families of runs. Raises InputError where nothing can be predicted, or where a target counts its
+    parameters otherwise than the others.
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
@@ -145,10 +148,14 @@ def forecast(
         runs = wide.of_points(points_of(None, {"N": N, "D": D}, y, None, None))
     targets, tasks = None if targets is None else list(targets), None if tasks is None else list(tasks)
     if method != "default":
+        if floor is not None:
+            raise InputError("a floor is of the default method only", "floor")
         targets = points.targets_of(runs) if targets is None else targets
         return Forecast(runs, methods.predict(runs, targets, tasks, method))
     convention = targets[0].n_is if targets else "n_params"
-    prediction = predict.predict(runs, targets, tasks=tasks, n_convention=convention, n_resamples=resamples, seed=seed)
+    prediction = predict.predict(
+        runs, targets, tasks=tasks, n_convention=convention, n_resamples=resamples, seed=seed, floor=floor
+    )
     return Forecast(runs, predict.with_measured(prediction, runs), prediction)
 
 

@@ -54,7 +54,7 @@ def others(table: Table, read: Measurements, laws: dict[tuple[str, str], Posteri
 def _penalised(points: Points, laws: dict, loss_of: dict, at: dict[str, Target]) -> list[float]:
     loss_Tn = np.array([loss_of[task] for _, task in laws])
     n, d = points.features["N"], points.features["D"]
-    fitted = penalised.fit(n, d, loss_Tn, list(laws.values()), points.groups_n, 0, 0, posterior.PRIORS)
+    fitted = penalised.fit(n, d, loss_Tn, list(laws.values()), points.groups_n, 0, 0)
     weights_TF = [list(law.form_weights.values()) for law in laws.values()]
     by_target = {name: fitted.log_loss(target.N, target.D)[:, :, 0] for name, target in at.items()}
     return [float(weights_TF[i] @ by_target[name][:, i]) for i, (name, _) in enumerate(laws)]

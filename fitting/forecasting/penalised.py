@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from fitting.forecasting.posterior import Posterior, Priors
+from fitting.forecasting.posterior import Posterior
 from fitting.inference.calibration import LEVEL
 from fitting.laws.forms import FORMS, Form
 from fitting.solvers.batch import solve
@@ -89,7 +89,7 @@ def _residuals(theta_P, data, lane):
         (alpha - lane["log_exponent"]) / data["sd"],
         (beta - lane["log_exponent"]) / data["sd"],
         (alpha - beta) / data["sd_ratio"],
-        (share - data["share"]) / data["share_sd"],
+        (share - lane["share"]) / lane["share_sd"],
         (log_a + 1) / COEFFICIENT_SD,
         (log_b + 1) / COEFFICIENT_SD,
     ])  # fmt: skip
@@ -108,10 +108,11 @@ class _Problems:
 
 def fit(
     N_n: np.ndarray, D_n: np.ndarray, y_Tn: np.ndarray, posteriors: Sequence[Posterior], groups_n: np.ndarray,
-    n_resamples: int, seed: int, priors: Priors,
+    n_resamples: int, seed: int,
 ) -> Parameters:  # fmt: skip
-    """Fit every form to T tasks (y_Tn: loss, nan where a run lacks a task) with the weights of their posteriors."""
-    problems = _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed, priors)
+    """Fit every form to T tasks (y_Tn: loss, nan where a run lacks a task) with the weights and priors of their
+    posteriors."""
+    problems = _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed)
     weights_XRn = problems.weights_XRn
     solution = solve(
         _residuals, problems.starts_X1P, data=problems.data, weights_Rn=weights_XRn.reshape(-1, weights_XRn.shape[2]),
@@ -124,7 +125,7 @@ def fit(
     return Parameters(forms, theta, centre_T3, smallest_T, float(solution.converged_R.mean()))
 
 
-def _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples: int, seed: int, priors: Priors) -> _Problems:
+def _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples: int, seed: int) -> _Problems:
     forms = tuple(nodes.form for nodes in posteriors[0].nodes)
     padding = -len(N_n) % PAD
     N_n, D_n = (np.append(values, np.ones(padding)) for values in (N_n, D_n))
@@ -137,7 +138,11 @@ def _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples: int, seed: int,
         "log_y": np.log(np.where(has_Tn, y_Tn / centre_T3[:, 2:], 1.0)),
         "smallest": np.where(has_Tn, y_Tn, np.inf).min(axis=1) / centre_T3[:, 2],
     }
+    p_T, q_T = np.array([posterior.priors.floor for posterior in posteriors]).T
+    of_tasks["share"] = special.digamma(p_T) - special.digamma(q_T)
+    of_tasks["share_sd"] = np.sqrt(special.polygamma(1, p_T) + special.polygamma(1, q_T))
     lanes = {name: np.tile(values, (len(forms),) + (1,) * (values.ndim - 1)) for name, values in of_tasks.items()}
+    priors = posteriors[0].priors  # of the exponents: the same for all tasks
     lanes["form"] = np.repeat([float(FORMS.index(form)) for form in forms], len(y_Tn))
     factor_X = np.repeat([priors.product_factor if form.is_product else 1.0 for form in forms], len(y_Tn))
     lanes["log_exponent"] = np.log(priors.exponent * factor_X)
@@ -148,20 +153,14 @@ def _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples: int, seed: int,
     drawn_Rn = np.pad(_bootstrap_weights(groups_n, n_resamples, seed), ((0, 0), (0, padding)))
     weights_XRn = weights_FTn.reshape(-1, 1, y_Tn.shape[1]) * drawn_Rn
     weights_XRn = np.concatenate([weights_XRn, np.ones((*weights_XRn.shape[:2], N_PRIORS))], axis=2)
-    p, q = priors.floor
-    data = {
-        "sd": np.array(priors.sd),
-        "sd_ratio": np.array(priors.sd_ratio),
-        "share": np.array(special.digamma(p) - special.digamma(q)),
-        "share_sd": np.sqrt(special.polygamma(1, p) + special.polygamma(1, q)),
-    }
+    data = {"sd": np.array(priors.sd), "sd_ratio": np.array(priors.sd_ratio)}
     starts = np.array([posterior.best_FP for posterior in posteriors]).swapaxes(0, 1)
     return _Problems(lanes, data, weights_XRn, starts.reshape(-1, 1, len(PARAMETERS)))
 
 
-def residuals_of(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed, priors, f: int, t: int, r: int):
+def residuals_of(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed, f: int, t: int, r: int):
     """The function that `fit` squares for form f, task t and resample r, for checks by another solver."""
-    problems = _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed, priors)
+    problems = _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed)
     x = f * len(y_Tn) + t
     lane, root_n = {name: values[x] for name, values in problems.lanes.items()}, np.sqrt(problems.weights_XRn[x, r])
 

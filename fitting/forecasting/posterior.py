@@ -10,7 +10,7 @@ residuals whose unknown variance has been integrated out. TEMPER < 1, because th
 no independent evidence of which form holds beyond it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class Priors:
     sd_ratio: float = 0.25
     product_factor: float = 0.6
     floor: tuple[float, float] = (2.5, 1.8)
+
+    def with_floor(self, share: float) -> "Priors":
+        """The same, where the floor is expected to be this share of the smallest loss (0 < share < 1)."""
+        runs = sum(self.floor)
+        return replace(self, floor=(runs * share, runs * (1 - share)))
 
     def log_density(self, form: Form) -> np.ndarray:
         """[alpha, beta, share], up to a constant. A share's density is weighed by the width of its cell."""
@@ -101,7 +106,7 @@ class Posterior:
     with the largest compute. n_runs: those with a weight that counts. outliers_n: bool[n], runs weighed down to less
     than half by their residual. weights_Fn: of the runs, for each form. scales_F: standard deviation of a residual of
     weight 1 under the tempered likelihood, at each form's best node. best_FP: that node of each form: ln a, ln b (terms
-    at the centre), ln alpha, ln beta, logit of E / smallest loss.
+    at the centre), ln alpha, ln beta, logit of E / smallest loss. priors: those of the fit.
     """
 
     nodes: tuple[Nodes, ...]
@@ -112,6 +117,7 @@ class Posterior:
     weights_Fn: np.ndarray
     scales_F: np.ndarray
     best_FP: np.ndarray
+    priors: Priors
 
     @property
     def form_weights(self) -> dict[str, float]:
@@ -160,7 +166,7 @@ def fit(
     return Posterior(
         nodes, noise, float(np.log(y[best])), int((weights_n > MAIN_RUNS).sum()), outliers_n,
         np.array([grid.weights_n for grid in grids]), np.array([grid.scale for grid in grids]),
-        np.array([grid.best() for grid in grids]),
+        np.array([grid.best() for grid in grids]), priors,
     )  # fmt: skip
 
 

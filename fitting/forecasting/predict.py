@@ -55,7 +55,7 @@ class Prediction:
         loss_Tn = np.array([self.points.bpb_Tn[self.points.tasks.index(task)] for _, task in self.laws])
         n, d, laws = self.points.features["N"], self.points.features["D"], list(self.laws.values())
         groups_n = self.points.groups_n
-        return penalised.fit(n, d, loss_Tn, laws, groups_n, self.n_resamples, self.seed, posterior.PRIORS)
+        return penalised.fit(n, d, loss_Tn, laws, groups_n, self.n_resamples, self.seed)
 
     @property
     def points(self) -> Points:
@@ -94,10 +94,12 @@ class Prediction:
 
 def predict(
     table: Table, targets: list[Target] | None = None, *, tasks: list[str] | None = None,
-    n_convention: str = "n_params", n_resamples: int = 200, seed: int = 0,
+    n_convention: str = "n_params", n_resamples: int = 200, seed: int = 0, floor: float | None = None,
 ) -> Prediction:  # fmt: skip
     """Predict loss and accuracy of targets (default: those in the table) for tasks (default: all).
 
+    floor: where the floor E of each loss is expected, in the unit of the table; None: at the share of the smallest loss
+    that public families of runs have. A forecast far beyond the runs moves with it.
     n_resamples, seed: resamples of the runs, which say how far each parameter is known; the forecast does not depend on
     them.
 
@@ -111,7 +113,7 @@ def predict(
     laws, losses, entries = {}, {}, []
     for target in targets:
         for task in read.tasks:
-            law, reason = law_of(read, target, task)
+            law, reason = law_of(read, target, task, floor)
             forecast = law and law.forecast(target.N, target.D)
             if law:
                 laws[target.name, task], losses[target.name, task] = law, forecast
@@ -125,7 +127,7 @@ def predict(
         TaskForecast(target.name, task, flags=(why,)) for target in targets for task, why in read.unread.items()
     ]
     suite = tuple(_suite(target, entries, losses) for target in targets)
-    settings = _settings(table, read, laws, n_convention, n_resamples, seed)
+    settings = _settings(table, read, laws, n_convention, n_resamples, seed, floor)
     return Prediction(
         read, tuple(targets), laws, losses, tuple(entries), suite, settings, table.sha256, n_resamples, seed
     )
@@ -142,8 +144,8 @@ def _check_targets(table: Table, targets: list[Target], n_convention: str) -> No
             )
 
 
-def law_of(read: Measurements, target: Target, task: str) -> tuple[Posterior | None, str]:
-    """(the law of a task near a target, ""), or (None, the reason why there is none)."""
+def law_of(read: Measurements, target: Target, task: str, floor: float | None = None) -> tuple[Posterior | None, str]:
+    """(the law of a task near a target, ""), or (None, the reason why there is none). floor: as `predict` has it."""
     loss_n = read.points.bpb_Tn[read.points.tasks.index(task)]
     has_n = ~np.isnan(loss_n)
     n, d = (read.points.features[name][has_n] for name in ("N", "D"))
@@ -153,7 +155,15 @@ def law_of(read: Measurements, target: Target, task: str) -> tuple[Posterior | N
         return None, f"too few runs: {len(n)} decayed runs; a forecast needs {MIN_RUNS}"
     if max(n.max() / n.min(), d.max() / d.min()) < VARIES:
         return None, f"all {len(n)} runs have the same parameters and tokens, so nothing says how the loss falls"
-    return posterior.fit(n, d, loss_n[has_n], target.N, target.D), ""
+    priors = posterior.PRIORS
+    if floor is not None:
+        smallest = float(loss_n[has_n].min())
+        if not 0 < floor < smallest:
+            raise InputError(
+                f"a floor of {floor:g}: must be above 0 and below the smallest loss of {task}, {smallest:.4g}", "floor"
+            )
+        priors = priors.with_floor(floor / smallest)
+    return posterior.fit(n, d, loss_n[has_n], target.N, target.D, priors), ""
 
 
 def _entry(table, read: Measurements, target: Target, task: str, law, forecast, reason: str) -> TaskForecast:
@@ -202,7 +212,9 @@ def with_measured(prediction: Prediction, table: Table) -> list[TaskForecast]:
     return entries
 
 
-def _settings(table: Table, read: Measurements, laws: dict, n_convention: str, n_resamples: int, seed: int) -> dict:
+def _settings(
+    table: Table, read: Measurements, laws: dict, n_convention: str, n_resamples: int, seed: int, floor: float | None
+) -> dict:
     """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
     weights = [law.form_weights for law in laws.values()]
     constants = calibration()
@@ -215,7 +227,9 @@ def _settings(table: Table, read: Measurements, laws: dict, n_convention: str, n
         "weights_from": "posterior probability of each form, averaged over tasks and targets",
         "objective": "posterior mean of ln loss; runs weighted by compute and nearness in tokens per parameter",
         "solver": "grid of exponents and floor, coefficients by non-negative least squares, float64",
-        "priors": "ln exponents ~ N(ln 0.29, 0.45), their ln ratio ~ N(0, 0.25), floor/smallest loss ~ Beta(2.5, 1.8)",
+        "priors": "ln exponents ~ N(ln 0.29, 0.45), their ln ratio ~ N(0, 0.25), floor/smallest loss ~ "
+        + ("Beta(2.5, 1.8)" if floor is None else f"Beta of mean {floor:g}/smallest loss, p + q = 4.3"),
+        "floor": floor,
         "runs_used": list(read.points.runs),
         "runs_left_out": [*table.left_out, *diagnostics.diverged(read)],
         "point": "mean of a decayed run's last evaluations (at most 5, of its last 3 % of steps)",

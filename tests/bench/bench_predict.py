@@ -9,7 +9,7 @@ import time
 import numpy as np
 from scipy import optimize
 
-from fitting.forecasting import measurements, penalised, posterior, predict
+from fitting.forecasting import measurements, penalised, predict
 from fitting.tables import runs_table
 from fitting.tables.points import Target, targets_of
 
@@ -26,7 +26,7 @@ def main(path: str, sample: int = 30) -> None:
     read = measurements.read(table, None, "n_params").points
     laws = [result.laws[targets[0].name, task] for task in result.fitted]
     loss_Tn = np.array([read.bpb_Tn[read.tasks.index(task)] for task in result.fitted])
-    arguments = read.features["N"], read.features["D"], loss_Tn, laws, read.groups_n, RESAMPLES, 0, posterior.PRIORS
+    arguments = read.features["N"], read.features["D"], loss_Tn, laws, read.groups_n, RESAMPLES, 0
     began = time.perf_counter()
     ours = penalised.fit(*arguments)
     seconds = time.perf_counter() - began

@@ -37,6 +37,7 @@ def demo(
         at_once: how many rungs to train at a time; default: one, or with JAX_PLATFORMS=cpu one per core (at most 4)
     """
     from configs.demo import QUESTIONS
+    from configs.forecast import FLOOR
     from launch.backends import local
     from launch.demo import flow
 
@@ -47,7 +48,7 @@ def demo(
     name = "demo-quick" if quick else "demo-full" if full else "forecast" if forecast else "demo"
     ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or local.runs_at_once()
-    how = {"asked": QUESTIONS.get(name, ()), "against_compute": forecast}
+    how = {"asked": QUESTIONS.get(name, ()), "against_compute": forecast, "floor": FLOOR if forecast else None}
     flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, **how)
 
 

@@ -18,6 +18,7 @@ def predict(
     target: Targets = (),
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
     method: Literal["default", "paper", "paper-c", "paper-single"] = "default",
+    floor: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None,
     bootstrap: Annotated[int | None, preset(200)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     json: Json = None,
@@ -31,6 +32,8 @@ def predict(
         target: name, parameters and tokens of a model; without it, the targets in the table
         tasks: which tasks
         method: paper, paper-c, paper-single: the task-ladder paper's methods to the letter (no intervals)
+        floor: the loss that no model is expected to go below, in the table's unit (text: about 0.6 bits per byte); it
+            matters where the runs are far above it, as those of tiny models are
         bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
         seal: write the forecast to a new file with what it was made of, and print the hash to publish before the target
@@ -40,6 +43,7 @@ def predict(
     targets = _targets(target)
     if method != "default":
         given = {"bootstrap": bootstrap, "seed": seed, "seal": seal}
+        refuse(f"with --method {method}, which has no such prior", {"floor": floor})
         refuse(f"with --method {method}, which has no intervals", given)
     if seal:
         from launch import sealed
@@ -47,7 +51,7 @@ def predict(
         sealed.check_new(seal)
     chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
-    draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0}
+    draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0, "floor": floor}
     with terminal.working("fitting the task laws"):
         result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
     display.show(result)

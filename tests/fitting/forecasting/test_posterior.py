@@ -89,6 +89,20 @@ def test_units_do_not_matter():
     assert again.half_width == pytest.approx(one.half_width, rel=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [4, 30, 400])
+def test_a_forecast_far_away_moves_with_the_expected_floor(sizes):
+    """sizes: how far apart the largest N, and D, are from the smallest. The target: 1e4 times the compute of the
+    largest run. True floor: 1.69."""
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e9 / sizes, 1e9, 5), np.geomspace(1e11 / sizes, 1e11, 5)))
+    y, far, errors = LAWS["sum"](n, d), (1e11, 1e13), []
+    for floor in (0.8, 1.69):
+        priors = posterior.PRIORS.with_floor(floor / y.min())
+        assert sum(priors.floor) == pytest.approx(4.3) and priors.floor[0] / 4.3 == pytest.approx(floor / y.min())
+        forecast = posterior.fit(n, d, y, *far, priors, (SUM,)).forecast(*far)
+        errors.append(forecast.log_loss - np.log(LAWS["sum"](*far)))
+    assert errors[0] < errors[1] - 0.04 and abs(errors[1]) < 0.025
+
+
 def test_every_form_is_its_formula_and_falls():
     for form, law in ((SUM, 2 + 3 / 4**0.5 + 5 / 9**0.5), (PRODUCT, 2 + 3 / (4**0.5 * 9**0.5))):
         assert form.loss(4.0, 9.0, 2.0, 3.0, 5.0, 0.5, 0.5) == pytest.approx(law)
@@ -102,8 +116,13 @@ def test_penalised_fits_are_scipys(prototype):
     del prototype
     y = LAWS["sum"](N, D)[None] * np.exp(0.01 * np.random.default_rng(2).standard_normal((2, 16)))
     y[1, 3] = np.nan
-    laws = [posterior.fit(N[ok], D[ok], y_n[ok], *TARGET) for y_n in y for ok in [~np.isnan(y_n)]]
-    arguments = N, D, y, laws, np.arange(16), 3, 0, posterior.PRIORS
+    priors = posterior.PRIORS, posterior.PRIORS.with_floor(0.3)
+    laws = [
+        posterior.fit(N[ok], D[ok], y_n[ok], *TARGET, prior)
+        for y_n, prior in zip(y, priors, strict=True)
+        for ok in [~np.isnan(y_n)]
+    ]
+    arguments = N, D, y, laws, np.arange(16), 3, 0
     fitted = penalised.fit(*arguments)
     assert fitted.converged == 1.0 and fitted.theta_FTRP.shape == (3, 2, 4, 5)
     for f, t, r in ((0, 0, 0), (1, 1, 2), (2, 0, 3), (1, 0, 0)):
