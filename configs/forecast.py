@@ -16,9 +16,9 @@ TARGET_WIDTH, TARGET_TOKENS_PER_PARAM = 112, 22
 # {share of the target's FLOPs (6 N D): widths that are trained for this share}.
 WIDTHS = {0.01: (24, 32, 40, 48), 0.004: (24, 32, 40), 0.0016: (24, 32), 0.00064: (24,)}
 SECOND_SEED = 1_000_003  # of the rungs with the largest share, which count most: each is trained twice
-# Bits per byte that no model is expected to go below: 1.69 and 1.82 nats a token (Hoffmann et al. 2022; Besiroglu et
-# al. 2024) at about four bytes a token. The rungs are at four times that, and hardly say where it is.
-FLOOR = 0.6
+# Prior of the law's floor. That of large models, about 58 % of the smallest loss, is too high for rungs at four times
+# the bits per byte that they reach.
+FLOOR = "uniform"
 EVALUATION = Eval(validation_tokens=1 << 18)
 SAVES = 20  # checkpoints of the target, so that a stop loses at most a twentieth of it
 

@@ -14,6 +14,7 @@ from fitting.forecasting import backtest as backtests
 from fitting.forecasting import compare as comparing
 from fitting.forecasting import design as designing
 from fitting.forecasting import diagnostics, measurements, predict
+from fitting.forecasting.posterior import FLOORS
 from fitting.forecasting.results import SuiteForecast, TaskForecast
 from fitting.inference.measured import SeedNoise
 from fitting.report import task_tables
@@ -125,21 +126,25 @@ class Forecast(Shown):
 def forecast(
     runs: Table | None = None, targets: Sequence[Target] | None = None, *, N=None, D=None, y=None,
     tasks: Sequence[str] | None = None, method: str = "default", resamples: int = 200, seed: int = 0,
-    floor: float | None = None,
+    floor: str = "families",
 ) -> Forecast:  # fmt: skip
     """Predict bpb and accuracy of larger models from a ladder's runs.
 
     runs: from `read_runs` or `runs_table`; or, in its place, arrays N (parameters), D (tokens) and y (loss), an entry
     for each run. targets: by default those in the table (split "target"). tasks: by default all. method: "default", or
     the task-ladder paper's "paper", "paper-c", "paper-single", to the letter and without intervals. resamples, seed:
-    resamples of the runs behind the spread of each parameter. floor: the loss that no model is expected to go below
-    (text: about 0.6 bits per byte); the prior of the law's E is centred there, and by default at 58 % of the smallest
-    loss, as in public families of runs. Raises InputError where nothing can be predicted, or where a target counts its
-    parameters otherwise than the others.
+    resamples of the runs behind the spread of each parameter. floor: what the default method expects of the floor E of
+    a loss: "families", about 58 % of the smallest loss, as in public families of large models; or "uniform", any share
+    alike, for models of less than a million parameters. Raises InputError where nothing can be predicted, or where a
+    target counts its parameters otherwise than the others.
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")
     _check_draws(resamples, seed)
+    if floor not in FLOORS:
+        raise InputError(f"floor {floor!r}: use one of {', '.join(FLOORS)}", "floor")
+    if method != "default" and floor != "families":
+        raise InputError(f"floor {floor}: no effect with the method {method}, which has no priors", "floor")
     arrays = {"N": N, "D": D, "y": y}
     missing = [name for name, values in arrays.items() if values is None]
     if (runs is None) == bool(missing) or (runs is not None and len(missing) < len(arrays)):
@@ -148,8 +153,6 @@ def forecast(
         runs = wide.of_points(points_of(None, {"N": N, "D": D}, y, None, None))
     targets, tasks = None if targets is None else list(targets), None if tasks is None else list(tasks)
     if method != "default":
-        if floor is not None:
-            raise InputError("a floor is of the default method only", "floor")
         targets = points.targets_of(runs) if targets is None else targets
         return Forecast(runs, methods.predict(runs, targets, tasks, method))
     convention = targets[0].n_is if targets else "n_params"

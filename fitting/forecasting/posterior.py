@@ -10,7 +10,7 @@ residuals whose unknown variance has been integrated out. TEMPER < 1, because th
 no independent evidence of which form holds beyond it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,11 +44,6 @@ class Priors:
     product_factor: float = 0.6
     floor: tuple[float, float] = (2.5, 1.8)
 
-    def with_floor(self, share: float) -> "Priors":
-        """The same, where the floor is expected to be this share of the smallest loss (0 < share < 1)."""
-        runs = sum(self.floor)
-        return replace(self, floor=(runs * share, runs * (1 - share)))
-
     def log_density(self, form: Form) -> np.ndarray:
         """[alpha, beta, share], up to a constant. A share's density is weighed by the width of its cell."""
         centre = np.log(self.exponent * (self.product_factor if form.is_product else 1.0))
@@ -61,6 +56,9 @@ class Priors:
 
 
 PRIORS = Priors()
+# What is expected of the floor's share of the smallest loss: what public families of large models have, or every share
+# alike, for runs that are far smaller than those.
+FLOORS = {"families": PRIORS, "uniform": Priors(floor=(1.0, 1.0))}
 # Of -ln(accuracy above chance), which may fall to 0: little or no floor, and any exponent.
 ACCURACY_PRIORS = Priors(sd=0.6, floor=(1.0, 20.0))
 

@@ -94,12 +94,11 @@ class Prediction:
 
 def predict(
     table: Table, targets: list[Target] | None = None, *, tasks: list[str] | None = None,
-    n_convention: str = "n_params", n_resamples: int = 200, seed: int = 0, floor: float | None = None,
+    n_convention: str = "n_params", n_resamples: int = 200, seed: int = 0, floor: str = "families",
 ) -> Prediction:  # fmt: skip
     """Predict loss and accuracy of targets (default: those in the table) for tasks (default: all).
 
-    floor: where the floor E of each loss is expected, in the unit of the table; None: at the share of the smallest loss
-    that public families of runs have. A forecast far beyond the runs moves with it.
+    floor: one of posterior.FLOORS, the prior of the floor of each loss. A forecast far beyond the runs moves with it.
     n_resamples, seed: resamples of the runs, which say how far each parameter is known; the forecast does not depend on
     them.
 
@@ -144,7 +143,7 @@ def _check_targets(table: Table, targets: list[Target], n_convention: str) -> No
             )
 
 
-def law_of(read: Measurements, target: Target, task: str, floor: float | None = None) -> tuple[Posterior | None, str]:
+def law_of(read: Measurements, target: Target, task: str, floor: str = "families") -> tuple[Posterior | None, str]:
     """(the law of a task near a target, ""), or (None, the reason why there is none). floor: as `predict` has it."""
     loss_n = read.points.bpb_Tn[read.points.tasks.index(task)]
     has_n = ~np.isnan(loss_n)
@@ -155,15 +154,7 @@ def law_of(read: Measurements, target: Target, task: str, floor: float | None = 
         return None, f"too few runs: {len(n)} decayed runs; a forecast needs {MIN_RUNS}"
     if max(n.max() / n.min(), d.max() / d.min()) < VARIES:
         return None, f"all {len(n)} runs have the same parameters and tokens, so nothing says how the loss falls"
-    priors = posterior.PRIORS
-    if floor is not None:
-        smallest = float(loss_n[has_n].min())
-        if not 0 < floor < smallest:
-            raise InputError(
-                f"a floor of {floor:g}: must be above 0 and below the smallest loss of {task}, {smallest:.4g}", "floor"
-            )
-        priors = priors.with_floor(floor / smallest)
-    return posterior.fit(n, d, loss_n[has_n], target.N, target.D, priors), ""
+    return posterior.fit(n, d, loss_n[has_n], target.N, target.D, posterior.FLOORS[floor]), ""
 
 
 def _entry(table, read: Measurements, target: Target, task: str, law, forecast, reason: str) -> TaskForecast:
@@ -213,7 +204,7 @@ def with_measured(prediction: Prediction, table: Table) -> list[TaskForecast]:
 
 
 def _settings(
-    table: Table, read: Measurements, laws: dict, n_convention: str, n_resamples: int, seed: int, floor: float | None
+    table: Table, read: Measurements, laws: dict, n_convention: str, n_resamples: int, seed: int, floor: str
 ) -> dict:
     """The items that a report of a scaling law must state (Li et al. 2025, "(Mis)fitting")."""
     weights = [law.form_weights for law in laws.values()]
@@ -228,8 +219,7 @@ def _settings(
         "objective": "posterior mean of ln loss; runs weighted by compute and nearness in tokens per parameter",
         "solver": "grid of exponents and floor, coefficients by non-negative least squares, float64",
         "priors": "ln exponents ~ N(ln 0.29, 0.45), their ln ratio ~ N(0, 0.25), floor/smallest loss ~ "
-        + ("Beta(2.5, 1.8)" if floor is None else f"Beta of mean {floor:g}/smallest loss, p + q = 4.3"),
-        "floor": floor,
+        + "Beta({:g}, {:g})".format(*posterior.FLOORS[floor].floor),
         "runs_used": list(read.points.runs),
         "runs_left_out": [*table.left_out, *diagnostics.diverged(read)],
         "point": "mean of a decayed run's last evaluations (at most 5, of its last 3 % of steps)",

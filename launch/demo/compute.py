@@ -4,7 +4,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fitting.tables.runs_table import Table
 from ladder.errors import InputError
 from launch import display
 from launch.prepare import Built
@@ -28,13 +27,6 @@ def check_text(built: Built) -> None:
                 f"the text has {tokens:,} tokens to train on, but {target.label} reads {needed:,}, so it would read"
                 " some twice; add text (--text)"
             )
-
-
-def smallest_loss(runs: Table) -> float:
-    """Of the ends of the runs, on the validation text."""
-    from fitting.tables.points import ladder_points
-
-    return float(ladder_points(runs, [TASK], "n_params").bpb_Tn.min())
 
 
 def compare(sealed: Sealed, entries: list, forecast, folder: Path, console: Console) -> str:

@@ -44,14 +44,14 @@ def run(
     at_once: int = 1,
     asked: Sequence[Settings] = (),
     against_compute: bool = False,
-    floor: float | None = None,
+    floor: str = "families",
 ) -> Path:
     """Corpus, rungs (at_once at a time), forecast, targets, report; called again, it resumes. -> path of the report.
 
     ladder: any that has rungs and targets. asked: questions to make from its held-out text, besides its own tasks.
-    against_compute: show the forecast beside a law of compute alone. floor: as fitting.forecast takes it; used where
-    all rungs are above twice this loss. The forecast is sealed before the targets are trained, from the rungs alone,
-    and is never written over. status.html shows all of it while it happens.
+    against_compute: show the forecast beside a law of compute alone. floor: as fitting.forecast takes it. The forecast
+    is sealed before the targets are trained, from the rungs alone, and is never written over. status.html shows all of
+    it while it happens.
     """
     prepare.check_tasks(ladder)
     stages, folder = Stages(console), root / ladder.name
@@ -75,8 +75,7 @@ def run(
     with stages("report"):
         measured, page = _read_runs(folder, rungs + held_out), folder / "report.html"
         entries, (said, changed) = sealed_forecasts.compared(sealed, measured), sealed_forecasts.facts(sealed, measured)
-        about = _about(built, folder, targets, sealed.contents["settings"].get("floor"))
-        about["sealed"] = {"lines": [*said, *changed], "entries": entries}
+        about = _about(built, folder, targets, floor) | {"sealed": {"lines": [*said, *changed], "entries": entries}}
         if against_compute:
             about["sections"] = [compute.compare(sealed, entries, forecast, folder, console)]
         _report(measured, forecast, page, about)
@@ -101,9 +100,7 @@ def _targets(ladder: Ladder) -> list:
     return [Target(t.run_id, float(n_params(t.model)), float(t.steps * t.batch_tokens)) for t in ladder.targets]
 
 
-def _forecast(
-    ladder: Ladder, folder: Path, rungs: list[Path], targets: list, floor: float | None, console: Console
-) -> tuple:
+def _forecast(ladder: Ladder, folder: Path, rungs: list[Path], targets: list, floor: str, console: Console) -> tuple:
     """(the forecast of the rungs, the Sealed one), which are the same unless the rungs have changed since."""
     import fitting
     from fitting.report import task_tables
@@ -113,11 +110,8 @@ def _forecast(
     table = folder / "rungs.csv.gz"
     runs_table.write(_read_runs(folder, rungs), table)
     with terminal.working("fitting the task laws"):
-        runs = runs_table.read(table)
-        if floor is not None and compute.smallest_loss(runs) < 2 * floor:
-            floor = None  # a text that repeats itself: what is known of others says little about its floor
         settings = {"resamples": RESAMPLES, "seed": 0, "tasks": None, "floor": floor}
-        forecast = fitting.forecast(runs, targets, **settings)
+        forecast = fitting.forecast(runs_table.read(table), targets, **settings)
         sealed = seal.once(ladder, folder, forecast, targets, settings)
     metric = forecast.prediction.measurements.metric
     display.tables(task_tables.predictions(sealed_forecasts.compared(sealed, forecast.table), (), metric), console)
@@ -135,12 +129,11 @@ def _report(measured, forecast, page: Path, about: dict) -> None:
     task_report.hero(measured, forecast.prediction, page.with_name("prediction.png"))
 
 
-def _about(built: prepare.Built, folder: Path, targets: list, floor: float | None) -> dict:
+def _about(built: prepare.Built, folder: Path, targets: list, floor: str) -> dict:
     """Title, commands and facts of the report: where its numbers come from, and how to reproduce them."""
     costs, first = plan.make(built.ladder), built.ladder.rungs[0]
     share = costs.shares[costs.targets[0].label]
-    predict = f"ladder predict {folder / 'rungs.csv.gz'} --bootstrap {RESAMPLES}"
-    predict += "" if floor is None else f" --floor {floor:g}"
+    predict = f"ladder predict {folder / 'rungs.csv.gz'} --floor {floor} --bootstrap {RESAMPLES}"
     facts = {
         "text": ", ".join(first.data.text),
         "corpus": first.data.corpus,

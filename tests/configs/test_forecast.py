@@ -29,8 +29,7 @@ def test_the_forecast_of_simulated_rungs(exponent, floor, term, off):
     errors = []
     for _ in range(DRAWS):
         measured = loss(n, d) * np.exp(NOISE * rng.standard_normal(len(n)))
-        priors = posterior.PRIORS.with_floor(FLOOR / measured.min())
-        forecast = posterior.fit(n, d, measured, *_size(target), priors).forecast(*_size(target))
+        forecast = posterior.fit(n, d, measured, *_size(target), posterior.FLOORS[FLOOR]).forecast(*_size(target))
         errors.append(100 * (forecast.loss / loss(*_size(target)) - 1))
         assert forecast.half_width < 0.075
     assert np.mean(errors) == pytest.approx(off, abs=0.7)

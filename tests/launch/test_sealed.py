@@ -61,12 +61,8 @@ def test_a_sealed_forecast_is_shown_beside_the_truth(table, tmp_path, capsys, pa
     digest = hashlib.sha256(raw).hexdigest()
     assert capsys.readouterr().out.endswith(f"before the target is trained: {digest}\n")
     value = json.loads(raw)
-    assert value["measured_before"] == [] and value["settings"] == {
-        "resamples": 20,
-        "seed": 0,
-        "tasks": None,
-        "floor": None,
-    }
+    asked = {"resamples": 20, "seed": 0, "tasks": None, "floor": "families"}
+    assert value["measured_before"] == [] and value["settings"] == asked
     assert cli.main(seal) == 2 and "never written over" in capsys.readouterr().err
     assert (tmp_path / "new/seal.json").read_bytes() == raw
 

@@ -48,7 +48,9 @@ def demo(
     name = "demo-quick" if quick else "demo-full" if full else "forecast" if forecast else "demo"
     ladder = flow.ladder_of(name, seed, tuple(map(str, text)))
     at_once = at_once or local.runs_at_once()
-    how = {"asked": QUESTIONS.get(name, ()), "against_compute": forecast, "floor": FLOOR if forecast else None}
+    how = {"asked": QUESTIONS.get(name, ())}
+    if forecast:
+        how |= {"against_compute": True, "floor": FLOOR}
     flow.run(ladder, as_path(root), as_path(corpora), terminal.console(), at_once, **how)
 
 

@@ -18,7 +18,7 @@ def predict(
     target: Targets = (),
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("all",),
     method: Literal["default", "paper", "paper-c", "paper-single"] = "default",
-    floor: Annotated[float | None, arg(metavar="LOSS", help_behavior_hint="")] = None,
+    floor: Literal["families", "uniform"] = "families",
     bootstrap: Annotated[int | None, preset(200)] = None,
     seed: Annotated[int | None, preset(0)] = None,
     json: Json = None,
@@ -32,8 +32,8 @@ def predict(
         target: name, parameters and tokens of a model; without it, the targets in the table
         tasks: which tasks
         method: paper, paper-c, paper-single: the task-ladder paper's methods to the letter (no intervals)
-        floor: the loss that no model is expected to go below, in the table's unit (text: about 0.6 bits per byte); it
-            matters where the runs are far above it, as those of tiny models are
+        floor: what is expected of the floor of the loss: about 58 % of the smallest loss, as public families of large
+            models have it, or any share alike, for models of less than a million parameters
         bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
         seal: write the forecast to a new file with what it was made of, and print the hash to publish before the target
@@ -43,7 +43,6 @@ def predict(
     targets = _targets(target)
     if method != "default":
         given = {"bootstrap": bootstrap, "seed": seed, "seal": seal}
-        refuse(f"with --method {method}, which has no such prior", {"floor": floor})
         refuse(f"with --method {method}, which has no intervals", given)
     if seal:
         from launch import sealed

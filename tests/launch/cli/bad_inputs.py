@@ -117,7 +117,6 @@ NUMBERS = {
     "fit losses.csv --bootstrap": COUNTS,
     "allocate losses.csv --budget 1e21 --bootstrap": COUNTS,
     f"predict runs.csv --target {TARGET} --bootstrap": COUNTS,
-    f"predict runs.csv --target {TARGET} --floor": (*POSITIVE, "9e9"),
     f"compare runs.csv runs.csv --target {TARGET} --bootstrap": COUNTS,
     f"report runs.csv --target {TARGET} -o out.html --bootstrap": COUNTS,
     "fit losses.csv --huber": POSITIVE,

@@ -35,7 +35,7 @@ REFUSED = {
     "allocate TABLE --budget 1e21 --approach 2 --isoflop -1": f"-1: {NUMBER} (--isoflop)",
     "allocate TABLE --budget 1e21 --approach 2 --seed -1": "seed -1: must not be negative (--seed)",
     "predict TABLE --method paper --seed 0": "--seed: no effect with --method paper, which has no intervals",
-    "predict TABLE --method paper --floor 0.6": "--floor: no effect with --method paper, which has no such prior",
+    "predict TABLE --method paper --floor uniform": "no effect with the method paper, which has no priors (--floor)",
     "predict TABLE --tasks EMPTY": "--tasks: names no task; leave it out for all",
     "eval runs/none --tasks EMPTY": "--tasks: names no task; leave it out for the tasks of the run's config",
     "eval runs/none --max-docs 0": "--max-docs 0: must be at least 1",
