@@ -133,7 +133,8 @@ def _about(built: prepare.Built, folder: Path, targets: list, floor: str) -> dic
     """Title, commands and facts of the report: where its numbers come from, and how to reproduce them."""
     costs, first = plan.make(built.ladder), built.ladder.rungs[0]
     share = costs.shares[costs.targets[0].label]
-    predict = f"ladder predict {folder / 'rungs.csv.gz'} --floor {floor} --bootstrap {RESAMPLES}"
+    predict = f"ladder predict {folder / 'rungs.csv.gz'} --bootstrap {RESAMPLES}"
+    predict += "" if floor == "families" else f" --floor {floor}"
     facts = {
         "text": ", ".join(first.data.text),
         "corpus": first.data.corpus,
