@@ -135,8 +135,7 @@ clean:  ## remove the environment, caches and downloaded data; runs/ stays
 PYTHON311 ?= python3.11
 PYTHON312 ?= python3.12
 
-# An environment of another Python version is made anew; a change of the pins only reinstalls. pip would compile modules
-# on one core.
+# An environment of another Python version is made anew; a change of the pins only reinstalls.
 .venv/python-$(VERSION):
 	@test -n "$(VERSION)" || { echo "error: no Python 3.11 or newer that runs; say which: make PYTHON=/path/to/python3.12"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -144,6 +143,7 @@ PYTHON312 ?= python3.12
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
+# compileall uses all cores; pip would compile the modules on one.
 $(READY): .venv/python-$(VERSION) pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
 	$(RUN) -m compileall -q -j 0 .venv/lib >/dev/null || true

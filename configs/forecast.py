@@ -16,8 +16,8 @@ TARGET_WIDTH, TARGET_TOKENS_PER_PARAM = 112, 22
 # {share of the target's FLOPs (6 N D): widths that are trained for this share}.
 WIDTHS = {0.01: (24, 32, 40, 48), 0.004: (24, 32, 40), 0.0016: (24, 32), 0.00064: (24,)}
 SECOND_SEED = 1_000_003  # of the rungs with the largest share, which count most: each is trained twice
-# Prior of the law's floor. That of large models, about 58 % of the smallest loss, is too high for rungs at four times
-# the bits per byte that they reach.
+# Prior of the law's irreducible loss E (docs/forecast.md). The default suits large models, where E is about 58 % of the
+# smallest loss. These rungs have about four times the loss of large models, so E is a smaller share of it.
 FLOOR = "uniform"
 EVALUATION = Eval(validation_tokens=1 << 18)
 SAVES = 20  # checkpoints of the target, so that a stop loses at most a twentieth of it

@@ -14,7 +14,7 @@ import re
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SITE = Path(sysconfig.get_paths()["purelib"])
@@ -46,18 +46,13 @@ def prose() -> Iterator[str]:
 
 
 def headers() -> Iterator[str]:
-    for suffix in ("h", "hpp", "hh"):
-        for place in (Path("/usr/include"), SITE):
-            for path in sorted(place.rglob(f"*.{suffix}")):
-                yield _read(path)
+    yield from map(_read, _files(("h", "hpp", "hh"), (Path("/usr/include"), SITE)))
 
 
 def perl() -> Iterator[str]:
-    for suffix in ("pm", "pl", "pod", "t"):
-        for place in (Path("/usr/share"), Path("/usr/lib")):
-            for path in sorted(place.rglob(f"*.{suffix}")):
-                if "unicore" not in path.parts:  # tables of characters
-                    yield _read(path)
+    for path in _files(("pm", "pl", "pod", "t"), (Path("/usr/share"), Path("/usr/lib"))):
+        if "unicore" not in path.parts:  # Unicode tables, not Perl
+            yield _read(path)
     for place in (Path("/usr/bin"), Path("/usr/lib/git-core")):
         for path in sorted(place.glob("*")):
             text = _read(path) if path.is_file() else ""
@@ -78,6 +73,12 @@ def without_roff(page: str) -> str:
             line = line.replace(escape, character)
         lines.append(re.sub(r"\\f(\[\w*\]|\(\w\w|\w)|\\\*\(..|\\[&/,:|^%]|\\\(\w\w|\\\[\w+\]|\\s[-+]?\d", "", line))
     return "\n".join(lines) + "\n"
+
+
+def _files(suffixes: Sequence[str], places: Sequence[Path]) -> Iterator[Path]:
+    for suffix in suffixes:
+        for place in places:
+            yield from sorted(place.rglob(f"*.{suffix}"))
 
 
 def _few(paths) -> Iterator[Path]:

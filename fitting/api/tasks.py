@@ -133,10 +133,10 @@ def forecast(
     runs: from `read_runs` or `runs_table`; or, in its place, arrays N (parameters), D (tokens) and y (loss), an entry
     for each run. targets: by default those in the table (split "target"). tasks: by default all. method: "default", or
     the task-ladder paper's "paper", "paper-c", "paper-single", to the letter and without intervals. resamples, seed:
-    resamples of the runs behind the spread of each parameter. floor: what the default method expects of the floor E of
-    a loss: "families", about 58 % of the smallest loss, as in public families of large models; or "uniform", any share
-    alike, for models of less than a million parameters. Raises InputError where nothing can be predicted, or where a
-    target counts its parameters otherwise than the others.
+    resamples of the runs behind the spread of each parameter. floor: the prior of the law's E, for the default method.
+    "families": about 58 % of the smallest loss, as in public families of large models. "uniform": every share of it is
+    equally likely; for models of less than a million parameters. Raises InputError where nothing can be predicted, or
+    where a target counts its parameters otherwise than the others.
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: use one of {', '.join(METHODS)}", "method")

@@ -110,8 +110,8 @@ def fit(
     N_n: np.ndarray, D_n: np.ndarray, y_Tn: np.ndarray, posteriors: Sequence[Posterior], groups_n: np.ndarray,
     n_resamples: int, seed: int,
 ) -> Parameters:  # fmt: skip
-    """Fit every form to T tasks (y_Tn: loss, nan where a run lacks a task) with the weights and priors of their
-    posteriors."""
+    """Fit every form to T tasks. y_Tn: loss, nan where a run lacks a task. Weights and priors are those of the
+    posteriors, one for each task."""
     problems = _problems(N_n, D_n, y_Tn, posteriors, groups_n, n_resamples, seed)
     weights_XRn = problems.weights_XRn
     solution = solve(

@@ -56,8 +56,8 @@ class Priors:
 
 
 PRIORS = Priors()
-# What is expected of the floor's share of the smallest loss: what public families of large models have, or every share
-# alike, for runs that are far smaller than those.
+# Priors by the name of their floor. "families": as in PRIORS, whose values suit public families of large models.
+# "uniform": every share of the smallest loss is equally likely; for much smaller models.
 FLOORS = {"families": PRIORS, "uniform": Priors(floor=(1.0, 1.0))}
 # Of -ln(accuracy above chance), which may fall to 0: little or no floor, and any exponent.
 ACCURACY_PRIORS = Priors(sd=0.6, floor=(1.0, 20.0))

@@ -98,7 +98,7 @@ def predict(
 ) -> Prediction:  # fmt: skip
     """Predict loss and accuracy of targets (default: those in the table) for tasks (default: all).
 
-    floor: one of posterior.FLOORS, the prior of the floor of each loss. A forecast far beyond the runs moves with it.
+    floor: a name in posterior.FLOORS: the prior of each law's E. It matters most far beyond the runs.
     n_resamples, seed: resamples of the runs, which say how far each parameter is known; the forecast does not depend on
     them.
 
@@ -144,7 +144,10 @@ def _check_targets(table: Table, targets: list[Target], n_convention: str) -> No
 
 
 def law_of(read: Measurements, target: Target, task: str, floor: str = "families") -> tuple[Posterior | None, str]:
-    """(the law of a task near a target, ""), or (None, the reason why there is none). floor: as `predict` has it."""
+    """(the law of a task near a target, ""), or (None, the reason why there is none).
+
+    floor: a name in posterior.FLOORS.
+    """
     loss_n = read.points.bpb_Tn[read.points.tasks.index(task)]
     has_n = ~np.isnan(loss_n)
     n, d = (read.points.features[name][has_n] for name in ("N", "D"))

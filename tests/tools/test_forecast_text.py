@@ -1,4 +1,4 @@
-"""Text for `ladder demo --forecast`: what is left of a manual page, and which texts are written."""
+"""tools/forecast_text.py: manual pages lose their layout codes; short, repeated and binary files are left out."""
 
 import gzip
 import json

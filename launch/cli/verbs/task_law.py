@@ -32,8 +32,8 @@ def predict(
         target: name, parameters and tokens of a model; without it, the targets in the table
         tasks: which tasks
         method: paper, paper-c, paper-single: the task-ladder paper's methods to the letter (no intervals)
-        floor: what is expected of the floor of the loss: about 58 % of the smallest loss, as public families of large
-            models have it, or any share alike, for models of less than a million parameters
+        floor: prior of the law's irreducible loss. families: about 58 % of the smallest loss, as in public families of
+            large models. uniform: every share is equally likely; for models of less than a million parameters
         bootstrap: resamples of the runs, which say how far each parameter is known
         seed: of the resamples
         seal: write the forecast to a new file with what it was made of, and print the hash to publish before the target
@@ -50,16 +50,16 @@ def predict(
         sealed.check_new(seal)
     chosen = None if tasks == ("all",) else _named(tasks)
     runs = _runs(table)
-    draws = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0, "floor": floor}
+    settings = {"resamples": 200 if bootstrap is None else bootstrap, "seed": seed or 0, "floor": floor}
     with terminal.working("fitting the task laws"):
-        result = fitting.forecast(runs, targets, tasks=chosen, method=method, **draws)
+        result = fitting.forecast(runs, targets, tasks=chosen, method=method, **settings)
     display.show(result)
     if json:
         about = {"table_sha256": runs.sha256, "method": method, "n_convention": "n_params"}
         about |= {"targets": [t.json() for t in targets or _in_table(runs)]}
         terminal.write_json(json, about | result.json())
     if seal:
-        sha256 = sealed.write(seal, runs, targets or _in_table(runs), result, draws | {"tasks": chosen})
+        sha256 = sealed.write(seal, runs, targets or _in_table(runs), result, settings | {"tasks": chosen})
         print(f"sealed in {seal}; publish its sha256 before the target is trained: {sha256}")
 
 

@@ -91,7 +91,7 @@ def test_units_do_not_matter():
 
 @pytest.mark.parametrize(("floor", "off"), [("families", 0.105), ("uniform", 0.058)])
 def test_without_a_floor_a_uniform_prior_of_it_errs_less(floor, off):
-    """A power law that goes on down, forecast at a hundred times the compute."""
+    """The true law has E = 0. The target has a hundred times the compute of the largest run."""
     y = 400 * N**-0.25 + 400 * D**-0.25
     truth = np.log(400 * 1e10**-0.25 + 400 * 1e12**-0.25)
     forecast = posterior.fit(N, D, y, 1e10, 1e12, posterior.FLOORS[floor]).forecast(1e10, 1e12)
